@@ -1,0 +1,1 @@
+"""Data sets: schemas, readers, transforms and the generated EmoSketch benchmark."""
