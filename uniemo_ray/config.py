@@ -1,0 +1,376 @@
+"""Every setting and default of a run, as frozen pydantic models.
+
+Values come from a YAML file (`--config`) and from repeated `--set a.b=value`; presets lie in
+`presets/*.yaml` beside this file. A typo names its key.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SPLITS = ("train", "val", "test")
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and a wrong key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Settings):
+    """Where the pictures come from."""
+
+    kind: Literal["sketch", "emoset"] = "sketch"
+    """`sketch` generates EmoSketch; `emoset` reads a folder in EmoSet-118K's layout."""
+    root: str | None = None
+    """Folder of an `emoset` data set. Required for it."""
+    sketch_train: int = Field(4000, ge=16)
+    """Generated training images (embedded default, ours)."""
+    sketch_val: int = Field(500, ge=8)
+    """Generated validation images."""
+    sketch_test: int = Field(1000, ge=8)
+    """Generated test images."""
+    sketch_seed: int = 0
+    """Seed of the generated data set."""
+    sketch_size_px: int = Field(64, ge=32, le=1024)
+    """Side of a generated image."""
+    max_pixels: int = Field(50_000_000, ge=1)
+    """Images with more pixels are refused, by name (guards against decompression bombs)."""
+    rows_per_shard: int = Field(1000, ge=1)
+    """Images per canonical Parquet file."""
+
+    @model_validator(mode="after")
+    def _needs_root(self) -> "DataConfig":
+        if self.kind == "emoset" and not self.root:
+            raise ValueError("data.kind is 'emoset' but data.root is empty: give the folder with info.json")
+        return self
+
+
+class EncoderConfig(Settings):
+    """CLIP image tower with expert queries (section 1)."""
+
+    clip: str = "tiny"
+    """`tiny` (shipped), a folder with open_clip_config.json, or an open_clip model name."""
+    clip_pretrained: str | None = None
+    """Tag or weight file for an open_clip model name."""
+    queries: Literal["none", "single_step", "multi_stage"] = "multi_stage"
+    """Figure 6: no queries; both sets from the first layer on; or scene first, then object (paper)."""
+    query_length: int = Field(32, ge=1)
+    """Q, tokens per query set (paper: 32, figure 7)."""
+    stage_layers: tuple[int, int] | None = None
+    """(L1, L2): last layer of stage 1 and of stage 2. Default N/3 and 2N/3."""
+    interactive_layers: int = Field(2, ge=1)
+    """Layers of an interactive block (paper 2, released code 1)."""
+    interactive_context: Literal["patches", "tokens"] = "patches"
+    """Cross-attention context: patches (paper) or cls and patches (released code)."""
+    interactive_residual: Literal["beta", "replace"] = "beta"
+    """`S + beta S~` (paper) or the refined query alone (released code)."""
+    tower: Literal["train", "frozen"] = "train"
+    """Whether CLIP's own weights train."""
+
+
+class FusionConfig(Settings):
+    """From expert features to one condition (eq. 6)."""
+
+    members: tuple[Literal["cls", "patch", "scene", "object"], ...] = ("cls", "scene", "object")
+    """What is fused (table V)."""
+    use_coefficients: bool = True
+    """Weigh scene and object by alpha (table V); otherwise both weigh 1."""
+    joint_training: bool = True
+    """Figure 8: whether stage 2 also trains the encoder. Without, only phi and the condition head."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "FusionConfig":
+        if not self.members or len(set(self.members)) != len(self.members):
+            raise ValueError(f"fusion.members must be distinct and not empty, got {list(self.members)}")
+        return self
+
+
+class DiffusionConfig(Settings):
+    """The latent diffusion model and how it is sampled."""
+
+    model: str = "tiny"
+    """`tiny` (shipped) or a diffusers pipeline folder."""
+    denoiser: Literal["frozen", "lora", "full"] = "frozen"
+    """What trains of the denoiser in stage 2 (paper: frozen)."""
+    lora_rank: int = Field(8, ge=1)
+    """Rank of the low-rank adapters for `denoiser: lora`."""
+    prompt: str = "<emotion>"
+    """Prompt of training and generation; `<emotion>` takes the fused condition."""
+    plain_prompt: str = "an image of {emotion}"
+    """Prompt of the reference that knows no UniEmo."""
+    size_px: int = Field(64, ge=16, multiple_of=8)
+    """Side of the images: VAE input in stage 2, output in generation (paper: 512)."""
+    steps: int = Field(20, ge=1)
+    """Sampling steps (released code: 50)."""
+    guidance: float = Field(4.0, ge=0)
+    """Classifier-free guidance scale (released code: 7.5)."""
+    scheduler: Literal["unipc", "ddim"] = "unipc"
+    """Sampler (released code: UniPC multistep)."""
+
+
+class LossConfig(Settings):
+    """Weights and variants of the losses (eq. 4, 7, 9, 10)."""
+
+    scene_weight: float = Field(0.25, ge=0)
+    """Eq. 9 (released code: 0.05)."""
+    object_weight: float = Field(0.25, ge=0)
+    """Eq. 9 (released code: 0.05)."""
+    class_weight: float = Field(0.5, ge=0)
+    """Eq. 9 (released code: 0.9)."""
+    temperature: float = Field(0.07, gt=0)
+    """Eq. 4."""
+    learn_temperature: bool = False
+    """A learnable temperature per term (released code: true)."""
+    is_symmetric: bool = False
+    """Contrast in both directions (released code: true)."""
+    same_attribute_negatives: bool = False
+    """Whether images that share an attribute repel each other (paper's plain form: true)."""
+    understanding_weight: float = Field(0.3, ge=0)
+    """Eq. 10."""
+    condition_weight: float = Field(0.3, ge=0)
+    """Eq. 10."""
+    diffusion_weight: float = Field(0.4, ge=0)
+    """Eq. 10."""
+    condition: Literal["none", "cross_entropy", "triplet"] = "triplet"
+    """Emotional condition loss (eq. 7) and its alternatives (table V)."""
+    margin: float = Field(0.1, ge=0)
+    """Eq. 7."""
+
+
+class LearningRates(Settings):
+    """One rate per parameter group; equal rates are the paper's form."""
+
+    tower: float = Field(1e-4, ge=0)
+    """CLIP's own weights (paper 1e-4, released code 8e-6)."""
+    queries: float = Field(1e-4, ge=0)
+    """Queries, interactive blocks and projections (paper 1e-4, released code 5e-4)."""
+    heads: float = Field(1e-4, ge=0)
+    """Classification and condition heads (paper 1e-4, released code 1e-4)."""
+    fusion: float = Field(1e-2, ge=0)
+    """phi1..3 in stage 2 (paper 1e-2, released code 1e-3)."""
+    denoiser: float = Field(1e-4, ge=0)
+    """Denoiser, unless frozen."""
+
+
+class TrainConfig(Settings):
+    """One training stage."""
+
+    epochs: int = Field(15, ge=1)
+    """Passes over the training set (released code: 15)."""
+    batch_size: int = Field(128, ge=1)
+    """Global batch over all workers (paper: 128)."""
+    rates: LearningRates = LearningRates()
+    """Peak learning rates."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Learning rate over the stage, after the warm-up."""
+    warmup_steps: int = Field(20, ge=0)
+    """Linear warm-up."""
+    weight_decay: float = Field(1e-3, ge=0)
+    """AdamW, not on biases, norms and other 1-D parameters (paper: 1e-3)."""
+    gradient_clip: float = Field(1.0, gt=0)
+    """Largest global gradient norm."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """DeepSpeed ZeRO stage."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the training step."""
+    augment: bool = True
+    """Random resized crop and flip; evaluation never augments."""
+    crop_scale: tuple[float, float] = (0.6, 1.0)
+    """Area share of the random crop."""
+    checkpoint_every_s: float = Field(30.0, gt=0)
+    """Seconds between checkpoints (also one at the end of every epoch)."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """How many are kept."""
+
+
+class ScorerConfig(Settings):
+    """Section-2 emotion classifier and the scene and object heads, on frozen CLIP features."""
+
+    epochs: int = Field(30, ge=1)
+    """Passes over the training features."""
+    lr: float = Field(1e-3, gt=0)
+    """AdamW."""
+    hidden: int = Field(256, ge=1)
+    """Width of the emotion classifier's hidden layer."""
+
+
+class GenerationConfig(Settings):
+    """The explicit feedback's images."""
+
+    per_emotion: int = Field(100, ge=1)
+    """Images generated per emotion and round."""
+    micro_batch: int = Field(8, ge=1)
+    """Fixed batch of the sampler, padded at the tail: part of what determines an image's bytes."""
+    threads: int = Field(1, ge=1)
+    """CPU threads of a generating actor: part of what determines an image's bytes."""
+    rows_per_shard: int = Field(64, ge=1)
+    """Images per committed Parquet file."""
+    actors: int = Field(2, ge=1)
+    """Size of the actor pool."""
+    retries: int = Field(2, ge=0)
+    """How often a failed shard is tried again."""
+
+
+class FilterConfig(Settings):
+    """Dual-metric filter (Algorithm 1)."""
+
+    eta: float = Field(20, ge=0, le=100)
+    """Best share that goes, in percent (table VII)."""
+    delta: float = Field(80, ge=0, le=100)
+    """Where the kept rank band ends, in percent (table VII)."""
+    scope: Literal["global", "per_emotion"] = "global"
+    """Rank all images together (paper) or each emotion by itself."""
+    criteria: tuple[Literal["emo", "sem"], ...] = ("emo", "sem")
+    """Scores that must lie in the band (table VI)."""
+
+    @model_validator(mode="after")
+    def _band(self) -> "FilterConfig":
+        if self.eta >= self.delta:
+            raise ValueError(f"filter.eta must be below filter.delta, got {self.eta} and {self.delta}")
+        if not self.criteria or len(set(self.criteria)) != len(self.criteria):
+            raise ValueError(f"filter.criteria must be distinct and not empty, got {list(self.criteria)}")
+        return self
+
+
+class FeedbackConfig(Settings):
+    """How generated images come back into training."""
+
+    rounds: int = Field(1, ge=0)
+    """Feedback rounds after the first training."""
+    synthetic_fraction: float = Field(0.2, ge=0, lt=1)
+    """Share of kept generated images in the mixed training set (table VIII)."""
+
+
+class EvaluationConfig(Settings):
+    """Section 6."""
+
+    pairs: int = Field(1000, ge=1)
+    """Seeded pairs per emotion for LPIPS and Sem-D; all pairs when there are fewer."""
+    plain_per_emotion: int = Field(40, ge=1)
+    """Images per emotion of the plain-prompt reference."""
+    weights_dir: str | None = None
+    """Folder with published Inception, AlexNet and Places365 files, when the user has them."""
+
+
+class ResourceConfig(Settings):
+    """What a run asks of its cluster."""
+
+    workers: int = Field(2, ge=1)
+    """Training workers, one process each."""
+    cpus_per_worker: int = Field(1, ge=1)
+    """CPUs of a training worker or actor."""
+    use_gpu: bool = False
+    """One GPU per training worker and actor."""
+    actors: int = Field(2, ge=1)
+    """Actors that extract features and score."""
+    memory_gb_per_actor: float = Field(1.5, gt=0)
+    """Memory that an actor reserves."""
+    max_failures: int = Field(2, ge=0)
+    """Restarts of a training stage from its last checkpoint."""
+
+
+class Config(Settings):
+    """A whole run of the feedback loop."""
+
+    run: str = "runs/feedback"
+    """Run folder: a local path or `s3://bucket/prefix`."""
+    seed: int = 0
+    """Seed of everything random but the data set."""
+    data: DataConfig = DataConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    fusion: FusionConfig = FusionConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    losses: LossConfig = LossConfig()
+    stage1: TrainConfig = TrainConfig()
+    stage2: TrainConfig = TrainConfig()
+    scorers: ScorerConfig = ScorerConfig()
+    generation: GenerationConfig = GenerationConfig()
+    filter: FilterConfig = FilterConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    resources: ResourceConfig = ResourceConfig()
+
+    @model_validator(mode="after")
+    def _batches_split(self) -> "Config":
+        for name in ("stage1", "stage2"):
+            size, workers = getattr(self, name).batch_size, self.resources.workers
+            if size % workers:
+                raise ValueError(
+                    f"{name}.batch_size {size} does not split over resources.workers {workers}: "
+                    f"use a multiple of {workers}"
+                )
+        if self.data.kind == "sketch" and self.data.sketch_train < self.stage1.batch_size:
+            raise ValueError(
+                f"data.sketch_train {self.data.sketch_train} is less than one batch of stage1 "
+                f"({self.stage1.batch_size}): lower stage1.batch_size or make more images"
+            )
+        return self
+
+
+def load_config(path: str | None, overrides: list[str]) -> Config:
+    """Read a YAML file and apply `a.b=value` overrides (values are YAML).
+
+    A top-level `preset: NAME` in the file starts from `presets/NAME.yaml`.
+
+    Raises:
+        ValueError: one line that names the file or key, what is wrong and what is expected.
+    """
+    values = _read_yaml(Path(path)) if path else {}
+    preset = values.pop("preset", None)
+    base = _read_yaml(_preset_path(preset)) if preset else {}
+    merged = _merge(base, values)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise ValueError(f"--set expects a.b=value, got {override!r}")
+        merged = _merge(merged, _nest(key.strip().split("."), yaml.safe_load(text)))
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ValueError(_explain(error, source=path or "defaults")) from None
+
+
+def _preset_path(name: str) -> Path:
+    folder = Path(str(files("uniemo_ray") / "presets"))
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise ValueError(f"unknown preset {name!r}: expected one of {known}")
+    return path
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"config file {path} does not exist")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"config file {path} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"config file {path} must hold a mapping of settings, got {type(values).__name__}")
+    return values
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _nest(keys: list[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: value if len(keys) == 1 else _nest(keys[1:], value)}
+
+
+def _explain(error: ValidationError, *, source: str) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "config"
+        message = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+        lines.append(f"{key}: {message}" + ("" if item["type"] == "value_error" else f" (got {item['input']!r})"))
+    return f"{source}: " + "; ".join(lines)
