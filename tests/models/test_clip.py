@@ -1,0 +1,103 @@
+import json
+import pickle
+
+import open_clip
+import pytest
+import torch
+
+from tests.models.tiny import JOINT, clip_config, pictures
+from uniemo_ray.models.clip import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    embed_names,
+    image_features,
+    load_clip,
+    make_clip,
+    read_clip_config,
+    save_clip_config,
+)
+
+
+def test_loads_what_open_clip_itself_loads(clip_folder):
+    clip = load_clip(str(clip_folder))
+    theirs = open_clip.create_model(f"local-dir:{clip_folder}").eval()
+    with torch.no_grad():
+        assert torch.equal(image_features(clip, pictures()), theirs.encode_image(pictures()))
+    assert clip.image_size_px == 32
+    assert clip.mean == open_clip.OPENAI_DATASET_MEAN
+    assert not clip.model.training
+    assert not any(p.requires_grad for p in clip.model.parameters())
+
+
+def test_names_are_normalised_and_read_without_underscores(clip):
+    rows = embed_names(clip, ["amusement_park", "beach", "amusement park"])
+    assert rows.shape == (3, JOINT)
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(rows[0], rows[2])
+    assert not torch.allclose(rows[0], rows[1])
+    expected = clip.model.encode_text(clip.tokenizer(["beach"]), normalize=True)
+    torch.testing.assert_close(rows[1:2], expected)
+    assert embed_names(clip, []).shape == (0, JOINT)
+
+
+def test_many_names_equal_one_by_one(clip):
+    names = [f"lion {'and lion ' * (i % 4)}boat" for i in range(300)]
+    rows = embed_names(clip, names)
+    assert rows.shape == (300, JOINT)
+    torch.testing.assert_close(rows[299:], embed_names(clip, names[299:]), atol=1e-6, rtol=1e-5)
+
+
+def test_own_vocabulary_is_used(clip):
+    ids = clip.tokenizer(["lion"])
+    assert ids.shape == (1, 16)
+    assert ids.max() < 1000  # open_clip's own vocabulary ends near 49,000
+
+
+def test_saved_config_rebuilds_the_architecture(clip, tmp_path):
+    save_clip_config(clip, tmp_path / "clip")
+    assert not (tmp_path / "clip" / WEIGHTS_FILE).exists()
+    model = make_clip(read_clip_config(tmp_path / "clip")["model_cfg"])
+    model.load_state_dict(clip.model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(model.encode_image(pictures()), image_features(clip, pictures()))
+
+
+def test_saved_weights_load_again(clip, tmp_path):
+    save_clip_config(clip, tmp_path, with_weights=True)
+    again = load_clip(str(tmp_path))
+    assert torch.equal(image_features(again, pictures()), image_features(clip, pictures()))
+    assert torch.equal(embed_names(again, ["skull"]), embed_names(clip, ["skull"]))
+
+
+def test_parts_travel_between_processes(clip):
+    again = pickle.loads(pickle.dumps(clip))
+    assert torch.equal(embed_names(again, ["skull"]), embed_names(clip, ["skull"]))
+
+
+def test_bad_folders_and_names_are_explained(clip, tmp_path):
+    with pytest.raises(ValueError, match=f"no {WEIGHTS_FILE}"):
+        load_clip(str(tmp_path))
+    save_clip_config(clip, tmp_path, with_weights=True)
+    (tmp_path / CONFIG_FILE).write_text(json.dumps({}))
+    with pytest.raises(ValueError, match="'model_cfg'"):
+        load_clip(str(tmp_path))
+    (tmp_path / CONFIG_FILE).unlink()
+    with pytest.raises(ValueError, match=f"no {CONFIG_FILE}"):
+        load_clip(str(tmp_path))
+    with pytest.raises(ValueError, match="unknown CLIP 'ViT-Z'"):
+        load_clip("ViT-Z", pretrained="openai")
+    with pytest.raises(ValueError, match=r"encoder\.clip_pretrained"):
+        load_clip("ViT-B-32")
+    with pytest.raises(ValueError, match=r"leave encoder\.clip_pretrained empty"):
+        load_clip(str(tmp_path), pretrained="openai")
+
+
+def test_missing_weight_file_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match="cannot be loaded") as error:
+        load_clip("ViT-B-32", pretrained=str(tmp_path / "nowhere.pt"))
+    assert "\n" not in str(error.value)
+
+
+def test_other_text_towers_are_refused():
+    with pytest.raises(ValueError, match="custom text tower"):
+        make_clip(clip_config() | {"custom_text": True})

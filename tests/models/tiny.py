@@ -1,0 +1,134 @@
+"""Small random models of the real architectures."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from open_clip.model import CLIP
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from uniemo_ray.config import Config
+from uniemo_ray.models.build import build_net
+from uniemo_ray.models.clip import ClipParts, load_clip, make_clip, save_clip_config
+from uniemo_ray.models.uniemo import UniEmoNet
+from uniemo_ray.tiny.words import CONTEXT_LENGTH, write_tokenizers
+
+WIDTH, JOINT, TEXT_WIDTH = 16, 12, 16
+SCENES = ("beach", "amusement_park", "street")
+OBJECTS = ("lion", "toy", "boat", "skull")
+
+
+def clip_config(*, layers: int = 6, vocabulary: int = 600) -> dict[str, Any]:
+    """32 px pictures, patch 8: 16 patches."""
+    return {
+        "embed_dim": JOINT,
+        "vision_cfg": {"image_size": 32, "layers": layers, "width": WIDTH, "patch_size": 8, "head_width": 8},
+        "text_cfg": {
+            "context_length": CONTEXT_LENGTH,
+            "vocab_size": vocabulary,
+            "width": 8,
+            "heads": 2,
+            "layers": 1,
+        },
+        "quick_gelu": True,
+    }
+
+
+def make_tower(*, layers: int = 6, seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return CLIP(**clip_config(layers=layers)).visual.eval()
+
+
+def pictures(count: int = 2, *, seed: int = 0, side: int = 32) -> torch.Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def write_clip(folder: Path, *, seed: int = 1) -> ClipParts:
+    """A CLIP folder with random weights, loaded back."""
+    vocabulary = write_tokenizers(clip_dir=folder, pipeline_tokenizer_dir=folder / "unused")
+    torch.manual_seed(seed)
+    config = clip_config(vocabulary=vocabulary)
+    raw = ClipParts(make_clip(config), list, 32, (0, 0, 0), (1, 1, 1), {"model_cfg": config})
+    save_clip_config(raw, folder, with_weights=True)
+    return load_clip(str(folder))
+
+
+def make_net(clip: ClipParts, *, words: torch.Tensor | None = None, **sections: dict[str, Any]) -> UniEmoNet:
+    """Six layers, three queries per set; `sections` override the config."""
+    values = {"encoder": {"query_length": 3, "interactive_layers": 1}, "fusion": {}, "losses": {}}
+    config = Config.model_validate({key: values[key] | sections.get(key, {}) for key in values})
+    torch.manual_seed(2)
+    return build_net(
+        config,
+        clip=clip,
+        scene_names=SCENES,
+        object_names=OBJECTS,
+        text_width=TEXT_WIDTH,
+        word_embeddings=words,
+    ).eval()
+
+
+def text_config(vocabulary: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=CONTEXT_LENGTH,
+        hidden_act="quick_gelu",
+        projection_dim=10,
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
+    )
+
+
+def write_pipeline(folder: Path, *, target: str = "v_prediction", seed: int = 5) -> Path:
+    """A Stable Diffusion folder with random weights: 16 px pictures, 4 x 8 x 8 latents."""
+    vocabulary = write_tokenizers(
+        clip_dir=folder / "words", pipeline_tokenizer_dir=folder / "words" / "tokenizer"
+    )
+    torch.manual_seed(seed)
+    text_encoder = CLIPTextModel(text_config(vocabulary))
+    # Random text states hardly steer a random denoiser; larger ones do.
+    text_encoder.get_input_embeddings().weight.data.mul_(50)
+    vae = AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+        mid_block_add_attention=False,
+        scaling_factor=0.7,
+        shift_factor=0.3,
+    )
+    denoiser = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "words" / "tokenizer"),
+        unet=denoiser,
+        scheduler=DDPMScheduler(beta_schedule="scaled_linear", prediction_type=target),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder

@@ -1,0 +1,1 @@
+"""Plain torch modules, single device: encoder, heads, fusion, conditioning, the assembled model."""

@@ -1,0 +1,69 @@
+"""The attribute base: names of scenes or objects, found by CLIP and weighed by emotion (section 2)."""
+
+# B batch, A attributes, C emotions, E joint embedding width
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from uniemo_ray.emotions import EMOTIONS
+
+NO_ATTRIBUTE = -1
+
+
+class AttributeBase(nn.Module):
+    """All names of one kind, with their text embeddings and emotional correlation coefficients."""
+
+    embeddings: Tensor
+    """(A, E), L2-normalised."""
+    coefficients: Tensor
+    """(A, C) alpha of eq. 5; a row of zeros is an attribute that no training image carries."""
+
+    def __init__(self, names: Sequence[str], embeddings: Tensor) -> None:
+        """Start with coefficients of zero; `set_coefficients` fills them after stage 1.
+
+        Raises:
+            ValueError: when names and embeddings do not match, or a name occurs twice.
+        """
+        super().__init__()
+        if len(set(names)) != len(names):
+            raise ValueError(f"attribute names must be distinct, got {len(names) - len(set(names))} twice")
+        if embeddings.ndim != 2 or len(embeddings) != len(names):
+            raise ValueError(f"expected {len(names)} attribute embeddings, got {tuple(embeddings.shape)}")
+        self.names = tuple(names)
+        self.register_buffer("embeddings", F.normalize(embeddings.detach().float(), dim=-1))
+        self.register_buffer("coefficients", torch.zeros(len(names), len(EMOTIONS)))
+
+    @torch.no_grad()
+    def set_coefficients(self, rows: dict[str, Sequence[float]]) -> None:
+        """Take alpha (eq. 5) by name, C values each; a name without a row weighs 0.
+
+        Raises:
+            ValueError: for a name outside the base or a row of another length.
+        """
+        unknown = sorted(rows.keys() - set(self.names))
+        if unknown:
+            raise ValueError(f"coefficients name {unknown[0]!r}, which is not in the attribute base")
+        self.coefficients.zero_()
+        for name, row in rows.items():
+            if len(row) != len(EMOTIONS):
+                raise ValueError(f"expected {len(EMOTIONS)} coefficients for {name!r}, got {len(row)}")
+            self.coefficients[self.names.index(name)] = torch.tensor(row)
+
+    @torch.no_grad()
+    def find(self, query: Tensor) -> Tensor:
+        """Index (B,) of the name most similar (cosine) to each query (B, E); -1 in an empty base."""
+        if not self.names:
+            return torch.full((len(query),), NO_ATTRIBUTE, device=query.device)
+        # A query's own length changes no arg max.
+        return (query.float() @ self.embeddings.float().T).argmax(dim=1)
+
+    @torch.no_grad()
+    def weight(self, index: Tensor, emotion: Tensor) -> Tensor:
+        """alpha[index, emotion] (B,) for int64 indices (B,); 0 where the index is -1."""
+        if not self.names:
+            return torch.zeros(len(index), device=index.device)
+        alpha = self.coefficients[index.clamp(min=0), emotion]
+        return torch.where(index == NO_ATTRIBUTE, 0.0, alpha)

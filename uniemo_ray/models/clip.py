@@ -1,0 +1,171 @@
+"""CLIP through open_clip: loading, rebuilding, and the frozen features taken from it."""
+
+# B batch, n names, E joint embedding width
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import open_clip
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import save_file
+from torch import Tensor
+
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
+MERGES_FILE = "merges.txt.gz"
+TINY_FOLDER = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "clip"
+_NAMES_AT_ONCE = 256
+
+
+class ClipParts(NamedTuple):
+    """A frozen CLIP and what is needed to feed, save and rebuild it."""
+
+    model: open_clip.CLIP
+    """fp32, eval mode, no parameter requires a gradient."""
+    tokenizer: Callable[[list[str]], Tensor]
+    """Texts to (n, L) token ids."""
+    image_size_px: int
+    """Side of the square input."""
+    mean: tuple[float, float, float]
+    """Input normalisation, per colour channel."""
+    std: tuple[float, float, float]
+    """Input normalisation, per colour channel."""
+    config: dict[str, Any]
+    """Content of open_clip_config.json: `model_cfg` and `preprocess_cfg`."""
+    merges: Path | None = None
+    """BPE merges file, when the vocabulary is not open_clip's own."""
+
+
+def load_clip(name: str, *, pretrained: str | None = None) -> ClipParts:
+    """Load CLIP from the package, from a folder, or by open_clip model name.
+
+    Args:
+        name: `tiny` (shipped), a folder with open_clip_config.json, or an open_clip model name.
+        pretrained: open_clip tag or weight file; needed for a model name, refused otherwise.
+
+    Raises:
+        ValueError: when there is no such model, or no weights for it.
+    """
+    folder = TINY_FOLDER if name == "tiny" else Path(name)
+    if name != "tiny" and not folder.is_dir():
+        return _load_by_name(name, pretrained)
+    if pretrained:
+        raise ValueError(f"encoder.clip {name!r} brings its own weights: leave encoder.clip_pretrained empty")
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise ValueError(
+            f"CLIP folder {folder} has no {WEIGHTS_FILE}: expected open_clip's local folder layout"
+        )
+    config = read_clip_config(folder)
+    model = make_clip(config["model_cfg"])
+    open_clip.load_checkpoint(model, str(weights))
+    merges = folder / MERGES_FILE
+    return _parts(model, config, merges if merges.is_file() else None)
+
+
+def read_clip_config(folder: Path) -> dict[str, Any]:
+    """Content of a folder's open_clip_config.json.
+
+    Raises:
+        ValueError: when the file is missing or lacks `model_cfg`.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"CLIP folder {folder} has no {CONFIG_FILE}: expected open_clip's local folder layout"
+        )
+    config: dict[str, Any] = json.loads(path.read_text())
+    if "model_cfg" not in config:
+        raise ValueError(f"{path} has no 'model_cfg': expected open_clip's config format")
+    return config
+
+
+def make_clip(config: dict[str, Any]) -> open_clip.CLIP:
+    """An untrained CLIP of an open_clip `model_cfg`, frozen and in eval mode.
+
+    Raises:
+        ValueError: for an architecture without a plain CLIP text tower.
+    """
+    if config.get("custom_text") or "hf_model_name" in config["text_cfg"]:
+        raise ValueError(
+            "expected a plain CLIP config, got a custom text tower: choose an OpenAI-style ViT model"
+        )
+    options = {key: value for key, value in config.items() if key != "custom_text"}
+    return open_clip.CLIP(**options).requires_grad_(False).eval()
+
+
+def save_clip_config(clip: ClipParts, folder: Path, *, with_weights: bool = False) -> None:
+    """Write config and vocabulary, and on request the weights, so that `folder` can be read again.
+
+    Without weights the folder serves `read_clip_config` and `make_clip`; with them also `load_clip`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps(clip.config, indent=2) + "\n")
+    if clip.merges:
+        shutil.copyfile(clip.merges, folder / MERGES_FILE)
+    if with_weights:
+        weights = {key: value.contiguous().clone() for key, value in clip.model.state_dict().items()}
+        save_file(weights, folder / WEIGHTS_FILE)
+
+
+@torch.no_grad()
+def embed_names(clip: ClipParts, names: Sequence[str]) -> Tensor:
+    """L2-normalised text embeddings (n, E) of attribute names, underscores read as spaces."""
+    texts = [name.replace("_", " ") for name in names]
+    device = next(clip.model.parameters()).device
+    parts = [torch.empty(0, clip.model.visual.output_dim, device=device)]
+    for i in range(0, len(texts), _NAMES_AT_ONCE):
+        ids = clip.tokenizer(texts[i : i + _NAMES_AT_ONCE]).to(device)
+        parts.append(clip.model.encode_text(ids, normalize=True))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def image_features(clip: ClipParts, pixels: Tensor) -> Tensor:
+    """Frozen CLIP image feature F (B, E), unnormalised, of normalised pixels (B, 3, H, W)."""
+    features: Tensor = clip.model.encode_image(pixels)
+    return features
+
+
+def _load_by_name(name: str, pretrained: str | None) -> ClipParts:
+    model_config = open_clip.get_model_config(name)
+    if model_config is None:
+        raise ValueError(
+            f"unknown CLIP {name!r}: expected 'tiny', a folder with {CONFIG_FILE} or an open_clip model"
+        )
+    if not pretrained:
+        raise ValueError(
+            f"CLIP {name!r} needs weights: set encoder.clip_pretrained to an open_clip tag or a file"
+        )
+    # OpenAI's weights were trained with QuickGELU; open_clip merely warns when the config says otherwise.
+    tag = open_clip.get_pretrained_cfg(name, pretrained)
+    model_config["quick_gelu"] = bool(model_config.get("quick_gelu") or tag.get("quick_gelu"))
+    try:
+        model = open_clip.create_model(
+            name, pretrained=pretrained, force_quick_gelu=model_config["quick_gelu"]
+        )
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"CLIP {name!r} with weights {pretrained!r} cannot be loaded: {reason}") from error
+    config = {"model_cfg": model_config, "preprocess_cfg": dict(model.visual.preprocess_cfg)}
+    return _parts(model.requires_grad_(False).eval(), config, None)
+
+
+def _parts(model: open_clip.CLIP, config: dict[str, Any], merges: Path | None) -> ClipParts:
+    length = config["model_cfg"]["text_cfg"].get("context_length", 77)
+    vocabulary = {"bpe_path": str(merges)} if merges else {}
+    preprocess = config.get("preprocess_cfg", {})
+    return ClipParts(
+        model=model,
+        tokenizer=SimpleTokenizer(context_length=length, **vocabulary),
+        image_size_px=int(model.visual.image_size[0]),
+        mean=tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN)),
+        std=tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD)),
+        config=config,
+        merges=merges,
+    )

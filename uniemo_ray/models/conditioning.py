@@ -1,0 +1,90 @@
+"""Prompts with a placeholder word whose embedding differs per sample (section 3 of the paper).
+
+The released code writes the fused condition into the embedding table in place, which limits it to
+batch size 1. Here the table stays as it is: the word embeddings of a batch are replaced on their way
+into the frozen text transformer, so plain autograd reaches the condition at any batch size.
+"""
+
+# B batch, L prompt tokens, T text width
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTokenizer, PreTrainedModel
+
+PLACEHOLDER = "<emotion>"
+
+
+class Prompts(NamedTuple):
+    """Tokenised prompts."""
+
+    ids: Tensor
+    """(B, L) token ids; placeholder positions hold an ordinary id that is never looked at."""
+    is_placeholder: Tensor
+    """(B, L) bool."""
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Prompts:
+    """Tokenise prompts in which `<emotion>` may stand anywhere, padded to the tokenizer's length.
+
+    Raises:
+        ValueError: when a prompt does not fit and its placeholder would be cut off.
+    """
+    length = int(tokenizer.model_max_length)
+    rows = [_tokenize_one(tokenizer, text, length) for text in texts]
+    ids, masks = zip(*rows, strict=True)
+    return Prompts(torch.tensor(ids), torch.tensor(masks))
+
+
+def _tokenize_one(tokenizer: CLIPTokenizer, text: str, length: int) -> tuple[list[int], list[bool]]:
+    ids, mask = [tokenizer.bos_token_id], [False]
+    for i, part in enumerate(text.split(PLACEHOLDER)):
+        if i:
+            ids.append(0)
+            mask.append(True)
+        words = tokenizer(part, add_special_tokens=False).input_ids
+        ids += words
+        mask += [False] * len(words)
+    if any(mask[length - 1 :]):
+        raise ValueError(
+            f"prompt {text!r} is too long: {PLACEHOLDER} lies beyond {length} tokens, shorten it"
+        )
+    ids, mask = [*ids[: length - 1], tokenizer.eos_token_id], [*mask[: length - 1], False]
+    padding = length - len(ids)
+    return ids + [tokenizer.pad_token_id] * padding, mask + [False] * padding
+
+
+@contextmanager
+def replaced_words(encoder: PreTrainedModel, is_placeholder: Tensor, condition: Tensor) -> Iterator[None]:
+    """While active, `encoder` sees `condition` (B, T) as the word embedding at placeholder positions."""
+
+    def replace(_module: nn.Module, _inputs: Any, words: Tensor) -> Tensor:
+        return torch.where(is_placeholder[..., None], condition[:, None, :].to(words.dtype), words)
+
+    handle = encoder.get_input_embeddings().register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def encode_prompts(encoder: PreTrainedModel, prompts: Prompts, condition: Tensor, **options: Any) -> Any:
+    """The text encoder's own output for prompts whose placeholder means `condition`, per sample.
+
+    Args:
+        encoder: `CLIPTextModel` or `CLIPTextModelWithProjection`.
+        prompts: (B, L) ids and mask.
+        condition: (B, T) fused condition; gradients flow into it.
+        options: passed to the encoder, such as `output_hidden_states=True`.
+
+    Raises:
+        ValueError: when the width of `condition` is not the encoder's.
+    """
+    width = encoder.get_input_embeddings().embedding_dim
+    if condition.shape[-1] != width:
+        raise ValueError(f"expected conditions of width {width}, got {tuple(condition.shape)}")
+    with replaced_words(encoder, prompts.is_placeholder, condition):
+        return encoder(prompts.ids, **options)

@@ -1,0 +1,185 @@
+"""The assembled network: encoder, heads, attribute bases and fusion."""
+
+# B batch, C emotions, D encoder width, E joint embedding width, T text-embedding width
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from uniemo_ray.config import LearningRates, LossConfig
+from uniemo_ray.models.attributes import AttributeBase
+from uniemo_ray.models.encoder import ExpertQueryEncoder, Features
+from uniemo_ray.models.fusion import ConditionFusion
+from uniemo_ray.models.heads import Temperature, make_classifier
+
+PARTS = ("tower", "queries", "heads", "fusion")
+
+
+class Understanding(NamedTuple):
+    """What the understanding chain says about a batch."""
+
+    features: Features
+    logits: Tensor
+    """(B, C)."""
+    scene_embedding: Tensor | None
+    """(B, E) L2-normalised, comparable to names; None without queries."""
+    object_embedding: Tensor | None
+    """(B, E) L2-normalised, comparable to names; None without queries."""
+
+
+class Condition(NamedTuple):
+    """The fused condition and the attributes behind it."""
+
+    vector: Tensor
+    """(B, T), c of eq. 6."""
+    scene_index: Tensor | None
+    """(B,) index into the scene base, -1 when that is empty; None without queries."""
+    object_index: Tensor | None
+    """(B,) index into the object base, -1 when that is empty; None without queries."""
+    scene_weight: Tensor
+    """(B,) alpha; 1 with use_coefficients off; 0 without queries."""
+    object_weight: Tensor
+    """(B,) alpha; 1 with use_coefficients off; 0 without queries."""
+
+
+class Temperatures(NamedTuple):
+    """InfoNCE temperatures, scalars or learnable tensors of shape (1,)."""
+
+    scene: Tensor | float
+    object: Tensor | float
+
+
+class UniEmoNet(nn.Module):
+    """Everything of UniEmo that trains, except a denoiser that is not frozen."""
+
+    def __init__(
+        self,
+        encoder: ExpertQueryEncoder,
+        *,
+        fusion: ConditionFusion,
+        scenes: AttributeBase,
+        objects: AttributeBase,
+        losses: LossConfig,
+        use_coefficients: bool = True,
+    ) -> None:
+        super().__init__()
+        width, text_width = encoder.width, len(fusion.offset)
+        classes, joint_width = scenes.coefficients.shape[1], scenes.embeddings.shape[1]
+        self.encoder = encoder
+        self.fusion = fusion
+        self.scenes = scenes
+        self.objects = objects
+        self.use_coefficients = use_coefficients
+        self.temperature = losses.temperature
+        self.classifier = make_classifier(width, classes)
+        self.condition_head = nn.Linear(text_width, classes)
+        if self.has_queries:
+            self.scene_projection = nn.Linear(width, joint_width, bias=False)
+            self.object_projection = nn.Linear(width, joint_width, bias=False)
+        if self.has_queries and losses.learn_temperature:
+            self.scene_temperature = Temperature(losses.temperature)
+            self.object_temperature = Temperature(losses.temperature)
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether the encoder has expert queries."""
+        return self.encoder.config.queries != "none"
+
+    def forward(self, pixels: Tensor) -> Understanding:
+        """Same as `understand`."""
+        return self.understand(pixels)
+
+    def understand(self, pixels: Tensor) -> Understanding:
+        """Emotion logits and attribute embeddings of normalised pixels (B, 3, H, W)."""
+        features: Features = self.encoder(pixels)
+        return Understanding(
+            features=features,
+            logits=self.classifier(features.cls),
+            scene_embedding=self._embed_scene(features),
+            object_embedding=self._embed_object(features),
+        )
+
+    def condition(self, features: Features, emotion: Tensor) -> Condition:
+        """Fuse features at an emotion (eq. 6).
+
+        Args:
+            features: from `understand`, or drawn from the emotion space.
+            emotion: (B,) int64, the true label in training and the wanted emotion in generation.
+        """
+        scene_index, scene_weight = self._weigh(self.scenes, self._embed_scene(features), emotion)
+        object_index, object_weight = self._weigh(self.objects, self._embed_object(features), emotion)
+        vector = self.fusion(features, scene_weight=scene_weight, object_weight=object_weight)
+        return Condition(vector, scene_index, object_index, scene_weight, object_weight)
+
+    def temperatures(self) -> Temperatures:
+        """Temperatures of the two contrastive terms (eq. 4)."""
+        if hasattr(self, "scene_temperature"):
+            return Temperatures(self.scene_temperature(), self.object_temperature())
+        return Temperatures(self.temperature, self.temperature)
+
+    def _embed_scene(self, features: Features) -> Tensor | None:
+        return None if features.scene is None else F.normalize(self.scene_projection(features.scene), dim=-1)
+
+    def _embed_object(self, features: Features) -> Tensor | None:
+        return (
+            None if features.object is None else F.normalize(self.object_projection(features.object), dim=-1)
+        )
+
+    def _weigh(
+        self, base: AttributeBase, query: Tensor | None, emotion: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
+        nothing = torch.zeros(emotion.shape, device=emotion.device)
+        if query is None:
+            return None, nothing
+        index = base.find(query)
+        return index, base.weight(index, emotion) if self.use_coefficients else nothing + 1
+
+
+def set_trainable(
+    net: UniEmoNet, *, stage: Literal[1, 2], tower: Literal["train", "frozen"], joint_training: bool = True
+) -> None:
+    """Choose by `requires_grad` what a stage trains.
+
+    Stage 1: tower (unless frozen), queries and classifier. Stage 2: these and the fusion with its
+    condition head; without joint training (figure 8) only the latter two.
+    """
+    understands = stage == 1 or joint_training
+    net.encoder.requires_grad_(understands)
+    net.encoder.visual.requires_grad_(understands and tower == "train")
+    net.encoder.visual.proj.requires_grad_(False)
+    for name, module in net.named_children():
+        if name in ("fusion", "condition_head"):
+            module.requires_grad_(stage == 2)
+        elif name != "encoder":
+            module.requires_grad_(understands)
+
+
+def part_of(name: str) -> str:
+    """The part (one of `PARTS`) that a parameter of `UniEmoNet` belongs to, by its name."""
+    if name.startswith("encoder.visual."):
+        return "tower"
+    if name.startswith("fusion."):
+        return "fusion"
+    return "heads" if name.startswith(("classifier.", "condition_head.")) else "queries"
+
+
+def parameter_groups(net: UniEmoNet, rates: LearningRates, weight_decay: float) -> list[dict[str, object]]:
+    """AdamW groups of what requires a gradient, two per part: with decay, and 1-D ones without.
+
+    Each holds `name` (tower, queries, heads or fusion), `params`, `lr` and `weight_decay`; empty
+    groups are left out.
+    """
+    groups = []
+    for part in PARTS:
+        named = [p for name, p in net.named_parameters() if p.requires_grad and part_of(name) == part]
+        for params, decay in (
+            ([p for p in named if p.ndim > 1], weight_decay),
+            ([p for p in named if p.ndim < 2], 0.0),
+        ):
+            if params:
+                groups.append(
+                    {"name": part, "params": params, "lr": getattr(rates, part), "weight_decay": decay}
+                )
+    return groups
