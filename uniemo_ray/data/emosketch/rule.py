@@ -58,8 +58,10 @@ class Rule:
         )
 
     def alpha(self) -> dict[tuple[str, str], Array]:
-        """Exact coefficients (eq. 5) of a perfect judge, by (kind, name): the mean of its posterior
-        over the images that carry the attribute, which is P(emotion | attribute)."""
+        """Exact coefficients (eq. 5) of a perfect judge, by (kind, name).
+
+        The mean of its posterior over the images that carry the attribute is P(emotion | attribute).
+        """
         joint = self.joint()
         by_scene, by_object = joint.sum(axis=1), joint.sum(axis=0)
         table = {("scene", n): by_scene[i] / by_scene[i].sum() for i, n in enumerate(self.scenes)}

@@ -1,0 +1,188 @@
+"""Reader of a folder in EmoSet-118K's layout.
+
+`info.json` lists the labels, `train.json`, `val.json` and `test.json` list the images. Two forms of a
+list entry exist and both are read: `[emotion, image path, annotation path]`, and the older release's
+with an image id in second place, `[emotion, image id, image path, annotation path]` (the paths may be
+left out where they follow from emotion and id).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from uniemo_ray.config import SPLITS
+from uniemo_ray.data.samples import (
+    IMAGE_SUFFIXES,
+    AttributeNames,
+    Entry,
+    Reason,
+    Rejected,
+    Sample,
+    normalise_name,
+    read_sample,
+)
+from uniemo_ray.emotions import EMOTIONS
+
+__all__ = ["EmoSetFolder", "Entry", "FolderError", "Rejected", "Sample", "read_sample"]
+
+_FORM = "[emotion, image path, annotation path] or [emotion, image id, image path, annotation path]"
+
+
+class FolderError(ValueError):
+    """A folder that cannot be read at all; `faults` has one line per fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+class EmoSetFolder:
+    """A data folder whose structure was checked; no image and no annotation has been opened yet.
+
+    Attributes:
+        root: The folder.
+        names: Scenes and objects of info.json, normalised; empty where it lists none.
+        notes: What a user should know and what is no fault.
+        duplicates: Entries whose image id an earlier entry (train before val before test) has taken.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        """Read info.json and the split files.
+
+        Raises:
+            FolderError: with one line for each fault of the structure.
+        """
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise FolderError([f"{root}: no such folder; data.root must be the folder with info.json"])
+        faults: list[str] = []
+        self.names, self.notes = _read_info(self.root / "info.json", faults)
+        lists = {split: _read_split(self.root / f"{split}.json", faults) for split in SPLITS}
+        if not faults:
+            faults += _missing_emotions(self.root, lists["train"])
+        if faults:
+            raise FolderError(faults)
+        self._entries, self.duplicates = _without_duplicates(lists)
+
+    def entries(self, split: str) -> list[Entry]:
+        """Entries of a split in the order of its file, each image id once over all splits."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+        return self._entries[split]
+
+
+def _load_json(path: Path, faults: list[str]) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        faults.append(f"{path}: missing; a folder in EmoSet's layout has info.json and {_split_files()}")
+    except OSError as error:
+        faults.append(f"{path}: not readable ({error.strerror})")
+    except (ValueError, RecursionError) as error:
+        faults.append(f"{path}: no valid JSON ({error})")
+    return None
+
+
+def _split_files() -> str:
+    return ", ".join(f"{split}.json" for split in SPLITS)
+
+
+def _read_info(path: Path, faults: list[str]) -> tuple[AttributeNames, list[str]]:
+    before = len(faults)
+    info = _load_json(path, faults)
+    if len(faults) > before:
+        return AttributeNames(), []
+    if not isinstance(info, dict):
+        faults.append(f"{path}: expected a JSON object with the key 'emotion', got {type(info).__name__}")
+        return AttributeNames(), []
+    emotions = _labels(info, "emotion", path, faults)
+    unknown = [name for name in emotions if name not in EMOTIONS]
+    if unknown:
+        faults.append(f"{path}: unknown emotion {unknown[0]!r}; expected {', '.join(EMOTIONS)}")
+    elif "emotion" not in info:
+        faults.append(f"{path}: the key 'emotion' with its 'label2idx' is missing")
+    names = AttributeNames(*(_labels(info, kind, path, faults) for kind in ("scene", "object")))
+    notes = [
+        f"info.json lists no {kind}s: they are collected from the annotations, any name is taken"
+        for kind, known in (("scene", names.scenes), ("object", names.objects))
+        if not known
+    ]
+    return names, notes
+
+
+def _labels(info: dict[str, Any], kind: str, path: Path, faults: list[str]) -> tuple[str, ...]:
+    """Normalised label names of one section in the order of their indices; empty without the section."""
+    if kind not in info:
+        return ()
+    section = info[kind]
+    table = section.get("label2idx") if isinstance(section, dict) else None
+    if not isinstance(table, dict) or not all(type(index) is int for index in table.values()):
+        faults.append(f"{path}: {kind}: expected {{'label2idx': {{name: index}}}}, got {str(section)[:60]!r}")
+        return ()
+    ordered = sorted(table, key=lambda name: int(table[name]))
+    return tuple(dict.fromkeys(map(normalise_name, ordered)))
+
+
+def _read_split(path: Path, faults: list[str]) -> list[Entry]:
+    before = len(faults)
+    items = _load_json(path, faults)
+    if len(faults) > before:
+        return []
+    if not isinstance(items, list) or not items:
+        got = "an empty list" if items == [] else type(items).__name__
+        faults.append(f"{path}: expected a list of {_FORM}, got {got}")
+        return []
+    parsed = [_parse(item) for item in items]
+    wrong = [index for index, entry in enumerate(parsed) if entry is None]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        faults.append(f"{path}: entry {wrong[0]} is {str(items[wrong[0]])[:80]}{more}; expected {_FORM}")
+    return [entry for entry in parsed if entry is not None]
+
+
+def _parse(item: Any) -> Entry | None:
+    """An entry of either form, or None where it is of neither."""
+    is_row = isinstance(item, list) and 2 <= len(item) <= 4 and all(type(x) is str and x for x in item)
+    if not is_row:
+        return None
+    emotion, second, rest = item[0], item[1], item[2:]
+    is_path = "/" in second or PurePosixPath(second).suffix.lower() in IMAGE_SUFFIXES
+    if is_path:
+        return Entry(_image_id(emotion, second), emotion, second, rest[0]) if len(rest) == 1 else None
+    annotation = rest[-1] if rest else f"annotation/{emotion}/{second}.json"
+    image = rest[0] if len(rest) == 2 else f"image/{emotion}/{second}"
+    return Entry(second, emotion, image, annotation)
+
+
+def _image_id(emotion: str, path: str) -> str:
+    """`awe_00001` for EmoSet's own names; the path itself where files are merely numbered per folder."""
+    pure = PurePosixPath(path)
+    if pure.stem.startswith(f"{emotion}_"):
+        return pure.stem
+    parts = pure.with_suffix("").parts
+    return "_".join(parts[1:] if parts[0] == "image" and len(parts) > 1 else parts)
+
+
+def _missing_emotions(root: Path, train: list[Entry]) -> Iterator[str]:
+    counts = Counter(entry.emotion for entry in train)
+    missing = [emotion for emotion in EMOTIONS if not counts[emotion]]
+    if missing:
+        lost = ", ".join(missing)
+        yield f"{root / 'train.json'}: no training image of {lost}; every emotion needs at least one"
+
+
+def _without_duplicates(lists: dict[str, list[Entry]]) -> tuple[dict[str, list[Entry]], tuple[Rejected, ...]]:
+    first: dict[str, str] = {}
+    kept: dict[str, list[Entry]] = {split: [] for split in SPLITS}
+    duplicates = []
+    for split in SPLITS:
+        for entry in lists[split]:
+            if entry.image_id in first:
+                detail = f"image id {entry.image_id} is already taken in {first[entry.image_id]}.json"
+                duplicates.append(Rejected(entry.image_id, entry.image, Reason.DUPLICATE_ID, detail, split))
+            else:
+                first[entry.image_id] = split
+                kept[split].append(entry)
+    return kept, tuple(duplicates)

@@ -1,0 +1,149 @@
+"""The folder of an EmoSketch: what it claims to be, its info.json and its plain words about the labels."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from uniemo_ray.config import SPLITS
+from uniemo_ray.data.emosketch.rule import load_rule
+from uniemo_ray.emotions import EMOTIONS
+
+SETTINGS_FILE = "sketch.json"
+README_FILE = "README.txt"
+_README = """\
+EmoSketch: {train} training, {val} validation and {test} test pictures.
+Side {size_px} pixels, seed {seed}.
+
+These pictures are generated drawings. Their emotion labels are NOT human ratings of these pictures:
+they are a rule drawn from the attribute statistics of EmoSet-118K (Yang et al., ICCV 2023). An emotion
+is drawn uniformly, then one scene and one object independently given the emotion, with the
+frequencies counted there (add-one smoothing). So the best possible accuracy is known exactly:
+{scene:.1%} from the scene alone, {object:.1%} from the object alone, {both:.1%} from both.
+
+Layout: that of EmoSet-118K (image/, annotation/, info.json, train.json, val.json, test.json).
+No picture, annotation or file of EmoSet is contained.
+brightness: mean luma (BT.601), 0 to 1. colorfulness: Hasler and Suesstrunk's M (2003) divided by 109,
+cut at 1. Both are measured on the pixels and rounded to EmoSet's eleven levels 0.0, 0.1, ..., 1.0.
+"""
+
+
+@dataclass(frozen=True)
+class SketchSettings:
+    """What determines every byte of a generated data set."""
+
+    train: int
+    """Training images."""
+    val: int
+    """Validation images."""
+    test: int
+    """Test images."""
+    seed: int
+    """Seed of the set, 0 or larger."""
+    size_px: int
+    """Side of an image."""
+
+    def size(self, split: str) -> int:
+        """Number of images of a split."""
+        return {"train": self.train, "val": self.val, "test": self.test}[split]
+
+
+def is_finished(root: Path) -> bool:
+    """Whether a folder that `write_sketch` has begun is complete."""
+    lists = [f"{split}.json" for split in SPLITS]
+    return all((root / name).is_file() for name in (*lists, README_FILE, "info.json"))
+
+
+def claim_folder(root: Path, settings: SketchSettings) -> None:
+    """Mark a folder as this very EmoSketch.
+
+    Raises:
+        ValueError: where it holds something else, or an EmoSketch of other settings or other art.
+    """
+    wanted = {"format": "EmoSketch", **asdict(settings), "drawing": _drawing_version()}
+    marker = root / SETTINGS_FILE
+    if marker.is_file():
+        found = _load_settings(marker)
+        changed = [key for key in wanted if found.get(key) != wanted[key]]
+        if changed:
+            differences = "; ".join(f"{key} {found.get(key)!r}, not {wanted[key]!r}" for key in changed)
+            raise ValueError(
+                f"{root} holds another EmoSketch ({differences}): delete it or name another folder"
+            )
+        return
+    # A killed process may have left the marker's own temporary file.
+    if root.exists() and (
+        not root.is_dir() or any(not is_temporary(item, SETTINGS_FILE) for item in root.iterdir())
+    ):
+        raise ValueError(f"{root} is not empty and no EmoSketch: name an empty or a new folder")
+    root.mkdir(parents=True, exist_ok=True)
+    put_file(marker, to_json(wanted))
+
+
+def _load_settings(marker: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(marker.read_bytes())
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _drawing_version() -> str:
+    """Digest of everything in this package that a picture or label is made from."""
+    package = files("uniemo_ray.data.emosketch")
+    digest = hashlib.sha256()
+    for name in ("compose.py", "labels.py", "rule.py", "counts.csv"):
+        digest.update((package / name).read_bytes())
+    for kind in ("clutter", "objects", "scenes"):
+        for art in sorted((package / "art" / kind).iterdir(), key=lambda file: file.name):
+            if art.name.endswith(".svg"):
+                digest.update(f"{kind}/{art.name}".encode() + art.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def describe(settings: SketchSettings) -> bytes:
+    """Text of the folder's README."""
+    return _README.format(**asdict(settings), **asdict(load_rule().ceiling())).encode()
+
+
+def label_lists() -> dict[str, Any]:
+    """EmoSet's own info.json: every label with its index, and back."""
+    levels = [str(i / 10) for i in range(11)]
+    rule = load_rule()
+    labels = {
+        "emotion": EMOTIONS,
+        "brightness": levels,
+        "colorfulness": levels,
+        "scene": rule.scenes,
+        "object": rule.objects,
+    }
+    return {
+        kind: {
+            "label2idx": {name: i for i, name in enumerate(names)},
+            "idx2label": {str(i): name for i, name in enumerate(names)},
+        }
+        for kind, names in labels.items()
+    }
+
+
+def to_json(value: Any) -> bytes:
+    """JSON text with a line end; lists on one line."""
+    return (json.dumps(value, indent=None if isinstance(value, list) else 1) + "\n").encode()
+
+
+def is_temporary(path: Path, name: str = "") -> bool:
+    """Whether a file is what `put_file` leaves of the file `name` (or of any) when it is killed."""
+    return path.name.startswith(f".{name}") and path.name.endswith(".tmp")
+
+
+def put_file(path: Path, data: bytes) -> None:
+    """Write a file so that a killed process leaves all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

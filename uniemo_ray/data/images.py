@@ -1,0 +1,222 @@
+"""From encoded bytes to model input: decoding of whatever people call a picture, crops, value ranges.
+
+Every random choice of the augmentation is a function of (seed, epoch, image id), so that a resumed
+epoch sees the pictures that an undisturbed one would have seen.
+"""
+
+# B batch, H height, W width
+
+import hashlib
+import io
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RGB = NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""What is opened. Others (EPS, PDF) would start foreign programs."""
+
+# What Pillow's readers are known to raise on damaged files.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    struct.error,
+    zlib.error,
+)
+_ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used: `reason` is corrupt, truncated, huge or unsupported."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def decode_rgb(data: bytes, max_pixels: int) -> RGB:
+    """Decode to RGB as a viewer would show it.
+
+    Grey, palette, CMYK and 16-bit pictures are converted, transparency lies on white, of an
+    animation the first frame counts, and the EXIF orientation is applied. Colour profiles are not.
+
+    Args:
+        data: Bytes of a file in one of `FORMATS`.
+        max_pixels: Largest width x height; checked before any pixel is decoded.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ImageError: with the reason, when the bytes are no usable picture.
+    """
+    image = _open(data, max_pixels)
+    try:
+        image.load()
+        turn = _turn(image)  # only after loading: Pillow turns TIFF files itself
+        rgb = _to_rgb(image)
+        return np.ascontiguousarray(rgb if turn is None else rgb.transpose(turn))
+    except ImageError:
+        raise
+    except _DAMAGED as error:
+        raise ImageError(_kind_of_damage(error), _one_line(error)) from error
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise ImageError("corrupt", "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            # Our own limit below speaks for Pillow's warning.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError("huge", _one_line(error)) from error
+    except _DAMAGED as error:
+        kind = f"no picture in one of the formats {', '.join(FORMATS)}"
+        is_unknown = isinstance(error, UnidentifiedImageError)
+        raise ImageError("corrupt", kind if is_unknown else _one_line(error)) from error
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise ImageError(
+            "huge", f"{image.width} x {image.height} is more than data.max_pixels = {max_pixels}"
+        )
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if image.mode == "F":
+        raise ImageError("unsupported", "floating-point pixels have no fixed range")
+    if image.mode in ("RGBA", "LA", "La", "RGBa", "PA") or "transparency" in image.info:
+        overlay = image.convert("RGBA")
+        white = Image.new("RGBA", overlay.size, "white")
+        return Image.alpha_composite(white, overlay).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion clips at 255 instead of scaling.
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError("unsupported", "grey values outside 0 to 65535")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings the picture upright, or None."""
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    except _DAMAGED:
+        return None  # unreadable EXIF says nothing about the pixels, which are fine
+
+
+def _kind_of_damage(error: Exception) -> str:
+    text = str(error).lower()
+    is_cut = any(word in text for word in ("truncated", "not enough", "end of file", "incomplete"))
+    return "truncated" if is_cut or isinstance(error, EOFError) else "corrupt"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def to_square(rgb: RGB, size_px: int) -> RGB:
+    """Shorter side to `size_px` (bicubic), then the centre: (size_px, size_px, 3), as CLIP evaluates."""
+    height, width = rgb.shape[:2]
+    if height == width == size_px:
+        return rgb
+    wide, high = (size_px * side // min(height, width) for side in (width, height))
+    resized = np.asarray(Image.fromarray(rgb).resize((wide, high), Image.Resampling.BICUBIC))
+    top, left = round((high - size_px) / 2), round((wide - size_px) / 2)
+    return resized[top : top + size_px, left : left + size_px]
+
+
+def augmentation_seed(seed: int, epoch: int, image_id: str) -> int:
+    """The 64-bit seed of one picture's augmentation in one epoch."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{image_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def random_crop_flip(rgb: RGB, size_px: int, *, seed: int, crop_scale: tuple[float, float]) -> RGB:
+    """Random resized crop and mirror, a function of the arguments alone.
+
+    Args:
+        rgb: (H, W, 3).
+        size_px: Side of the result.
+        seed: From `augmentation_seed`.
+        crop_scale: Smallest and largest share of the area that is kept, each in (0, 1].
+
+    Returns:
+        (size_px, size_px, 3).
+    """
+    rng = np.random.default_rng(seed)
+    box = _draw_box(rng, height=rgb.shape[0], width=rgb.shape[1], crop_scale=crop_scale)
+    size = (size_px, size_px)
+    crop = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC, box=box))
+    return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
+
+
+def _draw_box(
+    rng: np.random.Generator, *, height: int, width: int, crop_scale: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a crop with the asked area and a ratio of 3:4 to 4:3 where it fits."""
+    area = height * width * rng.uniform(*crop_scale)
+    ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+    wide, high = math.sqrt(area * ratio), math.sqrt(area / ratio)
+    if wide > width:
+        wide, high = width, min(height, area / width)
+    elif high > height:
+        wide, high = min(width, area / height), height
+    left, top = rng.uniform(0, 1) * (width - wide), rng.uniform(0, 1) * (height - high)
+    return left, top, min(width, left + wide), min(height, top + high)
+
+
+def normalise(batch: RGB, mean: Sequence[float], std: Sequence[float]) -> "Tensor":
+    """(B, H, W, 3) uint8 to (B, 3, H, W) float32, less `mean` and over `std` (both on the 0-1 scale)."""
+    import torch  # readers of this module that only decode need not load it
+
+    pixels = _channels_first(batch)
+    shift, scale = (torch.tensor(tuple(v), dtype=torch.float32).view(1, 3, 1, 1) for v in (mean, std))
+    return pixels.sub_(shift).div_(scale)
+
+
+def to_unit_range(batch: RGB) -> "Tensor":
+    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in [-1, 1], as the VAE takes it."""
+    return _channels_first(batch).mul_(2).sub_(1)
+
+
+def _channels_first(batch: RGB) -> "Tensor":
+    import torch
+
+    if batch.ndim != 4 or batch.shape[-1] != 3 or batch.dtype != np.uint8:
+        raise ValueError(f"expected uint8 pictures (B, H, W, 3), got {batch.dtype} {batch.shape}")
+    # A copy: Ray's batches are read-only and torch would not notice.
+    return torch.from_numpy(batch.transpose(0, 3, 1, 2).astype(np.float32)).div_(255)
