@@ -1,0 +1,158 @@
+"""One driver at a time, whoever dies."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from uniemo_ray.store.errors import RunLockedError, StoreError
+from uniemo_ray.store.filesystem import Store
+from uniemo_ray.store.lease import Lease
+
+HOLDER = """
+import sys
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.lease import Lease
+with Lease(open_store(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+RACER = """
+import sys, time
+from uniemo_ray.store.errors import RunLockedError
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.lease import Lease
+lease = Lease(open_store(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    lease.acquire()
+    print("held", flush=True)
+except RunLockedError:
+    print("refused", flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def child(code: str, uri: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", code, uri]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def say(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_a_living_driver_is_left_alone_and_a_dead_one_is_followed(store: Store, uri: str) -> None:
+    with child(HOLDER, uri) as holder:
+        assert hear(holder) == "held"
+        with pytest.raises(RunLockedError, match=rf"is in use by process {holder.pid} on .*: wait") as caught:
+            Lease(store).acquire()
+        assert "\n" not in str(caught.value)
+        assert store.list("lock") == ["lock/00000001.json"]
+        holder.kill()
+        holder.wait()
+        with Lease(store) as lease:
+            assert lease.epoch == 2
+            lease.check()
+        assert store.list("lock") == ["lock/00000002.json"]
+
+
+def test_racing_drivers_after_a_death_have_one_winner(store: Store, uri: str) -> None:
+    with child(HOLDER, uri) as holder:
+        assert hear(holder) == "held"
+        holder.kill()
+    with child(RACER, uri) as first, child(RACER, uri) as second, child(RACER, uri) as third:
+        racers = (first, second, third)
+        assert [hear(racer) for racer in racers] == ["ready"] * 3
+        for racer in racers:
+            say(racer)
+        assert sorted(hear(racer) for racer in racers) == ["held", "refused", "refused"]
+
+
+def test_released_is_free_at_once(store: Store) -> None:
+    with Lease(store) as first:
+        with pytest.raises(RunLockedError):
+            Lease(store).acquire()
+        assert first.epoch == 1
+    with Lease(store) as second:
+        assert second.epoch == 2
+
+
+def move_to_another_machine(store: Store, key: str) -> None:
+    values = store.read_json(key)
+    values["process"] |= {"host": "elsewhere", "boot_id": "another"}
+    store.write_json(key, values)
+
+
+def test_a_silent_driver_elsewhere_is_followed_after_its_time(store: Store) -> None:
+    Lease(store, ttl_s=1.0)._try_to_take()  # taken, but it never beats
+    move_to_another_machine(store, "lock/00000001.json")
+    start = time.monotonic()
+    with Lease(store) as lease:
+        assert time.monotonic() - start >= 1.0
+        assert lease.epoch == 2
+
+
+def test_a_beating_driver_elsewhere_is_left_alone(store: Store) -> None:
+    Lease(store, ttl_s=2.0)._try_to_take()
+    move_to_another_machine(store, "lock/00000001.json")
+    is_over = threading.Event()
+
+    def beat() -> None:
+        while not is_over.wait(0.3):
+            values = store.read_json("lock/00000001.json")
+            store.write_json("lock/00000001.json", values | {"beat": values["beat"] + 1})
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(RunLockedError, match="on elsewhere"):
+            Lease(store).acquire()
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_a_held_lease_beats(store: Store) -> None:
+    with Lease(store, ttl_s=0.2):
+        before = json.loads(store.read_bytes("lock/00000001.json"))["beat"]
+        deadline = time.monotonic() + 5
+        while json.loads(store.read_bytes("lock/00000001.json"))["beat"] == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_a_driver_that_was_taken_over_may_not_commit(store: Store) -> None:
+    late = Lease(store, ttl_s=0.5)
+    assert late._try_to_take()
+    late.check()
+    move_to_another_machine(store, "lock/00000001.json")
+    with Lease(store):
+        with pytest.raises(StoreError, match=r"another driver has taken over .* \(lease 2, ours was 1\)"):
+            late.check()
+        late.release()  # writes its old number, which harms nobody
+        with pytest.raises(RunLockedError):
+            Lease(store).acquire()
+
+
+def test_nothing_held_nothing_committed(store: Store) -> None:
+    with pytest.raises(StoreError):
+        Lease(store).check()

@@ -1,0 +1,145 @@
+"""Files on a local disk that appear whole or not at all, whenever the process or the machine dies."""
+
+import ctypes
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from uniemo_ray.store.errors import StoreError, explain_os, is_full
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+_PREFIX, _SUFFIX = ".tmp-", ".part"
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A binary file to write to; it takes the path's name, replacing what was there, once all is on disk.
+
+    Leaving the block by an exception leaves the path as it was.
+
+    Raises:
+        StoreError: disk full, no permission and the like, as one clear line.
+    """
+    with clear_errors(path), _staged(path) as temporary:
+        with temporary.open("xb") as file:
+            yield file
+            _flush(file)
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+
+
+def create_atomically(path: Path, data: bytes) -> bool:
+    """Create a file unless one has this name; of all racing processes exactly one gets True.
+
+    Raises:
+        StoreError: disk full, no permission, or a file system without links and exclusive renames.
+    """
+    with clear_errors(path), _staged(path) as temporary:
+        if path.exists():
+            return False
+        with temporary.open("xb") as file:
+            file.write(data)
+            _flush(file)
+        is_created = _link(temporary, path)
+        _flush_folder(path.parent)
+        return is_created
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file name is one of ours for an unfinished write."""
+    return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
+
+
+def remove_stale_temporaries(root: Path, *, older_than_s: float) -> int:
+    """Delete what killed writers left below a folder, but no younger files; returns how many."""
+    limit, count = time.time() - older_than_s, 0
+    for path in root.rglob(f"{_PREFIX}*{_SUFFIX}"):
+        try:
+            if path.lstat().st_mtime < limit:
+                path.unlink()
+                count += 1
+        except FileNotFoundError:
+            continue  # its writer lives and has just finished
+    return count
+
+
+@contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError about a path into one clear line; a missing file stays FileNotFoundError."""
+    try:
+        yield
+    except (FileNotFoundError, StoreError):
+        raise
+    except OSError as error:
+        if error.errno is None and not is_full(error):
+            raise  # not the system's: code inside the block, such as an image decoder, raised it
+        raise explain_os(error, str(path)) from error
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    # A sibling, because only names on one file system can be exchanged in one step.
+    _make_folder(path.parent)
+    temporary = path.parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        return rename_without_replacing(temporary, path)
+    return True
+
+
+def rename_without_replacing(source: Path, target: Path) -> bool:
+    """Linux' exclusive rename, for file systems without hard links; False when the target exists."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        if renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+            return True
+        code = ctypes.get_errno()
+        if code == errno.EEXIST:
+            return False
+        if code not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(code, os.strerror(code), str(target))
+    raise StoreError(
+        f"{target.parent} lies on a file system without hard links and exclusive renames: "
+        "choose another run folder"
+    )
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    # A new name is durable only once its folder is.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _flush_folder(folder.parent)

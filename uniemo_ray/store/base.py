@@ -1,0 +1,136 @@
+"""What a run needs of its storage; the same words for a local folder and for S3."""
+
+import builtins
+import json
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pyarrow.fs import FileSystem
+
+from uniemo_ray.store.atomic import write_atomically
+from uniemo_ray.store.errors import StoreError
+
+_CHUNK = 1 << 20
+
+
+class Store(ABC):
+    """A tree of small and large files under one root. Keys are relative, with `/`.
+
+    A reader sees either nothing, the old or the new content of a key, never a part of it. Instances can be
+    pickled and sent to workers.
+
+    Raises (all methods):
+        StoreError: storage is full, forbidden, unreachable or damaged, as one clear line.
+        ValueError: a key that is empty, absolute or leaves the root.
+    """
+
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """Where the root is, as a user would write it."""
+
+    @abstractmethod
+    def read_bytes(self, key: str) -> bytes:
+        """Whole content of a key; FileNotFoundError when there is none."""
+
+    @abstractmethod
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Create or replace a key in one step; durable when this returns."""
+
+    @abstractmethod
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Create a key unless it exists, decided by the storage: of all racing writers, one gets True."""
+
+    @abstractmethod
+    def put_file(self, path: Path, key: str) -> None:
+        """Create or replace a key with a local file's content, in one step, without holding it in memory."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether a file has this key (folders do not count)."""
+
+    @abstractmethod
+    def iterate(self, folder: str = "") -> Iterator[str]:
+        """Keys of all files below a folder, relative to the root, unordered, without temporary files."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove a key; one that does not exist is fine."""
+
+    @abstractmethod
+    def sub(self, folder: str) -> "Store":
+        """The store whose root is a folder of this one."""
+
+    @abstractmethod
+    def local_path_or_none(self, key: str = "") -> Path | None:
+        """The path of a key (or of the root) on this machine's disk; None when it is remote."""
+
+    @abstractmethod
+    def arrow(self) -> tuple[FileSystem, str]:
+        """File system of pyarrow and the root's path in it, for bulk reads and writes (such as Ray Data)."""
+
+    def list(self, folder: str = "") -> list[str]:
+        """Sorted keys of all files below a folder, relative to the root."""
+        return sorted(self.iterate(folder))
+
+    def is_empty(self, folder: str = "") -> bool:
+        """Whether no file lies below a folder."""
+        return next(self.iterate(folder), None) is None
+
+    def read_json(self, key: str) -> Any:
+        """A JSON file's content; FileNotFoundError when there is none, StoreError when it is damaged."""
+        try:
+            return json.loads(self.read_bytes(key))
+        except ValueError as error:
+            raise StoreError(
+                f"{self.uri}/{key} holds no valid JSON ({error}): restore it or delete it"
+            ) from None
+
+    def write_json(self, key: str, value: Any) -> None:
+        """Create or replace a JSON file; keys keep their order."""
+        self.write_bytes(key, to_json(value))
+
+    def upload_dir(self, source: Path, folder: str = "") -> builtins.list[str]:
+        """Copy a local folder's files below a folder, each in one step; returns their keys, sorted."""
+        if not source.is_dir():
+            raise ValueError(f"upload_dir expects a folder, got {source}")
+        base = f"{folder}/" if folder else ""
+        files = sorted(path for path in source.rglob("*") if path.is_file())
+        keys = [base + path.relative_to(source).as_posix() for path in files]
+        for path, key in zip(files, keys, strict=True):
+            self.put_file(path, key)
+        return keys
+
+    def download_dir(self, folder: str, target: Path) -> builtins.list[Path]:
+        """Copy all files below a folder into a local folder, each in one step; returns the paths, sorted.
+
+        Raises:
+            FileNotFoundError: when no file lies there (a remote folder without files does not exist).
+        """
+        keys = self.list(folder)
+        if not keys:
+            raise FileNotFoundError(f"no files below {self.uri}/{folder}")
+        filesystem, root = self.arrow()
+        paths = []
+        for key in keys:
+            path = target / (key.removeprefix(f"{folder}/") if folder else key)
+            with filesystem.open_input_stream(f"{root}/{key}") as stream, write_atomically(path) as file:
+                shutil.copyfileobj(stream, file, _CHUNK)
+            paths.append(path)
+        return paths
+
+
+def to_json(value: Any) -> bytes:
+    """Readable JSON with a final newline; NaN and infinity are refused with ValueError."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def check_key(key: str) -> str:
+    """The key itself, or ValueError for one that is empty, absolute or leaves the root."""
+    parts = key.split("/")
+    if not key or any(part in ("", ".", "..") for part in parts) or "\\" in key or "\0" in key:
+        raise ValueError(f"expected a relative key such as 'steps/ingest.json', got {key!r}")
+    return key

@@ -1,0 +1,195 @@
+"""One driver at a time: a numbered lease on a run folder, the same on disk and on S3."""
+
+import logging
+import secrets
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+from uniemo_ray.store.base import Store, to_json
+from uniemo_ray.store.errors import RunLockedError, StoreError
+from uniemo_ray.store.process import ProcessIdentity, is_alive, is_same_machine, this_process
+
+logger = logging.getLogger(__name__)
+_FOLDER = "lock"
+_held: set[str] = (
+    set()
+)  # tokens of this process, which outlives a lease that it could not write back (disk full)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds one epoch of the lease."""
+
+    process: ProcessIdentity
+    token: str
+    acquired_at: str
+    ttl_s: float
+    beat: int = 0
+    """Grows while the holder lives; other machines watch it instead of comparing clocks."""
+    is_released: bool = False
+
+
+class Lease:
+    """The right to drive a run: the file with the highest number in `lock/` says who has it.
+
+    Taking it creates the next number, which the storage grants to one taker only. So a takeover needs no
+    deletion that could hit the wrong file, and a driver that was taken over can see it. A holder on this
+    machine is looked up directly; one elsewhere counts as dead when its beat stands still for its `ttl_s`.
+    """
+
+    def __init__(self, store: Store, *, ttl_s: float = 60.0) -> None:
+        self._store, self._ttl_s = store, ttl_s
+        self._epoch = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._holder: Holder | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Number of the held lease; 0 when none is held."""
+        return self._epoch
+
+    def acquire(self) -> None:
+        """Take the lease, from a dead holder if need be.
+
+        Raises:
+            RunLockedError: a living driver has it.
+        """
+        while not self._try_to_take():
+            pass
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._keep_beating, name="uniemo-lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Before anything is committed: is the lease still ours?
+
+        Raises:
+            StoreError: it is not held, or another driver has taken it over.
+        """
+        newest = self._newest_epoch()
+        if self._epoch == 0 or newest != self._epoch:
+            raise StoreError(
+                f"another driver has taken over {self._store.uri} (lease {newest}, ours was {self._epoch}): "
+                "this one stops and commits nothing more"
+            )
+
+    def release(self) -> None:
+        """Give the lease back; a failure to say so is logged, because the process's end says it too."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)  # it may wait for a lost S3 much longer
+        if self._holder is not None:
+            _held.discard(self._holder.token)
+            try:
+                self._write(replace(self._holder, is_released=True))
+            except StoreError as error:
+                logger.warning("lease not given back: %s", error)
+        self._thread, self._holder, self._epoch = None, None, 0
+
+    def __enter__(self) -> "Lease":
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _try_to_take(self) -> bool:
+        newest = self._newest_epoch()
+        if newest and not self._is_free(newest):
+            return False
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        holder = Holder(this_process(), token=secrets.token_hex(8), acquired_at=now, ttl_s=self._ttl_s)
+        if not self._store.put_if_absent(_key(newest + 1), to_json(asdict(holder))):
+            return False
+        if self._newest_epoch() != newest + 1:
+            # We slept between looking and taking, and the number had come and gone meanwhile.
+            self._store.delete(_key(newest + 1))
+            return False
+        self._epoch, self._holder = newest + 1, holder
+        _held.add(holder.token)
+        for key in self._store.list(_FOLDER):
+            if 0 < _number(key) < self._epoch:
+                self._store.delete(key)
+        return True
+
+    def _is_free(self, epoch: int) -> bool:
+        holder = self._read(epoch)
+        if holder is None or holder.is_released:
+            return True
+        if is_same_machine(holder.process):
+            is_ours = holder.process == this_process()
+            if holder.token in _held or (is_alive(holder.process) and not is_ours):
+                raise self._locked(holder)
+            logger.info(
+                "taking over %s: its driver (process %d) is gone", self._store.uri, holder.process.pid
+            )
+            return True
+        return self._stands_still(epoch, holder)
+
+    def _stands_still(self, epoch: int, holder: Holder) -> bool:
+        logger.info(
+            "waiting %.0f s to see whether the driver on %s still holds %s",
+            holder.ttl_s,
+            holder.process.host,
+            self._store.uri,
+        )
+        deadline = time.monotonic() + holder.ttl_s
+        while time.monotonic() < deadline:
+            time.sleep(holder.ttl_s / 20)
+            current = self._read(epoch)
+            if current is None or current.is_released:
+                return True
+            if current.beat != holder.beat:
+                raise self._locked(holder)
+        logger.info("taking over %s: the driver on %s is silent", self._store.uri, holder.process.host)
+        return True
+
+    def _locked(self, holder: Holder) -> RunLockedError:
+        who = f"process {holder.process.pid} on {holder.process.host}"
+        return RunLockedError(
+            f"{self._store.uri} is in use by {who} since {holder.acquired_at}: "
+            "wait until it ends, stop it, or choose another run folder"
+        )
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(self._ttl_s / 4):
+            if self._holder is None:
+                return
+            try:
+                if self._newest_epoch() != self._epoch:
+                    logger.error("another driver has taken over %s", self._store.uri)
+                    return
+                beat = replace(self._holder, beat=self._holder.beat + 1)
+                self._write(beat)
+                self._holder = beat
+            except StoreError as error:
+                logger.warning("lease not renewed, will try again: %s", error)
+
+    def _newest_epoch(self) -> int:
+        return max((_number(key) for key in self._store.iterate(_FOLDER)), default=0)
+
+    def _read(self, epoch: int) -> Holder | None:
+        try:
+            values: dict[str, Any] = self._store.read_json(_key(epoch))
+        except FileNotFoundError:
+            return None  # a newer holder has cleaned up
+        return Holder(**{**values, "process": ProcessIdentity(**values["process"])})
+
+    def _write(self, holder: Holder) -> None:
+        self._store.write_bytes(_key(self._epoch), to_json(asdict(holder)))
+
+
+def _key(epoch: int) -> str:
+    return f"{_FOLDER}/{epoch:08d}.json"
+
+
+def _number(key: str) -> int:
+    stem = key.removeprefix(f"{_FOLDER}/").removesuffix(".json")
+    return int(stem) if stem.isdigit() else 0

@@ -1,0 +1,87 @@
+"""A store in a folder of this machine (or of a file system all machines share)."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyarrow.fs import FileSystem, LocalFileSystem
+from typing_extensions import override
+
+from uniemo_ray.store.atomic import clear_errors, create_atomically, is_temporary, write_atomically
+from uniemo_ray.store.base import Store, check_key
+
+
+class LocalStore(Store):
+    """Files below one folder, which is created by the first write and not before."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __repr__(self) -> str:
+        return f"LocalStore({str(self.root)!r})"
+
+    @property
+    @override
+    def uri(self) -> str:
+        return str(self.root)
+
+    @override
+    def read_bytes(self, key: str) -> bytes:
+        path = self._path(key)
+        with clear_errors(path):
+            return path.read_bytes()
+
+    @override
+    def write_bytes(self, key: str, data: bytes) -> None:
+        with write_atomically(self._path(key)) as file:
+            file.write(data)
+
+    @override
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        return create_atomically(self._path(key), data)
+
+    @override
+    def put_file(self, path: Path, key: str) -> None:
+        with path.open("rb") as source, write_atomically(self._path(key)) as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+
+    @override
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    @override
+    def iterate(self, folder: str = "") -> Iterator[str]:
+        start = self._path(folder) if folder else self.root
+        with clear_errors(start):
+            for parent, _, names in os.walk(start, onerror=_refuse):
+                for name in names:
+                    if not is_temporary(name):
+                        yield Path(parent, name).relative_to(self.root).as_posix()
+
+    @override
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with clear_errors(path):
+            path.unlink(missing_ok=True)
+
+    @override
+    def sub(self, folder: str) -> "LocalStore":
+        return LocalStore(self._path(folder))
+
+    @override
+    def local_path_or_none(self, key: str = "") -> Path:
+        return self._path(key) if key else self.root
+
+    @override
+    def arrow(self) -> tuple[FileSystem, str]:
+        return LocalFileSystem(), str(self.root)
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+
+def _refuse(error: OSError) -> None:
+    # A folder that is not there has no files; one that cannot be read must not look empty.
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -1,0 +1,179 @@
+"""The run folder: what it holds, who may write to it, and what is finished in it."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import BaseModel
+
+from uniemo_ray import __version__
+from uniemo_ray.store.atomic import remove_stale_temporaries
+from uniemo_ray.store.base import Store, to_json
+from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.fingerprint import canonical
+from uniemo_ray.store.lease import Lease
+from uniemo_ray.store.record import StepRecord, now
+
+logger = logging.getLogger(__name__)
+VERSION = 1
+"""Format of a run folder; a change that older code would misread raises it."""
+_MARKER, _CONFIG, _KIND = "run.json", "config.json", "uniemo_ray run"
+_STALE_AFTER_S = 3600.0
+
+
+class RunFolder:
+    """A run's folder, local or on S3.
+
+    run.json                              format and version
+    config.json                           resolved config of the newest submission
+    steps/NAME.json                       commit record of each finished step, as of the newest submission
+    steps/history/NAME-FINGERPRINT.json   the same for every fingerprint that ever finished
+    artefacts/NAME-FINGERPRINT/           a step's files
+    lock/NUMBER.json                      the lease of the driver
+    """
+
+    def __init__(self, store: Store, config: BaseModel | Mapping[str, Any], *, ttl_s: float = 60.0) -> None:
+        self.store = store
+        self.config: dict[str, Any] = canonical(config, "config")
+        self.lease = Lease(store, ttl_s=ttl_s)
+
+    @classmethod
+    def open(cls, uri: str, config: BaseModel | Mapping[str, Any], *, ttl_s: float = 60.0) -> "RunFolder":
+        """Open a run folder, or mark an empty or missing one as a run folder.
+
+        Args:
+            uri: Local path or `s3://bucket/prefix`.
+            config: The resolved config; written by `locked`.
+            ttl_s: How long a driver on another machine may be silent before it counts as dead.
+
+        Raises:
+            ValueError: the folder holds something else or another version's run; nothing was touched.
+            StoreError: storage is not usable, as one clear line.
+        """
+        store = open_store(uri)
+        check_run(store)
+        run = cls(store, config, ttl_s=ttl_s)
+        store.put_if_absent(
+            _MARKER, to_json({"kind": _KIND, "version": VERSION, "made_by": __version__, "at": now()})
+        )
+        return run
+
+    @contextmanager
+    def locked(self) -> Iterator["RunFolder"]:
+        """Hold the driver's lease; on entry, write the config and clear what killed writers left.
+
+        Inside itself it does nothing more, so a job may hold it around several things.
+
+        Raises:
+            RunLockedError: a living driver has it; nothing was touched.
+        """
+        if self.lease.epoch:
+            yield self
+            return
+        with self.lease:
+            root = self.store.local_path_or_none()
+            if root is not None:
+                remove_stale_temporaries(root, older_than_s=_STALE_AFTER_S)
+            self._write_config()
+            yield self
+
+    def record(self, name: str) -> StepRecord | None:
+        """The commit record of a step as of the newest submission that finished it."""
+        return self._read_record(f"steps/{name}.json")
+
+    def finished(self, name: str, fingerprint: str) -> StepRecord | None:
+        """The commit record of a step that ever finished with this fingerprint and kept its artefacts."""
+        record = self._read_record(_history(name, fingerprint))
+        if record is None or record.fingerprint != fingerprint:
+            return None
+        if record.has_artefacts and self.store.is_empty(record.artefacts):
+            logger.warning("%s was finished, but %s is gone: it runs again", name, record.artefacts)
+            return None
+        return record
+
+    def commit(self, record: StepRecord) -> None:
+        """Write a finished step's record, last of all it writes.
+
+        Raises:
+            StoreError: the lease is no longer ours; nothing was written.
+        """
+        self.lease.check()
+        self.store.write_json(_history(record.name, record.fingerprint), record.to_dict())
+        self.point_to(record)
+
+    def point_to(self, record: StepRecord) -> None:
+        """Make a record the newest of its step."""
+        if self.record(record.name) != record:
+            self.store.write_json(f"steps/{record.name}.json", record.to_dict())
+
+    def _read_record(self, key: str) -> StepRecord | None:
+        try:
+            return StepRecord.from_dict(self.store.read_json(key))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StoreError(f"{self.store.uri}/{key}: {error}: delete it to run the step again") from None
+
+    def _write_config(self) -> None:
+        try:
+            before = self.store.read_json(_CONFIG)
+        except FileNotFoundError:
+            before = None
+        if before == self.config:
+            return
+        if before is not None:
+            for line in changes(before, self.config):
+                logger.info("changed since the last submission: %s", line)
+        self.store.write_json(_CONFIG, self.config)
+
+
+def check_run(store: Store) -> bool:
+    """Whether a run folder lies here (True) or nothing at all (False). Touches nothing.
+
+    Raises:
+        ValueError: something else lies here, or another version's run.
+    """
+    marker = _read_marker(store)
+    if marker is None:
+        found = next(store.iterate(), None)
+        if found is None:
+            return False
+        marker = _read_marker(store)  # another driver may have made it between the two looks
+        if marker is None:
+            raise ValueError(
+                f"{store.uri} is no run folder but holds {found!r}: choose an empty or new folder"
+            )
+    if not isinstance(marker, dict) or marker.get("kind") != _KIND:
+        raise ValueError(f"{store.uri}/{_MARKER} is not of a uniemo_ray run: choose an empty or new folder")
+    if marker.get("version") != VERSION:
+        raise ValueError(
+            f"{store.uri} was written in run format {marker.get('version')} by uniemo_ray "
+            f"{marker.get('made_by')}, this is uniemo_ray {__version__} with format {VERSION}: "
+            "use that release, or choose a new folder"
+        )
+    return True
+
+
+def changes(before: Any, after: Any, path: str = "") -> list[str]:
+    """Settings that differ between two plain configs, as `a.b: old -> new`."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = list(dict.fromkeys([*before, *after]))
+        parts = (changes(before.get(key), after.get(key), f"{path}.{key}" if path else key) for key in keys)
+        return [line for part in parts for line in part]
+    return [] if before == after else [f"{path}: {json.dumps(before)} -> {json.dumps(after)}"]
+
+
+def _read_marker(store: Store) -> Any:
+    try:
+        return store.read_json(_MARKER)
+    except FileNotFoundError:
+        return None
+    except StoreError:
+        return {}  # a file of that name which is no JSON was not written by us
+
+
+def _history(name: str, fingerprint: str) -> str:
+    return f"steps/history/{name}-{fingerprint[:12]}.json"
