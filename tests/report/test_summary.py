@@ -1,0 +1,80 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from uniemo_ray.report.summary import Filter, Summary, read, write
+
+
+def test_written_and_read_again_it_is_the_same(summary: Summary, tmp_path: Path) -> None:
+    write(summary, tmp_path / "run" / "summary.json")
+    assert read(tmp_path / "run" / "summary.json") == summary
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["summary.json"]
+
+
+def test_json_has_the_documented_shape(summary: Summary, tmp_path: Path) -> None:
+    write(summary, tmp_path / "summary.json")
+    parsed = json.loads((tmp_path / "summary.json").read_text())
+    first, second = parsed["rounds"]
+    assert parsed["config"]["data"]["sketch_train"] == 2000
+    assert parsed["dataset"]["ceiling"]["both"] == pytest.approx(0.809, abs=5e-4)
+    assert first["generation"]["emo_a"] == 0.634
+    assert first["filter"]["kept"] == 284
+    assert second["filter"] is None
+    assert len(first["understanding"]["confusion"]) == 8
+    assert set(parsed["references"]) == {"real", "plain_prompt"}
+
+
+def test_a_metric_that_was_not_measured_is_absent(summary: Summary, tmp_path: Path) -> None:
+    write(summary, tmp_path / "summary.json")
+    real = json.loads((tmp_path / "summary.json").read_text())["references"]["real"]
+    assert "fd_clip" not in real
+    assert "fid" not in real
+    assert "emo_a" in real
+
+
+def test_unknown_key_and_impossible_share_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="extra"):
+        Summary.model_validate(values | {"acuracy": 1})
+    values["rounds"][0]["generation"]["emo_a"] = 63.4
+    with pytest.raises(ValidationError, match=r"rounds\.0\.generation\.emo_a"):
+        Summary.model_validate(values)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_figures_are_refused(values: dict[str, Any], value: float) -> None:
+    values["rounds"][0]["generation"]["fd_clip"] = value
+    with pytest.raises(ValidationError, match="fd_clip"):
+        Summary.model_validate(values)
+
+
+def test_confusion_must_fit_the_classes(values: dict[str, Any]) -> None:
+    values["rounds"][0]["understanding"]["confusion"].pop()
+    with pytest.raises(ValidationError, match="8 x 8"):
+        Summary.model_validate(values)
+
+
+def test_filter_cannot_keep_more_than_there_is() -> None:
+    with pytest.raises(ValidationError, match="4 of 3"):
+        Filter(total=3, kept=4)
+
+
+def test_reading_something_else_names_file_and_key(tmp_path: Path, values: dict[str, Any]) -> None:
+    del values["dataset"]["name"]
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"summary\.json .*dataset\.name"):
+        read(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="is no summary"):
+        read(path)
+
+
+def test_last_generation_is_the_newest_round_with_images(values: dict[str, Any]) -> None:
+    values["rounds"][1]["generation"] = None
+    found = Summary.model_validate(values).last_generation
+    assert found is not None
+    assert found[0].round == 0
+    assert found[1].emo_a == 0.634

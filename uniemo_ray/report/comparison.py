@@ -1,0 +1,79 @@
+"""The one comparison that the page, the terminal and the model card all show: rounds against references."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from uniemo_ray.report.summary import Ceiling, Generation, Summary, Understanding
+from uniemo_ray.report.wording import GENERATION_METRICS, MISSING, UNDERSTANDING_METRICS, Metric, metric_text
+
+CEILING, REAL, PLAIN = "Ceiling", "Real test images", "Plain prompt"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric across all columns, as text."""
+
+    metric: Metric
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Metric table: `cells` of a row follow `columns`."""
+
+    columns: tuple[str, ...]
+    newest: int
+    """Column of the last round."""
+    images: tuple[str, ...]
+    """How many images each column's generation metrics are about."""
+    understanding: tuple[Row, ...]
+    generation: tuple[Row, ...]
+
+
+def compare(summary: Summary) -> Comparison:
+    """Rounds between what they must beat (left) and what they aim at (right).
+
+    Metrics and columns that nobody measured are left out.
+    """
+    plain, real = summary.references.plain_prompt, summary.references.real
+    sets: list[tuple[str, Understanding | None, Generation | None]] = []
+    sets += [(PLAIN, None, plain)] if plain else []
+    sets += [(f"Round {item.round}", item.understanding, item.generation) for item in summary.rounds]
+    newest = len(sets) - 1
+    sets += [(REAL, None, real)] if real else []
+    generated = [item for _, _, item in sets]
+    understood = [item for _, item, _ in sets]
+    ceiling = summary.dataset.ceiling
+    return Comparison(
+        columns=tuple(name for name, _, _ in sets) + ((CEILING,) if ceiling else ()),
+        newest=newest,
+        images=_padded([MISSING if item is None else f"{item.images:,}" for item in generated], ceiling),
+        understanding=_rows(UNDERSTANDING_METRICS, understood, ceiling),
+        generation=_rows(GENERATION_METRICS, generated, ceiling),
+    )
+
+
+def _rows(
+    metrics: Sequence[Metric], sets: Sequence[Understanding | Generation | None], ceiling: Ceiling | None
+) -> tuple[Row, ...]:
+    rows = []
+    for metric in metrics:
+        if any(_value(item, metric) is not None for item in sets):
+            bound = metric_text(metric, ceiling.both) if ceiling and metric.key == "accuracy" else MISSING
+            rows.append(Row(metric, _padded([_cell(item, metric) for item in sets], ceiling, bound)))
+    return tuple(rows)
+
+
+def _padded(cells: list[str], ceiling: Ceiling | None, bound: str = MISSING) -> tuple[str, ...]:
+    """Cells with the ceiling's column behind them, where there is one."""
+    return (*cells, bound) if ceiling else tuple(cells)
+
+
+def _cell(item: Understanding | Generation | None, metric: Metric) -> str:
+    error = item.standard_errors.get(metric.key) if isinstance(item, Generation) else None
+    return metric_text(metric, _value(item, metric), error)
+
+
+def _value(part: Understanding | Generation | None, metric: Metric) -> float | None:
+    value: float | None = getattr(part, metric.key) if part is not None else None
+    return value

@@ -1,0 +1,231 @@
+"""Geometry of the charts: numbers in, positions and paths out. The template draws them as inline SVG."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from uniemo_ray.config import FilterConfig
+
+# Pixels of a chart at scale 1: it fits a phone without shrinking its text.
+WIDTH, HEIGHT = 340.0, 210.0
+LEFT, RIGHT, TOP, BOTTOM = 40.0, 10.0, 10.0, 36.0
+SQUARE = 330.0
+MAX_POINTS = 240
+TOTAL = "loss"
+SCATTER_COLUMNS = {"image_id", "emotion", "emo_score", "sem_score", "emo_rank", "sem_rank", "kept"}
+
+
+@dataclass(frozen=True)
+class StageHistory:
+    """Training losses of one stage in one round."""
+
+    round: int
+    stage: str
+    steps: Sequence[float]
+    """Optimizer step of each record, rising."""
+    losses: Mapping[str, Sequence[float]]
+    """By name (`loss` is the total), each as long as `steps`. A non-finite value is a gap."""
+
+    @staticmethod
+    def of_records(records: Sequence[Mapping[str, Any]], *, round_: int, stage: str) -> "StageHistory":
+        """From a training log: its `kind: step` records, and of these `step` and all losses.
+
+        A loss that some records lack is a gap there.
+        """
+        rows = [record for record in records if record.get("kind") == "step"]
+        names = sorted({key for row in rows for key in row if key == TOTAL or key.endswith(f"_{TOTAL}")})
+        losses = {name: [float(row.get(name, math.nan)) for row in rows] for name in names}
+        return StageHistory(round_, stage, [float(row["step"]) for row in rows], losses)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One mark of an axis."""
+
+    position: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve; `slot` is its colour, the same for a name in every chart, 0 for the total."""
+
+    name: str
+    slot: int
+    path: str
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """Loss curves of one stage."""
+
+    title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Ranks by both scores, in percent of all ranked images (0 best, left and bottom)."""
+
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    band: tuple[float, float, float, float]
+    """x, y, width and height of the kept band."""
+    kept_path: str
+    dropped_path: str
+    kept: int
+    dropped: int
+    unranked: int
+
+
+def ticks(low: float, high: float, *, count: int = 4) -> tuple[float, ...]:
+    """Round values that cover [low, high] in about `count` steps of 1, 2 or 5 times a power of ten."""
+    rough = max(high - low, 1e-9) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return tuple(index * step for index in range(first, max(last, first + 1) + 1))
+
+
+def line_charts(history: Sequence[StageHistory]) -> tuple[LineChart, ...]:
+    """One chart per stage and round.
+
+    Raises:
+        ValueError: for a curve whose length is not that of its steps.
+    """
+    names = sorted({name for stage in history for name in stage.losses if name != TOTAL})
+    slots = {TOTAL: 0} | {name: 1 + index for index, name in enumerate(names)}
+    return tuple(_line_chart(stage, slots) for stage in history if len(stage.steps))
+
+
+def _line_chart(stage: StageHistory, slots: Mapping[str, int]) -> LineChart:
+    for name, values in stage.losses.items():
+        if len(values) != len(stage.steps):
+            raise ValueError(
+                f"history of {stage.stage}, round {stage.round}: expected {len(stage.steps)} values of "
+                f"{name!r} (one per step), got {len(values)}"
+            )
+    curves = {
+        name: _thin(stage.steps, stage.losses[name]) for name in sorted(stage.losses, key=slots.__getitem__)
+    }
+    curves = {name: curve for name, curve in curves.items() if curve.size}
+    low = min((float(curve[:, 1].min()) for curve in curves.values()), default=0.0)
+    high = max((float(curve[:, 1].max()) for curve in curves.values()), default=1.0)
+    marks_y, marks_x = ticks(min(low, 0.0), high), ticks(0, max(stage.steps))
+    frame_x, frame_y = (0.0, float(max(max(stage.steps), 1e-9))), (marks_y[0], marks_y[-1])
+    lines = []
+    for name, curve in curves.items():
+        x = _scale(curve[:, 0], frame_x, (LEFT, WIDTH - RIGHT))
+        y = _scale(curve[:, 1], frame_y, (HEIGHT - BOTTOM, TOP))
+        lines.append(Line(name, slots[name], _polyline(x, y), float(curve[0, 1]), float(curve[-1, 1])))
+    return LineChart(
+        title=f"Round {stage.round}, {stage.stage}",
+        x_ticks=_axis([mark for mark in marks_x if mark <= frame_x[1]], frame_x, (LEFT, WIDTH - RIGHT)),
+        y_ticks=_axis(marks_y, frame_y, (HEIGHT - BOTTOM, TOP)),
+        lines=tuple(lines),
+    )
+
+
+def _thin(steps: Sequence[float], values: Sequence[float]) -> NDArray[np.float64]:
+    """Finite points (n, 2); a long curve becomes the means of at most MAX_POINTS equal pieces."""
+    points = np.column_stack([np.asarray(steps, np.float64), np.asarray(values, np.float64)])
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) <= MAX_POINTS:
+        return points
+    return np.stack([piece.mean(axis=0) for piece in np.array_split(points, MAX_POINTS)])
+
+
+def join_scores(scores: pa.Table, kept: pa.Table) -> pa.Table:
+    """Score rows with the filter's verdicts, by ascending image id: what `rank_scatter` draws."""
+    left = scores.select(["image_id", "emotion", "emo_score", "sem_score"])
+    right = kept.select(["image_id", "emo_rank", "sem_rank", "kept"])
+    return left.join(right, "image_id", join_type="inner").sort_by("image_id")
+
+
+def rank_scatter(table: pa.Table, config: FilterConfig) -> Scatter:
+    """Where each image of one round came in, and the band that the filter keeps.
+
+    Args:
+        table: `image_id`, `emotion`, `emo_score`, `sem_score`, `emo_rank`, `sem_rank` (0 best, null
+            when not ranked) and `kept`.
+        config: The filter's settings. A score that it does not use is ranked here, for drawing.
+
+    Raises:
+        ValueError: naming a column that is missing.
+    """
+    missing = SCATTER_COLUMNS - set(table.column_names)
+    if missing:
+        raise ValueError(
+            f"the report's score rows lack {', '.join(sorted(missing))}: give it join_scores(...)"
+        )
+    rows = table.select(sorted(SCATTER_COLUMNS)).sort_by("image_id").to_pylist()
+    ranked = [row for row in rows if all(row[f"{name}_rank"] is not None for name in config.criteria)]
+    shares = np.array([_shares(ranked, name, config) for name in ("emo", "sem")])  # (2, ranked)
+    side = (LEFT, SQUARE - RIGHT), (SQUARE - BOTTOM, TOP)
+    x, y = (_scale(share, (0, 1), ends) for share, ends in zip(shares, side, strict=True))
+    kept = np.array([bool(row["kept"]) for row in ranked], dtype=bool)
+    marks = (0, 20, 40, 60, 80, 100)
+    return Scatter(
+        x_ticks=_axis(marks, (0, 100), side[0]),
+        y_ticks=_axis(marks, (0, 100), side[1]),
+        band=_band(config, side),
+        kept_path=_dots(x[kept], y[kept]),
+        dropped_path=_dots(x[~kept], y[~kept]),
+        kept=int(kept.sum()),
+        dropped=int((~kept).sum()),
+        unranked=len(rows) - len(ranked),
+    )
+
+
+def _shares(ranked: list[dict[str, Any]], name: str, config: FilterConfig) -> list[float]:
+    """Rank by one score as a share of the images that are ranked together, in (0, 1)."""
+    groups = [row["emotion"] if config.scope == "per_emotion" else "" for row in ranked]
+    sizes = Counter(groups)
+    ranks = [row[f"{name}_rank"] for row in ranked]
+    if name not in config.criteria:
+        seen = Counter[str]()
+        for index in sorted(range(len(ranked)), key=lambda index: -(ranked[index][f"{name}_score"] or 0.0)):
+            ranks[index] = seen[groups[index]]
+            seen[groups[index]] += 1
+    return [(rank + 0.5) / sizes[group] for rank, group in zip(ranks, groups, strict=True)]
+
+
+def _band(config: FilterConfig, side: tuple[tuple[float, float], ...]) -> tuple[float, float, float, float]:
+    ends = [(config.eta, config.delta) if name in config.criteria else (0, 100) for name in ("emo", "sem")]
+    left, right = _scale(np.array(ends[0]), (0, 100), side[0])
+    bottom, top = _scale(np.array(ends[1]), (0, 100), side[1])
+    return float(left), float(top), float(right - left), float(bottom - top)
+
+
+def _scale(
+    values: NDArray[np.float64], source: tuple[float, float], target: tuple[float, float]
+) -> NDArray[np.float64]:
+    return np.asarray(target[0] + (values - source[0]) / (source[1] - source[0]) * (target[1] - target[0]))
+
+
+def _axis(
+    marks: Sequence[float], source: tuple[float, float], target: tuple[float, float]
+) -> tuple[Tick, ...]:
+    places = _scale(np.array(marks, dtype=np.float64), source, target)
+    return tuple(
+        Tick(round(float(place), 1), f"{mark:,.10g}") for place, mark in zip(places, marks, strict=True)
+    )
+
+
+def _polyline(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
+    return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
+
+
+def _dots(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
+    """Strokes of no length with round caps: one short path draws any number of dots."""
+    return "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x, y, strict=True))

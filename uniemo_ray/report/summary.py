@@ -1,0 +1,233 @@
+"""`summary.json`: every figure of a run, as frozen pydantic models.
+
+Shares (accuracy, Emo-A) lie in [0, 1], never in percent. A metric that was not measured is left out
+of the file; a whole part that does not apply (`ceiling`, `filter`) is null.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from uniemo_ray.config import Config
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    """Base of all parts: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Ceiling(Record):
+    """Best possible top-1 accuracy of a judge that sees the scene, the object, or both."""
+
+    scene: Share
+    object: Share
+    both: Share
+
+
+class Dataset(Record):
+    """The data of the run."""
+
+    name: str
+    sizes: dict[str, int]
+    """Usable images by split."""
+    ceiling: Ceiling | None = None
+    """Known for EmoSketch alone."""
+    rejected: dict[str, int] = {}
+    """Unusable samples by reason."""
+
+
+class Understanding(Record):
+    """Image to emotion, on the test split."""
+
+    accuracy: Share
+    per_class: dict[str, Share | None]
+    """Recall by emotion; its order is the order of `confusion`. None for an emotion without images."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Counts, (C, C): row true emotion, column predicted."""
+    top2: Share | None = None
+    """Share of images whose emotion is among the two likeliest."""
+    two_class: Share | None = None
+    """Accuracy of positive against negative."""
+    losses: dict[str, FiniteFloat] = {}
+    """Last training losses, by name."""
+
+    @model_validator(mode="after")
+    def _square(self) -> "Understanding":
+        size = len(self.per_class)
+        if len(self.confusion) != size or any(len(row) != size for row in self.confusion):
+            shape = f"{len(self.confusion)} rows of {sorted({len(row) for row in self.confusion})}"
+            raise ValueError(f"expected a {size} x {size} confusion matrix (one row per class), got {shape}")
+        return self
+
+
+class Generation(Record):
+    """Emotion to image: the metrics of one set of images (also of a reference set)."""
+
+    images: int = Field(ge=0)
+    emo_a: Share | None = None
+    """Arg max of the section-2 classifier is the intended emotion."""
+    emo_a_exact: Share | None = None
+    """The same by the labelling rule's posterior on the recognised scene and object."""
+    emo_a_probability: Share | None = None
+    """Mean probability of the intended emotion."""
+    emo_a_two_class: Share | None = None
+    """Emo-A of positive against negative."""
+    sem_c: Share | None = None
+    """By the published Places365 and ImageNet classifiers."""
+    sem_c_clip: Share | None = None
+    """By the run's scene and object heads on CLIP features."""
+    sem_d: FiniteFloat | None = None
+    """On features of CLIP ViT-L/14."""
+    sem_d_clip: FiniteFloat | None = None
+    """On features of the run's own, other CLIP."""
+    lpips_alex: FiniteFloat | None = None
+    """By the published AlexNet weights."""
+    lpips_tiny: FiniteFloat | None = None
+    """On the shipped recogniser's features."""
+    fid: FiniteFloat | None = None
+    """On Inception-v3 features."""
+    fd_clip: FiniteFloat | None = None
+    """On features of the run's CLIP."""
+    standard_errors: dict[str, FiniteFloat] = {}
+    """By metric name."""
+    per_emotion: dict[str, dict[str, FiniteFloat]] = {}
+    """Metric values by emotion, then by metric name."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unmeasured(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+class Threshold(Record):
+    """The kept band of one criterion in one group of images that are ranked together."""
+
+    group: str
+    """`all`, or the emotion for `scope: per_emotion`."""
+    criterion: str
+    ranked: int = Field(ge=0)
+    first_rank: int
+    end_rank: int
+    """First rank behind the band; 0 is the best rank."""
+    best_score: FiniteFloat | None
+    """Scores at the ends of the band, None when it is empty."""
+    worst_score: FiniteFloat | None
+
+
+class Filter(Record):
+    """What the dual-metric filter (Algorithm 1) did: `FilterResult.summary`."""
+
+    total: int = Field(ge=0)
+    kept: int = Field(ge=0)
+    ranked: int | None = Field(None, ge=0)
+    thresholds: tuple[Threshold, ...] = ()
+    reasons: dict[str, int] = {}
+    """Images that were dropped, by reason."""
+    not_scored: dict[str, int] = {}
+    """Images without a score, by the reason that their score rows give."""
+
+    @model_validator(mode="after")
+    def _kept_of_total(self) -> "Filter":
+        if self.kept > self.total:
+            raise ValueError(f"expected kept <= total, got {self.kept} of {self.total}")
+        return self
+
+
+class Round(Record):
+    """One training of both stages and what came out of it."""
+
+    round: int = Field(ge=0)
+    understanding: Understanding
+    generation: Generation | None = None
+    filter: Filter | None = None
+
+
+class References(Record):
+    """The same metrics for images that UniEmo did not make."""
+
+    real: Generation | None = None
+    """Test images."""
+    plain_prompt: Generation | None = None
+    """The same diffusion model with the emotion's name alone."""
+
+
+class StepRecord(Record):
+    """One named step of the run."""
+
+    name: str
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Wall time when it ran, also for a step that was skipped now."""
+    skipped: bool = False
+    """Already finished by an earlier submission."""
+
+
+class Coefficients(Record):
+    """Quality of the alpha table (eq. 5)."""
+
+    mean_absolute_error: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Against the exact table, where it is known."""
+
+
+class Summary(Record):
+    """A whole run."""
+
+    config: Config
+    dataset: Dataset
+    rounds: tuple[Round, ...] = Field(min_length=1)
+    references: References = References()
+    coefficients: Coefficients | None = None
+    steps: tuple[StepRecord, ...] = ()
+    environment: dict[str, JsonValue] = {}
+    """Machine, library versions and the like."""
+
+    @property
+    def last_generation(self) -> tuple[Round, Generation] | None:
+        """The newest round that generated images."""
+        found = [(item, item.generation) for item in self.rounds if item.generation is not None]
+        return found[-1] if found else None
+
+
+def to_json(summary: Summary) -> str:
+    """The text of `summary.json`."""
+    return summary.model_dump_json(indent=2) + "\n"
+
+
+def write(summary: Summary, path: Path) -> None:
+    """Write `summary.json` atomically."""
+    replace_text(path, to_json(summary))
+
+
+def read(path: Path) -> Summary:
+    """Read `summary.json`.
+
+    Raises:
+        ValueError: one line that names the file, the key and what is wrong with it.
+    """
+    try:
+        return Summary.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ValueError(f"{path} is no summary of this version: {key}: {first['msg']}") from None
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write UTF-8 text so that a reader sees the old or the new file, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
