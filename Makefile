@@ -1,0 +1,56 @@
+# Needs Python 3.11 or 3.12 and make; everything else is installed into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+CONFIG ?= jobs/configs/demo.yaml
+RUN ?= runs/demo
+MODEL ?= $(RUN)/model
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+HEAD := $(BIN)/python cluster/local_head.py
+FAST := not ray and not slow and not integration and not gpu
+
+export HF_HUB_OFFLINE ?= 1
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench serve clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Create .venv with everything pinned in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP) ## Run the whole feedback loop on this machine (again: skip what is done)
+	$(HEAD) --state .ray-head/demo run -- $(BIN)/uniemo submit --name demo jobs/feedback_loop.py -- \
+		--config $(CONFIG) --set 'run=$(abspath $(RUN))'
+
+test: $(STAMP) ## Run all tests but those that need minutes or a GPU
+	$(BIN)/python -m pytest -q -m 'not integration and not gpu'
+
+check: $(STAMP) ## Format, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m '$(FAST)'
+
+format: $(STAMP) ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Measure against bare baselines
+	set -e; for file in benchmarks/bench_*.py; do $(BIN)/python "$$file"; done
+
+serve: $(STAMP) ## Serve the demo's model (MODEL=folder) at http://127.0.0.1:8000/docs
+	@test -d '$(MODEL)' || { echo "no model folder $(MODEL): run make demo first, or give MODEL=folder"; exit 2; }
+	$(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app 'model=$(abspath $(MODEL))'
+
+clean: ## Remove the environment and caches; runs/ and data/ stay
+	-test ! -d .ray-head || for state in .ray-head/*; do $(HEAD) --state "$$state" stop; done
+	rm -rf $(VENV) .ray-head .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,43 @@
+"""`uniemo data`: a made set passes its own check, and faults are listed file by file."""
+
+import pytest
+from typer.testing import CliRunner
+
+from uniemo_ray.cli.app import app
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def sketch(tmp_path):
+    pytest.importorskip("uniemo_ray.data.emosketch.write")
+    folder = tmp_path / "sketch"
+    sizes = ["--train", "48", "--val", "8", "--test", "8", "--size", "32"]
+    result = runner.invoke(app, ["data", "make-sketch", "--out", str(folder), *sizes], catch_exceptions=False)
+    assert result.exit_code == 0
+    return folder
+
+
+def check(folder):
+    return runner.invoke(app, ["data", "check", str(folder), "--workers", "1"], catch_exceptions=False)
+
+
+def test_a_made_set_is_usable(sketch):
+    result = check(sketch)
+    assert result.exit_code == 0, result.output
+    assert "train: 48 of 48 images usable" in result.output
+
+
+def test_a_corrupt_image_is_named_and_counted(sketch):
+    victim = sorted(sketch.rglob("*.png"))[0]
+    victim.write_bytes(b"no picture")
+    result = check(sketch)
+    assert result.exit_code == 1
+    assert victim.name in result.output
+    assert "left out: 1 x image_corrupt" in result.output
+
+
+def test_a_missing_folder_is_code_2(tmp_path):
+    result = check(tmp_path / "nothing")
+    assert result.exit_code == 2
+    assert "no such folder" in result.stderr

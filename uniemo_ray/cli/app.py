@@ -1,0 +1,72 @@
+"""Assembly of the `uniemo` command and its one way of reporting errors."""
+
+import logging
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+
+from uniemo_ray import __version__
+from uniemo_ray.cli import data, model, submit
+
+ERROR_CODE = 2
+_LIBRARIES = ("ray", "torch", "deepspeed", "diffusers", "open_clip_torch", "transformers")
+
+app = typer.Typer(
+    name="uniemo",
+    help=(
+        "UniEmo: understand which emotion an image evokes, and generate images that evoke one.\n\n"
+        "\b\n"
+        "The whole method, on a Ray cluster or your own machine:\n"
+        "  uniemo submit jobs/feedback_loop.py -- --config jobs/configs/demo.yaml\n\n"
+        "\b\n"
+        "What it leaves behind, a model folder:\n"
+        "  uniemo understand photo.jpg --model runs/demo/model\n"
+        '  uniemo generate awe --prompt "{} forest" --model runs/demo/model --out pictures\n\n'
+        "\b\n"
+        "Data:\n"
+        "  uniemo data make-sketch --out data/sketch\n"
+        "  uniemo data check data/EmoSet-118K\n"
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+app.command("understand")(model.understand)
+app.command("generate")(model.generate)
+app.command("submit", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
+    submit.submit
+)
+
+
+@app.command("version")
+def show_version() -> None:
+    """Print versions, also of the main libraries."""
+    typer.echo(f"uniemo_ray {__version__}")
+    for name in _LIBRARIES:
+        typer.echo(f"{name} {_installed(name)}")
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def main() -> None:
+    """Entry point: bad input is one line on standard error and exit code 2, without a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {' '.join(_explain(error).split())}", err=True)
+        sys.exit(ERROR_CODE)
+
+
+def _explain(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

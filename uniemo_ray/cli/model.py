@@ -1,0 +1,160 @@
+"""`uniemo understand` and `uniemo generate`: a model folder at work."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from uniemo_ray.emotions import emotion_index
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from uniemo_ray import UniEmo
+    from uniemo_ray.inference.uniemo import UnderstandResult
+
+MAX_PIXELS = 50_000_000
+
+_Model = Annotated[
+    str, typer.Option(envvar="UNIEMO_MODEL", help="Model folder: a local path or s3://bucket/prefix.")
+]
+
+
+def understand(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    model: _Model,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
+) -> None:
+    """Tell which emotions images evoke.
+
+    Also names the scene and the objects that the model sees.
+
+    \b
+    Examples:
+      uniemo understand photo.jpg --model runs/demo/model
+      uniemo understand *.jpg --model runs/demo/model --json | jq .emotions
+      UNIEMO_MODEL=s3://bucket/model uniemo understand photo.jpg
+    """
+    pictures = [_open_image(path) for path in images]
+    results = _load(model).understand(pictures)
+    for path, result in zip(images, results, strict=True):
+        typer.echo(json.dumps(_as_dict(path, result)) if as_json else _as_text(path, result))
+
+
+def generate(
+    emotion: Annotated[str, typer.Argument(help="One emotion, or weights: amusement=0.6,fear=0.4")],
+    model: _Model,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help='Where the emotion stands: "{} room" (default: the prompt of training).'),
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first image; the next has the next seed.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps (default: the model's).")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Guidance scale (default: the model's).")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Side in pixels (default: the model's).")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("pictures"),
+) -> None:
+    """Generate images that evoke an emotion.
+
+    A mixture of emotions is possible too. Each PNG says in its text where it comes from: seed, prompt, model,
+    settings.
+
+    \b
+    Examples:
+      uniemo generate awe --model runs/demo/model --n 4 --seed 7
+      uniemo generate fear --prompt "{} room" --model runs/demo/model
+      uniemo generate amusement=0.6,fear=0.4 --model runs/demo/model --out mixed
+    """
+    wanted = parse_emotion(emotion)
+    _check_prompt(prompt)
+    pictures = _load(model).generate(
+        wanted, prompt, n=n, seed=seed, steps=steps, guidance=guidance, size=size
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    name = "+".join([wanted] if isinstance(wanted, str) else wanted)
+    for index, picture in enumerate(pictures):
+        path = out / f"{name}-{seed + index}.png"
+        picture.save(path)
+        typer.echo(str(path))
+
+
+def parse_emotion(text: str) -> str | dict[str, float]:
+    """`awe` -> `awe`; `amusement=0.6,fear=0.4` -> weights.
+
+    Raises:
+        ValueError: for an unknown emotion or a weight that is no positive number.
+    """
+    if "=" not in text:
+        emotion_index(text)
+        return text
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, separator, number = (piece.strip() for piece in part.partition("="))
+        emotion_index(name)
+        if not separator or name in weights:
+            raise ValueError(
+                f"expected weights like amusement=0.6,fear=0.4 with each emotion once, got {text!r}"
+            )
+        weights[name] = _parse_weight(name, number)
+    return weights
+
+
+def _parse_weight(name: str, number: str) -> float:
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise ValueError(f"the weight of {name} must be a positive number, got {number!r}")
+    return weight
+
+
+def _check_prompt(prompt: str | None) -> None:
+    if prompt is not None and "{}" not in prompt:
+        raise ValueError(f'the prompt needs {{}} where the emotion goes, as in "{{}} room"; got {prompt!r}')
+
+
+def _load(model: str) -> "UniEmo":
+    from transformers.utils.logging import disable_progress_bar
+
+    from uniemo_ray import UniEmo
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # two short bars that say nothing to a user
+    return UniEmo.from_pretrained(model)
+
+
+def _open_image(path: Path) -> "Image":
+    from PIL import Image
+
+    from uniemo_ray.data.images import ImageError, decode_rgb
+
+    try:
+        return Image.fromarray(decode_rgb(path.read_bytes(), MAX_PIXELS))
+    except ImageError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _as_dict(path: Path, result: "UnderstandResult") -> dict[str, Any]:
+    return {
+        "image": str(path),
+        "top": result.top,
+        "valence": result.valence,
+        "emotions": {name: round(value, 6) for name, value in result.emotions.items()},
+        "scenes": [[name, round(score, 6)] for name, score in result.scenes],
+        "objects": [[name, round(score, 6)] for name, score in result.objects],
+    }
+
+
+def _as_text(path: Path, result: "UnderstandResult") -> str:
+    ranked = sorted(result.emotions.items(), key=lambda item: -item[1])
+    lines = [f"{path}: {result.top} ({result.valence})"]
+    lines += [f"  {name:<12} {value:6.1%}  {'#' * round(30 * value)}" for name, value in ranked]
+    for kind, found in (("scene", result.scenes), ("object", result.objects)):
+        if found:
+            lines.append(f"  {kind}: " + ", ".join(f"{name} {score:.2f}" for name, score in found[:3]))
+    return "\n".join(lines)
