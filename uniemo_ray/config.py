@@ -371,6 +371,7 @@ def _explain(error: ValidationError, *, source: str) -> str:
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"]) or "config"
-        message = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-        lines.append(f"{key}: {message}" + ("" if item["type"] == "value_error" else f" (got {item['input']!r})"))
+        is_unknown, is_ours = item["type"] == "extra_forbidden", item["type"] == "value_error"
+        message = "unknown setting" if is_unknown else item["msg"].removeprefix("Value error, ")
+        lines.append(f"{key}: {message}" + ("" if is_ours else f" (got {item['input']!r})"))
     return f"{source}: " + "; ".join(lines)
