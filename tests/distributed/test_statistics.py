@@ -1,0 +1,98 @@
+"""Coefficients, emotion space and covariances through a real Ray Data."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+
+from uniemo_ray.distributed import statistics
+from uniemo_ray.distributed.statistics import compute_coefficients, compute_feature_sums, compute_space
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.feedback.coefficients import CoefficientSums
+from uniemo_ray.feedback.emotion_space import EmotionSpaceSums
+from uniemo_ray.feedback.schema import COEFFICIENTS
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+
+ROWS = 500
+RNG = np.random.default_rng(0)
+PROBABILITIES = RNG.dirichlet(np.ones(8), size=ROWS).astype(np.float32)
+SCENES = [None if n % 7 == 0 else f"s{n % 5}" for n in range(ROWS)]
+OBJECTS = [None if n % 11 == 0 else [f"o{n % 3}", f"o{n % 4}"][: n % 3] for n in range(ROWS)]
+LABELS = RNG.integers(0, 8, size=ROWS)
+FEATURES = (RNG.normal(size=(ROWS, 6)) + LABELS[:, None]).astype(np.float32)
+
+
+def attribute_rows() -> pa.Table:
+    probabilities = pa.array(PROBABILITIES.tolist(), pa.list_(pa.float32(), 8))
+    objects = pa.array(OBJECTS, pa.list_(pa.string()))
+    columns = {"probabilities": probabilities, "scene": pa.array(SCENES, pa.string()), "objects": objects}
+    return pa.table({**columns, "image": pa.array([b"left alone"] * ROWS)})
+
+
+def feature_rows() -> ray.data.Dataset:
+    rows = [
+        {"emotion": EMOTIONS[label], "cls_feature": row, "scene_feature": row[:2]}
+        for label, row in zip(LABELS, FEATURES, strict=True)
+    ]
+    return ray.data.from_items(rows, override_num_blocks=9)
+
+
+def test_coefficients_equal_those_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "BATCH_ROWS", 40)
+    tables = [attribute_rows().slice(start, 170) for start in (0, 170, 340)]
+    found = compute_coefficients(ray.data.from_arrow(tables))
+    sums = CoefficientSums()
+    sums.update(PROBABILITIES, SCENES, OBJECTS)
+    expected = sums.table()
+    assert found.schema.equals(COEFFICIENTS)
+    assert found.select(["attribute", "kind", "count"]).equals(
+        expected.select(["attribute", "kind", "count"])
+    )
+    for name in COEFFICIENTS.names[3:]:
+        np.testing.assert_allclose(found[name].to_numpy(), expected[name].to_numpy(), atol=1e-10)
+
+
+def test_the_space_equals_that_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "BATCH_ROWS", 40)
+    members = {"cls": "cls_feature", "scene": "scene_feature"}
+    found = compute_space(feature_rows(), members=members)
+    sums = EmotionSpaceSums()
+    sums.update(LABELS, {"cls": FEATURES, "scene": FEATURES[:, :2]})
+    expected = sums.result()
+    assert found.counts.tolist() == expected.counts.tolist() == np.bincount(LABELS).tolist()
+    for member in members:
+        np.testing.assert_allclose(found.mean[member], expected.mean[member], atol=1e-10)
+        np.testing.assert_allclose(found.std[member], expected.std[member], atol=1e-10)
+
+
+def test_only_partial_sums_reach_the_driver() -> None:
+    """One row per batch of rows: with 9 blocks at most 9, whatever the number of images."""
+    partial: list[int] = []
+
+    def count(found: object) -> object:
+        partial.append(1)
+        return found
+
+    real = statistics.pickle.loads
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics.pickle, "loads", lambda data: count(real(data)))
+        compute_space(feature_rows(), members={"cls": "cls_feature"})
+    assert 1 <= len(partial) <= 9
+
+
+def test_feature_sums_agree_with_numpy_and_nothing_is_zero() -> None:
+    sums = compute_feature_sums(feature_rows(), column="cls_feature", width=6)
+    assert sums.count == ROWS
+    np.testing.assert_allclose(sums.mean, FEATURES.astype(np.float64).mean(axis=0), atol=1e-10)
+    np.testing.assert_allclose(sums.covariance(), np.cov(FEATURES.astype(np.float64).T), atol=1e-10)
+    empty = feature_rows().filter(lambda row: False)
+    assert compute_feature_sums(empty, column="cls_feature", width=6).count == 0
+
+
+def test_a_missing_column_or_emotion_is_named() -> None:
+    with pytest.raises(ValueError, match="columns scene, objects are missing: the dataset has probabilities"):
+        compute_coefficients(ray.data.from_arrow(attribute_rows().select(["probabilities"])))
+    cheerful = feature_rows().filter(lambda row: row["emotion"] in EMOTIONS[:4])
+    with pytest.raises(ValueError, match="no training image of anger, disgust, fear, sadness"):
+        compute_space(cheerful, members={"cls": "cls_feature"})

@@ -1,0 +1,54 @@
+"""Mixing generated images into the training set."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uniemo_ray.feedback.mixing import mix
+
+REAL = [f"real{i}" for i in range(80)]
+KEPT = [f"kept{i}" for i in range(50)]
+
+
+def test_a_fifth_of_the_mixed_set_is_synthetic() -> None:
+    mixture = mix(REAL, KEPT, fraction=0.2, seed=0)
+    assert (mixture.real, mixture.wanted, mixture.available) == (80, 20, 50)
+    assert len(mixture.synthetic_ids) == 20
+    assert mixture.fraction == 0.2
+    assert set(mixture.synthetic_ids) < set(KEPT)
+
+
+def test_too_few_kept_images_are_all_taken_and_the_share_says_so() -> None:
+    mixture = mix(REAL, KEPT[:5], fraction=0.2, seed=0)
+    assert mixture.synthetic_ids == tuple(sorted(KEPT[:5]))
+    assert mixture.wanted == 20
+    assert mixture.fraction == pytest.approx(5 / 85)
+
+
+def test_the_choice_depends_on_the_seed_and_not_on_the_order() -> None:
+    shuffled = random.Random(1).sample(KEPT, len(KEPT))
+    assert mix(REAL, KEPT, fraction=0.2, seed=0) == mix(REAL, shuffled, fraction=0.2, seed=0)
+    assert mix(REAL, KEPT, fraction=0.2, seed=0) != mix(REAL, KEPT, fraction=0.2, seed=1)
+
+
+@settings(deadline=None)  # other work on the machine is no failure
+@given(st.floats(0, 0.99), st.floats(0, 0.99), st.integers(0, 5))
+def test_a_larger_fraction_keeps_what_a_smaller_one_chose(a: float, b: float, seed: int) -> None:
+    small, large = (set(mix(REAL, KEPT, fraction=f, seed=seed).synthetic_ids) for f in sorted((a, b)))
+    assert small <= large
+
+
+def test_zero_takes_none() -> None:
+    mixture = mix(REAL, KEPT, fraction=0.0, seed=0)
+    assert (mixture.synthetic_ids, mixture.fraction) == ((), 0.0)
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[0, 1\), got 1.0"):
+        mix(REAL, KEPT, fraction=1.0, seed=0)
+    with pytest.raises(ValueError, match="repeated"):
+        mix(REAL, [*KEPT, KEPT[0]], fraction=0.2, seed=0)
+    with pytest.raises(ValueError, match=r"both real and generated.*'real3'"):
+        mix(REAL, [*KEPT, "real3"], fraction=0.2, seed=0)

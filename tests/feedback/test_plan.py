@@ -1,0 +1,87 @@
+"""The generation plan."""
+
+import pyarrow as pa
+import pytest
+
+from uniemo_ray.config import DiffusionConfig, GenerationConfig
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.feedback.plan import Kind, plan_images
+from uniemo_ray.feedback.schema import PLAN
+
+
+def make_plan(
+    per_emotion: int = 3,
+    *,
+    kind: Kind = "emotion",
+    seed: int = 0,
+    emotions: tuple[str, ...] = EMOTIONS,
+    diffusion: DiffusionConfig | None = None,
+) -> pa.Table:
+    return plan_images(
+        round_=1,
+        kind=kind,
+        per_emotion=per_emotion,
+        seed=seed,
+        model="abc",
+        diffusion=diffusion or DiffusionConfig(steps=7, guidance=2.5, size_px=32),
+        generation=GenerationConfig(micro_batch=4, threads=2),
+        emotions=emotions,
+    )
+
+
+def test_a_row_holds_every_setting() -> None:
+    plan = make_plan()
+    assert plan.schema.equals(PLAN)
+    assert len(plan) == 24
+    row = plan.to_pylist()[1]
+    seed = row.pop("seed")
+    assert 0 <= seed < 2**63
+    assert row == {
+        "image_id": "r1-emotion-awe-00000",
+        "emotion": "awe",
+        "kind": "emotion",
+        "prompt": "<emotion>",
+        "steps": 7,
+        "guidance": 2.5,
+        "scheduler": "unipc",
+        "width": 32,
+        "height": 32,
+        "micro_batch": 4,
+        "threads": 2,
+        "model": "abc",
+    }
+
+
+def test_ids_and_seeds_are_distinct() -> None:
+    plan = pa.concat_tables([make_plan(50), make_plan(50, kind="plain")])
+    assert len(set(plan["image_id"].to_pylist())) == len(set(plan["seed"].to_pylist())) == 800
+
+
+def test_a_larger_plan_begins_with_the_smaller_one() -> None:
+    assert make_plan(9).slice(0, 24).equals(make_plan(3))
+
+
+def test_the_run_seed_changes_every_row_seed() -> None:
+    first, second = (make_plan(seed=seed)["seed"].to_pylist() for seed in (0, 1))
+    assert not set(first) & set(second)
+
+
+def test_the_plain_prompt_names_the_emotion() -> None:
+    plan = make_plan(kind="plain", emotions=("fear",))
+    assert set(plan["prompt"].to_pylist()) == {"an image of fear"}
+    assert plan["image_id"][2].as_py() == "r1-plain-fear-00002"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"per_emotion": 0}, "at least 1, got 0"),
+        ({"emotions": ("joy",)}, "unknown emotion 'joy'"),
+        ({"emotions": ("awe", "awe")}, "distinct"),
+        ({"emotions": ()}, "not empty"),
+        ({"kind": "plain", "diffusion": DiffusionConfig(plain_prompt="an image")}, "plain_prompt"),
+    ],
+)
+def test_impossible_plans_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_plan(**change)  # type: ignore[arg-type]

@@ -1,0 +1,132 @@
+"""LPIPS, published and tiny."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import lpips
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import alexnet
+
+from uniemo_ray.metrics.perceptual import (
+    alex_distance,
+    load_lpips_alex,
+    lpips_alex,
+    lpips_tiny,
+    tiny_distance,
+)
+from uniemo_ray.tiny.recogniser import Recogniser
+
+IDS = [f"i{n}" for n in range(8)]
+LABELS = ["awe"] * 4 + ["fear"] * 4
+
+
+@pytest.fixture
+def recogniser() -> Recogniser:
+    torch.manual_seed(0)
+    return Recogniser(scenes=2, objects=3).eval()
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, size=(8, 64, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random AlexNet weights in torchvision's file format."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("alexnet")
+    path = folder / "plain.pth"
+    torch.save(alexnet(weights=None).state_dict(), path)
+    return path.rename(folder / f"alexnet-owt-{sha256(path.read_bytes()).hexdigest()[:8]}.pth").parent
+
+
+def test_tiny_is_the_lpips_package_without_calibration(recogniser: Recogniser) -> None:
+    """The package's own class, its trunk and input scaling swapped for the recogniser's."""
+
+    class Trunk(nn.Module):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return recogniser.features(x)
+
+    reference = lpips.LPIPS(net="alex", lpips=False, pnet_rand=True, verbose=False)
+    reference.net, reference.scaling_layer = Trunk(), nn.Identity()
+    first, second = torch.rand(2, 5, 3, 32, 32) * 2 - 1
+    expected = reference(first, second).reshape(-1)
+    torch.testing.assert_close(tiny_distance(recogniser)(first, second), expected)
+
+
+def test_tiny_is_zero_for_equal_and_symmetric(recogniser: Recogniser) -> None:
+    distance = tiny_distance(recogniser)
+    first, second = torch.rand(2, 3, 3, 32, 32) * 2 - 1
+    assert distance(first, first).abs().max() == 0
+    torch.testing.assert_close(distance(first, second), distance(second, first))
+    assert (distance(first, second) > 0).all()
+
+
+def test_diversity_is_the_mean_over_pairs_within_an_emotion(
+    recogniser: Recogniser, pixels: np.ndarray
+) -> None:
+    pixels[4:] = pixels[4]  # no diversity in fear
+    found = lpips_tiny(pixels, IDS, LABELS, recogniser=recogniser, pairs=100, seed=0)
+    x = torch.from_numpy(pixels[:4]).permute(0, 3, 1, 2) / 127.5 - 1
+    first, second = zip(*torch.combinations(torch.arange(4)).tolist(), strict=True)
+    with torch.no_grad():
+        expected = float(tiny_distance(recogniser)(x[list(first)], x[list(second)]).mean())
+    assert found.name == "lpips_tiny"
+    assert found.per_emotion == pytest.approx({"awe": expected, "fear": 0.0})
+    assert found.mean == pytest.approx(expected / 2)
+    assert found.pairs == 12
+    assert found.standard_error is not None
+
+
+def test_alex_equals_lpips_with_the_same_trunk(weights_dir: Path) -> None:
+    """Built the package's way with a random trunk, then given the same weights layer by layer."""
+    model = load_lpips_alex(weights_dir)
+    state = torch.load(next(weights_dir.iterdir()), weights_only=True)
+    trunk = alexnet(weights=None)
+    trunk.load_state_dict(state)
+    reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    ours = dict(model.named_parameters())
+    convolutions = {0: "slice1.0", 3: "slice2.3", 6: "slice3.6", 8: "slice4.8", 10: "slice5.10"}
+    for index, name in convolutions.items():
+        layer = reference.net.get_submodule(name)
+        layer.load_state_dict(trunk.features[index].state_dict())
+        torch.testing.assert_close(ours[f"net.{name}.weight"], trunk.features[index].weight)
+    first, second = torch.rand(2, 3, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        found = alex_distance(weights_dir)(first, second)
+        torch.testing.assert_close(found, reference(first, second).reshape(-1))
+    assert found.std() > 0
+    assert not model.training
+
+
+def test_alex_keeps_the_calibration_that_the_package_ships(weights_dir: Path) -> None:
+    model = load_lpips_alex(weights_dir)
+    folder = Path(lpips.__file__).parent / "weights/v0.1/alex.pth"
+    shipped = torch.load(folder, map_location="cpu", weights_only=True)
+    for name, value in shipped.items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
+def test_alex_diversity_runs_on_pictures(weights_dir: Path, pixels: np.ndarray) -> None:
+    found = lpips_alex(pixels, IDS, LABELS, weights_dir=weights_dir, pairs=2, seed=0)
+    assert (found.name, found.pairs) == ("lpips_alex", 4)
+    assert found.mean > 0
+
+
+def test_without_the_file_alex_says_what_it_needs(tmp_path: Path, pixels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"lpips_alex needs alexnet-owt-\*\.pth in evaluation\.weights_dir"):
+        lpips_alex(pixels, IDS, LABELS, weights_dir=None, pairs=2, seed=0)
+    path = tmp_path / "plain.pth"
+    torch.save({"conv.weight": torch.zeros(1)}, path)
+    path.rename(tmp_path / f"alexnet-owt-{sha256(path.read_bytes()).hexdigest()[:8]}.pth")
+    with pytest.raises(ValueError, match=r"no torchvision AlexNet.*features\.0\.weight"):
+        load_lpips_alex(tmp_path)
+
+
+def test_bad_pictures_are_refused(recogniser: Recogniser, pixels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected 8 uint8 pictures"):
+        lpips_tiny(pixels.astype(np.float32), IDS, LABELS, recogniser=recogniser, pairs=2, seed=0)  # type: ignore[arg-type]

@@ -1,0 +1,25 @@
+"""Sem-C."""
+
+import numpy as np
+import pytest
+
+from uniemo_ray.metrics.sem_c import sem_c
+
+
+def test_mean_of_the_larger_probability() -> None:
+    found = sem_c([0.2, 0.9, 0.5], [0.4, 0.1, 0.5], name="sem_c_clip")
+    best = np.array([0.4, 0.9, 0.5])
+    assert found.name == "sem_c_clip"
+    assert found.mean == pytest.approx(best.mean())
+    assert found.standard_error == pytest.approx(best.std(ddof=1) / np.sqrt(3))
+    assert found.count == 3
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="non-empty"):
+        sem_c([], [], name="sem_c")
+    with pytest.raises(ValueError, match="equally long"):
+        sem_c([0.1], [0.1, 0.2], name="sem_c")
+    for bad in (1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+            sem_c([bad], [0.1], name="sem_c")

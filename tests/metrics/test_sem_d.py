@@ -1,0 +1,37 @@
+"""Sem-D."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from uniemo_ray.metrics.sem_d import sem_d, sem_d_name
+
+
+def test_mean_squared_distance_over_all_pairs_of_one_emotion() -> None:
+    rows = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+    labels = ["awe"] * 5 + ["fear"] * 4
+    found = sem_d(rows, [f"{n}" for n in range(9)], labels, clip="tiny", pretrained=None, pairs=100, seed=0)
+    expected = {}
+    for emotion, own in (("awe", rows[:5]), ("fear", rows[5:])):
+        expected[emotion] = np.mean([((a - b) ** 2).mean() for a, b in itertools.combinations(own, 2)])
+    assert found.per_emotion == pytest.approx(expected)
+    assert found.mean == pytest.approx(np.mean(list(expected.values())))
+    assert found.pairs == 10 + 6
+
+
+def test_only_the_published_clip_earns_the_published_name() -> None:
+    for clip in ("ViT-L-14", "ViT-L-14-quickgelu"):
+        assert sem_d_name(clip, pretrained="openai") == "sem_d"
+        assert sem_d_name(clip, pretrained="laion2b_s32b_b82k") == "sem_d_clip"
+    for clip in ("ViT-B-32", "tiny", "ViT-L-14-336"):
+        assert sem_d_name(clip, pretrained="openai") == "sem_d_clip"
+
+
+def test_bad_features_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected features \(2, E\)"):
+        sem_d(np.zeros((3, 2)), ["a", "b"], ["awe", "awe"], clip="tiny", pretrained=None, pairs=1, seed=0)
+    with pytest.raises(ValueError, match="not finite"):
+        sem_d(
+            np.full((2, 2), np.nan), ["a", "b"], ["awe", "awe"], clip="tiny", pretrained=None, pairs=1, seed=0
+        )

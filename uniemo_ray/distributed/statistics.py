@@ -1,0 +1,134 @@
+"""Coefficients, emotion space and feature covariances as Ray Data aggregations.
+
+Each batch of rows becomes one small partial sum where it lies; only partial sums travel to the driver,
+which merges them as they come. (A Ray Data aggregation function computes the same through a hash
+shuffle, which costs three more rounds of processes.)
+"""
+
+# B rows of a block, C emotions, D width
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from ray.data import Dataset
+
+from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.feedback.coefficients import CoefficientSums
+from uniemo_ray.feedback.emotion_space import EmotionSpace, EmotionSpaceSums
+from uniemo_ray.metrics.frechet import FeatureSums
+
+BATCH_ROWS = 4096
+"""Rows behind one partial sum, at most."""
+
+Columns = dict[str, NDArray[Any]]
+SPACE_COLUMNS = {"scene": "scene_feature", "object": "object_feature", "cls": "cls_feature"}
+"""Where `compute_space` looks for each member by default."""
+
+
+class Mergeable(Protocol):
+    """A partial sum."""
+
+    def merge(self, other: Self, /) -> Self:
+        """The sum over both parts."""
+        ...
+
+
+S = TypeVar("S", bound=Mergeable)
+
+
+def compute_coefficients(
+    rows: Dataset, *, probabilities: str = "probabilities", scene: str = "scene", objects: str = "objects"
+) -> pa.Table:
+    """Coefficients of every attribute (eq. 5), a COEFFICIENTS table.
+
+    Args:
+        rows: one row per training image.
+        probabilities: column of C probabilities by the emotion classifier.
+        scene: column of a name or null.
+        objects: column of a list of names, or null.
+
+    Raises:
+        ValueError: when a column is missing.
+    """
+    chosen = _checked(rows, [probabilities, scene, objects])
+
+    def part(block: Columns) -> CoefficientSums:
+        sums = CoefficientSums()
+        if len(block[scene]):
+            sums.update(_stack(block[probabilities]), block[scene].tolist(), block[objects].tolist())
+        return sums
+
+    return _merged(chosen, part, CoefficientSums).table()
+
+
+def compute_space(
+    features: Dataset,
+    *,
+    members: Mapping[str, str] = SPACE_COLUMNS,
+    emotion: str = "emotion",
+    emotions: Sequence[str] = EMOTIONS,
+) -> EmotionSpace:
+    """Emotion space of encoder features (section 4).
+
+    Args:
+        features: one row per training image.
+        members: member (`scene`, `object`, `cls`) to its column of D numbers; leave out what a model lacks.
+        emotion: column of the emotion's name.
+        emotions: emotions that must have an image.
+
+    Raises:
+        ValueError: when a column is missing or an emotion has no image.
+    """
+    chosen = _checked(features, [emotion, *members.values()])
+
+    def part(block: Columns) -> EmotionSpaceSums:
+        sums = EmotionSpaceSums()
+        if labels := [emotion_index(str(name)) for name in block[emotion]]:
+            sums.update(labels, {member: _stack(block[column]) for member, column in members.items()})
+        return sums
+
+    return _merged(chosen, part, EmotionSpaceSums).result(emotions=emotions)
+
+
+def compute_feature_sums(features: Dataset, *, column: str, width: int) -> FeatureSums:
+    """Mean and scatter (D, D) of the feature column of D = `width` numbers, for a Fréchet distance.
+
+    Raises:
+        ValueError: when the column is missing.
+    """
+    chosen = _checked(features, [column])
+
+    def part(block: Columns) -> FeatureSums:
+        return FeatureSums.of(_stack(block[column])) if len(block[column]) else FeatureSums.empty(width)
+
+    return _merged(chosen, part, lambda: FeatureSums.empty(width))
+
+
+def _merged(rows: Dataset, part: Callable[[Columns], S], empty: Callable[[], S]) -> S:
+    def summed(batch: Columns) -> Columns:
+        return {"sums": np.array([pickle.dumps(part(batch))], dtype=object)}
+
+    total = empty()
+    # One partial sum at a time: the driver's memory does not grow with the data set.
+    for row in rows.map_batches(summed, batch_size=BATCH_ROWS, batch_format="numpy").iter_rows():
+        total = total.merge(pickle.loads(row["sums"]))
+    return total
+
+
+def _checked(rows: Dataset, columns: Sequence[str]) -> Dataset:
+    """The columns alone. A schema that only running the dataset would tell is left to the run."""
+    schema = rows.schema(fetch_if_missing=False)
+    if schema is not None and (missing := [name for name in columns if name not in schema.names]):
+        raise ValueError(
+            f"columns {', '.join(missing)} are missing: the dataset has {', '.join(schema.names)}"
+        )
+    return rows.select_columns(list(columns))
+
+
+def _stack(column: NDArray[Any]) -> NDArray[np.float64]:
+    """(B, D) from a tensor column or a column of lists."""
+    return np.stack([np.asarray(row, dtype=np.float64) for row in column])

@@ -1,0 +1,149 @@
+"""The emotion space (section 4): a diagonal Gaussian of the expert features for each emotion."""
+
+# B batch, C emotions, D width
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.feedback.moments import Moments
+
+__all__ = ["MEMBERS", "EmotionSpace", "EmotionSpaceSums", "Moments"]
+
+MEMBERS = ("scene", "object", "cls")
+"""Pooled scene queries, pooled object queries and the class feature, in the order they are drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class EmotionSpace:
+    """Mean and standard deviation of each member for each emotion."""
+
+    mean: dict[str, NDArray[np.float64]]
+    """Member to (C, D), rows in EMOTIONS order."""
+    std: dict[str, NDArray[np.float64]]
+    """Member to (C, D); population standard deviation."""
+    counts: NDArray[np.int64]
+    """(C,) images behind each emotion."""
+
+    def sample(self, emotion: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw one float32 vector (D,) of each member, independently, on the CPU.
+
+        Raises:
+            ValueError: when the space was built without an image of this emotion.
+        """
+        row = emotion_index(emotion)
+        if not self.counts[row]:
+            raise ValueError(f"the emotion space holds no image of {emotion!r}: add training images of it")
+        return {member: self._draw(member, row, generator) for member in MEMBERS if member in self.mean}
+
+    def _draw(self, member: str, row: int, generator: torch.Generator) -> Tensor:
+        mean, std = torch.from_numpy(self.mean[member][row]), torch.from_numpy(self.std[member][row])
+        return (mean + std * torch.randn(len(mean), generator=generator)).float()
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, atomically."""
+        tensors = {f"mean.{m}": v for m, v in self.mean.items()} | {
+            f"std.{m}": v for m, v in self.std.items()
+        }
+        temporary = Path(f"{path}.tmp")
+        save_file({**tensors, "counts": self.counts}, temporary, metadata={"emotions": ",".join(EMOTIONS)})
+        temporary.replace(path)
+
+    @staticmethod
+    def load(path: str | Path) -> "EmotionSpace":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: when the file is missing or no emotion space.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                emotions = (file.metadata() or {}).get("emotions")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"emotion space {path} cannot be read: {error}") from None
+        if emotions != ",".join(EMOTIONS) or "counts" not in tensors:
+            raise ValueError(
+                f"{path} is no emotion space of {', '.join(EMOTIONS)}: found emotions {emotions!r}"
+            )
+        parts = {kind: _strip(tensors, f"{kind}.") for kind in ("mean", "std")}
+        return EmotionSpace(parts["mean"], parts["std"], tensors["counts"])
+
+
+def _strip(tensors: Mapping[str, NDArray[np.float64]], prefix: str) -> dict[str, NDArray[np.float64]]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+@dataclass
+class EmotionSpaceSums:
+    """Accumulates an emotion space; parts over any split of the images merge in any order."""
+
+    moments: dict[tuple[str, int], Moments] = field(default_factory=dict)
+    """By (member, emotion index)."""
+
+    def update(self, emotions: Sequence[int] | NDArray[np.int64], features: Mapping[str, ArrayLike]) -> None:
+        """Add a batch of training images, in place.
+
+        Args:
+            emotions: (B,) indices into EMOTIONS.
+            features: member (`scene`, `object`, `cls`) to (B, D).
+
+        Raises:
+            ValueError: for an unknown member or emotion, or a batch of another length.
+        """
+        labels = np.asarray(emotions, dtype=np.int64)
+        if unknown := sorted(set(features) - set(MEMBERS)):
+            raise ValueError(f"unknown members {unknown}: expected some of {', '.join(MEMBERS)}")
+        if ((labels < 0) | (labels >= len(EMOTIONS))).any():
+            raise ValueError(
+                f"expected emotion indices below {len(EMOTIONS)}, got {labels.min()} to {labels.max()}"
+            )
+        for member, rows in features.items():
+            batch = np.asarray(rows)
+            if len(batch) != len(labels):
+                raise ValueError(f"expected {len(labels)} {member} features, got {len(batch)}")
+            for emotion in np.unique(labels):
+                self._add((member, int(emotion)), Moments.of(batch[labels == emotion]))
+
+    def _add(self, key: tuple[str, int], part: Moments) -> None:
+        self.moments[key] = self.moments[key].merge(part) if key in self.moments else part
+
+    def merge(self, other: "EmotionSpaceSums") -> "EmotionSpaceSums":
+        """Moments over the images of both, as a new object."""
+        merged = EmotionSpaceSums(dict(self.moments))
+        for key, part in other.moments.items():
+            merged._add(key, part)
+        return merged
+
+    def result(self, *, emotions: Sequence[str] = EMOTIONS) -> EmotionSpace:
+        """The space, in which each of `emotions` must have an image.
+
+        Raises:
+            ValueError: naming the emotions without an image.
+        """
+        counts = np.array([self._count(row) for row in range(len(EMOTIONS))], dtype=np.int64)
+        if missing := [name for name in emotions if not counts[emotion_index(name)]]:
+            raise ValueError(
+                f"no training image of {', '.join(missing)}: add some, or ask for fewer emotions"
+            )
+        mean, std = {}, {}
+        for member in sorted({member for member, _ in self.moments}):
+            rows = self._rows(member)
+            mean[member] = np.stack([row.mean for row in rows])
+            std[member] = np.stack([row.std() for row in rows])
+        return EmotionSpace(mean, std, counts)
+
+    def _count(self, row: int) -> int:
+        return max((part.count for (_, emotion), part in self.moments.items() if emotion == row), default=0)
+
+    def _rows(self, member: str) -> list[Moments]:
+        width = next(len(part.mean) for (name, _), part in self.moments.items() if name == member)
+        return [self.moments.get((member, row), Moments.empty(width)) for row in range(len(EMOTIONS))]

@@ -1,0 +1,1 @@
+"""Metrics of the paper (section 6) as pure functions and small accumulators that merge."""

@@ -1,0 +1,94 @@
+"""Emo-A: how many generated images evoke the emotion they were made for."""
+
+# M images, C emotions
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from uniemo_ray.data.emosketch.rule import Rule, load_rule
+from uniemo_ray.emotions import emotion_index
+from uniemo_ray.metrics.accuracy import AccuracyCounts
+
+
+@dataclass(frozen=True)
+class EmoA:
+    """Shares in [0, 1] over `count` generated images."""
+
+    name: str
+    """`emo_a` by the section-2 classifier, `emo_a_exact` by the exact posterior."""
+    top1: float
+    """Share whose likeliest emotion is the intended one."""
+    standard_error: float
+    """Of `top1`, binomial."""
+    mean_probability: float
+    """Mean probability of the intended emotion."""
+    two_class: float
+    """Share whose likeliest emotion has the intended valence."""
+    per_emotion: dict[str, float]
+    """`top1` of each intended emotion."""
+    count: int
+
+
+def emo_a(intended: Sequence[str], probabilities: ArrayLike) -> EmoA:
+    """Emo-A by the emotion classifier of section 2.
+
+    Args:
+        intended: M emotion names.
+        probabilities: (M, C) of that classifier, in EMOTIONS order.
+
+    Raises:
+        ValueError: for no image, an unknown emotion or another shape.
+    """
+    return _judge("emo_a", intended, probabilities)
+
+
+def emo_a_exact(
+    intended: Sequence[str], scenes: ArrayLike, objects: ArrayLike, *, rule: Rule | None = None
+) -> EmoA:
+    """Emo-A by EmoSketch's own rule: the posterior at the scene and object that a recogniser sees.
+
+    Args:
+        intended: M emotion names.
+        scenes: (M,) recognised scenes, indices into the rule's.
+        objects: (M,) recognised objects, indices into the rule's.
+        rule: the labelling rule; by default the shipped one.
+
+    Raises:
+        ValueError: for no image, an unknown emotion, scene or object, or unequal lengths.
+    """
+    return _judge("emo_a_exact", intended, exact_probabilities(scenes, objects, rule=rule or load_rule()))
+
+
+def exact_probabilities(scenes: ArrayLike, objects: ArrayLike, *, rule: Rule) -> NDArray[np.float64]:
+    """Posterior (M, C) of the rule for each recognised (scene, object).
+
+    Raises:
+        ValueError: for an index outside the rule, or unequal lengths.
+    """
+    pairs = np.stack([np.asarray(scenes, dtype=np.int64), np.asarray(objects, dtype=np.int64)], axis=1)
+    limits = (len(rule.scenes), len(rule.objects))
+    if ((pairs < 0) | (pairs >= limits)).any():
+        raise ValueError(f"expected scenes below {limits[0]} and objects below {limits[1]}, got others")
+    distinct, inverse = np.unique(pairs, axis=0, return_inverse=True)
+    table = [rule.posterior(int(scene), int(object_)) for scene, object_ in distinct]
+    return np.asarray(table, dtype=np.float64).reshape(len(distinct), -1)[inverse.reshape(-1)]
+
+
+def _judge(name: str, intended: Sequence[str], probabilities: ArrayLike) -> EmoA:
+    if not len(intended):
+        raise ValueError(f"{name} of no image: nothing was generated")
+    counts = AccuracyCounts()
+    counts.update([emotion_index(emotion) for emotion in intended], probabilities)
+    found = counts.result()
+    return EmoA(
+        name=name,
+        top1=found.top1,
+        standard_error=found.standard_error,
+        mean_probability=found.mean_probability,
+        two_class=found.two_class,
+        per_emotion=found.per_class,
+        count=found.count,
+    )

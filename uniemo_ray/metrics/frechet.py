@@ -1,0 +1,123 @@
+"""Fréchet distance between two sets of features, from means and covariances that merge."""
+
+# B batch, D width
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Features = Literal["fid", "fd_clip"]
+
+
+@dataclass
+class FeatureSums:
+    """Count, mean and scatter matrix of features; parts merge in any order (Chan's update)."""
+
+    count: int
+    mean: Array
+    """(D,)."""
+    scatter: Array
+    """(D, D) sum of outer products of deviations from the mean."""
+
+    @staticmethod
+    def empty(width: int) -> "FeatureSums":
+        """Nothing seen yet."""
+        return FeatureSums(0, np.zeros(width), np.zeros((width, width)))
+
+    @staticmethod
+    def of(rows: ArrayLike) -> "FeatureSums":
+        """Sums of a batch (B, D).
+
+        Raises:
+            ValueError: for another shape or a value that is not finite.
+        """
+        batch = np.asarray(rows, dtype=np.float64)
+        if batch.ndim != 2 or not np.isfinite(batch).all():
+            raise ValueError(
+                f"expected finite features (B, D), got shape {batch.shape} or a non-finite value"
+            )
+        if not len(batch):
+            return FeatureSums.empty(batch.shape[1])
+        mean = batch.mean(axis=0)
+        return FeatureSums(len(batch), mean, (batch - mean).T @ (batch - mean))
+
+    def update(self, rows: ArrayLike) -> None:
+        """Add a batch (B, D), in place."""
+        merged = self.merge(FeatureSums.of(rows))
+        self.count, self.mean, self.scatter = merged.count, merged.mean, merged.scatter
+
+    def merge(self, other: "FeatureSums") -> "FeatureSums":
+        """Sums over both parts, as a new object.
+
+        Raises:
+            ValueError: when the widths differ.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise ValueError(f"expected features of width {len(self.mean)}, got {len(other.mean)}")
+        count = self.count + other.count
+        if not count:
+            return FeatureSums.empty(len(self.mean))
+        delta = other.mean - self.mean
+        mean = self.mean + delta * (other.count / count)
+        between = np.outer(delta, delta) * (self.count * other.count / count)
+        return FeatureSums(count, mean, self.scatter + other.scatter + between)
+
+    def covariance(self) -> Array:
+        """(D, D) sample covariance.
+
+        Raises:
+            ValueError: with fewer than two images.
+        """
+        if self.count < 2:
+            raise ValueError(f"a Fréchet distance needs two images on each side, got {self.count}")
+        return self.scatter / (self.count - 1)
+
+
+@dataclass(frozen=True)
+class Frechet:
+    """A distance and what it was measured on: it shrinks with more images, so compare equal counts."""
+
+    name: Features
+    """`fid` on Inception-v3 pool3 features, `fd_clip` on CLIP image features."""
+    distance: float
+    generated: int
+    """Images on one side."""
+    real: int
+    """Images on the other."""
+
+
+def frechet(generated: FeatureSums, real: FeatureSums, *, name: Features) -> Frechet:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) between two Gaussian fits.
+
+    Raises:
+        ValueError: with fewer than two images on a side, or unequal widths.
+    """
+    if generated.mean.shape != real.mean.shape:
+        raise ValueError(f"expected features of width {len(real.mean)}, got {len(generated.mean)}")
+    first, second = generated.covariance(), real.covariance()
+    root = _square_root(first)
+    # tr (C1 C2)^(1/2) = tr (C1^(1/2) C2 C1^(1/2))^(1/2), and the latter is symmetric.
+    cross = np.linalg.eigvalsh(_symmetric(root @ second @ root))
+    trace = np.trace(first) + np.trace(second) - 2 * np.sqrt(np.clip(cross, 0, None)).sum()
+    distance = float(np.square(generated.mean - real.mean).sum() + trace)
+    return Frechet(name, max(distance, 0.0), generated.count, real.count)
+
+
+def frechet_by_emotion(
+    generated: Mapping[str, FeatureSums], real: Mapping[str, FeatureSums], *, name: Features
+) -> dict[str, Frechet]:
+    """The distance within each emotion that both sides have, in the order of `generated`."""
+    return {e: frechet(generated[e], real[e], name=name) for e in generated if e in real}
+
+
+def _square_root(matrix: Array) -> Array:
+    values, vectors = np.linalg.eigh(_symmetric(matrix))
+    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T, dtype=np.float64)
+
+
+def _symmetric(matrix: Array) -> Array:
+    return (matrix + matrix.T) / 2

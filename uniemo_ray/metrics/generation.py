@@ -1,0 +1,128 @@
+"""All metrics of one set of images (section 6), each under its true name."""
+
+# M images, C emotions, E CLIP joint width
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uniemo_ray.metrics.emo_a import EmoA, emo_a, emo_a_exact
+from uniemo_ray.metrics.frechet import FeatureSums, frechet, frechet_by_emotion
+from uniemo_ray.metrics.pairs import PairMean
+from uniemo_ray.metrics.perceptual import lpips_tiny
+from uniemo_ray.metrics.sem_c import sem_c
+from uniemo_ray.metrics.sem_d import sem_d
+from uniemo_ray.tiny.recogniser import Recogniser, recognise
+from uniemo_ray.tiny.vae import to_unit_range
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with what was measured on each; all columns have M rows."""
+
+    image_ids: Sequence[str]
+    emotions: Sequence[str]
+    """Intended emotion, or the label of real images."""
+    pixels: NDArray[np.uint8]
+    """(M, H, W, 3)."""
+    probabilities: Floats
+    """(M, C) by the section-2 classifier."""
+    scene_probability: Floats
+    """(M,) of the likeliest scene; NaN without scene names."""
+    object_probability: Floats
+    """(M,) of the likeliest object; NaN without object names."""
+    features: Floats
+    """(M, E) frozen CLIP features, unnormalised."""
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What a set of images is measured against and with."""
+
+    real: Mapping[str, FeatureSums]
+    """CLIP features of real images by emotion."""
+    recogniser: Recogniser | None
+    """Judge of EmoSketch pictures; without one there is no exact Emo-A and no `lpips_tiny`."""
+    clip: str
+    """Name of the CLIP behind the features."""
+    pretrained: str | None
+    pairs: int
+    """Largest number of pairs per emotion."""
+    seed: int
+
+
+def measure_images(images: ImageSet, yardstick: Yardstick) -> dict[str, Any]:
+    """Metrics by name, with `images`, `standard_errors` and `per_emotion` (emotion to metric to value)."""
+    judged = emo_a(images.emotions, images.probabilities)
+    values: dict[str, Any] = {
+        "images": len(images.image_ids),
+        "emo_a": judged.top1,
+        "emo_a_probability": judged.mean_probability,
+        "emo_a_two_class": judged.two_class,
+    }
+    errors, by_emotion = {"emo_a": judged.standard_error}, {"emo_a": judged.per_emotion}
+    semantic = np.fmax(images.scene_probability, images.object_probability)
+    if np.isfinite(semantic).all():
+        clarity = sem_c(semantic, semantic, name="sem_c_clip")
+        values["sem_c_clip"], errors["sem_c_clip"] = clarity.mean, clarity.standard_error
+    for pair in _pair_metrics(images, yardstick):
+        values[pair.name], by_emotion[pair.name] = pair.mean, pair.per_emotion
+        if pair.standard_error is not None:
+            errors[pair.name] = pair.standard_error
+    if yardstick.recogniser is not None:
+        exact = _exact(images, yardstick.recogniser)
+        values["emo_a_exact"], errors["emo_a_exact"] = exact.top1, exact.standard_error
+        by_emotion["emo_a_exact"] = exact.per_emotion
+    values["fd_clip"], by_emotion["fd_clip"] = _frechet(images, yardstick)
+    return values | {"standard_errors": errors, "per_emotion": _turned(by_emotion)}
+
+
+def _pair_metrics(images: ImageSet, yardstick: Yardstick) -> list[PairMean]:
+    ids, emotions = images.image_ids, images.emotions
+    options = {"pairs": yardstick.pairs, "seed": yardstick.seed}
+    distances = [
+        sem_d(images.features, ids, emotions, clip=yardstick.clip, pretrained=yardstick.pretrained, **options)
+    ]
+    if yardstick.recogniser is not None:
+        distances.append(lpips_tiny(images.pixels, ids, emotions, recogniser=yardstick.recogniser, **options))
+    return distances
+
+
+def _exact(images: ImageSet, recogniser: Recogniser) -> EmoA:
+    seen = recognise(recogniser, to_unit_range(images.pixels))
+    return emo_a_exact(images.emotions, seen.scene.numpy(), seen.object.numpy())
+
+
+def feature_sums(features: Floats, emotions: Sequence[str]) -> dict[str, FeatureSums]:
+    """Sums for Fréchet distances by emotion."""
+    labels = np.asarray(emotions)
+    return {str(name): FeatureSums.of(features[labels == name]) for name in np.unique(labels)}
+
+
+def _frechet(images: ImageSet, yardstick: Yardstick) -> tuple[float, dict[str, float]]:
+    mine = feature_sums(images.features, images.emotions)
+    whole = frechet(_total(mine), _total(yardstick.real), name="fd_clip")
+    enough = {name: sums for name, sums in mine.items() if sums.count > 1}
+    by_emotion = frechet_by_emotion(enough, yardstick.real, name="fd_clip")
+    return whole.distance, {name: part.distance for name, part in by_emotion.items()}
+
+
+def _total(sums: Mapping[str, FeatureSums]) -> FeatureSums:
+    first, *rest = sums.values()
+    for part in rest:
+        first = first.merge(part)
+    return first
+
+
+def _turned(table: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Metric to emotion becomes emotion to metric."""
+    turned: dict[str, dict[str, float]] = {}
+    for metric, by_emotion in table.items():
+        for emotion, value in by_emotion.items():
+            turned.setdefault(emotion, {})[metric] = value
+    return turned

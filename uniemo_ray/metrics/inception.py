@@ -1,0 +1,91 @@
+"""Inception-v3 pool3 features for true FID, from the published TensorFlow weights in PyTorch form.
+
+The network is torchvision's with the three differences of the TensorFlow graph that those weights were
+trained in: average pools that do not count the padding, a max pool in the last block, 1008 classes.
+"""
+
+# B batch
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.models import inception
+
+from uniemo_ray.metrics.weights import find_weights, load_weights
+
+INCEPTION_FILE = "pt_inception-2015-12-05-*.pth"
+"""The file of pytorch-fid (pt_inception-2015-12-05-6726825d.pth)."""
+SIZE_PX = 299
+CLASSES = 1008
+LAST_WIDTH = 2048
+
+
+class _BlockA(inception.InceptionA):  # type: ignore[misc]  # torchvision has no types
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        return [*super()._forward(x)[:-1], self.branch_pool(_average(x))]
+
+
+class _BlockC(inception.InceptionC):  # type: ignore[misc]
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        return [*super()._forward(x)[:-1], self.branch_pool(_average(x))]
+
+
+class _BlockE(inception.InceptionE):  # type: ignore[misc]
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels)
+        self.is_last = in_channels == LAST_WIDTH
+
+    def _forward(self, x: Tensor) -> list[Tensor]:
+        pooled = (
+            nn.functional.max_pool2d(x, kernel_size=3, stride=1, padding=1) if self.is_last else _average(x)
+        )
+        return [*super()._forward(x)[:-1], self.branch_pool(pooled)]
+
+
+def _average(x: Tensor) -> Tensor:
+    return nn.functional.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+
+
+def make_inception() -> inception.Inception3:
+    """The FID network with random weights, in evaluation mode; its output is the pool3 feature."""
+    blocks = [
+        inception.BasicConv2d,
+        _BlockA,
+        inception.InceptionB,
+        _BlockC,
+        inception.InceptionD,
+        _BlockE,
+        inception.InceptionAux,
+    ]
+    net = inception.Inception3(
+        num_classes=CLASSES, aux_logits=False, inception_blocks=blocks, init_weights=False
+    )
+    return net.eval()
+
+
+class InceptionFeatures:
+    """Pictures in, pool3 features (B, 2048) out."""
+
+    def __init__(self, weights_dir: str | Path | None) -> None:
+        """Load the weights.
+
+        Raises:
+            ValueError: when the file is missing, damaged or of another network.
+        """
+        path = find_weights(weights_dir, INCEPTION_FILE, metric="fid")
+        self.net = make_inception()
+        try:
+            self.net.load_state_dict(load_weights(path))
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not fit the FID network: {error}") from None
+        self.net.fc = nn.Identity()
+
+    @torch.no_grad()
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features (B, 2048) of pictures (B, H, W, 3), resized to 299 px."""
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        x = nn.functional.interpolate(x, size=(SIZE_PX, SIZE_PX), mode="bilinear", align_corners=False)
+        return np.asarray(self.net(2 * x - 1).numpy(), dtype=np.float32)

@@ -1,0 +1,45 @@
+"""Sem-C: how clearly a generated image shows some scene or object."""
+
+# M images
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from uniemo_ray.feedback.moments import Moments
+
+Judge = Literal["sem_c", "sem_c_clip"]
+
+
+@dataclass(frozen=True)
+class SemC:
+    """Mean of the larger of the two top probabilities."""
+
+    name: Judge
+    """`sem_c` for Places365 and ImageNet ResNet-50 (published protocol), `sem_c_clip` for heads on CLIP."""
+    mean: float
+    standard_error: float
+    count: int
+
+
+def sem_c(scene_probability: ArrayLike, object_probability: ArrayLike, *, name: Judge) -> SemC:
+    """Sem-C from the top scene and the top object probability of each image, both (M,).
+
+    Raises:
+        ValueError: for no image, unequal lengths or a value outside [0, 1].
+    """
+    scene = np.asarray(scene_probability, dtype=np.float64)
+    object_ = np.asarray(object_probability, dtype=np.float64)
+    if scene.ndim != 1 or scene.shape != object_.shape or not len(scene):
+        raise ValueError(
+            f"expected two equally long, non-empty vectors, got {scene.shape} and {object_.shape}"
+        )
+    best = np.maximum(scene, object_)
+    if not ((best >= 0) & (best <= 1)).all():
+        raise ValueError(f"expected probabilities in [0, 1], got {best.min()} to {best.max()}")
+    moments = Moments.of(best[:, None])
+    error = float(moments.std()[0]) / sqrt(max(moments.count - 1, 1))
+    return SemC(name, float(moments.mean[0]), error, moments.count)

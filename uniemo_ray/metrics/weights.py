@@ -1,0 +1,39 @@
+"""Published weight files that the user may have put into `evaluation.weights_dir`. Never downloaded."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+def find_weights(weights_dir: str | Path | None, pattern: str, *, metric: str) -> Path:
+    """The one file in `weights_dir` that matches `pattern`.
+
+    Raises:
+        ValueError: when the folder is not set or holds no such file, or more than one.
+    """
+    hint = f"{metric} needs {pattern} in evaluation.weights_dir"
+    if weights_dir is None:
+        raise ValueError(f"{hint}, which is not set: set it, or use the metric of another name")
+    found = sorted(Path(weights_dir).glob(pattern))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "no such file"
+        raise ValueError(f"{hint}, found {names} in {weights_dir}: put exactly one there")
+    return found[0]
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict whose file name ends in the first 8 hex digits of its sha256, as published.
+
+    Raises:
+        ValueError: when the digest does not match, or the file holds anything but tensors.
+    """
+    wanted = path.stem.rpartition("-")[2]
+    digest = sha256(path.read_bytes()).hexdigest()
+    if len(wanted) != 8 or not digest.startswith(wanted):
+        raise ValueError(f"{path} is damaged: its sha256 starts with {digest[:8]}, expected {wanted}")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no plain state dict of tensors")
+    return state
