@@ -1,0 +1,163 @@
+"""Requests to pixels: what an image depends on, and what it does not."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UniPCMultistepScheduler
+
+from uniemo_ray.inference.model_folder import ModelParts
+from uniemo_ray.inference.painter import Failure, Painter, Painting, Request, Share
+from uniemo_ray.inference.sampler import SamplingSettings
+
+SETTINGS = SamplingSettings(scheduler="unipc", steps=3, guidance=4.0, width=32, height=32, micro_batch=4)
+AWE, FEAR = (Share("awe", 1.0),), (Share("fear", 1.0),)
+REQUESTS = [
+    Request(11, "<emotion>", AWE),
+    Request(12, "<emotion> room", FEAR),
+    Request(13, "a lion in a forest", ()),
+    Request(14, "<emotion>", (Share("awe", 0.25), Share("fear", 0.75))),
+    Request(15, "<emotion>", (Share("awe", 0.25), Share("fear", 0.75)), "guidance"),
+    Request(16, "<emotion>", AWE),
+]
+
+
+@pytest.fixture(scope="module")
+def painter(parts: ModelParts) -> Painter:
+    return Painter(parts.diffusion, net=parts.net, space=parts.space)
+
+
+def pixels(
+    painter: Painter, requests: list[Request], settings: SamplingSettings = SETTINGS
+) -> list[np.ndarray]:
+    results = painter.paint(requests, settings, threads=1)
+    assert all(isinstance(result, Painting) for result in results), results
+    return [result.pixels for result in results if isinstance(result, Painting)]
+
+
+def test_neighbours_and_order_do_not_matter(painter: Painter) -> None:
+    together = pixels(painter, REQUESTS)
+    backwards = pixels(painter, REQUESTS[::-1])[::-1]
+    alone = [pixels(painter, [request])[0] for request in REQUESTS]
+    for a, b, c in zip(together, backwards, alone, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+    assert len({image.tobytes() for image in together}) == len(REQUESTS)
+
+
+def test_a_plain_prompt_equals_the_pipeline(painter: Painter, pipeline) -> None:
+    """From folder to pixels, with nothing between: the diffusion part is Stable Diffusion's own."""
+    prompts = ["a lion in a forest", "toy, street", "beach", "a skull"]
+    got = pixels(painter, [Request(i, prompt, ()) for i, prompt in enumerate(prompts)])
+    scheduler = pipeline.scheduler
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(scheduler.config)
+    expected = pipeline(
+        prompts,
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        generator=[torch.Generator().manual_seed(i) for i in range(4)],
+    ).images
+    pipeline.scheduler = scheduler
+    for mine, theirs in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(mine, np.asarray(theirs))
+
+
+def test_seed_emotion_prompt_and_mix_matter(painter: Painter) -> None:
+    base = Request(1, "<emotion>", AWE)
+    variants = [
+        base,
+        base._replace(seed=2),
+        base._replace(emotions=FEAR),
+        base._replace(prompt="<emotion> room"),
+        base._replace(emotions=(Share("awe", 0.5), Share("fear", 0.5))),
+    ]
+    assert len({image.tobytes() for image in pixels(painter, variants)}) == len(variants)
+
+
+def test_full_weight_fusion_is_the_emotion_itself(painter: Painter) -> None:
+    fused = Request(1, "<emotion>", (Share("awe", 1.0), Share("fear", 0.0)))
+    np.testing.assert_array_equal(
+        pixels(painter, [fused])[0], pixels(painter, [Request(1, "<emotion>", AWE)])[0]
+    )
+
+
+def test_attributes_are_the_nearest_names_with_their_coefficients(
+    painter: Painter, parts: ModelParts
+) -> None:
+    result = painter.paint([Request(7, "<emotion>", FEAR)], SETTINGS, threads=1)[0]
+    assert isinstance(result, Painting)
+    (chosen,) = result.attributes
+    assert chosen.emotion == "fear"
+    rows = {row["attribute"]: row for row in parts.coefficients.to_pylist()}
+    assert rows[chosen.scene]["kind"] == "scene"
+    assert rows[chosen.object]["kind"] == "object"
+    assert chosen.scene_weight == pytest.approx(rows[chosen.scene]["alpha_fear"], rel=1e-5)
+    assert chosen.object_weight == pytest.approx(rows[chosen.object]["alpha_fear"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request(1, "a room", AWE), "prompt 'a room' has no <emotion>"),
+        (Request(1, "<emotion>", ()), "must not contain <emotion>"),
+        (Request(1, "a lion " * 40 + "<emotion>", AWE), "too long"),
+        (Request(1, "<emotion>", (Share("joy", 1.0),)), "unknown emotion 'joy'"),
+        (Request(1, "<emotion>", (Share("sadness", 1.0),)), "no image of 'sadness'"),
+    ],
+)
+def test_a_bad_request_fails_alone(painter: Painter, request_: Request, words: str) -> None:
+    good = REQUESTS[:2]
+    first, bad, second = painter.paint([good[0], request_, good[1]], SETTINGS, threads=1)
+    assert isinstance(bad, Failure)
+    assert words in bad.reason
+    expected = pixels(painter, good)
+    assert isinstance(first, Painting)
+    assert isinstance(second, Painting)
+    np.testing.assert_array_equal(first.pixels, expected[0])
+    np.testing.assert_array_equal(second.pixels, expected[1])
+
+
+def test_numbers_that_run_away_are_a_reason(parts: ModelParts) -> None:
+    painter = Painter(parts.diffusion, net=parts.net, space=parts.space)
+    mean = {key: value.copy() for key, value in parts.space.mean.items()}
+    mean["cls"][1] = np.inf
+    painter.space = type(parts.space)(mean, parts.space.std, parts.space.counts)
+    bad, good = painter.paint(
+        [Request(1, "<emotion>", AWE), Request(1, "<emotion>", FEAR)], SETTINGS, threads=1
+    )
+    assert isinstance(bad, Failure)
+    assert bad.reason.startswith("non_finite")
+    assert isinstance(good, Painting)
+
+
+def test_the_thread_count_is_set_and_given_back(painter: Painter) -> None:
+    before = torch.get_num_threads()
+    seen = []
+    one = SETTINGS._replace(micro_batch=1)
+    handle = painter.diffusion.vae.decoder.register_forward_hook(
+        lambda *_: seen.append(torch.get_num_threads())
+    )
+    painter.paint(REQUESTS[:1], one, threads=before + 1)
+    handle.remove()
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
+
+
+def test_a_batch_that_threads_cannot_share_evenly_is_refused(painter: Painter) -> None:
+    with pytest.raises(ValueError, match="micro_batch 3 does not split over 2 threads"):
+        painter.paint(REQUESTS, SETTINGS._replace(micro_batch=3), threads=2)
+    painter.check(SETTINGS, threads=2)
+
+
+def test_a_painter_without_a_net_paints_plain_prompts_only(parts: ModelParts) -> None:
+    plain, emotional = Painter(parts.diffusion).paint([REQUESTS[2], REQUESTS[0]], SETTINGS, threads=1)
+    assert isinstance(plain, Painting)
+    assert isinstance(emotional, Failure)
+    assert "needs a trained net" in emotional.reason
+
+
+def test_a_space_that_lacks_a_fused_member_is_refused(parts: ModelParts) -> None:
+    mean = {key: value for key, value in parts.space.mean.items() if key != "object"}
+    with pytest.raises(ValueError, match="fuses object, which its emotion space lacks"):
+        Painter(
+            parts.diffusion, net=parts.net, space=type(parts.space)(mean, parts.space.std, parts.space.counts)
+        )

@@ -1,0 +1,66 @@
+"""PNG text: what goes in comes out, and the same input gives the same bytes."""
+
+import io
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from uniemo_ray.inference.provenance import (
+    GeneratedImage,
+    canonical_json,
+    encode_png,
+    library_versions,
+    read_provenance,
+    sha256_hex,
+)
+
+PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+
+
+def test_pixels_and_text_survive() -> None:
+    entries = {"seed": -7, "prompt": "<emotion> room, naïve ☂", "guidance": 4.5, "scene": None}
+    png = encode_png(PIXELS, entries)
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(image), PIXELS)
+    assert read_provenance(png) == entries | {"pixels_sha256": sha256_hex(PIXELS.tobytes())}
+
+
+def test_order_of_entries_does_not_matter() -> None:
+    assert encode_png(PIXELS, {"a": 1, "b": 2}) == encode_png(PIXELS, {"b": 2, "a": 1})
+    assert encode_png(PIXELS, {"a": 1}) != encode_png(PIXELS, {"a": 2})
+
+
+def test_foreign_pictures_have_none() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, format="PNG")
+    assert read_provenance(buffer.getvalue()) == {}
+
+
+def test_an_opened_picture_is_read_too() -> None:
+    assert read_provenance(Image.open(io.BytesIO(encode_png(PIXELS, {"seed": 3}))))["seed"] == 3
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
+def test_any_prompt_survives(prompt: str) -> None:
+    assert read_provenance(encode_png(PIXELS, {"prompt": prompt}))["prompt"] == prompt
+
+
+def test_versions_name_what_decides_the_bytes() -> None:
+    assert '"torch":"' in library_versions()
+    assert '"diffusers":"' in library_versions()
+    assert canonical_json({"b": 1, "a": [1, 2]}) == '{"a":[1,2],"b":1}'
+
+
+def test_saving_keeps_provenance_and_bytes(tmp_path) -> None:
+    png = encode_png(PIXELS, {"seed": 3, "prompt": "<emotion> ☂"})
+    image = GeneratedImage.from_png(png)
+    image.save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == png
+    assert image.provenance["prompt"] == "<emotion> ☂"
+    np.testing.assert_array_equal(np.asarray(image), PIXELS)
+    image.save(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as other:
+        assert other.format == "JPEG"

@@ -1,0 +1,1 @@
+"""Callable classes over a trained model: generate, score, understand. No Ray in here."""

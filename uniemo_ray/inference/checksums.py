@@ -1,0 +1,96 @@
+"""A folder that knows whether it is whole: format, version and a SHA-256 for every file."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from uniemo_ray.inference.provenance import canonical_json, sha256_hex
+
+CHECKSUMS = "checksums.json"
+CONFIG = "config.json"
+FORMAT = "uniemo_ray model"
+VERSION = 1
+_PROSE = frozenset({"README.md"})
+
+
+def write_checksums(folder: Path) -> str:
+    """Write `checksums.json` over all files of a folder; returns the folder's fingerprint."""
+    sums = {_relative(path, folder): _hash(path) for path in _files(folder)}
+    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
+    return _fingerprint(sums)
+
+
+def verify(folder: Path) -> str:
+    """Check version, presence and hash of every file; returns the folder's fingerprint.
+
+    The fingerprint covers every file but the model card, so that a better text is no other model.
+
+    Raises:
+        ValueError: one line that names the file, what is wrong with it and what to do.
+    """
+    read_config(folder)
+    sums = _read_json(folder / CHECKSUMS)
+    for name, expected in sorted(sums.items()):
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing from the model folder: copy or download the folder again")
+        if _hash(path) != expected:
+            raise ValueError(
+                f"{path} is damaged or was changed (its checksum is not that of {CHECKSUMS}): "
+                f"copy or download the folder again"
+            )
+    return _fingerprint(sums)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a model folder, checked for format and version.
+
+    Raises:
+        ValueError: when this is no model folder or one of another version.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"model folder {folder} does not exist: give a folder written by save_pretrained")
+    if not (folder / CONFIG).is_file():
+        raise ValueError(
+            f"{folder} is no model folder: it has no {CONFIG}, give one written by save_pretrained"
+        )
+    config = _read_json(folder / CONFIG)
+    if config.get("format") != FORMAT:
+        raise ValueError(f"{folder / CONFIG} is not of a {FORMAT} (format {config.get('format')!r})")
+    if config.get("version") != VERSION:
+        raise ValueError(
+            f"{folder / CONFIG} has format version {config.get('version')!r}, this program reads version "
+            f"{VERSION}: use the uniemo_ray that wrote it, or save the model again"
+        )
+    return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing from the model folder: copy or download the folder again")
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no valid JSON ({error}): copy or download the folder again") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fingerprint(sums: dict[str, Any]) -> str:
+    meant = {name: value for name, value in sums.items() if name not in _PROSE}
+    return sha256_hex(canonical_json(meant).encode())[:16]

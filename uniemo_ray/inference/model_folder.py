@@ -1,0 +1,242 @@
+"""The model folder: everything that understanding and generation need, in open formats, with checksums.
+
+config.json                 format, version, settings, names
+model.safetensors           UniEmoNet
+clip/                       architecture and vocabulary of the image tower
+diffusion/                  a diffusers pipeline folder
+emotion_space.safetensors   section 4
+coefficients.parquet        section 2
+scorers.safetensors         section-2 classifier and name heads
+README.md                   model card
+checksums.json              SHA-256 of all of these
+"""
+
+import json
+import shutil
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from diffusers import StableDiffusionPipeline
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from uniemo_ray.config import Config
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.inference.checksums import (
+    CHECKSUMS,
+    CONFIG,
+    FORMAT,
+    VERSION,
+    read_config,
+    verify,
+    write_checksums,
+)
+from uniemo_ray.inference.heads import ScorerHeads
+from uniemo_ray.inference.painter import Painter
+from uniemo_ray.models.build import empty_net
+from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
+from uniemo_ray.models.diffusion import DiffusionParts, load_diffusion
+from uniemo_ray.models.uniemo import UniEmoNet
+from uniemo_ray.store.filesystem import open_store
+
+SECTIONS = ("seed", "encoder", "fusion", "losses", "diffusion", "generation")
+"""What of a run's config belongs to its model."""
+NET, SPACE, SCORERS = "model.safetensors", "emotion_space.safetensors", "scorers.safetensors"
+COEFFICIENTS, CARD = "coefficients.parquet", "README.md"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelParts:
+    """A trained model in memory."""
+
+    config: Config
+    """Only the `SECTIONS` mean something; the rest are defaults."""
+    clip_config: dict[str, Any]
+    """Content of open_clip_config.json."""
+    merges: bytes | None
+    """BPE merges, when the vocabulary is not open_clip's own."""
+    net: UniEmoNet
+    diffusion: DiffusionParts
+    space: EmotionSpace
+    coefficients: pa.Table
+    """COEFFICIENTS rows."""
+    scorers: ScorerHeads | None = None
+    card: str = ""
+    """README.md."""
+    fingerprint: str = ""
+    """Of the folder this came from."""
+    temporary: "tempfile.TemporaryDirectory[str] | None" = None
+    """Keeps a downloaded folder alive as long as its parts."""
+
+
+def save_model_folder(parts: ModelParts, target: str | Path) -> str:
+    """Write a model folder in one step; returns its fingerprint. An older model there is replaced.
+
+    Args:
+        parts: what to write.
+        target: local path or `s3://`.
+
+    Raises:
+        ValueError: when `target` holds something that is no model folder.
+    """
+    store = open_store(str(target))
+    final = store.local_path_or_none()
+    if not store.is_empty() and not store.exists(CHECKSUMS):
+        raise ValueError(f"{store.uri} holds something that is no model folder: choose an empty folder")
+    parent = final.parent if final else None
+    if parent:
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".model-", dir=parent) as scratch:
+        folder = Path(scratch) / "model"
+        folder.mkdir()
+        fingerprint = _write(parts, folder)
+        if final:
+            _swap(folder, final)
+        else:
+            for key in store.list():
+                store.delete(key)
+            store.upload_dir(folder)
+    return fingerprint
+
+
+def load_model_folder(source: str | Path) -> ModelParts:
+    """Read a model folder after checking version, completeness and every checksum.
+
+    Args:
+        source: local path or `s3://`.
+
+    Raises:
+        ValueError: one line that names the file and what is wrong with it.
+    """
+    folder, temporary = _fetch(str(source))
+    fingerprint = verify(folder)
+    config_file = read_config(folder)
+    config = _settings(config_file, folder)
+    diffusion = load_diffusion(str(folder / "diffusion"))
+    clip_config = read_clip_config(folder / "clip")
+    net = empty_net(
+        config,
+        clip_config=clip_config["model_cfg"],
+        scene_names=config_file["names"]["scene"],
+        object_names=config_file["names"]["object"],
+        text_width=diffusion.text_width,
+    )
+    merges = folder / "clip" / MERGES_FILE
+    return ModelParts(
+        config=config,
+        clip_config=clip_config,
+        merges=merges.read_bytes() if merges.is_file() else None,
+        net=_load_weights(net, folder / NET),
+        diffusion=diffusion,
+        space=EmotionSpace.load(folder / SPACE),
+        coefficients=pq.read_table(_present(folder / COEFFICIENTS)),
+        scorers=ScorerHeads.load(folder / SCORERS) if (folder / SCORERS).is_file() else None,
+        card=(folder / CARD).read_text() if (folder / CARD).is_file() else "",
+        fingerprint=fingerprint,
+        temporary=temporary,
+    )
+
+
+def load_painter(source: str | Path, *, device: str = "cpu") -> tuple[Painter, str]:
+    """The part of a model folder that makes images, and the folder's fingerprint."""
+    parts = load_model_folder(source)
+    return Painter(parts.diffusion, net=parts.net, space=parts.space, device=device), parts.fingerprint
+
+
+def _write(parts: ModelParts, folder: Path) -> str:
+    config = parts.config.model_dump(mode="json", include=set(SECTIONS))
+    names = {"scene": parts.net.scenes.names, "object": parts.net.objects.names}
+    header = {"format": FORMAT, "version": VERSION, "emotions": EMOTIONS, "names": names, "config": config}
+    (folder / CONFIG).write_text(json.dumps(header, indent=1) + "\n")
+    state = {key: value.cpu().contiguous() for key, value in parts.net.state_dict().items()}
+    save_file(state, folder / NET)
+    (folder / "clip").mkdir()
+    (folder / "clip" / CONFIG_FILE).write_text(json.dumps(parts.clip_config, indent=1) + "\n")
+    if parts.merges is not None:
+        (folder / "clip" / MERGES_FILE).write_bytes(parts.merges)
+    _write_diffusion(parts.diffusion, folder / "diffusion", mode=parts.config.diffusion.denoiser)
+    parts.space.save(folder / SPACE)
+    pq.write_table(parts.coefficients, folder / COEFFICIENTS)
+    if parts.scorers is not None:
+        parts.scorers.save(folder / SCORERS)
+    (folder / CARD).write_text(parts.card)
+    return write_checksums(folder)
+
+
+def _write_diffusion(diffusion: DiffusionParts, target: Path, *, mode: str) -> None:
+    """The pipeline folder as it came, unless its denoiser was trained."""
+    if mode == "frozen" and diffusion.folder is not None:
+        shutil.copytree(diffusion.folder, target)
+        return
+    denoiser = diffusion.denoiser
+    if mode == "lora" and getattr(denoiser, "peft_config", None):
+        denoiser = deepcopy(denoiser)  # merging changes weights, and training may go on
+        denoiser.fuse_lora()
+        denoiser.unload_lora()
+    pipeline: Any = StableDiffusionPipeline(
+        vae=diffusion.vae,
+        text_encoder=diffusion.text_encoder,
+        tokenizer=diffusion.tokenizer,
+        unet=denoiser,
+        scheduler=diffusion.schedule,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(target)
+
+
+def _swap(folder: Path, final: Path) -> None:
+    """Put a finished folder in its place; both lie on one disk, so each rename is one step."""
+    old = folder.with_name("old")
+    if final.exists():
+        final.rename(old)
+    folder.rename(final)
+
+
+def _fetch(source: str) -> tuple[Path, "tempfile.TemporaryDirectory[str] | None"]:
+    store = open_store(source)
+    local = store.local_path_or_none()
+    if local is not None:
+        return local, None
+    if not store.exists(CONFIG):
+        raise ValueError(
+            f"{source} is no model folder: it has no {CONFIG}, give one written by save_pretrained"
+        )
+    temporary = tempfile.TemporaryDirectory(prefix="uniemo-model-")
+    store.download_dir("", Path(temporary.name))
+    return Path(temporary.name), temporary
+
+
+def _settings(header: dict[str, Any], folder: Path) -> Config:
+    if tuple(header.get("emotions", ())) != EMOTIONS:
+        raise ValueError(f"{folder / CONFIG} lists other emotions than {', '.join(EMOTIONS)}")
+    try:
+        return Config.model_validate(header["config"])
+    except (KeyError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{folder / CONFIG} does not hold a model's settings ({reason}): save it again"
+        ) from None
+
+
+def _load_weights(net: UniEmoNet, path: Path) -> UniEmoNet:
+    try:
+        net.load_state_dict(load_file(_present(path)))
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} does not fit {CONFIG} ({reason}): save the model again") from None
+    return net.eval()
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing from the model folder: copy or download the folder again")
+    return path

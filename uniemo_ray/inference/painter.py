@@ -1,0 +1,288 @@
+"""From an emotion (or a plain prompt) and a seed to pixels; each image is a function of its request."""
+
+# B micro-batch, K emotions of an image, D encoder width, T text width, H, W sides of the picture
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uniemo_ray.emotions import emotion_index
+from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.inference.sampler import (
+    Guided,
+    SamplingSettings,
+    check_settings,
+    draw_latents,
+    make_scheduler,
+    sample,
+    to_pictures,
+)
+from uniemo_ray.models.attributes import NO_ATTRIBUTE, AttributeBase
+from uniemo_ray.models.conditioning import PLACEHOLDER, tokenize
+from uniemo_ray.models.diffusion import DiffusionParts
+from uniemo_ray.models.encoder import Features
+from uniemo_ray.models.uniemo import UniEmoNet
+
+Mix = Literal["condition", "guidance"]
+
+
+class Share(NamedTuple):
+    """One emotion of a request."""
+
+    emotion: str
+    weight: float
+
+
+class Request(NamedTuple):
+    """What one image is made from."""
+
+    seed: int
+    prompt: str
+    """`<emotion>` takes the condition; a plain request has none in it."""
+    emotions: tuple[Share, ...]
+    """Weights sum to 1; empty for a plain prompt."""
+    mix: Mix = "condition"
+    """How several emotions meet: one interpolated condition, or one guidance term each."""
+
+
+class Attributes(NamedTuple):
+    """What an emotion's draw from the emotion space stands for."""
+
+    emotion: str
+    scene: str | None
+    scene_weight: float
+    object: str | None
+    object_weight: float
+
+
+class Painting(NamedTuple):
+    """A finished image."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3)."""
+    attributes: tuple[Attributes, ...]
+    """One per emotion of the request."""
+
+
+class Failure(NamedTuple):
+    """Why a request has no image."""
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A request that can be sampled."""
+
+    index: int
+    request: Request
+    conditions: Tensor
+    """(K', T): K' is 1 but for `mix="guidance"`."""
+    weights: tuple[float, ...]
+    """K' shares."""
+    attributes: tuple[Attributes, ...]
+
+
+class Painter:
+    """A trained net, its emotion space and a diffusion model, ready to make images."""
+
+    def __init__(
+        self,
+        diffusion: DiffusionParts,
+        *,
+        net: UniEmoNet | None = None,
+        space: EmotionSpace | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Move the parts to `device` and switch them to evaluation.
+
+        `net` and `space` may be missing when only plain prompts are painted.
+        """
+        self.device = torch.device(device)
+        self.diffusion = diffusion.to(self.device)
+        self.net = net.to(self.device).eval() if net else None
+        self.space = space
+        if net and space and (missing := set(net.fusion.members) - set(space.mean)):
+            raise ValueError(
+                f"the model fuses {', '.join(sorted(missing))}, which its emotion space lacks: "
+                f"compute the space anew"
+            )
+        self.pixels_per_latent = 2 ** (len(_config(diffusion.vae).block_out_channels) - 1)
+
+    def check(self, settings: SamplingSettings, *, threads: int) -> None:
+        """Raise ValueError for settings that this diffusion model cannot run, or not reproducibly."""
+        check_settings(settings, multiple=self.pixels_per_latent)
+        check_threads(settings.micro_batch, threads)
+
+    def paint(
+        self, requests: Sequence[Request], settings: SamplingSettings, *, threads: int
+    ) -> list[Painting | Failure]:
+        """One result per request, in order.
+
+        The batch that runs always has `settings.micro_batch` rows: the last one is filled up by
+        repeating a request, because another batch size gives other bits.
+
+        Raises:
+            ValueError: for settings that cannot run.
+        """
+        self.check(settings, threads=threads)
+        results: list[Painting | Failure | None] = [None] * len(requests)
+        with _threads(threads), torch.no_grad():
+            ready: list[_Prepared] = []
+            for i, request in enumerate(requests):
+                prepared = self._prepare(i, request)
+                if isinstance(prepared, Failure):
+                    results[i] = prepared
+                else:
+                    ready.append(prepared)
+            for batch in _micro_batches(ready, settings.micro_batch):
+                padded = batch + [batch[-1]] * (settings.micro_batch - len(batch))
+                painted = self._paint_batch(padded, settings)[: len(batch)]
+                for item, result in zip(batch, painted, strict=True):
+                    results[item.index] = result
+        return [r for r in results if r is not None]
+
+    def _prepare(self, index: int, request: Request) -> _Prepared | Failure:
+        """Draw and fuse one request by itself, so that a bad one fails alone."""
+        try:
+            _check_prompt(request, self.diffusion)
+            drawn = [self._fuse(share.emotion, request.seed) for share in request.emotions]
+        except ValueError as error:
+            return Failure(f"bad_request: {error}")
+        if not drawn:
+            return _Prepared(index, request, torch.zeros(1, self.diffusion.text_width), (1.0,), ())
+        conditions = torch.stack([vector for vector, _ in drawn])  # (K, T)
+        weights = tuple(share.weight for share in request.emotions)
+        attributes = tuple(a for _, a in drawn)
+        if request.mix == "condition":
+            shares = conditions.new_tensor(weights)[:, None]
+            conditions, weights = (shares * conditions).sum(dim=0, keepdim=True), (1.0,)
+        return _Prepared(index, request, conditions, weights, attributes)
+
+    def _fuse(self, emotion: str, seed: int) -> tuple[Tensor, Attributes]:
+        """Draw features of an emotion and fuse them at that emotion (section 4, eq. 6)."""
+        if self.net is None or self.space is None:
+            raise ValueError(f"emotion {emotion!r} needs a trained net and its emotion space: none was given")
+        drawn = self.space.sample(emotion, _space_generator(seed))
+        features = _features({key: value.to(self.device) for key, value in drawn.items()})
+        index = torch.tensor([emotion_index(emotion)], device=self.device)
+        condition = self.net.condition(features, index)
+        scene, object_ = condition.scene_index, condition.object_index
+        return condition.vector[0].cpu(), Attributes(
+            emotion,
+            scene=_name(self.net.scenes, scene),
+            scene_weight=float(condition.scene_weight[0]),
+            object=_name(self.net.objects, object_),
+            object_weight=float(condition.object_weight[0]),
+        )
+
+    def _paint_batch(self, batch: list[_Prepared], settings: SamplingSettings) -> list[Painting | Failure]:
+        generators = [torch.Generator().manual_seed(item.request.seed) for item in batch]
+        height, width = (side // self.pixels_per_latent for side in (settings.height, settings.width))
+        channels = int(_config(self.diffusion.denoiser).in_channels)
+        noise = draw_latents(generators, (channels, height, width), device=self.device)
+        latents = sample(
+            self.diffusion.denoiser,
+            make_scheduler(self.diffusion.schedule.config, settings.scheduler),
+            noise,
+            self._guided(batch),
+            settings=settings,
+            generators=generators,
+        )
+        is_finite = latents.isfinite().flatten(1).all(dim=1)
+        pixels = to_pictures(self.diffusion.decode_latents(latents.nan_to_num()))
+        return [
+            Painting(picture, item.attributes)
+            if fine
+            else Failure("non_finite: the sampler left the numbers")
+            for picture, item, fine in zip(pixels, batch, is_finite, strict=True)
+        ]
+
+    def _guided(self, batch: list[_Prepared]) -> Guided:
+        prompts = [item.request.prompt for item in batch]
+        conditions = torch.stack([item.conditions for item in batch], dim=1).to(self.device)  # (K', B, T)
+        states = torch.stack([self.diffusion.text_states(prompts, c) for c in conditions])
+        weights = torch.tensor([item.weights for item in batch], device=self.device).T  # (K', B)
+        empty = self.diffusion.text_states([""] * len(batch), torch.zeros_like(conditions[0]))
+        return Guided(states, weights, empty)
+
+
+def _config(model: Any) -> Any:
+    """Diffusers' settings by name; its type says plain dict."""
+    return model.config
+
+
+def check_threads(micro_batch: int, threads: int) -> None:
+    """Refuse a micro-batch in which an image's bits would depend on its place.
+
+    Threads share a batch by rows; where the split is uneven, rows meet different kernels (seen with
+    3 rows on 2 threads: differences of 1e-6).
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    if micro_batch > 1 and micro_batch % threads:
+        raise ValueError(
+            f"micro_batch {micro_batch} does not split over {threads} threads: use a multiple, or 1"
+        )
+
+
+def _check_prompt(request: Request, diffusion: DiffusionParts) -> None:
+    """Raise ValueError for a prompt that cannot carry its emotions or does not fit."""
+    if request.emotions and PLACEHOLDER not in request.prompt:
+        raise ValueError(f"prompt {request.prompt!r} has no {PLACEHOLDER}: say where the emotion goes")
+    if not request.emotions and PLACEHOLDER in request.prompt:
+        raise ValueError(f"plain prompt {request.prompt!r} must not contain {PLACEHOLDER}")
+    tokenize(diffusion.tokenizer, [request.prompt])
+
+
+def _name(base: AttributeBase, index: Tensor | None) -> str | None:
+    if index is None or int(index[0]) == NO_ATTRIBUTE:
+        return None
+    return base.names[int(index[0])]
+
+
+def _features(drawn: dict[str, Tensor]) -> Features:
+    """Vectors (D,) of the emotion space as the encoder's features of one image."""
+    batch = {name: vector.float()[None] for name, vector in drawn.items()}
+    patches = batch["patch"] if "patch" in batch else torch.zeros_like(batch["cls"])
+    return Features(
+        cls=batch["cls"], patches=patches[:, None], scene=batch.get("scene"), object=batch.get("object")
+    )
+
+
+def _space_generator(seed: int) -> torch.Generator:
+    """Generator of the draw from the emotion space.
+
+    It has one of its own, so that the latents of a seed are the same for every emotion and prompt, which
+    keeps the composition in emotion transfer.
+    """
+    digest = hashlib.sha256(f"emotion space {seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+
+
+def _micro_batches(items: list[_Prepared], size: int) -> Iterator[list[_Prepared]]:
+    """Batches of at most `size` items with equally many guidance terms."""
+    for terms in sorted({len(item.weights) for item in items}):
+        same = [item for item in items if len(item.weights) == terms]
+        yield from (same[i : i + size] for i in range(0, len(same), size))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Run torch on exactly `count` CPU threads: another count gives other bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

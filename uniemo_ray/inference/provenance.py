@@ -1,0 +1,89 @@
+"""Where an image comes from, written into the PNG itself."""
+
+# H, W sides of the picture
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+PREFIX = "uniemo:"
+"""Prefix of our text chunks; other programs' chunks are left alone when reading."""
+COMPRESSION = 6
+_LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
+
+
+@cache
+def library_versions() -> str:
+    """Versions of the libraries that decide an image's bytes, as canonical JSON."""
+    from uniemo_ray import __version__
+
+    versions = {"uniemo_ray": __version__} | {name: version(name) for name in _LIBRARIES}
+    return canonical_json(versions)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces, so that equal values are equal strings."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class GeneratedImage(PngImageFile):
+    """A PIL image that keeps its provenance when it is saved as PNG, which Pillow's own would drop."""
+
+    @staticmethod
+    def from_png(png: bytes) -> "GeneratedImage":
+        """Open what `encode_png` wrote."""
+        image = GeneratedImage(io.BytesIO(png))
+        image.load()
+        return image
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where this image comes from."""
+        return read_provenance(self)
+
+    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
+        """As Pillow's `save`; a PNG gets the provenance and the bytes of `encode_png`."""
+        text = PngInfo()
+        for key, value in sorted(self.info.items()):
+            if isinstance(key, str) and key.startswith(PREFIX):
+                text.add_itxt(key, value)
+        # Pillow's other formats ignore these
+        super().save(fp, format, **{"pnginfo": text, "compress_level": COMPRESSION} | params)
+
+
+def encode_png(pixels: NDArray[np.uint8], provenance: Mapping[str, Any]) -> bytes:
+    """(H, W, 3) bytes as PNG with one text chunk per entry; the same input gives the same bytes.
+
+    A file cannot hold its own hash, so the hash of the raw pixels goes in, as `pixels_sha256`.
+    """
+    text = PngInfo()
+    entries = {**provenance, "pixels_sha256": sha256_hex(np.ascontiguousarray(pixels).tobytes())}
+    for key in sorted(entries):
+        text.add_itxt(PREFIX + key, canonical_json(entries[key]))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, mode="RGB").save(
+        buffer, format="PNG", pnginfo=text, compress_level=COMPRESSION, optimize=False
+    )
+    return buffer.getvalue()
+
+
+def read_provenance(image: bytes | Image.Image) -> dict[str, Any]:
+    """What `encode_png` wrote; empty for a picture that is not ours."""
+    opened = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image
+    opened.load()  # text chunks may stand behind the pixels
+    ours = {k: v for k, v in opened.info.items() if isinstance(k, str) and k.startswith(PREFIX)}
+    return {key.removeprefix(PREFIX): json.loads(value) for key, value in sorted(ours.items())}

@@ -1,0 +1,140 @@
+"""Latent diffusion sampling with classifier-free guidance, one random generator per image.
+
+The loop is StableDiffusionPipeline's own, opened up so that several guided conditions and
+per-image generators fit in; for one plain prompt both give the same pixels.
+"""
+
+# B micro-batch, K guided conditions per image, L prompt tokens, T text width,
+# H, W sides of the picture, h, w of its latents
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, UniPCMultistepScheduler
+from diffusers.image_processor import VaeImageProcessor
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+SCHEDULERS = {"unipc": UniPCMultistepScheduler, "ddim": DDIMScheduler}
+
+
+class SamplingSettings(NamedTuple):
+    """What all images of a micro-batch share, and what decides their bytes beside the seed."""
+
+    scheduler: str
+    """`unipc` or `ddim`."""
+    steps: int
+    """Denoising steps."""
+    guidance: float
+    """Classifier-free guidance scale; as in diffusers, 1 or less switches guidance off."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    micro_batch: int
+    """B, the batch that runs, whatever the number of images."""
+
+
+class Guided(NamedTuple):
+    """Text conditions of a micro-batch."""
+
+    states: Tensor
+    """(K, B, L, T) text states of the K conditions of every image."""
+    weights: Tensor
+    """(K, B) their shares; ones for a single condition."""
+    empty: Tensor
+    """(B, L, T) text states of the empty prompt."""
+
+
+def check_settings(settings: SamplingSettings, *, multiple: int) -> None:
+    """Refuse settings that cannot run.
+
+    Args:
+        settings: of a micro-batch.
+        multiple: pixels per latent, of which both sides must be a multiple.
+
+    Raises:
+        ValueError: naming the setting, its value and what is expected.
+    """
+    if settings.scheduler not in SCHEDULERS:
+        raise ValueError(f"unknown scheduler {settings.scheduler!r}: expected one of {', '.join(SCHEDULERS)}")
+    for name in ("width", "height"):
+        side = getattr(settings, name)
+        if side < multiple or side % multiple:
+            near = max(multiple, round(side / multiple) * multiple)
+            raise ValueError(f"{name} must be a positive multiple of {multiple} px, got {side}: try {near}")
+    for name in ("steps", "micro_batch"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
+    if not (np.isfinite(settings.guidance) and settings.guidance >= 0):
+        raise ValueError(f"guidance must be a finite number of at least 0, got {settings.guidance}")
+
+
+def make_scheduler(config: Mapping[str, Any], name: str) -> Any:
+    """A diffusers scheduler of kind `name` on the noise schedule of the folder's `config`.
+
+    Stable Diffusion's pipeline overrides two settings of old scheduler files; so do we, to sample
+    what it would.
+    """
+    fixed = dict(config) | {"steps_offset": 1, "clip_sample": False}
+    return SCHEDULERS[name].from_config(fixed)
+
+
+def draw_latents(
+    generators: Sequence[torch.Generator], shape: tuple[int, int, int], *, device: torch.device
+) -> Tensor:
+    """(B, channels, h, w) unit noise, image i from generator i alone; drawn on the CPU everywhere."""
+    return torch.cat([torch.randn((1, *shape), generator=g) for g in generators]).to(device)
+
+
+@torch.no_grad()
+def sample(
+    denoiser: nn.Module,
+    scheduler: Any,
+    noise: Tensor,
+    guided: Guided,
+    *,
+    settings: SamplingSettings,
+    generators: list[torch.Generator],
+) -> Tensor:
+    """Denoise (B, channels, h, w) unit noise into scaled latents.
+
+    Guidance (section 4): `eps = eps_empty + sum_k w_k g (eps_k - eps_empty)`.
+    """
+    is_guided = settings.guidance > 1
+    states = guided.states.flatten(0, 1)  # (K B, L, T)
+    conditions = len(guided.states)
+    copies = conditions + int(is_guided)
+    states = torch.cat([guided.empty, states]) if is_guided else states
+    # a scheduler that draws noise must draw it per image
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    step_options = {"generator": generators} if takes_generator else {}
+    scheduler.set_timesteps(settings.steps, device=noise.device)
+    latents: Tensor = noise * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        x = scheduler.scale_model_input(torch.cat([latents] * copies), t)
+        parts = denoiser(x, t, encoder_hidden_states=states, return_dict=False)[0].chunk(copies)
+        predicted = _combine(parts, guided.weights, settings.guidance if is_guided else None)
+        latents = scheduler.step(predicted, t, latents, return_dict=False, **step_options)[0]
+    return latents
+
+
+def _combine(parts: Sequence[Tensor], weights: Tensor, guidance: float | None) -> Tensor:
+    """One prediction (B, ...) from those of the empty prompt (if guided) and the K conditions."""
+    shares = weights[:, :, None, None, None]
+    if guidance is None:
+        return torch.stack([w * p for w, p in zip(shares, parts, strict=True)]).sum(dim=0)
+    empty = parts[0]
+    total = empty
+    for share, part in zip(shares, parts[1:], strict=True):
+        total = total + guidance * share * (part - empty)
+    return total
+
+
+def to_pictures(images: Tensor) -> NDArray[np.uint8]:
+    """What a VAE decoded, (B, 3, H, W) of about [-1, 1], as pictures (B, H, W, 3)."""
+    pixels = VaeImageProcessor().postprocess(images, output_type="np", do_denormalize=[True] * len(images))
+    return np.asarray((pixels * 255).round().astype(np.uint8))

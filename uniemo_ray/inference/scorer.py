@@ -1,0 +1,224 @@
+"""Score images as section 5 asks, and extract the features that everything is scored on."""
+
+# n images of a call, B micro-batch, E CLIP joint width, D encoder width, C emotions
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uniemo_ray.data.images import ImageError, decode_rgb, normalise, to_square
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.inference.heads import (
+    EmotionClassifier,
+    NameBank,
+    ScorerData,
+    ScorerHeads,
+    train_scorers,
+)
+from uniemo_ray.models.clip import ClipParts, image_features, load_clip
+from uniemo_ray.models.uniemo import UniEmoNet
+
+__all__ = [
+    "EmotionClassifier",
+    "FeatureExtractor",
+    "NameBank",
+    "Scorer",
+    "ScorerData",
+    "ScorerHeads",
+    "train_scorers",
+]
+
+Columns = dict[str, NDArray[Any]]
+MAX_PIXELS = 50_000_000
+
+
+class FeatureExtractor:
+    """Images in, frozen CLIP features out, and with a net the encoder's pooled features as well."""
+
+    def __init__(
+        self,
+        clip: ClipParts | str,
+        *,
+        net: UniEmoNet | None = None,
+        heads: ScorerHeads | None = None,
+        micro_batch: int = 32,
+        threads: int = 1,
+        device: str = "cpu",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        """Load once.
+
+        Args:
+            clip: frozen CLIP, or a name for `load_clip`.
+            net: adds `cls_feature`, `patch_feature`, `scene_feature`, `object_feature` (n, D) and `logits`
+                (n, C).
+            heads: adds `probabilities` (n, C) of the section-2 classifier.
+            micro_batch: batch that runs, padded, so that a feature does not depend on its neighbours.
+            threads: CPU threads, fixed for the same reason.
+            device: torch device.
+            max_pixels: larger images are refused.
+        """
+        torch.set_num_threads(threads)
+        self.device = torch.device(device)
+        self.clip = load_clip(clip) if isinstance(clip, str) else clip
+        self.clip.model.to(self.device).eval()
+        self.net = net.to(self.device).eval() if net else None
+        self.heads = heads.to(self.device).eval() if heads else None
+        self.micro_batch, self.max_pixels = micro_batch, max_pixels
+
+    def read(self, image: bytes) -> NDArray[np.uint8]:
+        """Decode to the encoder's square. Raises ImageError for a picture that cannot be used."""
+        return to_square(decode_rgb(image, self.max_pixels), self.clip.image_size_px)
+
+    def __call__(self, batch: Mapping[str, NDArray[Any]]) -> Columns:
+        """Features of the column `image`; every other column is handed on.
+
+        Raises:
+            ImageError: for an unreadable image: canonical samples were checked when they were read.
+        """
+        squares = [self.read(image) for image in batch["image"]]
+        found = {key: value.cpu().numpy() for key, value in self.batched(squares, self._encode).items()}
+        return {key: column for key, column in batch.items() if key != "image"} | found
+
+    def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
+        """All columns of a micro-batch."""
+        features = image_features(self.clip, pixels)
+        columns = {"clip_feature": features}
+        if self.heads is not None:
+            columns["probabilities"] = _softmax(self.heads.emotion(features))
+        if self.net is None:
+            return columns
+        seen, logits = self.net.understand(pixels)[:2]
+        columns |= {"cls_feature": seen.cls, "patch_feature": seen.patches.mean(dim=1), "logits": logits}
+        pooled = {"scene_feature": seen.scene, "object_feature": seen.object}
+        return columns | {key: value for key, value in pooled.items() if value is not None}
+
+    @torch.no_grad()
+    def batched(
+        self, squares: Sequence[NDArray[np.uint8]], encode: Callable[[Tensor], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Run `encode` on micro-batches of one size, the last one padded by repeating its last image.
+
+        Everything that a result is computed from has to happen inside `encode`: a layer gives other bits
+        at another batch size. Without images there are no columns.
+        """
+        parts = []
+        for chunk in _chunks(squares, self.micro_batch):
+            padded = [*chunk, *[chunk[-1]] * (self.micro_batch - len(chunk))]
+            pixels = normalise(np.stack(padded), self.clip.mean, self.clip.std).to(self.device)
+            parts.append({key: value[: len(chunk)] for key, value in encode(pixels).items()})
+        return {key: torch.cat([part[key] for part in parts]) for key in (parts[0] if parts else ())}
+
+
+class Scorer:
+    """Image rows in, SCORES rows out (section 5)."""
+
+    def __init__(
+        self,
+        clip: ClipParts | str,
+        heads: ScorerHeads | Path | str,
+        *,
+        micro_batch: int = 32,
+        threads: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        """Load the frozen CLIP and the heads once; see `FeatureExtractor` for the arguments."""
+        self.heads = heads if isinstance(heads, ScorerHeads) else ScorerHeads.load(Path(heads))
+        self.heads.to(device).eval()
+        self.extractor = FeatureExtractor(clip, micro_batch=micro_batch, threads=threads, device=device)
+
+    @torch.no_grad()
+    def __call__(self, batch: Mapping[str, NDArray[Any]]) -> Columns:
+        """Scores of rows with `image_id`, `emotion`, `image` and perhaps `reason`.
+
+        `emo_score` is the probability of the intended emotion, `sem_score` the larger of the best
+        scene's and the best object's probability. A row without a readable image gets a reason, no
+        names and scores that are not numbers.
+        """
+        squares, reasons = self._read(batch)
+        rows = [i for i, square in enumerate(squares) if square is not None]
+        found = self.extractor.batched([square for square in squares if square is not None], self._encode)
+        found = {key: value.cpu() for key, value in found.items()}
+        out: Columns = {"image_id": np.asarray(batch["image_id"]), "emotion": np.asarray(batch["emotion"])}
+        out |= _no_scores(len(squares)) | {"reason": _objects(reasons)}
+        for k, row in enumerate(rows):
+            scores = self._score_row(
+                {key: value[k] for key, value in found.items()}, str(out["emotion"][row])
+            )
+            for key, value in scores.items():
+                out[key][row] = value
+        return out
+
+    def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Probabilities of every head, for a micro-batch."""
+        features = image_features(self.extractor.clip, pixels)
+        heads = {"emotion": self.heads.emotion, "scene": self.heads.scene, "object": self.heads.object}
+        return {key: _softmax(head(features)) for key, head in heads.items() if head is not None}
+
+    def _score_row(self, probabilities: dict[str, Tensor], wanted: str) -> dict[str, Any]:
+        """One image's scores; a kind without names has no say in `sem_score`."""
+        emotion = probabilities["emotion"].numpy()
+        scores: dict[str, Any] = {
+            "emo_score": emotion[EMOTIONS.index(wanted)],
+            "predicted": EMOTIONS[int(emotion.argmax())],
+            "probabilities": emotion,
+        }
+        best = []
+        for kind in ("scene", "object"):
+            if kind in probabilities:
+                index = int(probabilities[kind].argmax())
+                best.append(float(probabilities[kind][index]))
+                scores |= {kind: self.heads.names[kind][index], f"{kind}_probability": best[-1]}
+        return scores | {"sem_score": max(best, default=float("nan"))}
+
+    def _read(
+        self, batch: Mapping[str, NDArray[Any]]
+    ) -> tuple[list[NDArray[np.uint8] | None], list[str | None]]:
+        """Decoded squares and reasons; exactly one of both is None in every row."""
+        given = batch.get("reason", np.full(len(batch["image"]), None, dtype=object))
+        squares: list[NDArray[np.uint8] | None] = []
+        reasons: list[str | None] = []
+        for image, emotion, reason in zip(batch["image"], batch["emotion"], given, strict=True):
+            square, why = None, reason
+            if why is None and image is None:
+                why = "no_image"
+            if why is None and str(emotion) not in EMOTIONS:
+                why = f"unknown_emotion: {emotion}"
+            if why is None:
+                try:
+                    square = self.extractor.read(image)
+                except ImageError as error:
+                    why = f"image_{error}"
+            squares.append(square)
+            reasons.append(why)
+        return squares, reasons
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Probabilities (B, A), accumulated in float64."""
+    return logits.double().softmax(dim=1).float()
+
+
+def _no_scores(count: int) -> Columns:
+    """Columns of `count` rows without any score."""
+    numbers = ("emo_score", "sem_score", "scene_probability", "object_probability")
+    columns: Columns = {name: np.full(count, np.nan, dtype=np.float32) for name in numbers}
+    columns |= {name: np.full(count, None, dtype=object) for name in ("scene", "object", "predicted")}
+    nothing = np.full(len(EMOTIONS), np.nan, dtype=np.float32)
+    return columns | {"probabilities": _objects([nothing] * count)}
+
+
+def _objects(values: Sequence[Any]) -> NDArray[Any]:
+    column = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):  # a slice would take equally long arrays for one of two dimensions
+        column[i] = value
+    return column
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[i : i + size] for i in range(0, len(items), size))

@@ -1,0 +1,270 @@
+"""The trained model as a user meets it: understand images, generate images."""
+
+# B batch, C emotions, gh, gw patch grid
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from torch import Tensor
+
+from uniemo_ray.data.images import normalise, to_square
+from uniemo_ray.emotions import EMOTIONS, emotion_index, valence
+from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
+from uniemo_ray.inference.painter import Failure, Mix, Painter, Painting, Request, Share
+from uniemo_ray.inference.pictures import Picture, read_picture
+from uniemo_ray.inference.provenance import GeneratedImage, encode_png, library_versions
+from uniemo_ray.inference.sampler import SamplingSettings
+from uniemo_ray.models.attributes import AttributeBase
+from uniemo_ray.models.conditioning import PLACEHOLDER
+
+BATCH_SIZE = 32
+
+
+class Named(NamedTuple):
+    """An attribute and how well it fits."""
+
+    name: str
+    score: float
+    """Softmax over the names of its kind, at the temperature of training; 0 to 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class UnderstandResult:
+    """What the model sees in one image."""
+
+    emotions: dict[str, float]
+    """Probability of every emotion, in EMOTIONS order."""
+    top: str
+    """The likeliest emotion."""
+    valence: str
+    """`positive` or `negative`: the side that holds more probability."""
+    scenes: list[Named]
+    """Best first; empty for a model without queries or scene names."""
+    objects: list[Named]
+    """Best first; empty for a model without queries or object names."""
+    scene_attention: NDArray[np.float32] | None = None
+    """(gh, gw) where the scene queries look, sums to 1; None unless asked for, or without queries."""
+    object_attention: NDArray[np.float32] | None = None
+    """(gh, gw) where the object queries look, sums to 1."""
+
+
+class UniEmo:
+    """A trained UniEmo with its diffusion model and emotion space."""
+
+    def __init__(self, parts: ModelParts, *, device: str = "cpu") -> None:
+        """Use `from_pretrained` for a model folder."""
+        self.parts = parts
+        self.painter = Painter(parts.diffusion, net=parts.net, space=parts.space, device=device)
+        self.net = parts.net
+        preprocess = parts.clip_config.get("preprocess_cfg", {})
+        self.mean: tuple[float, ...] = tuple(preprocess.get("mean", OPENAI_DATASET_MEAN))
+        self.std: tuple[float, ...] = tuple(preprocess.get("std", OPENAI_DATASET_STD))
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "UniEmo":
+        """Load a model folder, after checking its version and checksums.
+
+        Args:
+            path: local path or `s3://`.
+            device: torch device.
+
+        Raises:
+            ValueError: one line that names the file and what is wrong with it.
+        """
+        return cls(load_model_folder(path), device=device)
+
+    def save_pretrained(self, path: str | Path, *, card: str | None = None) -> str:
+        """Write a model folder; returns its fingerprint.
+
+        Args:
+            path: local path or `s3://`; an older model there is replaced.
+            card: text of README.md; by default the one that came with the model.
+
+        Raises:
+            ValueError: when `path` holds something that is no model folder.
+        """
+        return save_model_folder(self.parts if card is None else replace(self.parts, card=card), path)
+
+    def understand(
+        self, images: Picture | Sequence[Picture], *, with_attention: bool = False, names: int = 5
+    ) -> list[UnderstandResult]:
+        """Emotions, scene and object attributes of images, one result each.
+
+        Args:
+            images: one or several of: PIL image, path, encoded bytes, uint8 array (H, W, 3).
+            with_attention: also say where the expert queries look.
+            names: how many scenes and objects to list.
+
+        Raises:
+            ValueError: for something that is no usable picture, saying which.
+        """
+        pictures = (
+            list(images) if isinstance(images, Sequence) and not isinstance(images, str | bytes) else [images]
+        )
+        side = int(self.net.encoder.visual.image_size[0])
+        squares = [to_square(read_picture(picture, i), side) for i, picture in enumerate(pictures)]
+        results: list[UnderstandResult] = []
+        for i in range(0, len(squares), BATCH_SIZE):
+            pixels = normalise(np.stack(squares[i : i + BATCH_SIZE]), self.mean, self.std)
+            results += self._understand(
+                pixels.to(self.painter.device), with_attention=with_attention, names=names
+            )
+        return results
+
+    @torch.no_grad()
+    def _understand(self, pixels: Tensor, *, with_attention: bool, names: int) -> list[UnderstandResult]:
+        seen = self.net.understand(pixels)
+        probabilities = seen.logits.double().softmax(dim=1).cpu().numpy()  # (B, C)
+        temperatures = self.net.temperatures()
+        scenes = _named(self.net.scenes, seen.scene_embedding, temperatures.scene, count=names)
+        objects = _named(self.net.objects, seen.object_embedding, temperatures.object, count=names)
+        maps = self.net.encoder.attention(pixels) if with_attention and self.net.has_queries else None
+        results = []
+        for i, row in enumerate(probabilities):
+            result = UnderstandResult(
+                emotions=dict(zip(EMOTIONS, row.tolist(), strict=True)),
+                top=EMOTIONS[int(row.argmax())],
+                valence=_valence(row),
+                scenes=scenes[i] if scenes else [],
+                objects=objects[i] if objects else [],
+            )
+            if maps is not None:
+                scene_map, object_map = maps.scene[i].cpu().numpy(), maps.object[i].cpu().numpy()
+                result = replace(result, scene_attention=scene_map, object_attention=object_map)
+            results.append(result)
+        return results
+
+    def generate(
+        self,
+        emotion: str | Mapping[str, float],
+        prompt: str | None = None,
+        *,
+        n: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: int | tuple[int, int] | None = None,
+        scheduler: str | None = None,
+        mix: Mix = "condition",
+        micro_batch: int = 1,
+        threads: int | None = None,
+    ) -> list[GeneratedImage]:
+        """Make images that evoke an emotion.
+
+        Image i is a function of `seed + i` and the settings, however many are made at once.
+
+        Args:
+            emotion: a name, or weights of several (emotion fusion), which are normalised.
+            prompt: `{}` stands for the emotion, as in `"{} room"` (emotion transfer); by default the
+                prompt of training.
+            n: number of images.
+            seed: of the first image.
+            steps: denoising steps; this and the next three as in training by default.
+            guidance: classifier-free guidance scale.
+            size: side, or (width, height), in pixels.
+            scheduler: `unipc` or `ddim`.
+            mix: how several emotions meet: one interpolated `condition`, or a `guidance` term each.
+            micro_batch: images per step of the sampler; part of what determines an image's bytes.
+            threads: CPU threads; part of what determines an image's bytes.
+
+        Returns:
+            PIL images; seed, prompt, attributes and settings are in `image.provenance` and, when
+            saved as PNG, in the file's text.
+
+        Raises:
+            ValueError: for an unknown emotion, weights that are negative or all zero, a prompt
+                without `{}`, a side that does not divide, or an emotion the model has no images of.
+        """
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        if mix not in ("condition", "guidance"):
+            raise ValueError(f"mix must be 'condition' or 'guidance', got {mix!r}")
+        diffusion = self.parts.config.diffusion
+        width, height = (
+            (size, size) if isinstance(size, int) else size or (diffusion.size_px, diffusion.size_px)
+        )
+        settings = SamplingSettings(
+            scheduler=scheduler or diffusion.scheduler,
+            steps=diffusion.steps if steps is None else steps,
+            guidance=diffusion.guidance if guidance is None else guidance,
+            width=width,
+            height=height,
+            micro_batch=micro_batch,
+        )
+        text = _fill(prompt, default=diffusion.prompt)
+        requests = [Request(seed + i, text, _shares(emotion), mix) for i in range(n)]
+        used_threads = threads or self.parts.config.generation.threads
+        results = self.painter.paint(requests, settings, threads=used_threads)
+        return [
+            self._finish(request, result, settings, threads=used_threads)
+            for request, result in zip(requests, results, strict=True)
+        ]
+
+    def _finish(
+        self, request: Request, result: Painting | Failure, settings: SamplingSettings, *, threads: int
+    ) -> GeneratedImage:
+        if isinstance(result, Failure):
+            raise ValueError(result.reason)
+        provenance = settings._asdict() | {
+            "seed": request.seed,
+            "prompt": request.prompt,
+            "emotions": dict(request.emotions),
+            "mix": request.mix,
+            "attributes": [chosen._asdict() for chosen in result.attributes],
+            "threads": threads,
+            "model": self.parts.fingerprint,
+            "versions": library_versions(),
+        }
+        return GeneratedImage.from_png(encode_png(result.pixels, provenance))
+
+
+def _named(
+    base: AttributeBase, query: Tensor | None, temperature: Tensor | float, *, count: int
+) -> list[list[Named]]:
+    """The best names of each query (B, E); empty when there are none."""
+    if query is None or not base.names:
+        return []
+    scores = (query.float() @ base.embeddings.T / temperature).softmax(dim=1)
+    best = scores.topk(min(count, len(base.names)), dim=1)
+    return [
+        [Named(base.names[i], score) for i, score in zip(indices, values, strict=True)]
+        for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+def _valence(row: NDArray[np.float64]) -> str:
+    positive = sum(p for name, p in zip(EMOTIONS, row, strict=True) if valence(name) == "positive")
+    return "positive" if positive >= row.sum() / 2 else "negative"
+
+
+def _fill(prompt: str | None, *, default: str) -> str:
+    if prompt is None:
+        return default
+    filled = prompt.replace("{}", PLACEHOLDER)
+    if PLACEHOLDER not in filled:
+        raise ValueError(
+            f"prompt {prompt!r} has no {{}}: put it where the emotion goes, as in '{{}} {prompt}'"
+        )
+    return filled
+
+
+def _shares(emotion: str | Mapping[str, float]) -> tuple[Share, ...]:
+    """Normalised weights in EMOTIONS order, so that the order of writing does not matter."""
+    weights = {emotion: 1.0} if isinstance(emotion, str) else dict(emotion)
+    for name, weight in weights.items():
+        emotion_index(name)
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"weight of {name!r} must be a finite number of at least 0, got {weight}")
+    total = sum(weights.values())
+    if total <= 0:
+        raise ValueError(
+            f"emotion weights must not all be 0, got {weights}: give at least one emotion some weight"
+        )
+    return tuple(Share(name, weights[name] / total) for name in EMOTIONS if weights.get(name))
