@@ -1,0 +1,78 @@
+"""Which steps a changed setting redoes, and that nothing else is redone."""
+
+import pytest
+
+from uniemo_ray.config import load_config
+from uniemo_ray.distributed.feedback_loop import declare_steps, setting
+from uniemo_ray.store.run import RunFolder
+from uniemo_ray.store.steps import Pipeline
+
+
+def fingerprints(tmp_path, *overrides):
+    config = load_config(None, list(overrides))
+    pipeline = Pipeline(RunFolder.open(str(tmp_path / "run"), config))
+    declare_steps(pipeline, config)
+    return {name: step.fingerprint for name, step in pipeline._steps.items()}
+
+
+def changed(tmp_path, *overrides):
+    before, after = fingerprints(tmp_path), fingerprints(tmp_path, *overrides)
+    return {name for name in before if before[name] != after.get(name)}
+
+
+SECOND_ROUND = {
+    f"{name}-2" for name in ("understanding", "joint", "encode", "model", "generate", "score", "evaluate")
+}
+
+
+def test_order_of_the_default_run(tmp_path):
+    names = list(fingerprints(tmp_path))
+    assert names[:5] == ["ingest", "features", "latents", "scorers", "coefficients"]
+    assert names.index("filter-1") < names.index("mix-1") < names.index("understanding-2")
+    assert "filter-2" not in names
+
+
+def test_filter_settings_redo_only_what_follows_the_filter(tmp_path):
+    assert changed(tmp_path, "filter.eta=10") == {"filter-1", "mix-1", *SECOND_ROUND}
+
+
+def test_stage_two_keeps_stage_one(tmp_path):
+    redone = changed(tmp_path, "stage2.epochs=3")
+    assert {"joint-1", "generate-1", "understanding-2"} <= redone
+    assert not redone & {
+        "ingest",
+        "features",
+        "latents",
+        "scorers",
+        "coefficients",
+        "understanding-1",
+        "reference-real",
+    }
+
+
+def test_more_images_keep_the_model(tmp_path):
+    redone = changed(tmp_path, "generation.per_emotion=200")
+    assert "generate-1" in redone
+    assert not redone & {"model-1", "joint-1", "generate-plain"}
+
+
+@pytest.mark.parametrize(
+    "override", ["resources.actors=7", "stage1.checkpoint_every_s=5", "generation.actors=3"]
+)
+def test_what_does_not_decide_results_redoes_nothing(tmp_path, override):
+    assert changed(tmp_path, override) == set()
+
+
+def test_data_redoes_everything(tmp_path):
+    assert changed(tmp_path, "data.sketch_seed=1") == set(fingerprints(tmp_path))
+
+
+def test_rounds(tmp_path):
+    assert "joint-2" not in fingerprints(tmp_path, "feedback.rounds=0")
+    assert {"filter-2", "joint-3"} <= set(fingerprints(tmp_path, "feedback.rounds=2"))
+
+
+def test_setting_leaves_out_what_decides_only_when():
+    config = load_config(None, [])
+    assert "checkpoint_every_s" not in setting(config, "stage1")
+    assert setting(config, "filter.eta") == 20

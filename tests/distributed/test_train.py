@@ -1,0 +1,195 @@
+"""A whole stage on two real workers: Ray Train, Ray Data, DeepSpeed over gloo."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray.data
+import torch
+from pyarrow import fs
+from ray.train import TrainingFailedError, WorkerGroupError
+from safetensors.torch import load_file
+
+from tests.distributed.train_case import Squares, rows
+from uniemo_ray.config import Config, ResourceConfig, TrainConfig
+from uniemo_ray.distributed.train import (
+    TrainResult,
+    _check_rows,
+    _check_world,
+    _last_checkpoint,
+    _raise_if_final,
+    _Resume,
+    train_stage,
+)
+from uniemo_ray.distributed.train_data import (
+    _drop_seen,
+    check_spare_cpu,
+    fits_in_memory,
+    keep_resident,
+    reorder,
+    unseen,
+)
+from uniemo_ray.distributed.train_worker import Work
+from uniemo_ray.training.engine import NonFiniteLossError
+from uniemo_ray.training.seeds import id_hashes
+from uniemo_ray.training.state import TrainState
+
+ROWS, BATCH, EPOCHS = 81, 8, 2
+STEPS = 10
+
+
+def stage(folder: Path, *, crash: dict[str, Any] | None = None, **train: Any) -> TrainResult:
+    (folder / "log").mkdir(exist_ok=True)
+    config = Config.model_validate(
+        {
+            "data": {"sketch_train": ROWS},
+            "stage1": {"epochs": EPOCHS, "batch_size": BATCH, "warmup_steps": 2, **train},
+        }
+    )
+    return train_stage(
+        stage="understanding",
+        config=config,
+        dataset=ray.data.from_items(rows(ROWS), override_num_blocks=3),
+        val=ray.data.from_items(rows(20), override_num_blocks=1),
+        settings={"log": str(folder / "log"), "lr": 0.01, "crash": crash},
+        storage=str(folder / "storage"),
+        name="tiny",
+        build="tests.distributed.train_case:build",
+    )
+
+
+def steps_by_rank(folder: Path) -> dict[str, dict[int, list[int]]]:
+    """File (one per process and rank) to local step to row numbers."""
+    files: dict[str, dict[int, list[int]]] = {}
+    for path in sorted((folder / "log").glob("ids-*.txt"), key=lambda path: path.stat().st_ctime):
+        steps: dict[int, list[int]] = defaultdict(list)
+        for line in path.read_text().splitlines():
+            step, row = map(int, line.split())
+            steps[step].append(row)
+        files[path.name] = dict(steps)
+    return files
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(("zero_stage", "precision"), [(1, "fp32"), (3, "bf16")])
+def test_two_workers_train_and_share_the_rows(
+    tmp_path: Path, ray_session: None, zero_stage: int, precision: str
+) -> None:
+    result = stage(tmp_path, zero_stage=zero_stage, precision=precision, checkpoint_every_s=1e6)
+    assert (result.images, result.left_out, result.attempts) == (160, 2, 1)
+    losses = [record["loss"] for record in result.history if record["kind"] == "step"]
+    assert len(losses) == EPOCHS * STEPS
+    assert sum(losses[-5:]) < sum(losses[:5])
+    epochs = [record for record in result.history if record["kind"] == "epoch"]
+    assert [record["step"] for record in epochs] == [STEPS, 2 * STEPS]
+    assert epochs[1]["val_loss"] < epochs[0]["val_loss"]
+    ranks = list(steps_by_rank(tmp_path).values())
+    assert [len(steps) for steps in ranks] == [2 * STEPS, 2 * STEPS]
+    orders = []
+    for epoch in range(EPOCHS):
+        span = range(1 + STEPS * epoch, 1 + STEPS * (epoch + 1))
+        seen = [row for steps in ranks for step in span for row in steps[step]]
+        assert len(seen) == len(set(seen)) == 80
+        orders.append(seen)
+    assert orders[0] != orders[1]
+    net = Squares().net
+    net.load_state_dict(load_file(result.weights))
+    assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
+    records = Path(result.records)
+    assert len((records / "metrics.jsonl").read_text().splitlines()) == len(result.history)
+    assert list(records.glob("events.out.tfevents.*"))
+    again = stage(tmp_path, zero_stage=zero_stage, precision=precision, checkpoint_every_s=1e6)
+    assert again.attempts == 0
+    assert (again.history, again.weights) == (result.history, result.weights)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_worker_costs_no_image_and_repeats_none(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    result = stage(tmp_path, crash={"step": 17, "kind": "kill"}, checkpoint_every_s=1e-6)
+    assert (tmp_path / "log" / "crashed").exists()
+    assert (result.images, result.left_out, result.attempts) == (160, 2, 2)
+    *before, _, _ = steps_by_rank(tmp_path).values()
+    after = list(steps_by_rank(tmp_path).values())[2:]
+    assert len(before) == len(after) == 2
+    resumed_at = 2 * STEPS - len(after[0])
+    assert STEPS < resumed_at < 17, "the checkpoint must lie inside the second epoch"
+    kept = [row for steps in before for step in range(STEPS + 1, resumed_at + 1) for row in steps[step]]
+    rest = [row for steps in after for step in steps for row in steps[step]]
+    assert max(Counter(kept + rest).values()) == 1
+    assert len(kept + rest) == 80
+    steps = [record["step"] for record in result.history if record["kind"] == "step"]
+    assert steps == list(range(1, 2 * STEPS + 1))
+
+
+@pytest.mark.ray
+def test_unseen_drops_exactly_the_seen_rows(ray_session: None) -> None:
+    dataset = keep_resident(ray.data.from_items(rows(50), override_num_blocks=4))
+    assert fits_in_memory(dataset)
+    seen = id_hashes(f"image-{i}" for i in range(0, 50, 3))
+    left = reorder(unseen(dataset, seen), seed=1)
+    assert sorted(row["image_id"] for row in left.take_all()) == sorted(
+        f"image-{i}" for i in range(50) if i % 3
+    )
+    assert left.take(1)[0]["x"].shape == (4,)
+
+
+@pytest.mark.ray
+def test_a_large_data_set_needs_a_spare_cpu(ray_session: None) -> None:
+    check_spare_cpu(ResourceConfig(workers=1))
+    with pytest.raises(ValueError, match=r"take 2 of 2 CPUs.*lower resources\.workers"):
+        check_spare_cpu(ResourceConfig(workers=2))
+
+
+def test_a_folder_without_checkpoints_starts_anew(tmp_path: Path) -> None:
+    assert _last_checkpoint(fs.LocalFileSystem(), str(tmp_path / "nothing")) is None
+
+
+def test_too_few_images_are_an_error_before_anything_starts() -> None:
+    with pytest.raises(ValueError, match=r"7 training images.*batch of 8"):
+        _check_rows(7, TrainConfig(batch_size=8))
+
+
+def test_another_number_of_workers_cannot_resume() -> None:
+    work = Work(
+        name="u",
+        build="",
+        settings={},
+        train=TrainConfig(),
+        seed=0,
+        steps_per_epoch=1,
+        threads=1,
+        shards=frozenset(),
+        resume_step=0,
+        filesystem=fs.LocalFileSystem(),
+        records="",
+    )
+    resume = _Resume("storage/checkpoint", TrainState(step=3, world_size=2), id_hashes([]), [])
+    _check_world(resume, work, ResourceConfig(workers=2))
+    with pytest.raises(ValueError, match=r"written by 2 workers.*set resources\.workers to 2"):
+        _check_world(resume, work, ResourceConfig(workers=3))
+
+
+@pytest.mark.parametrize("error", [ValueError("bad row"), NonFiniteLossError("loss is not finite")])
+def test_errors_that_would_come_again_are_raised_at_once(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        _raise_if_final(WorkerGroupError("failed", {1: error}), is_last=False)
+
+
+def test_other_failures_are_retried_until_the_last_attempt() -> None:
+    error = WorkerGroupError("failed", {0: RuntimeError("connection closed by peer")})
+    _raise_if_final(error, is_last=False)
+    with pytest.raises(TrainingFailedError, match="failed"):
+        _raise_if_final(error, is_last=True)
+
+
+def test_seen_rows_are_dropped_from_a_table() -> None:
+    table = pa.Table.from_pylist([{"image_id": f"image-{i}", "objects": ["a"] * i} for i in range(5)])
+    left = _drop_seen(table, id_hashes(["image-0", "image-3", "elsewhere"]))
+    assert left.to_pylist() == [{"image_id": f"image-{i}", "objects": ["a"] * i} for i in (1, 2, 4)]

@@ -1,0 +1,86 @@
+"""Tiny parts of a stage that Ray workers import."""
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from uniemo_ray.training.batches import Batch
+from uniemo_ray.training.parts import StageParts
+
+
+class Squares(nn.Module):
+    """Learns `y = sum(x)` through a layer that is frozen and fresh."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 16), nn.Linear(16, 1))
+        self.net[2].requires_grad_(False)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        error = self.net(batch["x"])[:, 0].float() - batch["x"].sum(dim=1)
+        return {"loss": error.pow(2).mean()}
+
+
+class LoggingCollate:
+    """Batches of vectors; notes each id that training took, and fails on demand, once."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.log = Path(settings["log"])
+        self.crash = settings.get("crash")
+
+    def __call__(self, raw: Mapping[str, Any], *, epoch: int, is_training: bool) -> Batch:
+        return Batch({"x": torch.tensor(np.stack(raw["x"]))}, [str(name) for name in raw["image_id"]])
+
+
+class Recorder(nn.Module):
+    """Wraps an objective: writes the ids of every training step, then crashes where it was told to."""
+
+    def __init__(self, objective: nn.Module, collate: LoggingCollate) -> None:
+        super().__init__()
+        self.objective = objective
+        self._collate = collate
+        self._steps = 0
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.objective(batch)
+        if self.training:
+            self._record(batch["x"])
+        return losses
+
+    def _record(self, x: Tensor) -> None:
+        self._steps += 1
+        rank = torch.distributed.get_rank()
+        log = self._collate.log
+        with (log / f"ids-{os.getpid()}-rank{rank}.txt").open("a") as file:
+            file.writelines(f"{self._steps} {int(value)}\n" for value in (x[:, 3] * 1000).round())
+        crash, marker = self._collate.crash, log / "crashed"
+        if crash and rank == 1 and self._steps == crash["step"] and not marker.exists():
+            marker.touch()
+            if crash["kind"] == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise {"error": RuntimeError, "value": ValueError}[crash["kind"]]("told to fail")
+
+
+def build(settings: Mapping[str, Any]) -> StageParts:
+    objective = Squares()
+    collate = LoggingCollate(settings)
+    groups = [
+        {"name": "all", "params": list(objective.parameters()), "lr": settings["lr"], "weight_decay": 0.0}
+    ]
+    parts: Any = collate
+    return StageParts(Recorder(objective, collate), groups, parts, {"net": objective.net})
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    """Row i carries i / 1000 as its last feature, so that a step can say which rows it saw."""
+    rng = np.random.default_rng(0)
+    return [
+        {"image_id": f"image-{i}", "x": np.array([*rng.normal(size=3), i / 1000], dtype=np.float32)}
+        for i in range(count)
+    ]

@@ -1,0 +1,100 @@
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from uniemo_ray.data.images import ImageError
+from uniemo_ray.training.batches import Collate, decode_latents, encode_latent
+
+COLLATE = Collate(
+    image_size_px=16,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    scenes=("beach", "street"),
+    objects=("lion", "toy", "boat"),
+    crop_scale=(0.5, 1.0),
+    seed=3,
+    max_pixels=10_000,
+)
+
+
+def picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, size=(24, 32, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+def column(values: list[Any]) -> Any:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def raw(order: list[int]) -> dict[str, Any]:
+    rows = [
+        ("a", picture(0), "awe", "beach", np.array(["lion"], dtype=object)),
+        ("b", picture(1), "fear", None, np.array([], dtype=object)),
+        ("c", picture(2), "amusement", "street", np.array(["boat", "toy", "lion"], dtype=object)),
+    ]
+    names = ("image_id", "image", "emotion", "scene", "objects")
+    return {name: column([rows[i][j] for i in order]) for j, name in enumerate(names)}
+
+
+def test_columns_become_tensors() -> None:
+    batch = COLLATE(raw([0, 1, 2]), epoch=0, is_training=False)
+    assert batch.image_ids == ["a", "b", "c"]
+    assert batch.tensors["pixels"].shape == (3, 3, 16, 16)
+    assert batch.tensors["pixels"].abs().max() <= 1
+    assert batch.tensors["emotion"].tolist() == [1, 6, 0]
+    assert batch.tensors["scene"].tolist() == [0, -1, 1]
+    assert batch.tensors["object"][:2].tolist() == [0, -1]
+    assert set(batch.tensors) == {"pixels", "emotion", "scene", "object"}
+
+
+def test_a_row_does_not_depend_on_its_batch() -> None:
+    whole = COLLATE(raw([0, 1, 2]), epoch=5, is_training=True).tensors
+    turned = COLLATE(raw([2, 0]), epoch=5, is_training=True).tensors
+    for name in ("pixels", "object", "scene"):
+        assert torch.equal(whole[name][[2, 0]], turned[name])
+
+
+def test_epochs_augment_differently_and_evaluation_never() -> None:
+    first, second = (COLLATE(raw([0]), epoch=e, is_training=True).tensors["pixels"] for e in (0, 1))
+    assert not torch.equal(first, second)
+    first, second = (COLLATE(raw([0]), epoch=e, is_training=False).tensors["pixels"] for e in (0, 1))
+    assert torch.equal(first, second)
+
+
+def test_each_object_of_an_image_is_drawn_in_some_epoch() -> None:
+    drawn = {int(COLLATE(raw([2]), epoch=e, is_training=True).tensors["object"][0]) for e in range(40)}
+    assert drawn == {0, 1, 2}
+
+
+def test_latents_survive_their_column() -> None:
+    latent = torch.randn(4, 8, 8)
+    values = {**raw([0, 1]), "latent": column([encode_latent(latent), encode_latent(2 * latent)])}
+    tensors = COLLATE(values, epoch=0, is_training=True).tensors
+    assert tensors["latents"].shape == (2, 4, 8, 8)
+    torch.testing.assert_close(tensors["latents"][1], 2 * latent, rtol=1e-3, atol=1e-3)
+    assert torch.equal(decode_latents([encode_latent(latent)])[0], tensors["latents"][0])
+    with pytest.raises(ValueError, match=r"latent \(c, h, w\), got \(8, 4\)"):
+        encode_latent(torch.zeros(8, 4))
+
+
+def test_without_latents_the_vae_gets_the_whole_image() -> None:
+    collate = Collate(**{**vars(COLLATE), "unit_size_px": 8})
+    first, second = (collate(raw([0]), epoch=e, is_training=True).tensors["unit_pixels"] for e in (0, 1))
+    assert first.shape == (1, 3, 8, 8)
+    assert torch.equal(first, second)
+    assert -1 <= first.min() < 0 < first.max() <= 1
+
+
+def test_bad_rows_say_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="'desert' is not in the attribute base of 2 names"):
+        COLLATE({**raw([0]), "scene": column(["desert"])}, epoch=0, is_training=True)
+    with pytest.raises(ImageError):
+        COLLATE({**raw([0]), "image": column([b"nothing"])}, epoch=0, is_training=True)

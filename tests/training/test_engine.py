@@ -1,0 +1,173 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
+from uniemo_ray.training.engine import Engine, NonFiniteLossError, deepspeed_config
+from uniemo_ray.training.schedule import rate_factor
+from uniemo_ray.training.seeds import stable_seed
+
+STAGES = [0, 1, 2, 3]
+
+
+def make(stage: int, *, precision: str = "fp32", seed: int = 0) -> tuple[Engine, TinyObjective]:
+    objective = TinyObjective()
+    train = tiny_config(zero_stage=stage, precision=precision)
+    return Engine(objective, objective.groups(), train=train, total_steps=20, seed=seed), objective
+
+
+def weights(engine: Engine, objective: TinyObjective) -> dict[str, torch.Tensor]:
+    return engine.state_dict(objective.net)
+
+
+def test_deepspeed_json_follows_our_settings() -> None:
+    config = deepspeed_config(tiny_config(batch_size=12, zero_stage=2, gradient_clip=0.5), world_size=3)
+    assert json.loads(json.dumps(config)) == config
+    assert config["train_batch_size"] == 12
+    assert config["train_micro_batch_size_per_gpu"] == 4
+    assert config["zero_optimization"] == {"stage": 2}
+    assert config["gradient_clipping"] == 0.5
+    assert "torch_autocast" not in config
+    bf16 = deepspeed_config(tiny_config(precision="bf16"), world_size=1)
+    assert bf16["torch_autocast"]["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_all_stages_take_the_same_steps(stage: int) -> None:
+    """ZeRO only partitions: stage k equals plain AdamW with clipping, warm-up and cosine."""
+    engine, objective = make(stage)
+    losses = [engine.step(tiny_batch(i)).metrics["loss"] for i in range(6)]
+    reference = TinyObjective()
+    optimizer = torch.optim.AdamW([p for p in reference.parameters() if p.requires_grad], weight_decay=0.0)
+    for i, loss in enumerate(losses):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-2 * rate_factor(i, total=20, warmup=3, kind="cosine")
+        torch.manual_seed(stable_seed(0, "step", i, 0))
+        optimizer.zero_grad()
+        expected = reference(tiny_batch(i))["loss"]
+        expected.backward()
+        torch.nn.utils.clip_grad_norm_(reference.parameters(), 1.0)
+        optimizer.step()
+        assert loss == pytest.approx(expected.item(), rel=1e-4)
+    for name, value in weights(engine, objective).items():
+        torch.testing.assert_close(value, reference.net.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_bf16_computes_in_bf16_and_keeps_fp32_weights(stage: int) -> None:
+    engine, objective = make(stage, precision="bf16")
+    first = weights(engine, objective)
+    losses = [engine.step(tiny_batch(i % 2)).metrics["loss"] for i in range(20)]
+    last = weights(engine, objective)
+    assert losses[-1] < losses[0]
+    assert all(value.dtype == torch.float32 for value in last.values())
+    exact, _ = make(stage)
+    assert exact.step(tiny_batch(0)).metrics["loss"] != losses[0]
+    # fp32 masters: an update far below bf16's resolution is not lost
+    assert not torch.equal(last["0.weight"], last["0.weight"].bfloat16().float())
+    assert torch.equal(first["1.weight"], last["1.weight"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_resume_equals_a_straight_run(stage: int, tmp_path: Path) -> None:
+    straight, objective = make(stage)
+    for i in range(3):
+        straight.step(tiny_batch(i))
+    straight.save(tmp_path)
+    expected = [straight.step(tiny_batch(i)).metrics for i in range(3, 6)]
+    resumed, other = make(stage)
+    resumed.load(tmp_path)
+    assert resumed.steps == 3
+    assert [resumed.step(tiny_batch(i)).metrics for i in range(3, 6)] == expected
+    for name, value in weights(resumed, other).items():
+        assert torch.equal(value, weights(straight, objective)[name])
+
+
+def test_loading_an_empty_folder_says_so(tmp_path: Path) -> None:
+    engine, _ = make(1)
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        engine.load(tmp_path)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_non_finite_loss_stops_before_the_weights_change(stage: int) -> None:
+    engine, objective = make(stage)
+    engine.step(tiny_batch(0))
+    before = weights(engine, objective)
+    bad = {"x": torch.full((8, 4), float("nan"))}
+    with pytest.raises(NonFiniteLossError, match=r"step 1.*loss nan"):
+        engine.step(bad)
+    after = weights(engine, objective)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert engine.steps == 1
+
+
+class _InfiniteGradient(TinyObjective):
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"loss": (self.net[4].weight * 0).sum().sqrt() + self.net(batch["x"]).sum() * 0}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_non_finite_gradient_stops(stage: int) -> None:
+    objective = _InfiniteGradient()
+    engine = Engine(objective, objective.groups(), train=tiny_config(zero_stage=stage), total_steps=5, seed=0)
+    with pytest.raises(NonFiniteLossError, match="gradient is not finite at step 0"):
+        engine.step(tiny_batch(0))
+
+
+def test_frozen_parameters_stay_and_have_no_optimizer_state() -> None:
+    engine, objective = make(1)
+    before = weights(engine, objective)
+    for i in range(3):
+        engine.step(tiny_batch(i))
+    after = weights(engine, objective)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"0.weight", "0.bias", "4.weight", "4.bias"}
+    sizes = [sum(p.numel() for p in group["params"]) for group in engine._engine.optimizer.param_groups]
+    assert sizes == [4 * 16 + 16, 16 + 1 + 1]  # ZeRO pads to an even number
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    objective = TinyObjective().requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        Engine(objective, objective.groups(), train=tiny_config(), total_steps=5, seed=0)
+
+
+def test_groups_keep_their_own_rates() -> None:
+    objective = TinyObjective()
+    groups = objective.groups()
+    groups[0]["lr"] = 0.0
+    engine = Engine(objective, groups, train=tiny_config(), total_steps=5, seed=0)
+    before = weights(engine, objective)
+    engine.step(tiny_batch(0))
+    after = weights(engine, objective)
+    assert torch.equal(before["0.weight"], after["0.weight"])
+    assert not torch.equal(before["4.weight"], after["4.weight"])
+
+
+def test_evaluation_has_no_dropout_and_changes_nothing() -> None:
+    engine, objective = make(2)
+    before = weights(engine, objective)
+    first, second = engine.evaluate(tiny_batch(1)), engine.evaluate(tiny_batch(1))
+    assert first == second
+    objective.eval()
+    assert first["loss"] == pytest.approx(objective(tiny_batch(1))["loss"].item(), rel=1e-5)
+    assert all(torch.equal(before[name], value) for name, value in weights(engine, objective).items())
+
+
+@pytest.mark.slow
+def test_no_compiler_is_needed(tmp_path: Path) -> None:
+    """With an empty PATH there is no compiler; the op cache stays empty."""
+    code = (
+        "from tests.training.test_engine import make, tiny_batch\n"
+        "for stage in (1, 3):\n"
+        "    make(stage)[0].step(tiny_batch(0))\n"
+    )
+    environment = {**os.environ, "PATH": "", "TORCH_EXTENSIONS_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    assert not any(os.scandir(tmp_path))

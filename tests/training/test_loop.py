@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
+from uniemo_ray.training.batches import Batch
+from uniemo_ray.training.engine import Engine
+from uniemo_ray.training.loop import Schedule, evaluate, train
+from uniemo_ray.training.records import MetricLog
+from uniemo_ray.training.seeds import id_hashes
+from uniemo_ray.training.state import Seen, TrainState, load_seen, save_seen
+
+EPOCHS, STEPS = 2, 5
+EVERY_STEP = 1e-9
+
+
+def batches(epoch: int) -> list[Batch]:
+    seeds = range(STEPS * epoch, STEPS * (epoch + 1))
+    return [Batch(tiny_batch(seed), [f"{seed}-{i}" for i in range(8)]) for seed in seeds]
+
+
+def make(stage: int = 1) -> tuple[Engine, TinyObjective]:
+    objective = TinyObjective()
+    train_config = tiny_config(zero_stage=stage)
+    return Engine(objective, objective.groups(), train=train_config, total_steps=10, seed=1), objective
+
+
+class Checkpoints:
+    """Keeps every state, and stops the run after a given one."""
+
+    def __init__(self, engine: Engine, folder: Path, *, stop_after: int | None = None) -> None:
+        self.engine, self.folder, self.stop_after = engine, folder, stop_after
+        self.states: list[TrainState] = []
+
+    def __call__(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> None:
+        self.states.append(state)
+        if state.step == self.stop_after:
+            self.folder.mkdir(exist_ok=True)
+            self.engine.save(self.folder)
+            save_seen(self.folder, seen, rank=0)
+            raise KeyboardInterrupt
+
+
+def run(
+    engine: Engine, save: Checkpoints, *, state: TrainState, seen: Seen, every_s: float, **more
+) -> TrainState:
+    skip = state.step_in_epoch
+    return train(
+        engine,
+        batches=lambda epoch: batches(epoch)[skip if epoch == state.epoch else 0 :],
+        validation=None,
+        schedule=Schedule(EPOCHS, every_s),
+        state=state,
+        seen=seen,
+        save=save,
+        **more,
+    )
+
+
+@pytest.mark.parametrize("stop", [1, 3, 7])
+def test_stopped_and_resumed_equals_a_straight_run(stop: int, tmp_path: Path) -> None:
+    straight, objective = make()
+    final = run(straight, Checkpoints(straight, tmp_path), state=TrainState(), seen=Seen(), every_s=1e9)
+    stopped, _ = make()
+    save = Checkpoints(stopped, tmp_path / "checkpoint", stop_after=stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, save, state=TrainState(), seen=Seen(), every_s=EVERY_STEP)
+    state = save.states[-1]
+    epoch_ids = [name for batch in batches(state.epoch)[: state.step_in_epoch] for name in batch.image_ids]
+    assert np.array_equal(load_seen(save.folder), np.sort(id_hashes(epoch_ids)))
+    resumed, other = make()
+    resumed.load(save.folder)
+    again = run(
+        resumed, Checkpoints(resumed, tmp_path), state=state, seen=Seen([load_seen(save.folder)]), every_s=1e9
+    )
+    assert (again.step, again.epoch, again.images) == (final.step, final.epoch, final.images) == (10, 2, 80)
+    for name, value in straight.state_dict(objective.net).items():
+        assert torch.equal(value, resumed.state_dict(other.net)[name])
+
+
+def test_checkpoints_come_by_time_and_at_the_end_of_epochs(tmp_path: Path) -> None:
+    engine, _ = make()
+    rare = Checkpoints(engine, tmp_path)
+    run(engine, rare, state=TrainState(), seen=Seen(), every_s=1e9)
+    assert [(s.epoch, s.step_in_epoch, s.step) for s in rare.states] == [(1, 0, 5), (2, 0, 10)]
+    engine, _ = make()
+    often = Checkpoints(engine, tmp_path)
+    run(engine, often, state=TrainState(), seen=Seen(), every_s=EVERY_STEP)
+    assert [s.step for s in often.states] == [1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 10]
+
+
+def test_records_hold_every_step_and_the_mean_of_each_epoch(tmp_path: Path) -> None:
+    engine, _ = make()
+    with MetricLog(tmp_path, [], step=0) as log:
+        run(engine, Checkpoints(engine, tmp_path), state=TrainState(), seen=Seen(), every_s=1e9, log=log)
+    steps = [r for r in log.history if r["kind"] == "step"]
+    epochs = [r for r in log.history if r["kind"] == "epoch"]
+    assert [r["step"] for r in steps] == list(range(1, 11))
+    assert [r["step"] for r in epochs] == [5, 10]
+    assert epochs[1]["loss"] == pytest.approx(np.mean([r["loss"] for r in steps[5:]]))
+    assert epochs[1]["loss"] < epochs[0]["loss"]
+
+
+def test_evaluation_weighs_batches_by_their_size() -> None:
+    engine, objective = make()
+    parts = [Batch(tiny_batch(1, size=6), ["x"] * 6), Batch(tiny_batch(2, size=2), ["y"] * 2)]
+    objective.eval()
+    both = {"x": torch.cat([part.tensors["x"] for part in parts])}
+    expected = objective(both)["loss"].item()
+    assert evaluate(engine, parts)["loss"] == pytest.approx(expected, rel=1e-5)
+    assert evaluate(engine, []) == {}

@@ -1,0 +1,184 @@
+"""Both stages with small random models of the real architectures, through DeepSpeed."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from tests.models.tiny import OBJECTS, SCENES, write_clip, write_pipeline
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.training.engine import Engine
+from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
+from uniemo_ray.training.parts import StageParts, stage_config
+from uniemo_ray.training.stage import StageSettings, build_stage
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("stage")
+    write_clip(folder / "clip")
+    write_pipeline(folder / "diffusion")
+    return {"clip": folder / "clip", "diffusion": folder / "diffusion"}
+
+
+def settings(folders: dict[str, Path], stage: str, **values: Any) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "encoder": {"clip": str(folders["clip"]), "query_length": 3, "interactive_layers": 1},
+        "diffusion": {"model": str(folders["diffusion"]), "size_px": 16},
+        "stage1": {"batch_size": 4},
+        "stage2": {"batch_size": 4},
+    }
+    for section, update in values.pop("sections", {}).items():
+        config[section] = {**config.get(section, {}), **update}
+    return {"stage": stage, "config": config, "scenes": SCENES, "objects": OBJECTS, **values}
+
+
+def alpha() -> dict[str, dict[str, list[float]]]:
+    return {"scene": {name: [0.5] * 8 for name in SCENES}, "object": {name: [0.25] * 8 for name in OBJECTS}}
+
+
+def rows(count: int = 4) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    images = np.empty(count, dtype=object)
+    for i in range(count):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, size=(32, 32, 3), dtype=np.uint8)).save(file, format="PNG")
+        images[i] = file.getvalue()
+    objects = np.empty(count, dtype=object)
+    objects[:] = [np.array([OBJECTS[i % len(OBJECTS)]], dtype=object) for i in range(count)]
+    return {
+        "image_id": np.array([f"i{i}" for i in range(count)], dtype=object),
+        "image": images,
+        "emotion": np.array([EMOTIONS[i % 8] for i in range(count)], dtype=object),
+        "scene": np.array([SCENES[i % len(SCENES)] for i in range(count)], dtype=object),
+        "objects": objects,
+    }
+
+
+def make(
+    values: dict[str, Any], *, zero_stage: int = 0
+) -> tuple[Engine, StageParts, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    parts = build_stage(values)
+    checked = StageSettings.model_validate(values)
+    train = stage_config(checked.stage, checked.config).model_copy(update={"zero_stage": zero_stage})
+    engine = Engine(parts.objective, parts.groups, train=train, total_steps=20, seed=0)
+    return engine, parts, parts.collate(rows(), epoch=0, is_training=False).tensors
+
+
+@pytest.mark.parametrize("zero_stage", [1, 3])
+def test_understanding_learns_a_batch_at_every_zero_stage(folders: dict[str, Path], zero_stage: int) -> None:
+    values = settings(folders, "understanding")
+    plain, _, batch = make(values)
+    engine, parts, _ = make(values, zero_stage=zero_stage)
+    assert isinstance(parts.objective, UnderstandingObjective)
+    expected = [plain.step(batch).metrics for _ in range(3)]
+    actual = [engine.step(batch).metrics for _ in range(3)]
+    assert set(actual[0]) >= {"loss", "scene_loss", "object_loss", "class_loss", "accuracy"}
+    for one, other in zip(actual, expected, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        assert one["loss"] == pytest.approx(
+            0.25 * one["scene_loss"] + 0.25 * one["object_loss"] + 0.5 * one["class_loss"], rel=1e-5
+        )
+    losses = [engine.step(batch).metrics["loss"] for _ in range(10)]
+    assert losses[-1] < actual[0]["loss"]
+
+
+@pytest.mark.parametrize("zero_stage", [1, 3])
+def test_joint_learns_a_batch_and_leaves_the_diffusion_model(
+    folders: dict[str, Path], zero_stage: int
+) -> None:
+    engine, parts, batch = make(settings(folders, "joint", coefficients=alpha()), zero_stage=zero_stage)
+    assert isinstance(parts.objective, JointObjective)
+    assert not any("denoiser" in name or "vae" in name for name, _ in parts.objective.named_parameters())
+    metrics = engine.step(batch).metrics
+    assert metrics["loss"] == pytest.approx(
+        0.3 * metrics["understanding_loss"]
+        + 0.3 * metrics["condition_loss"]
+        + 0.4 * metrics["diffusion_loss"],
+        rel=1e-5,
+    )
+    assert metrics["diffusion_loss"] > 0
+    state = engine.state_dict(parts.exports["net"])
+    assert set(state) == set(parts.exports["net"].state_dict())
+    assert all(value.dtype == torch.float32 and value.numel() for value in state.values())
+    assert torch.equal(state["scenes.coefficients"], torch.full((len(SCENES), 8), 0.5))
+
+
+def test_the_diffusion_loss_alone_reaches_the_queries(folders: dict[str, Path]) -> None:
+    """The paper's implicit feedback."""
+    weights = {"understanding_weight": 0.0, "condition_weight": 0.0, "diffusion_weight": 1.0}
+    values = settings(folders, "joint", coefficients=alpha(), sections={"losses": weights})
+    torch.manual_seed(0)
+    parts = build_stage(values)
+    batch = parts.collate(rows(), epoch=0, is_training=True).tensors
+    parts.objective(batch)["loss"].backward()
+    net = parts.exports["net"]
+    for name in ("encoder.scene_queries", "encoder.object_queries"):
+        assert net.get_parameter(name).grad.abs().max() > 0
+
+
+def test_latents_given_replace_the_vae(folders: dict[str, Path]) -> None:
+    torch.manual_seed(0)
+    parts = build_stage(settings(folders, "joint", coefficients=alpha()))
+    assert isinstance(parts.objective, JointObjective)
+    batch = parts.collate(rows(), epoch=0, is_training=False).tensors
+    parts.objective.eval()
+    latents = parts.objective._diffusion[0].encode_images(batch["unit_pixels"])
+    given = {**{k: v for k, v in batch.items() if k != "unit_pixels"}, "latents": latents}
+    losses = []
+    for each in (batch, given):
+        torch.manual_seed(1)
+        losses.append(parts.objective(each)["diffusion_loss"].item())
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_a_denoiser_that_trains_is_registered_and_exported(folders: dict[str, Path], mode: str) -> None:
+    values = settings(folders, "joint", coefficients=alpha(), sections={"diffusion": {"denoiser": mode}})
+    engine, parts, batch = make(values, zero_stage=1)
+    assert set(parts.exports) == {"net", "denoiser"}
+    before = engine.state_dict(parts.exports["denoiser"], is_trained_only=True)
+    engine.step(batch)
+    after = engine.state_dict(parts.exports["denoiser"], is_trained_only=True)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert all(("lora" in name) == (mode == "lora") for name in before)
+
+
+def test_weights_are_handed_from_stage_to_stage(folders: dict[str, Path], tmp_path: Path) -> None:
+    first, parts, batch = make(settings(folders, "understanding"))
+    first.step(batch)
+    trained = first.state_dict(parts.exports["net"])
+    save_file(trained, tmp_path / "net.safetensors")
+    path = str(tmp_path / "net.safetensors")
+    net = build_stage(settings(folders, "joint", weights=path, coefficients=alpha())).exports["net"]
+    state = net.state_dict()
+    assert torch.equal(state["encoder.scene_queries"], trained["encoder.scene_queries"])
+    assert not torch.equal(state["fusion.offset"], trained["fusion.offset"])  # a fresh fusion starts at words
+    state["fusion.offset"] += 1
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    again = build_stage(settings(folders, "joint", weights=path, coefficients=alpha())).exports["net"]
+    assert torch.equal(again.state_dict()["fusion.offset"], state["fusion.offset"])
+
+
+def test_without_attributes_stage_1_trains_on_emotions_alone(folders: dict[str, Path]) -> None:
+    values = {**settings(folders, "understanding"), "scenes": (), "objects": ()}
+    torch.manual_seed(0)
+    parts = build_stage(values)
+    raw = {**rows(), "scene": np.array([None] * 4, dtype=object)}
+    raw["objects"] = np.empty(4, dtype=object)
+    raw["objects"][:] = [np.array([], dtype=object)] * 4
+    losses = parts.objective(parts.collate(raw, epoch=0, is_training=True).tensors)
+    assert losses["scene_loss"] == losses["object_loss"] == 0
+    assert losses["loss"].item() == pytest.approx(0.5 * losses["class_loss"].item())
+
+
+def test_a_missing_diffusion_folder_is_named(folders: dict[str, Path]) -> None:
+    values = settings(folders, "understanding", sections={"diffusion": {"model": "/nowhere"}})
+    with pytest.raises(ValueError, match=r"diffusion\.model '/nowhere'"):
+        build_stage(values)

@@ -1,0 +1,50 @@
+"""Actors that need CLIP alone: features and scores."""
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from uniemo_ray.distributed.actors.tables import LABELS, conform, to_columns, to_table
+from uniemo_ray.feedback.schema import SCORES
+from uniemo_ray.inference.heads import ScorerHeads
+from uniemo_ray.inference.scorer import FeatureExtractor, Scorer
+from uniemo_ray.models.clip import load_clip
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.filesystem import open_store
+
+SCORERS_FILE = "scorers.safetensors"
+
+
+class FeatureActor:
+    """Images to frozen CLIP features, with their labels."""
+
+    def __init__(self, clip: str, pretrained: str | None = None) -> None:
+        """Load CLIP."""
+        self.extractor = FeatureExtractor(load_clip(clip, pretrained=pretrained))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Columns LABELS and `clip_feature`, of rows that have an image."""
+        table = table.filter(pc.is_valid(table["image"]))
+        return to_table(self.extractor(to_columns(table, (*LABELS, "image"))))
+
+
+def load_heads(store: Store) -> ScorerHeads:
+    """The scorers that the step of that name left in its folder."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / SCORERS_FILE
+        path.write_bytes(store.read_bytes(SCORERS_FILE))
+        return ScorerHeads.load(path)
+
+
+class ScoreActor:
+    """Images, real or generated, to score rows."""
+
+    def __init__(self, clip: str, heads: str, pretrained: str | None = None) -> None:
+        """Load CLIP and the scorers from `heads`, the URI of their folder."""
+        self.scorer = Scorer(load_clip(clip, pretrained=pretrained), load_heads(open_store(heads)))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """SCORES rows."""
+        return conform(self.scorer(to_columns(table, ("image_id", "emotion", "image", "reason"))), SCORES)

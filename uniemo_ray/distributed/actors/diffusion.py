@@ -1,0 +1,78 @@
+"""Actors that need the diffusion model: latents, generated images, and samples made of these."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
+from uniemo_ray.data.schema import SAMPLES
+from uniemo_ray.distributed.actors.tables import conform, to_columns
+from uniemo_ray.feedback.schema import IMAGES
+from uniemo_ray.inference.generator import ImageGenerator
+from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.training.batches import encode_latent
+
+MAX_PIXELS = 50_000_000
+LATENT_BATCH = 16
+
+
+class LatentActor:
+    """Samples with one more column: the VAE latent of the whole, un-augmented image."""
+
+    def __init__(self, model: str, size_px: int) -> None:
+        """Load the diffusion model's VAE."""
+        torch.set_num_threads(1)
+        self.diffusion, self.size_px = load_diffusion(model), size_px
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """All columns and `latent`."""
+        images = [
+            to_square(decode_rgb(data, MAX_PIXELS), self.size_px) for data in table["image"].to_pylist()
+        ]
+        latents = [
+            encode_latent(latent)
+            for i in range(0, len(images), LATENT_BATCH)
+            for latent in self.diffusion.encode_images(to_unit_range(np.stack(images[i : i + LATENT_BATCH])))
+        ]
+        return table.append_column("latent", pa.array(latents, pa.binary()))
+
+
+class GenerateActor:
+    """Plan rows to image rows."""
+
+    def __init__(self, model: str, threads: int) -> None:
+        """Load the model folder."""
+        self.generator = ImageGenerator(model, threads=threads)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """IMAGES rows."""
+        columns = self.generator(to_columns(table, tuple(table.column_names)))
+        return conform(columns, IMAGES)
+
+
+class SyntheticActor:
+    """Generated images to training samples: the chosen ones, labelled with the intended emotion.
+
+    They carry no scene and no object, so the contrastive terms leave them out: what the generator was
+    asked for is not what a person saw.
+    """
+
+    def __init__(self, chosen: list[str], model: str, size_px: int) -> None:
+        """Load the VAE; `chosen` are image ids."""
+        self.chosen = pa.array(chosen, pa.string())
+        self.latents = LatentActor(model, size_px)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """SAMPLES rows and `latent`."""
+        rows = table.filter(pc.is_in(table["image_id"], value_set=self.chosen))
+        samples = [
+            {
+                **{name: row[name] for name in ("image_id", "image", "emotion", "sha256", "width", "height")},
+                "objects": [],
+                "split": "train",
+                "source": "generated",
+            }
+            for row in rows.to_pylist()
+        ]
+        return self.latents(pa.Table.from_pylist(samples, schema=SAMPLES))

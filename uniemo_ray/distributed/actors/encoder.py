@@ -1,0 +1,27 @@
+"""The actor that runs a trained encoder."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from uniemo_ray.distributed.actors.tables import LABELS, to_columns, to_table
+from uniemo_ray.inference.scorer import FeatureExtractor
+from uniemo_ray.models.clip import load_clip
+from uniemo_ray.training.stage import load_net
+
+
+class EncoderActor:
+    """Images to the trained encoder's pooled features and logits, with their labels."""
+
+    def __init__(self, stage: dict[str, Any]) -> None:
+        """Build the network of a `StageSettings` dict and load its weights."""
+        config = stage["config"]["encoder"]
+        clip = load_clip(config["clip"], pretrained=config["clip_pretrained"])
+        self.extractor = FeatureExtractor(clip, net=load_net(stage))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Columns LABELS, `logits`, `cls_feature`, and with queries `scene_feature`, `object_feature`."""
+        columns = self.extractor(to_columns(table, (*LABELS, "image")))
+        return to_table(
+            {name: c for name, c in columns.items() if name not in ("clip_feature", "patch_feature")}
+        )

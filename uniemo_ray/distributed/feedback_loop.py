@@ -1,0 +1,94 @@
+"""The feedback loop as named steps on a run folder; `jobs/feedback_loop.py` is its command line."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from uniemo_ray.config import Config
+from uniemo_ray.distributed.steps import data, evaluation, feedback, scorers, training
+from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
+
+NOT_RESULTS = ("checkpoint_every_s", "keep_checkpoints")
+"""Settings that decide when something happens, not what comes out."""
+CLIP = ("encoder.clip", "encoder.clip_pretrained")
+NET = ("encoder", "fusion", "losses", "seed", "diffusion.model", "diffusion.denoiser", "diffusion.lora_rank")
+JOINT = ("diffusion.prompt", "diffusion.size_px")
+SAMPLING = ("diffusion", "generation.micro_batch", "generation.threads", "seed")
+
+
+def declare_steps(pipeline: Pipeline, config: Config) -> None:
+    """Declare every step in order, with the settings and the steps that its result depends on."""
+    step = partial(_declare, pipeline, config)
+    step("ingest", data.ingest, ["data"])
+    step("features", data.features, [*CLIP], after=["ingest"])
+    step("latents", data.latents, ["diffusion.model", "diffusion.size_px"], after=["ingest"])
+    step("scorers", scorers.scorers, [*CLIP, "scorers", "seed"], after=["ingest", "features"])
+    step("coefficients", scorers.coefficients, after=["features", "scorers"])
+    for round_ in range(1, config.feedback.rounds + 2):
+        _declare_round(step, round_, is_last=round_ == config.feedback.rounds + 1)
+    plain = partial(feedback.generate, round_=1, kind="plain")
+    step("generate-plain", plain, [*SAMPLING, "evaluation.plain_per_emotion"], after=["model-1"])
+    step("score-plain", partial(feedback.score, source="generate-plain"), after=["generate-plain", "scorers"])
+    measured = ["evaluation", "seed", *CLIP]
+    after = ["generate-plain", "score-plain", "features"]
+    step("reference-plain", evaluation.reference_plain, measured, after=after)
+    step("reference-real", evaluation.reference_real, measured, after=["ingest", "features", "scorers"])
+
+
+def _declare_round(step: Any, round_: int, *, is_last: bool) -> None:
+    """One training of both stages, its images, and what comes back of them."""
+    r = f"{round_}"
+    before = [f"mix-{round_ - 1}", f"joint-{round_ - 1}"] if round_ > 1 else []
+    data_steps = ["ingest", "latents", *before[:1]]
+    first, second = partial(training.understanding, round_=round_), partial(training.joint, round_=round_)
+    step(f"understanding-{r}", first, [*NET, "stage1"], after=[*data_steps, *before[1:]])
+    step(
+        f"joint-{r}",
+        second,
+        [*NET, *JOINT, "stage2"],
+        after=[*data_steps, "coefficients", f"understanding-{r}"],
+    )
+    net = ["ingest", "coefficients", f"joint-{r}"]
+    step(f"encode-{r}", partial(training.encode, round_=round_), [*NET], after=net)
+    step(
+        f"model-{r}",
+        partial(training.model, round_=round_),
+        ["diffusion", *NET],
+        after=[*net, "scorers", f"encode-{r}"],
+    )
+    images = [*SAMPLING, "generation.per_emotion", "generation.rows_per_shard"]
+    step(f"generate-{r}", partial(feedback.generate, round_=round_), images, after=[f"model-{r}"])
+    scoring = partial(feedback.score, source=f"generate-{r}")
+    step(f"score-{r}", scoring, after=[f"generate-{r}", "scorers"])
+    if not is_last:
+        step(f"filter-{r}", partial(feedback.filter_images, round_=round_), ["filter"], after=[f"score-{r}"])
+        mixed = ["feedback.synthetic_fraction", "seed", "diffusion.model", "diffusion.size_px"]
+        after = [f"filter-{r}", f"generate-{r}", "features"]
+        step(f"mix-{r}", partial(feedback.mix, round_=round_), mixed, after=after)
+    measured = ["evaluation", "seed", *CLIP]
+    after = [f"encode-{r}", f"generate-{r}", f"score-{r}", "features"]
+    step(f"evaluate-{r}", partial(evaluation.evaluate, round_=round_), measured, after=after)
+
+
+def _declare(
+    pipeline: Pipeline,
+    config: Config,
+    name: str,
+    run: Any,
+    settings: Sequence[str] = (),
+    *,
+    after: Sequence[str] = (),
+) -> None:
+    def execute(context: StepContext) -> StepOutput:
+        output: StepOutput = run(context, config)
+        return output
+
+    pipeline.step(name, run=execute, settings={key: setting(config, key) for key in settings}, inputs=after)
+
+
+def setting(config: Config, key: str) -> Any:
+    """The value at a dotted key as plain JSON, without what does not decide results."""
+    value: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value[part]
+    return {k: v for k, v in value.items() if k not in NOT_RESULTS} if isinstance(value, dict) else value

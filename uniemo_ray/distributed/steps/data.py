@@ -1,0 +1,119 @@
+"""Steps that prepare the data: canonical shards, CLIP features and VAE latents."""
+
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from uniemo_ray.config import SPLITS, Config
+from uniemo_ray.data.emosketch.rule import load_rule
+from uniemo_ray.data.emosketch.write import write_sketch
+from uniemo_ray.distributed.actors.clip import FeatureActor
+from uniemo_ray.distributed.actors.diffusion import LatentActor
+from uniemo_ray.distributed.datasets import AttributeNames, read_split
+from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
+from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.store.steps import StepContext, StepOutput
+
+logger = logging.getLogger(__name__)
+SKETCH = "emosketch"
+
+
+def ingest(context: StepContext, config: Config) -> StepOutput:
+    """Read the data folder (or draw EmoSketch first) into canonical shards."""
+    folder = config.data.root or str(draw_sketch(context, config))
+    filesystem, root = context.artefacts.arrow()
+    result = ingest_folder(
+        folder,
+        f"{root}/samples",
+        source=SKETCH if config.data.kind == "sketch" else "emoset",
+        max_pixels=config.data.max_pixels,
+        rows_per_shard=config.data.rows_per_shard,
+        filesystem=filesystem,
+    )
+    for note in result.notes:
+        logger.info("%s", note)
+    for reason, count in result.rejected_counts.items():
+        logger.warning("%d images left out: %s (listed in rejected.json)", count, reason)
+    check_enough(result, config)
+    context.artefacts.write_json("rejected.json", [item._asdict() for item in result.rejected])
+    context.artefacts.write_json("names.json", {"scene": result.scenes, "object": result.objects})
+    return StepOutput(
+        outputs={"sizes": result.counts, "rejected": result.rejected_counts}, metrics=describe(config)
+    )
+
+
+def draw_sketch(context: StepContext, config: Config) -> Path:
+    """EmoSketch's folder: beside the run's artefacts, or for a remote run in the local temporary folder."""
+    local = context.artefacts.local_path_or_none(SKETCH)
+    if local is None:
+        local = Path("/tmp") / f"uniemo-{SKETCH}-{context.fingerprint[:12]}"
+    data = config.data
+    write_sketch(
+        local,
+        train=data.sketch_train,
+        val=data.sketch_val,
+        test=data.sketch_test,
+        seed=data.sketch_seed,
+        size_px=data.sketch_size_px,
+        workers=os.cpu_count() or 1,
+    )
+    return local
+
+
+def check_enough(result: IngestResult, config: Config) -> None:
+    """Raise before anything is trained when the training split is less than one batch."""
+    size, batch = result.counts["train"], max(config.stage1.batch_size, config.stage2.batch_size)
+    if size < batch:
+        raise ValueError(
+            f"the training split has {size} usable images, less than one batch of {batch}: lower batch_size"
+        )
+
+
+def describe(config: Config) -> dict[str, dict[str, float] | None]:
+    """The known ceiling of a generated data set."""
+    return {"ceiling": asdict(load_rule().ceiling()) if config.data.kind == "sketch" else None}
+
+
+def features(context: StepContext, config: Config) -> StepOutput:
+    """Frozen CLIP features of every split."""
+    rows = map_shards(
+        context.artefacts_of("ingest"),
+        {split: f"samples/{split}" for split in SPLITS},
+        target=context.artefacts,
+        actor=FeatureActor,
+        settings={"clip": config.encoder.clip, "pretrained": config.encoder.clip_pretrained},
+        plan_hash=context.fingerprint,
+        resources=config.resources,
+    )
+    return StepOutput(outputs={"rows": rows})
+
+
+def latents(context: StepContext, config: Config) -> StepOutput:
+    """The training split with a column of VAE latents, computed once instead of every epoch."""
+    rows = map_shards(
+        context.artefacts_of("ingest"),
+        {"train": "samples/train"},
+        target=context.artefacts,
+        actor=LatentActor,
+        settings={"model": config.diffusion.model, "size_px": config.diffusion.size_px},
+        plan_hash=context.fingerprint,
+        resources=config.resources,
+    )
+    return StepOutput(outputs={"rows": rows})
+
+
+def read_names(context: StepContext) -> AttributeNames:
+    """The attribute base that `ingest` found."""
+    names = context.artefacts_of("ingest").read_json("names.json")
+    return AttributeNames(scenes=tuple(names["scene"]), objects=tuple(names["object"]))
+
+
+def read_features(context: StepContext, split: str) -> dict[str, np.ndarray]:
+    """Columns of one split's feature shards, as numpy."""
+    table = read_split(context.artefacts_of("features"), split)
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    columns["clip_feature"] = np.stack(columns["clip_feature"])
+    return columns

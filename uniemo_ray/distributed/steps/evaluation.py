@@ -1,0 +1,132 @@
+"""Steps that measure: understanding on the test split, generated images, and the references."""
+
+# M images, C emotions
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from uniemo_ray.config import Config
+from uniemo_ray.data.images import decode_rgb, to_square
+from uniemo_ray.distributed.actors.clip import FeatureActor, ScoreActor
+from uniemo_ray.distributed.datasets import read_split
+from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.steps.data import read_features
+from uniemo_ray.distributed.steps.feedback import scorer_settings
+from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts
+from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images
+from uniemo_ray.store.shards import read_shards
+from uniemo_ray.store.steps import StepContext, StepOutput
+from uniemo_ray.tiny.build import WEIGHTS, load_recogniser
+
+
+def evaluate(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+    """Accuracy of the round's network and all metrics of its images."""
+    logits = read_split(context.artefacts_of(f"encode-{round_}"), "test", columns=["emotion", "logits"])
+    accuracy = measure_accuracy(logits)
+    generated = measure_step(context, config, images=f"generate-{round_}", scores=f"score-{round_}")
+    understanding = {
+        "accuracy": accuracy.top1,
+        "per_class": {name: accuracy.per_class.get(name) for name in EMOTIONS},
+        "confusion": accuracy.confusion,
+        "top2": accuracy.top2,
+        "two_class": accuracy.two_class,
+    }
+    return StepOutput(metrics={"understanding": understanding, "generation": generated})
+
+
+def measure_accuracy(table: pa.Table) -> Accuracy:
+    """Accuracy of logits (M, C) in column `logits` against `emotion`."""
+    logits = np.stack(table["logits"].to_numpy(zero_copy_only=False)).astype(np.float64)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    counts = AccuracyCounts()
+    labels = [emotion_index(name) for name in table["emotion"].to_pylist()]
+    counts.update(labels, odds / odds.sum(axis=1, keepdims=True))
+    return counts.result()
+
+
+def reference_plain(context: StepContext, config: Config) -> StepOutput:
+    """Metrics of the plain prompt's images."""
+    return StepOutput(metrics=measure_step(context, config, images="generate-plain", scores="score-plain"))
+
+
+def reference_real(context: StepContext, config: Config) -> StepOutput:
+    """The same metrics of real test images; their Fréchet distance is to the training split."""
+    map_shards(
+        context.artefacts_of("ingest"),
+        {"scores": "samples/test"},
+        target=context.artefacts,
+        actor=ScoreActor,
+        settings=scorer_settings(context, config),
+        plan_hash=context.fingerprint,
+        resources=config.resources,
+    )
+    source = context.artefacts_of("ingest")
+    filesystem, root = source.arrow()
+    paths = [f"{root}/{key}" for key in source.list("samples/test") if key.endswith(".parquet")]
+    table = pa.concat_tables([pq.read_table(path, filesystem=filesystem) for path in paths])
+    columns = read_features(context, "test")
+    found = dict(zip(columns["image_id"], columns["clip_feature"], strict=True))
+    features = np.stack([found[name] for name in table["image_id"].to_pylist()])
+    return StepOutput(
+        metrics=_measure(context, config, table, features, read_shards(context.artefacts, "scores/"))
+    )
+
+
+def measure_step(context: StepContext, config: Config, *, images: str, scores: str) -> dict[str, object]:
+    """Metrics of a generating step's images, with the scores of a scoring step."""
+    source = context.artefacts_of(images)
+    map_shards(
+        source,
+        {"features": "images"},
+        target=context.artefacts,
+        actor=FeatureActor,
+        settings={"clip": config.encoder.clip, "pretrained": config.encoder.clip_pretrained},
+        plan_hash=context.fingerprint,
+        resources=config.resources,
+    )
+    table = read_shards(source, "images/", columns=["image_id", "emotion", "image", "reason"])
+    table = table.filter(pc.is_null(table["reason"]))
+    rows = read_shards(context.artefacts, "features/", columns=["image_id", "clip_feature"])
+    found = dict(
+        zip(rows["image_id"].to_pylist(), rows["clip_feature"].to_numpy(zero_copy_only=False), strict=True)
+    )
+    features = np.stack([found[name] for name in table["image_id"].to_pylist()])
+    return _measure(context, config, table, features, read_shards(context.artefacts_of(scores), "scores/"))
+
+
+def _measure(
+    context: StepContext, config: Config, table: pa.Table, features: np.ndarray, scores: pa.Table
+) -> dict[str, object]:
+    ids = table["image_id"].to_pylist()
+    by_id = {row["image_id"]: row for row in scores.to_pylist()}
+    rows = [by_id[name] for name in ids]
+    size = config.diffusion.size_px
+    images = ImageSet(
+        image_ids=ids,
+        emotions=table["emotion"].to_pylist(),
+        pixels=np.stack(
+            [to_square(decode_rgb(b, config.data.max_pixels), size) for b in table["image"].to_pylist()]
+        ),
+        probabilities=np.array([row["probabilities"] for row in rows], dtype=np.float32),
+        scene_probability=np.array([_number(row["scene_probability"]) for row in rows], dtype=np.float32),
+        object_probability=np.array([_number(row["object_probability"]) for row in rows], dtype=np.float32),
+        features=features,
+    )
+    real = read_features(context, "train")
+    recogniser = load_recogniser(WEIGHTS / "recogniser.safetensors") if config.data.kind == "sketch" else None
+    yardstick = Yardstick(
+        real=feature_sums(real["clip_feature"], [str(e) for e in real["emotion"]]),
+        recogniser=recogniser,
+        clip=config.encoder.clip,
+        pretrained=config.encoder.clip_pretrained,
+        pairs=config.evaluation.pairs,
+        seed=config.seed,
+    )
+    return measure_images(images, yardstick)
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value

@@ -1,0 +1,126 @@
+"""Steps of the explicit feedback: generate, score, filter, mix."""
+
+import io
+import logging
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from uniemo_ray.config import Config
+from uniemo_ray.distributed.actors.diffusion import SyntheticActor
+from uniemo_ray.distributed.datasets import read_split
+from uniemo_ray.distributed.generate import MappedShards, generate_images, score_images
+from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.feedback.mixing import mix as choose_mixture
+from uniemo_ray.feedback.plan import plan_images
+from uniemo_ray.feedback.rank_filter import filter_by_rank
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.steps import StepContext, StepOutput
+
+logger = logging.getLogger(__name__)
+KEPT_FILE = "kept.parquet"
+
+
+def generate(
+    context: StepContext, config: Config, *, round_: int, kind: Literal["emotion", "plain"] = "emotion"
+) -> StepOutput:
+    """Plan the round's images and generate them shard by shard."""
+    model_step = f"model-{round_}"
+    plan = plan_images(
+        round_=round_,
+        kind=kind,
+        per_emotion=config.generation.per_emotion
+        if kind == "emotion"
+        else config.evaluation.plain_per_emotion,
+        seed=config.seed,
+        model=str(context.inputs[model_step].outputs["model"]),
+        diffusion=config.diffusion,
+        generation=config.generation,
+    )
+    made = generate_images(
+        plan,
+        store=context.artefacts,
+        model=f"{context.artefacts_of(model_step).uri}/model",
+        config=config.generation,
+        resources=config.resources,
+    )
+    return _output(made, images=made.rows)
+
+
+def score(context: StepContext, config: Config, *, source: str) -> StepOutput:
+    """Score the images of a generating step into files of their own."""
+    scored = score_images(
+        images=context.artefacts_of(source),
+        store=context.artefacts,
+        encoder=config.encoder,
+        heads=context.artefacts_of("scorers").uri,
+        plan_hash=context.fingerprint,
+        resources=config.resources,
+        retries=config.generation.retries,
+    )
+    return _output(scored)
+
+
+def _output(made: MappedShards, **outputs: int) -> StepOutput:
+    failed = sum(made.failed.values())
+    return StepOutput(
+        outputs={"rows": made.rows, "failed": made.failed, **outputs},
+        metrics={"rows_per_second_and_actor": made.rows_per_second_and_actor},
+        status=f"finished with {failed} failures" if failed else "finished",
+    )
+
+
+def scorer_settings(context: StepContext, config: Config) -> dict[str, Any]:
+    """Keyword arguments of `ScoreActor`."""
+    return {
+        "clip": config.encoder.clip,
+        "pretrained": config.encoder.clip_pretrained,
+        "heads": context.artefacts_of("scorers").uri,
+    }
+
+
+def filter_images(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+    """Keep the rank band of both scores, from score rows alone."""
+    result = filter_by_rank(read_split(context.artefacts_of(f"score-{round_}"), "scores"), config.filter)
+    sink = io.BytesIO()
+    pq.write_table(result.kept, sink)
+    context.artefacts.write_bytes(KEPT_FILE, sink.getvalue())
+    logger.info("kept %d of %d images", result.summary["kept"], result.summary["total"])
+    return StepOutput(metrics=result.summary)
+
+
+def read_kept(store: Store) -> pa.Table:
+    """The filter's verdicts, KEPT rows."""
+    return pq.read_table(io.BytesIO(store.read_bytes(KEPT_FILE)))
+
+
+def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+    """Choose kept images for the next round and write them as training samples."""
+    verdicts = read_kept(context.artefacts_of(f"filter-{round_}"))
+    kept = verdicts.filter(verdicts["kept"])["image_id"].to_pylist()
+    real = read_split(context.artefacts_of("features"), "train", columns=["image_id"])["image_id"].to_pylist()
+    mixture = choose_mixture(real, kept, fraction=config.feedback.synthetic_fraction, seed=config.seed)
+    if len(mixture.synthetic_ids) < mixture.wanted:
+        logger.info("%d images were kept, %d were wanted", mixture.available, mixture.wanted)
+    map_shards(
+        context.artefacts_of(f"generate-{round_}"),
+        {"synthetic": "images"},
+        target=context.artefacts,
+        actor=SyntheticActor,
+        settings={
+            "chosen": list(mixture.synthetic_ids),
+            "model": config.diffusion.model,
+            "size_px": config.diffusion.size_px,
+        },
+        plan_hash=context.fingerprint,
+        resources=config.resources,
+    )
+    return StepOutput(
+        metrics={
+            "synthetic": len(mixture.synthetic_ids),
+            "wanted": mixture.wanted,
+            "real": mixture.real,
+            "fraction": mixture.fraction,
+        }
+    )

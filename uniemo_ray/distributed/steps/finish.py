@@ -1,0 +1,168 @@
+"""The last steps: the summary, the report and the exported model."""
+
+import io
+import logging
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from uniemo_ray.config import Config
+from uniemo_ray.distributed.steps.feedback import read_kept
+from uniemo_ray.distributed.steps.scorers import COEFFICIENTS_FILE
+from uniemo_ray.inference.uniemo import UniEmo
+from uniemo_ray.report.figures import StageHistory, join_scores
+from uniemo_ray.report.html import write_report
+from uniemo_ray.report.model_card import model_card
+from uniemo_ray.report.samples import Sample, pick_samples
+from uniemo_ray.report.summary import Summary, to_json
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.record import StepRecord, library_versions
+from uniemo_ray.store.run import RunFolder
+from uniemo_ray.store.shards import read_shards
+from uniemo_ray.store.steps import StepResult
+
+logger = logging.getLogger(__name__)
+SUMMARY, REPORT, MODEL = "summary.json", "report.html", "model"
+Records = Mapping[str, StepRecord]
+
+
+def finish(run: RunFolder, config: Config, results: Sequence[StepResult]) -> Summary:
+    """Write `summary.json`, `report.html` and `model/` from the steps' records and artefacts."""
+    records = {result.record.name: result.record for result in results}
+    summary = summarise(config, results, records)
+    export_model(run, config, records, summary)
+    with TemporaryDirectory() as scratch:
+        page = Path(scratch) / REPORT
+        write_report(
+            summary,
+            gather_samples(run, config, records),
+            gather_ranks(run, config, records),
+            gather_history(run, config, records),
+            page,
+            coefficients=pq.read_table(
+                io.BytesIO(artefacts(run, records, "coefficients").read_bytes(COEFFICIENTS_FILE))
+            ),
+        )
+        run.store.put_file(page, REPORT)
+    run.store.write_bytes(SUMMARY, to_json(summary).encode())
+    return summary
+
+
+def artefacts(run: RunFolder, records: Records, step: str) -> Store:
+    """A step's folder."""
+    return run.store.sub(records[step].artefacts)
+
+
+def rounds_of(config: Config) -> range:
+    """Rounds of training, counted from 1."""
+    return range(1, config.feedback.rounds + 2)
+
+
+def summarise(config: Config, results: Sequence[StepResult], records: Records) -> Summary:
+    """The run's figures from the commit records."""
+    ingest = records["ingest"]
+    rounds = []
+    for round_ in rounds_of(config):
+        measured = records[f"evaluate-{round_}"].metrics
+        filtered = records.get(f"filter-{round_}")
+        losses = {k: v for k, v in records[f"joint-{round_}"].metrics["last"].items() if v is not None}
+        rounds.append(
+            {
+                "round": round_,
+                "understanding": {**measured["understanding"], "losses": losses},
+                "generation": measured["generation"],
+                "filter": dict(filtered.metrics) if filtered else None,
+            }
+        )
+    values: dict[str, Any] = {
+        "config": config.model_dump(mode="json"),
+        "dataset": {
+            "name": "EmoSketch" if config.data.kind == "sketch" else str(config.data.root),
+            "sizes": ingest.outputs["sizes"],
+            "ceiling": ingest.metrics["ceiling"],
+            "rejected": ingest.outputs["rejected"],
+        },
+        "rounds": rounds,
+        "references": {
+            "real": records["reference-real"].metrics,
+            "plain_prompt": records["reference-plain"].metrics,
+        },
+        "coefficients": records["coefficients"].metrics,
+        "steps": [
+            {"name": r.record.name, "seconds": r.record.seconds, "skipped": r.is_skipped} for r in results
+        ],
+        "environment": environment(),
+    }
+    return Summary.model_validate(values)
+
+
+def environment() -> dict[str, Any]:
+    """Where the driver ran."""
+    versions = dict(library_versions())
+    machine = {"platform": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()}
+    return {**machine, "versions": versions}
+
+
+def export_model(run: RunFolder, config: Config, records: Records, summary: Summary) -> None:
+    """The last round's model folder with its card, as `model/`."""
+    last = artefacts(run, records, f"model-{rounds_of(config)[-1]}")
+    UniEmo.from_pretrained(f"{last.uri}/model").save_pretrained(
+        f"{run.store.uri}/{MODEL}", card=model_card(summary)
+    )
+
+
+def gather_samples(run: RunFolder, config: Config, records: Records) -> list[Sample]:
+    """Pictures for the report: each round's, the plain prompt's and real ones."""
+    samples = []
+    for round_ in rounds_of(config):
+        kept = (
+            read_kept(artefacts(run, records, f"filter-{round_}")) if f"filter-{round_}" in records else None
+        )
+        samples += pick_samples(
+            read_shards(artefacts(run, records, f"generate-{round_}"), "images/"),
+            source="generated",
+            round_=round_,
+            scores=read_shards(artefacts(run, records, f"score-{round_}"), "scores/"),
+            kept=kept,
+        )
+    plain = read_shards(artefacts(run, records, "generate-plain"), "images/")
+    plain_scores = read_shards(artefacts(run, records, "score-plain"), "scores/")
+    samples += pick_samples(plain, source="plain_prompt", scores=plain_scores)
+    real_scores = read_shards(artefacts(run, records, "reference-real"), "scores/")
+    return samples + pick_samples(_test_images(run, records), source="real", scores=real_scores)
+
+
+def _test_images(run: RunFolder, records: Records) -> pa.Table:
+    """The first shard of real test images."""
+    store = artefacts(run, records, "ingest")
+    filesystem, root = store.arrow()
+    first = min(key for key in store.list("samples/test") if key.endswith(".parquet"))
+    return pq.read_table(f"{root}/{first}", filesystem=filesystem)
+
+
+def gather_ranks(run: RunFolder, config: Config, records: Records) -> dict[int, pa.Table]:
+    """Ranks and verdicts by round, for the scatter."""
+    ranks = {}
+    for round_ in rounds_of(config):
+        if f"filter-{round_}" not in records:
+            continue
+        kept = read_kept(artefacts(run, records, f"filter-{round_}"))
+        scores = read_shards(artefacts(run, records, f"score-{round_}"), "scores/")
+        ranks[round_] = join_scores(scores, kept)
+    return ranks
+
+
+def gather_history(run: RunFolder, config: Config, records: Records) -> list[StageHistory]:
+    """Loss curves of every stage."""
+    curves = []
+    for round_ in rounds_of(config):
+        for stage in ("understanding", "joint"):
+            history = artefacts(run, records, f"{stage}-{round_}").read_json("history.json")
+            curves.append(StageHistory.of_records(history, round_=round_, stage=stage))
+    return curves

@@ -1,0 +1,127 @@
+"""Steps between the stages: the scorers on frozen features, and the correlation coefficients."""
+
+# M training images, E CLIP joint width
+
+import io
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import ray.data
+import torch
+
+from uniemo_ray.config import Config
+from uniemo_ray.data.emosketch.rule import load_rule
+from uniemo_ray.distributed.actors.clip import load_heads
+from uniemo_ray.distributed.datasets import as_dataset
+from uniemo_ray.distributed.statistics import compute_coefficients
+from uniemo_ray.distributed.steps.data import read_features, read_names
+from uniemo_ray.emotions import emotion_index
+from uniemo_ray.feedback.coefficients import coefficients_by_key, mean_absolute_error
+from uniemo_ray.inference.heads import NameBank, ScorerData, ScorerHeads, train_scorers
+from uniemo_ray.models.clip import embed_names, load_clip
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.steps import StepContext, StepOutput
+
+logger = logging.getLogger(__name__)
+COEFFICIENTS_FILE = "coefficients.parquet"
+
+
+def scorers(context: StepContext, config: Config) -> StepOutput:
+    """Train the section-2 emotion classifier and the scene and object heads, as one Ray task."""
+    names = read_names(context)
+    splits = {split: read_features(context, split) for split in ("train", "val", "test")}
+    data = {split: scorer_data(columns, names.scenes, names.objects) for split, columns in splits.items()}
+    task = ray.remote(num_cpus=1)(fit_scorers)
+    blob = ray.get(task.remote(data["train"], data["val"], config, names.scenes, names.objects))
+    context.artefacts.write_bytes("scorers.safetensors", blob)
+    heads = load_heads(context.artefacts)
+    return StepOutput(metrics={f"test_{k}": v for k, v in head_accuracies(heads, data["test"]).items()})
+
+
+def scorer_data(columns: dict[str, np.ndarray], scenes: Sequence[str], objects: Sequence[str]) -> ScorerData:
+    """Features and multi-hot labels of a split."""
+    scene = np.zeros((len(columns["emotion"]), len(scenes)), dtype=np.float32)
+    object_ = np.zeros((len(columns["emotion"]), len(objects)), dtype=np.float32)
+    at_scene, at_object = ({name: i for i, name in enumerate(names)} for names in (scenes, objects))
+    for row, (one, several) in enumerate(zip(columns["scene"], columns["objects"], strict=True)):
+        if one is not None:
+            scene[row, at_scene[one]] = 1
+        for name in several if several is not None else ():
+            object_[row, at_object[name]] = 1
+    return ScorerData(
+        torch.from_numpy(columns["clip_feature"]).float(),
+        torch.tensor([emotion_index(str(e)) for e in columns["emotion"]]),
+        torch.from_numpy(scene),
+        torch.from_numpy(object_),
+    )
+
+
+def fit_scorers(
+    train: ScorerData, val: ScorerData, config: Config, scenes: Sequence[str], objects: Sequence[str]
+) -> bytes:
+    """The scorers' file; runs on a worker."""
+    torch.set_num_threads(1)
+    clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
+    heads = train_scorers(
+        train,
+        scenes=NameBank(tuple(scenes), embed_names(clip, scenes)),
+        objects=NameBank(tuple(objects), embed_names(clip, objects)),
+        config=config.scorers,
+        logit_scale=float(clip.model.logit_scale.exp()),
+        seed=config.seed,
+        validation=val,
+    )
+    return heads.save_bytes()
+
+
+@torch.no_grad()
+def head_accuracies(heads: ScorerHeads, data: ScorerData) -> dict[str, float]:
+    """Top-1 accuracy of each head on labelled images."""
+    found = {"emotion": _hits(heads.emotion(data.features), torch.nn.functional.one_hot(data.emotion, 8))}
+    for kind, head in (("scene", heads.scene), ("object", heads.object)):
+        if head is not None:
+            found[kind] = _hits(head(data.features), getattr(data, kind))
+    return {f"{kind}_accuracy": float(hits.float().mean()) for kind, hits in found.items() if len(hits)}
+
+
+def _hits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    has_label = targets.sum(dim=1) > 0
+    chosen = logits.argmax(dim=1, keepdim=True)
+    return targets.gather(1, chosen)[has_label, 0] > 0
+
+
+def coefficients(context: StepContext, config: Config) -> StepOutput:
+    """Alpha (eq. 5) of every attribute over the training split, by a mergeable aggregation."""
+    heads = ray.put(load_heads(context.artefacts_of("scorers")))
+    rows = as_dataset(context.artefacts_of("features"), "train").map_batches(
+        _add_probabilities,  # type: ignore[arg-type]  # Ray declares no further arguments
+        fn_kwargs={"heads": heads},
+        batch_size=1024,
+        batch_format="pyarrow",
+    )
+    table = compute_coefficients(rows)
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    context.artefacts.write_bytes(COEFFICIENTS_FILE, sink.getvalue())
+    error = mean_absolute_error(table, load_rule().alpha()) if config.data.kind == "sketch" else None
+    return StepOutput(outputs={"attributes": table.num_rows}, metrics={"mean_absolute_error": error})
+
+
+@torch.no_grad()
+def _add_probabilities(table: pa.Table, heads: "ray.ObjectRef[ScorerHeads]") -> pa.Table:
+    features = torch.from_numpy(np.stack(table["clip_feature"].to_numpy(zero_copy_only=False)))
+    probabilities = ray.get(heads).emotion(features).softmax(dim=1).numpy()
+    return table.select(["scene", "objects"]).append_column("probabilities", pa.array(probabilities.tolist()))
+
+
+def read_coefficients(store: Store) -> dict[str, dict[str, list[float]]]:
+    """Kind to attribute to the eight values, plain numbers."""
+    table = pq.read_table(io.BytesIO(store.read_bytes(COEFFICIENTS_FILE)))
+    found: dict[str, dict[str, list[float]]] = {"scene": {}, "object": {}}
+    for (kind, name), alpha in coefficients_by_key(table).items():
+        found[kind][name] = alpha.tolist()
+    return found

@@ -1,0 +1,128 @@
+"""Steps that train: stage 1 and stage 2 of a round, and the model folder that comes out."""
+
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow.parquet as pq
+import ray.data
+
+from uniemo_ray.config import Config
+from uniemo_ray.distributed.actors.clip import load_heads
+from uniemo_ray.distributed.actors.encoder import EncoderActor
+from uniemo_ray.distributed.datasets import as_dataset
+from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.statistics import SPACE_COLUMNS, compute_space
+from uniemo_ray.distributed.steps.data import read_names
+from uniemo_ray.distributed.steps.scorers import COEFFICIENTS_FILE, read_coefficients
+from uniemo_ray.distributed.train import train_stage
+from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
+from uniemo_ray.models.clip import load_clip
+from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.store.steps import StepContext, StepOutput
+from uniemo_ray.training.stage import StageName, StageSettings, load_net
+
+logger = logging.getLogger(__name__)
+NET_FILE = "net.safetensors"
+
+
+def understanding(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+    """Stage 1 of a round: from CLIP's weights, later from the round before."""
+    before = f"joint-{round_ - 1}" if round_ > 1 else None
+    return _train(context, config, stage="understanding", round_=round_, start=before)
+
+
+def joint(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+    """Stage 2 of a round, from its stage 1."""
+    return _train(context, config, stage="joint", round_=round_, start=f"understanding-{round_}")
+
+
+def _train(
+    context: StepContext, config: Config, *, stage: StageName, round_: int, start: str | None
+) -> StepOutput:
+    names = read_names(context)
+    if stage == "understanding" and not (names.scenes or names.objects):
+        logger.info("the data set has no attributes: stage 1 trains without the two contrastive terms")
+    settings: dict[str, Any] = {"scenes": names.scenes, "objects": names.objects}
+    if start:
+        settings["weights"] = f"{context.artefacts_of(start).uri}/{NET_FILE}"
+    if stage == "joint" and config.fusion.use_coefficients:
+        settings["coefficients"] = read_coefficients(context.artefacts_of("coefficients"))
+    result = train_stage(
+        stage=stage,
+        config=config,
+        dataset=training_set(context, round_),
+        settings=settings,
+        storage=context.artefacts.uri,
+        name="train",
+    )
+    filesystem, _ = context.artefacts.arrow()
+    with filesystem.open_input_file(result.weights) as file:
+        context.artefacts.write_bytes(NET_FILE, file.read())
+    context.artefacts.write_json("history.json", result.history)
+    last = {k: v for k, v in result.history[-1].items() if isinstance(v, float)} if result.history else {}
+    return StepOutput(
+        outputs={"images": result.images, "left_out": result.left_out},
+        metrics={"last": last, "training_seconds": result.seconds},
+    )
+
+
+def training_set(context: StepContext, round_: int) -> "ray.data.Dataset":
+    """Real training images, and from round 2 on the chosen generated ones."""
+    real = as_dataset(context.artefacts_of("latents"), "train")
+    if round_ == 1:
+        return real
+    return real.union(as_dataset(context.artefacts_of(f"mix-{round_ - 1}"), "synthetic"))
+
+
+def stage_settings(context: StepContext, config: Config, *, round_: int) -> dict[str, Any]:
+    """`StageSettings` of a round's finished network, for actors."""
+    names = read_names(context)
+    weights = f"{context.artefacts_of(f'joint-{round_}').uri}/{NET_FILE}"
+    return StageSettings(
+        stage="joint",
+        config=config,
+        scenes=names.scenes,
+        objects=names.objects,
+        weights=weights,
+        coefficients=read_coefficients(context.artefacts_of("coefficients")),
+    ).model_dump(mode="json")
+
+
+def encode(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+    """The round's network on every training and test image: features and logits."""
+    rows = map_shards(
+        context.artefacts_of("ingest"),
+        {split: f"samples/{split}" for split in ("train", "test")},
+        target=context.artefacts,
+        actor=EncoderActor,
+        settings={"stage": stage_settings(context, config, round_=round_)},
+        plan_hash=context.fingerprint,
+        resources=config.resources,
+    )
+    return StepOutput(outputs={"rows": rows})
+
+
+def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+    """Emotion space of the round, and its complete model folder."""
+    rows = as_dataset(context.artefacts_of(f"encode-{round_}"), "train")
+    present = set(rows.schema().names)
+    members = {member: column for member, column in SPACE_COLUMNS.items() if column in present}
+    space = compute_space(rows, members=members)
+    clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
+    with TemporaryDirectory() as scratch:
+        table = Path(scratch) / COEFFICIENTS_FILE
+        table.write_bytes(context.artefacts_of("coefficients").read_bytes(COEFFICIENTS_FILE))
+        whole = ModelParts(
+            config=config,
+            clip_config=clip.config,
+            merges=clip.merges.read_bytes() if clip.merges else None,
+            net=load_net(stage_settings(context, config, round_=round_)),
+            diffusion=load_diffusion(config.diffusion.model),
+            space=space,
+            coefficients=pq.read_table(table),
+            scorers=load_heads(context.artefacts_of("scorers")),
+        )
+        fingerprint = save_model_folder(whole, f"{context.artefacts.uri}/model")
+    return StepOutput(outputs={"model": fingerprint, "space": space.counts.tolist()})

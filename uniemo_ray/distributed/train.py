@@ -1,0 +1,291 @@
+"""A training stage on a cluster: Ray Train workers, Ray Data shards, DeepSpeed inside.
+
+Ray Train restarts nothing by itself here. A stopped stage goes on with the images that its epoch has
+left, and only the driver can prepare those before the workers take the CPUs: so restarts are a loop
+of the driver, and a killed driver that is started again simply enters the same loop.
+"""
+
+import logging
+import posixpath
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+import ray.train
+from pyarrow import fs
+from ray.train import TrainingFailedError
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.config import FailureConfig
+
+from uniemo_ray.config import Config, ResourceConfig, TrainConfig
+from uniemo_ray.distributed.train_data import (
+    check_spare_cpu,
+    fits_in_memory,
+    keep_resident,
+    reorder,
+    unseen,
+)
+from uniemo_ray.distributed.train_worker import Work, run_worker
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.training.engine import NonFiniteLossError
+from uniemo_ray.training.parts import StageName, stage_config
+from uniemo_ray.training.schedule import steps_per_epoch
+from uniemo_ray.training.state import TrainState, load_history, load_seen, load_state
+
+logger = logging.getLogger(__name__)
+
+BUILD_STAGE = "uniemo_ray.training.stage:build_stage"
+PROCESS_GROUP_TIMEOUT_S = 600
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A complete stage.
+
+    Attributes:
+        checkpoint: Path of its last checkpoint in the storage's file system; it holds the weights.
+        weights: Path of `net.safetensors`, the full fp32 network, there.
+        records: Folder of `metrics.jsonl` and the TensorBoard event file there.
+        history: One record per step and per epoch.
+        seconds: Time in training steps, of all attempts that counted.
+        images: Images seen, over all epochs and ranks.
+        left_out: Images that the equal split over the workers left out, over all epochs.
+        attempts: Worker groups started by this call; 0 if the stage was complete already.
+    """
+
+    checkpoint: str
+    weights: str
+    records: str
+    history: list[dict[str, Any]]
+    seconds: float
+    images: int
+    left_out: int
+    attempts: int
+
+
+@dataclass(frozen=True)
+class _Resume:
+    """The last checkpoint of a stage, as far as the driver needs it."""
+
+    path: str
+    state: TrainState
+    seen: np.ndarray
+    history: list[dict[str, Any]]
+
+
+def train_stage(
+    *,
+    stage: StageName,
+    config: Config,
+    dataset: "ray.data.Dataset",
+    settings: Mapping[str, Any],
+    storage: str,
+    name: str,
+    val: "ray.data.Dataset | None" = None,
+    build: str = BUILD_STAGE,
+) -> TrainResult:
+    """Train one stage to its end, from its last checkpoint in `storage`/`name` if there is one.
+
+    Args:
+        stage: Which section of `config` applies.
+        config: The run's settings.
+        dataset: Rows with image_id (unique), image, emotion, scene, objects and maybe latent; best read
+            straight from Parquet, whose size is known without executing anything.
+        settings: Plain JSON for `build` (for the default: `StageSettings` without `stage` and `config`).
+        storage: Local folder or `s3://bucket/prefix`.
+        name: Of the stage, a folder in `storage`; the same name resumes.
+        val: Rows to evaluate on after each epoch.
+        build: `module:function` that makes `StageParts` on the workers.
+
+    Raises:
+        ValueError: too few images, no CPU left to read them, or a checkpoint of another number of workers.
+        NonFiniteLossError: training diverged; a restart would as well, so there is none.
+        TrainingFailedError: more than `resources.max_failures` worker failures.
+    """
+    train, resources = stage_config(stage, config), config.resources
+    filesystem, root = open_store(storage).arrow()
+    folder = posixpath.join(root, name)
+    done = _last_checkpoint(filesystem, folder)
+    if done is not None and done.state.epoch >= train.epochs:
+        return _result(done, folder, rows=dataset.count(), attempts=0)
+    rows = dataset.count()
+    _check_rows(rows, train)
+    _log_shares(name, rows, resources)
+    if build == BUILD_STAGE:
+        settings = {"stage": stage, "config": config.model_dump(mode="json"), **settings}
+    work = Work(
+        name=name,
+        build=build,
+        settings=dict(settings),
+        train=train,
+        seed=config.seed,
+        steps_per_epoch=steps_per_epoch(rows, world_size=resources.workers, batch_size=train.batch_size),
+        threads=resources.cpus_per_worker,
+        shards=frozenset(),
+        resume_step=0,
+        filesystem=filesystem,
+        records=posixpath.join(folder, "records"),
+    )
+    attempts = _train(work, _Data.prepare(dataset, val, resources, seed=config.seed), root, resources)
+    done = _last_checkpoint(filesystem, folder)
+    if done is None or done.state.epoch < train.epochs:
+        raise RuntimeError(f"{name} ended without its last checkpoint in {folder}")
+    return _result(done, folder, rows=rows, attempts=attempts)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The data sets of all attempts."""
+
+    full: "ray.data.Dataset"
+    val: "ray.data.Dataset | None"
+    is_resident: bool
+    seed: int
+
+    @staticmethod
+    def prepare(
+        dataset: "ray.data.Dataset", val: "ray.data.Dataset | None", resources: ResourceConfig, *, seed: int
+    ) -> "_Data":
+        is_resident = fits_in_memory(dataset)
+        if not is_resident:
+            check_spare_cpu(resources)
+        full = keep_resident(dataset) if is_resident else dataset
+        return _Data(full, keep_resident(val) if val is not None and is_resident else val, is_resident, seed)
+
+    def attempt(self, resume: "_Resume | None", workers: int) -> dict[str, "ray.data.Dataset"]:
+        """The data sets of one attempt; `rest` only if the resumed epoch has images left."""
+        datasets = {"train": reorder(self.full, seed=self.seed)}
+        if self.val is not None:
+            datasets["val"] = self.val
+        if resume is not None and resume.state.step_in_epoch:
+            rest = unseen(self.full, resume.seen)
+            rest = rest.materialize() if self.is_resident else rest
+            left = rest.count()
+            logger.info("epoch %d goes on with the %d images it has left", resume.state.epoch + 1, left)
+            if left >= workers:
+                datasets["rest"] = reorder(rest, seed=self.seed)
+        return datasets
+
+
+def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int:
+    """Run attempts until one succeeds; their number."""
+    attempt = 0
+    while True:
+        attempt += 1
+        resume = _last_checkpoint(work.filesystem, posixpath.join(root, work.name))
+        if resume is not None:
+            _check_world(resume, work, resources)
+        datasets = data.attempt(resume, resources.workers)
+        step = resume.state.step if resume else 0
+        logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
+        try:
+            _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
+            return attempt
+        except TrainingFailedError as error:
+            _raise_if_final(error, is_last=attempt > resources.max_failures)
+            logger.warning("%s: attempt %d failed (%s)", work.name, attempt, _first_line(error))
+
+
+def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceConfig) -> None:
+    trainer = TorchTrainer(
+        run_worker,
+        train_loop_config={"work": work},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.use_gpu,
+            resources_per_worker={
+                "CPU": resources.cpus_per_worker,
+                **({"GPU": 1} if resources.use_gpu else {}),
+            },
+        ),
+        torch_config=TorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S),
+        datasets=datasets,
+        run_config=ray.train.RunConfig(
+            name=work.name,
+            storage_path=root,
+            storage_filesystem=work.filesystem,
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=work.train.keep_checkpoints),
+        ),
+    )
+    trainer.fit()
+
+
+def _last_checkpoint(filesystem: fs.FileSystem, folder: str) -> _Resume | None:
+    """The last complete checkpoint of a stage, or None before the first."""
+    if filesystem.get_file_info(posixpath.join(folder, SNAPSHOT)).type != fs.FileType.File:
+        return None
+    checkpoint = ray.train.Result.from_path(folder, storage_filesystem=filesystem).checkpoint
+    if checkpoint is None:
+        return None
+    with tempfile.TemporaryDirectory() as path:
+        local = Path(path)
+        for info in filesystem.get_file_info(fs.FileSelector(checkpoint.path)):
+            if info.extension in ("json", "jsonl", "npy"):  # the ZeRO shards beside them are large
+                fs.copy_files(info.path, str(local / info.base_name), source_filesystem=filesystem)
+        return _Resume(checkpoint.path, load_state(local), load_seen(local), load_history(local))
+
+
+def _result(done: _Resume, folder: str, *, rows: int, attempts: int) -> TrainResult:
+    state = done.state
+    return TrainResult(
+        checkpoint=done.path,
+        weights=posixpath.join(done.path, "net.safetensors"),
+        records=posixpath.join(folder, "records"),
+        history=done.history,
+        seconds=state.seconds,
+        images=state.images,
+        left_out=rows * state.epoch - state.images,
+        attempts=attempts,
+    )
+
+
+def _check_rows(rows: int, train: TrainConfig) -> None:
+    if rows < train.batch_size:
+        raise ValueError(
+            f"{rows} training images are less than one batch of {train.batch_size}: "
+            f"lower the stage's batch_size"
+        )
+
+
+def _log_shares(name: str, rows: int, resources: ResourceConfig) -> None:
+    left_out, needed = rows % resources.workers, resources.workers * resources.cpus_per_worker
+    if left_out:
+        logger.info(
+            "%s: the equal split leaves out %d of %d images in each epoch",
+            name,
+            left_out,
+            rows,
+        )
+    if needed > ray.cluster_resources().get("CPU", 0):
+        logger.warning("%s: %d CPUs are needed, more than the cluster has: waiting for nodes", name, needed)
+
+
+def _check_world(resume: _Resume, work: Work, resources: ResourceConfig) -> None:
+    wrote = resume.state.world_size
+    if wrote != resources.workers:
+        raise ValueError(
+            f"the checkpoint {resume.path} of {work.name} was written by {wrote} workers and ZeRO shards fit "
+            f"no other number: set resources.workers to {wrote}, or remove the folder to train the stage anew"
+        )
+
+
+def _raise_if_final(error: TrainingFailedError, *, is_last: bool) -> None:
+    """Raise what another attempt would only repeat, as itself; anything else when attempts are used up."""
+    for cause in getattr(error, "worker_failures", {}).values():
+        original = getattr(cause, "_base_exc", cause)
+        if isinstance(original, (ValueError, NonFiniteLossError)):
+            raise original from error
+    if is_last:
+        raise error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

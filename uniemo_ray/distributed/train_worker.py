@@ -1,0 +1,216 @@
+"""One rank of a training stage, inside a Ray Train worker."""
+
+import importlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from pyarrow import fs
+from safetensors.torch import save_file
+
+from uniemo_ray.config import TrainConfig
+from uniemo_ray.training.batches import Batch
+from uniemo_ray.training.engine import Engine
+from uniemo_ray.training.loop import Schedule, train
+from uniemo_ray.training.parts import StageParts
+from uniemo_ray.training.prefetch import prefetch
+from uniemo_ray.training.records import MetricLog, Progress
+from uniemo_ray.training.seeds import stable_seed
+from uniemo_ray.training.state import (
+    Seen,
+    TrainState,
+    load_history,
+    load_seen,
+    load_state,
+    save_seen,
+    save_state,
+)
+
+logger = logging.getLogger(__name__)
+
+SHUFFLE_ROWS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What the driver tells every rank.
+
+    Attributes:
+        name: Of the stage, for logs.
+        build: `module:function` that makes `StageParts` from `settings`. A name, so that only workers
+            import what it needs.
+        settings: Plain JSON for `build`.
+        train: The stage's settings.
+        seed: Base of all randomness.
+        steps_per_epoch: By the number of rows.
+        threads: CPU threads of a worker.
+        shards: Data sets there are: `train`, maybe `rest` (what the resumed epoch has left) and `val`.
+        resume_step: Step of the checkpoint that the driver has prepared the data for.
+        filesystem: Of the storage.
+        records: Folder for metrics there.
+    """
+
+    name: str
+    build: str
+    settings: dict[str, Any]
+    train: TrainConfig
+    seed: int
+    steps_per_epoch: int
+    threads: int
+    shards: frozenset[str]
+    resume_step: int
+    filesystem: fs.FileSystem
+    records: str
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole stage."""
+        return self.steps_per_epoch * self.train.epochs
+
+
+@dataclass(frozen=True)
+class _Start:
+    state: TrainState
+    seen: Seen
+    history: list[dict[str, Any]]
+
+
+def run_worker(values: dict[str, Any]) -> None:
+    """Train this rank's share of a stage; the train function of Ray's `TorchTrainer`.
+
+    Args:
+        values: `{"work": Work}`.
+    """
+    work: Work = values["work"]
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(work.threads)
+    # Frozen fresh weights are in no checkpoint: they must come out the same after a resume.
+    torch.manual_seed(stable_seed(work.seed, "build"))
+    parts = _build(work)
+    engine = Engine(
+        parts.objective, parts.groups, train=work.train, total_steps=work.total_steps, seed=work.seed
+    )
+    start = _restore(engine, work)
+    with ExitStack() as stack:
+        log = progress = records = None
+        if engine.rank == 0:
+            records = _RecordFolder(work, stack)
+            stack.callback(records.sync)
+            log = stack.enter_context(MetricLog(records.local, start.history, step=start.state.step))
+            progress = Progress(
+                work.name, total_steps=work.total_steps, epochs=work.train.epochs, step=start.state.step
+            )
+        train(
+            engine,
+            batches=partial(_epoch_batches, work, parts, engine.rank, start.state),
+            validation=partial(_validation_batches, work, parts) if "val" in work.shards else None,
+            schedule=Schedule(work.train.epochs, work.train.checkpoint_every_s),
+            state=start.state,
+            seen=start.seen,
+            save=partial(_save, work, parts, engine, log, records),
+            log=log,
+            progress=progress,
+        )
+
+
+def _build(work: Work) -> StageParts:
+    module, _, function = work.build.partition(":")
+    parts: StageParts = getattr(importlib.import_module(module), function)(work.settings)
+    return parts
+
+
+def _restore(engine: Engine, work: Work) -> _Start:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return _Start(TrainState(world_size=engine.world_size), Seen(), [])
+    with checkpoint.as_directory() as path:
+        folder = Path(path)
+        state = load_state(folder)
+        if state.step != work.resume_step:
+            raise RuntimeError(
+                f"resumed at step {state.step}, but the data is prepared for {work.resume_step}"
+            )
+        engine.load(folder)
+        # Rank 0 carries what all ranks saw before the stop.
+        parts = [load_seen(folder)] if engine.rank == 0 and state.step_in_epoch else []
+        return _Start(state, Seen(parts), load_history(folder) if engine.rank == 0 else [])
+
+
+def _epoch_batches(
+    work: Work, parts: StageParts, rank: int, start: TrainState, epoch: int
+) -> Iterator[Batch]:
+    is_rest = epoch == start.epoch and start.step_in_epoch > 0
+    if is_rest and "rest" not in work.shards:
+        return iter(())
+    rows = ray.train.get_dataset_shard("rest" if is_rest else "train").iter_batches(
+        batch_size=work.train.batch_size // ray.train.get_context().get_world_size(),
+        batch_format="numpy",
+        local_shuffle_buffer_size=SHUFFLE_ROWS,
+        local_shuffle_seed=stable_seed(work.seed, "shuffle", epoch, rank) % 2**31,
+    )
+    return prefetch(rows, partial(parts.collate, epoch=epoch, is_training=True))
+
+
+def _validation_batches(work: Work, parts: StageParts) -> Iterator[Batch]:
+    rows = ray.train.get_dataset_shard("val").iter_batches(
+        batch_size=work.train.batch_size // ray.train.get_context().get_world_size(), batch_format="numpy"
+    )
+    return prefetch(rows, partial(parts.collate, epoch=0, is_training=False))
+
+
+def _save(
+    work: Work,
+    parts: StageParts,
+    engine: Engine,
+    log: MetricLog | None,
+    records: "_RecordFolder | None",
+    state: TrainState,
+    seen: Seen,
+    metrics: dict[str, float],
+) -> None:
+    """Report a checkpoint: every rank its shard, rank 0 the position; the last has weights instead."""
+    is_complete = state.epoch == work.train.epochs
+    with tempfile.TemporaryDirectory() as path:
+        folder = Path(path)
+        if is_complete:
+            _export(parts, engine, folder)
+        else:
+            engine.save(folder)
+        save_seen(folder, seen, rank=engine.rank)
+        if log is not None and records is not None:
+            save_state(folder, state, log.history)
+            log.flush()
+            records.sync()
+        ray.train.report(
+            {"step": state.step, "epoch": state.epoch, **metrics},
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+        )
+
+
+def _export(parts: StageParts, engine: Engine, folder: Path) -> None:
+    for name, module in parts.exports.items():
+        weights = engine.state_dict(module, is_trained_only=name != "net")
+        if engine.rank == 0:
+            save_file(weights, folder / f"{name}.safetensors", metadata={"format": "pt"})
+
+
+class _RecordFolder:
+    """Where rank 0 writes metrics: the storage itself if it is a local disk, else a copy that is uploaded."""
+
+    def __init__(self, work: Work, stack: ExitStack) -> None:
+        self._filesystem, self._target = work.filesystem, work.records
+        self._is_local = isinstance(work.filesystem, fs.LocalFileSystem)
+        temporary = tempfile.TemporaryDirectory
+        self.local = Path(work.records if self._is_local else stack.enter_context(temporary()))
+
+    def sync(self) -> None:
+        """Upload what is new, unless it is in place already."""
+        if not self._is_local:
+            fs.copy_files(str(self.local), self._target, destination_filesystem=self._filesystem)

@@ -1,0 +1,253 @@
+"""The training engine: DeepSpeed behind a small surface. The only module that imports deepspeed."""
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from uniemo_ray.config import TrainConfig
+from uniemo_ray.training.schedule import rate_factor
+from uniemo_ray.training.seeds import stable_seed
+
+logger = logging.getLogger(__name__)
+
+TAG = "engine"
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss or gradient became infinite or NaN; the weights of the last checkpoint are sound."""
+
+
+class StepResult(NamedTuple):
+    """One training step.
+
+    Attributes:
+        metrics: What the objective returned, averaged over ranks, and `gradient_norm` and `lr_factor`.
+        is_due: Whether any rank asked for a checkpoint after this step.
+    """
+
+    metrics: dict[str, float]
+    is_due: bool
+
+
+def deepspeed_config(train: TrainConfig, world_size: int) -> dict[str, Any]:
+    """DeepSpeed's JSON for a stage; every DeepSpeed setting of the project is here.
+
+    bf16 is DeepSpeed's `torch_autocast`: weights, optimizer state, communication and losses stay fp32,
+    matrix products run in bf16. The learning rate is not DeepSpeed's business (see `schedule`).
+
+    Args:
+        train: The stage's settings.
+        world_size: Ranks that share the global batch.
+    """
+    config: dict[str, Any] = {
+        "train_batch_size": train.batch_size,
+        "train_micro_batch_size_per_gpu": train.batch_size // world_size,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": train.gradient_clip,
+        "zero_optimization": {"stage": train.zero_stage},
+        "steps_per_print": 1_000_000_000,
+    }
+    if train.precision == "bf16":
+        # An empty list of "safe" modules keeps gathered weights and reduced gradients in fp32.
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
+    return config
+
+
+def _load_deepspeed() -> ModuleType:
+    """Import DeepSpeed quietly, on CPU without the ops that it would compile (a laptop has no compiler)."""
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        # Importing DeepSpeed would otherwise import torch's compiler as well: two seconds, for nothing.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    import deepspeed
+    import deepspeed.ops
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        # DeepSpeed asks this table before it builds its shared-memory reduction (used by inference only).
+        deepspeed.ops.__compatible_ops__ = {}
+    module: ModuleType = deepspeed
+    return module
+
+
+def ensure_process_group() -> None:
+    """Be a world of one rank, without any port, unless a process group exists already."""
+    if not dist.is_initialized():
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+
+
+class Engine:
+    """An objective, its optimizer and DeepSpeed's ZeRO partitions, stepped one global batch at a time.
+
+    All methods but the properties are collective: every rank calls them in the same order.
+
+    Args:
+        objective: `forward(batch)` returns a dict of scalar tensors, the same keys each time, among them
+            `loss`.
+        groups: AdamW parameter groups with `params`, `name`, `lr` (peak) and `weight_decay`. Frozen
+            parameters and empty groups are left out, so they have no optimizer state.
+        train: The stage's settings.
+        total_steps: Length of the learning rate schedule.
+        seed: Base of the random streams: step `s` of rank `r` draws from its own, so a resumed run draws
+            what a straight run draws.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        groups: list[dict[str, Any]],
+        *,
+        train: TrainConfig,
+        total_steps: int,
+        seed: int,
+    ) -> None:
+        ensure_process_group()
+        deepspeed = _load_deepspeed()
+        deepspeed.init_distributed(verbose=False)
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self._train, self._total_steps, self._seed = train, total_steps, seed
+        optimizer = torch.optim.AdamW(_trainable(groups), betas=(0.9, 0.999))
+        self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        self._deepspeed = deepspeed
+        self._engine = deepspeed.initialize(
+            model=objective, optimizer=optimizer, config=deepspeed_config(train, self.world_size)
+        )[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches must be."""
+        return torch.device(self._engine.device)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done, over all attempts."""
+        return int(self._engine.global_steps)
+
+    def step(self, batch: Mapping[str, Tensor], *, is_due: bool = False) -> StepResult:
+        """Forward, backward, clip and update on one global batch.
+
+        Args:
+            batch: This rank's share, tensors with the batch first.
+            is_due: Whether this rank wants a checkpoint after the step.
+
+        Raises:
+            NonFiniteLossError: on all ranks, before any weight has changed, if a loss of any rank is not
+                finite; or after it (ZeRO 1 to 3) if the gradient norm is not.
+        """
+        step = self.steps
+        factor = rate_factor(
+            step, total=self._total_steps, warmup=self._train.warmup_steps, kind=self._train.schedule
+        )
+        for group, peak in zip(self._engine.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+        torch.manual_seed(stable_seed(self._seed, "step", step, self.rank))
+        self._engine.train()
+        losses = self._engine(self._move(batch))
+        metrics, due = self._reduce(losses, flag=is_due)
+        if not all(math.isfinite(value) for value in metrics.values()):
+            shown = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
+            raise NonFiniteLossError(
+                f"loss is not finite at step {step}: {shown}. Lower the learning rates or check the data"
+            )
+        self._engine.backward(losses["loss"])
+        norm = self._update(step)
+        return StepResult(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
+
+    def evaluate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        """The objective's values on a batch in evaluation mode, averaged over ranks."""
+        self._engine.eval()
+        with torch.no_grad():
+            losses = self._engine(self._move(batch))
+        return self._reduce(losses, flag=False)[0]
+
+    def save(self, folder: Path) -> None:
+        """Write this rank's ZeRO shard below `folder` (frozen parameters are not in it)."""
+        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
+
+    def load(self, folder: Path) -> None:
+        """Take up weights, optimizer state and step from a folder that holds the shards of all ranks.
+
+        Raises:
+            ValueError: there are none in it.
+        """
+        if not (folder / TAG).is_dir():
+            raise ValueError(f"{folder} holds no checkpoint: expected a folder {TAG!r} in it")
+        self._engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
+
+    def state_dict(self, module: nn.Module, *, is_trained_only: bool = False) -> dict[str, Tensor]:
+        """Full fp32 weights and buffers of `module` (part of the objective), on the CPU.
+
+        ZeRO-3 partitions are gathered one parameter at a time, so memory grows by one parameter on ranks
+        other than 0.
+
+        Args:
+            module: Registered in the objective.
+            is_trained_only: Leave out buffers and frozen parameters.
+
+        Returns:
+            Name to tensor on rank 0, an empty dict on the others.
+        """
+        full: dict[str, Tensor] = {}
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            if is_trained_only and not tensor.requires_grad:
+                continue
+            is_partitioned = self._train.zero_stage == 3 and isinstance(tensor, nn.Parameter)
+            gathered = [tensor] if is_partitioned else []
+            with self._deepspeed.zero.GatheredParameters(gathered, enabled=bool(gathered)):
+                if self.rank == 0:
+                    full[name] = tensor.detach().to("cpu", copy=True).contiguous()
+        return full
+
+    def _move(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def _reduce(self, losses: Mapping[str, Tensor], *, flag: bool) -> tuple[dict[str, float], bool]:
+        """Average over ranks; a NaN of one rank becomes a NaN of all. The flag rides along, or-ed."""
+        values = [losses[name].detach().double() for name in losses]
+        values.append(torch.tensor(float(flag), dtype=torch.float64, device=values[0].device))
+        packed = torch.stack(values)
+        if self.world_size > 1:
+            dist.all_reduce(packed)
+        *means, due = packed.tolist()
+        return {name: mean / self.world_size for name, mean in zip(losses, means, strict=True)}, due > 0
+
+    def _update(self, step: int) -> float:
+        """Clip and update; the gradient norm before clipping, from DeepSpeed (ZeRO 1 to 3) or measured."""
+        if self._train.zero_stage == 0:
+            gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
+            norm = _finite_norm(torch.nn.utils.get_total_norm(gradients), step)
+            self._engine.step()
+            return norm
+        self._engine.step()
+        return _finite_norm(self._engine.get_global_grad_norm(), step)
+
+
+def _finite_norm(norm: Tensor | float, step: int) -> float:
+    value = float(norm)
+    if not math.isfinite(value) or value < 0:  # ZeRO reports an infinite or NaN norm as -1
+        raise NonFiniteLossError(f"gradient is not finite at step {step}: lower the learning rates")
+    return value
+
+
+def _trainable(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept = []
+    for group in groups:
+        params = [p for p in group["params"] if p.requires_grad]
+        if params:
+            kept.append({**group, "params": params})
+    if not kept:
+        raise ValueError("nothing to train: every parameter is frozen; check encoder.tower and fusion")
+    return kept

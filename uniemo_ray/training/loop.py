@@ -1,0 +1,135 @@
+"""The training loop: epochs of steps, metrics, evaluation and checkpoints. It knows no Ray."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from uniemo_ray.training.batches import Batch
+from uniemo_ray.training.engine import Engine
+from uniemo_ray.training.records import MetricLog, Progress
+from uniemo_ray.training.seeds import id_hashes
+from uniemo_ray.training.state import Seen, TrainState
+
+
+class Save(Protocol):
+    """Writes a checkpoint; called by every rank at the same steps."""
+
+    def __call__(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> None:
+        """Write `state` and the ids `seen` in its epoch; `metrics` are those of the step or epoch."""
+
+
+class Schedule(NamedTuple):
+    """When a stage ends and when it is saved.
+
+    Attributes:
+        epochs: Passes over the data.
+        checkpoint_every_s: Seconds between checkpoints inside an epoch, by the clock of rank 0.
+    """
+
+    epochs: int
+    checkpoint_every_s: float
+
+
+def train(
+    engine: Engine,
+    *,
+    batches: Callable[[int], Iterable[Batch]],
+    validation: Callable[[], Iterable[Batch]] | None,
+    schedule: Schedule,
+    state: TrainState,
+    seen: Seen,
+    save: Save,
+    log: MetricLog | None = None,
+    progress: Progress | None = None,
+) -> TrainState:
+    """Train from `state` to the end of the last epoch, with a checkpoint at the end of every epoch.
+
+    Args:
+        engine: Collective; already loaded with the weights of `state`.
+        batches: Epoch to this rank's batches: equally many, and of equal size, on all ranks. For the
+            epoch of `state` it yields what that epoch has left.
+        validation: This rank's batches of the validation set, or None to skip validation.
+        schedule: Length and checkpoint times.
+        state: Where to go on.
+        seen: Ids that the epoch of `state` has used already.
+        save: Writes a checkpoint.
+        log: Metrics of rank 0; None on other ranks.
+        progress: Progress lines of rank 0; None on other ranks.
+
+    Returns:
+        The final state, `epoch` equal to `schedule.epochs`.
+    """
+    saved_at = time.monotonic()
+    while state.epoch < schedule.epochs:
+        totals = _Mean()
+        for batch in batches(state.epoch):
+            state, metrics, is_due = _step(
+                engine, batch, state, seen, due_at=saved_at + schedule.checkpoint_every_s
+            )
+            totals.add(metrics, weight=len(batch.image_ids))
+            _record(metrics, state, batch, engine.world_size, log=log, progress=progress)
+            if is_due:
+                save(state, seen, metrics)
+                saved_at = time.monotonic()
+        metrics = totals.values()
+        if validation is not None:
+            metrics |= {f"val_{name}": value for name, value in evaluate(engine, validation()).items()}
+        if log is not None:
+            log.write({"kind": "epoch", "step": state.step, "epoch": state.epoch, **metrics}, section="epoch")
+        seen.clear()
+        state = state.next_epoch()
+        save(state, seen, metrics)
+        saved_at = time.monotonic()
+    return state
+
+
+def evaluate(engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
+    """Means over all images of all ranks; the same number of batches on each."""
+    totals = _Mean()
+    for batch in batches:
+        totals.add(engine.evaluate(batch.tensors), weight=len(batch.image_ids))
+    return totals.values()
+
+
+def _step(
+    engine: Engine, batch: Batch, state: TrainState, seen: Seen, *, due_at: float
+) -> tuple[TrainState, dict[str, float], bool]:
+    started = time.monotonic()
+    result = engine.step(batch.tensors, is_due=engine.rank == 0 and started >= due_at)
+    seen.add(id_hashes(batch.image_ids))
+    images = len(batch.image_ids) * engine.world_size
+    state = replace(state, world_size=engine.world_size)
+    return state.after_step(images=images, seconds=time.monotonic() - started), result.metrics, result.is_due
+
+
+def _record(
+    metrics: dict[str, float],
+    state: TrainState,
+    batch: Batch,
+    world_size: int,
+    *,
+    log: MetricLog | None,
+    progress: Progress | None,
+) -> None:
+    if log is not None:
+        log.write({"kind": "step", "step": state.step, "epoch": state.epoch, **metrics}, section="step")
+    if progress is not None:
+        images = len(batch.image_ids) * world_size
+        progress.update(step=state.step, epoch=state.epoch, images=images, metrics=metrics)
+
+
+class _Mean:
+    """Weighted means of named values."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._weight = 0
+
+    def add(self, values: dict[str, float], *, weight: int) -> None:
+        self._weight += weight
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + weight * value
+
+    def values(self) -> dict[str, float]:
+        return {name: total / max(1, self._weight) for name, total in self._sums.items()}

@@ -1,0 +1,37 @@
+"""The learning rate as a pure function of the global step, so that a resumed run needs no scheduler state."""
+
+import math
+from typing import Literal
+
+
+def rate_factor(step: int, *, total: int, warmup: int, kind: Literal["constant", "cosine"]) -> float:
+    """Factor in [0, 1] on the peak learning rate of every group at one step.
+
+    Linear warm-up `(step + 1) / warmup`, then constant, or half a cosine from 1 at the end of the
+    warm-up to 0 after the last step. A warm-up longer than the run is cut to half the run, so that
+    short runs reach the peak as well.
+
+    Args:
+        step: 0-based global step.
+        total: Steps of the whole stage.
+        warmup: Steps of the warm-up.
+        kind: Shape after the warm-up.
+    """
+    warmup = min(warmup, total // 2)
+    if step < warmup:
+        return (step + 1) / warmup
+    if kind == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def steps_per_epoch(rows: int, *, world_size: int, batch_size: int) -> int:
+    """Steps of one pass over `rows` images split equally over the ranks; a smaller tail batch counts.
+
+    Args:
+        rows: Images of the data set; `rows % world_size` of them are left out by the equal split.
+        world_size: Ranks.
+        batch_size: Global batch.
+    """
+    return math.ceil((rows // world_size) / (batch_size // world_size))

@@ -1,0 +1,155 @@
+"""Builds what a training worker needs, from settings that are plain JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from uniemo_ray.config import Config, TrainConfig
+from uniemo_ray.models.build import build_net
+from uniemo_ray.models.clip import ClipParts, load_clip
+from uniemo_ray.models.uniemo import UniEmoNet, parameter_groups, set_trainable
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.training.batches import Collate
+from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
+from uniemo_ray.training.parts import StageName, StageParts, stage_config
+
+__all__ = ["StageName", "StageParts", "StageSettings", "build_stage", "stage_config"]
+
+if TYPE_CHECKING:
+    from uniemo_ray.models.diffusion import DiffusionParts
+
+
+class StageSettings(BaseModel):
+    """Settings of `build_stage`; every path must be readable by the workers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    stage: StageName
+    """Which objective."""
+    config: Config
+    """The run's settings."""
+    scenes: tuple[str, ...]
+    """Attribute base of the scenes, in the order of the network's buffers."""
+    objects: tuple[str, ...]
+    """Attribute base of the objects."""
+    weights: str | None = None
+    """Network weights (safetensors, local or s3://) to start from; otherwise CLIP's and fresh heads."""
+    coefficients: dict[Literal["scene", "object"], dict[str, Sequence[float]]] = {}
+    """alpha of eq. 5: kind to attribute to 8 values. Needed by stage 2 unless coefficients are off."""
+
+
+def build_stage(values: Mapping[str, Any]) -> StageParts:
+    """Build network, objective, groups and collate of a stage from `StageSettings` as a plain dict.
+
+    Raises:
+        ValueError: settings that do not fit together.
+    """
+    settings = StageSettings.model_validate(values)
+    config, train = settings.config, stage_config(settings.stage, settings.config)
+    clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
+    weights = _read_weights(settings.weights) if settings.weights else None
+    net = _network(settings, clip, weights)
+    set_trainable(
+        net,
+        stage=1 if settings.stage == "understanding" else 2,
+        tower=config.encoder.tower,
+        joint_training=config.fusion.joint_training,
+    )
+    groups: list[dict[str, Any]] = list(parameter_groups(net, train.rates, train.weight_decay))
+    collate = _collate(settings, clip, train)
+    if settings.stage == "understanding":
+        return StageParts(UnderstandingObjective(net, config.losses), groups, collate, {"net": net})
+    return _joint(net, groups, collate, settings)
+
+
+def load_net(values: Mapping[str, Any]) -> UniEmoNet:
+    """The network of `StageSettings` (with weights) as a plain dict, for use instead of training."""
+    settings = StageSettings.model_validate(values)
+    if not settings.weights:
+        raise ValueError("StageSettings.weights is empty: give the trained network's file")
+    clip = load_clip(settings.config.encoder.clip, pretrained=settings.config.encoder.clip_pretrained)
+    return _network(settings, clip, _read_weights(settings.weights)).eval()
+
+
+def _network(settings: StageSettings, clip: ClipParts, weights: dict[str, Tensor] | None) -> UniEmoNet:
+    net = build_net(
+        settings.config,
+        clip=clip,
+        scene_names=settings.scenes,
+        object_names=settings.objects,
+        text_width=_text_width(settings.config.diffusion.model),
+    )
+    if weights is not None:
+        net.load_state_dict(weights)
+    for kind, rows in settings.coefficients.items():
+        (net.scenes if kind == "scene" else net.objects).set_coefficients(rows)
+    return net
+
+
+def _read_weights(uri: str) -> dict[str, Tensor]:
+    folder, _, name = uri.rpartition("/")
+    weights: dict[str, Tensor] = load_safetensors(open_store(folder or ".").read_bytes(name))
+    return weights
+
+
+def _text_width(model: str) -> int:
+    """T, read from the folder: stage 1 neither loads nor imports a diffusion model."""
+    package = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "diffusion"
+    path = (package if model == "tiny" else Path(model)) / "text_encoder" / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"diffusion.model {model!r}: there is no {path}, expected a diffusers pipeline folder"
+        )
+    return int(json.loads(path.read_text())["hidden_size"])
+
+
+def _start_at_words(net: UniEmoNet, diffusion: "DiffusionParts") -> None:
+    """Let a fresh fusion start at the words of the attribute base, or at all words without attributes."""
+    is_fresh = bool((net.fusion.offset == 0).all() and (net.fusion.scale == 1).all())
+    if is_fresh:
+        names = (*net.scenes.names, *net.objects.names)
+        words = diffusion.embed_words(names) if len(names) >= 2 else diffusion.word_embeddings
+        net.fusion.start_at_words(words)
+
+
+def _collate(settings: StageSettings, clip: ClipParts, train: TrainConfig) -> Collate:
+    config = settings.config
+    return Collate(
+        image_size_px=clip.image_size_px,
+        mean=clip.mean,
+        std=clip.std,
+        scenes=settings.scenes,
+        objects=settings.objects,
+        crop_scale=train.crop_scale if train.augment else None,
+        seed=config.seed,
+        max_pixels=config.data.max_pixels,
+        unit_size_px=config.diffusion.size_px if settings.stage == "joint" else None,
+    )
+
+
+def _joint(
+    net: UniEmoNet, groups: list[dict[str, Any]], collate: Collate, settings: StageSettings
+) -> StageParts:
+    from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser  # seconds of imports
+
+    config = settings.config
+    diffusion = load_diffusion(config.diffusion.model)
+    _start_at_words(net, diffusion)
+    trained = unfreeze_denoiser(
+        diffusion, mode=config.diffusion.denoiser, lora_rank=config.diffusion.lora_rank
+    )
+    exports: dict[str, nn.Module] = {"net": net}
+    if trained:
+        rates, decay = config.stage2.rates, config.stage2.weight_decay
+        groups.append({"name": "denoiser", "params": trained, "lr": rates.denoiser, "weight_decay": decay})
+        exports["denoiser"] = diffusion.denoiser
+    diffusion.to("cuda" if torch.cuda.is_available() else "cpu")
+    objective = JointObjective(net, diffusion, config.losses, prompt=config.diffusion.prompt)
+    return StageParts(objective, groups, collate, exports)

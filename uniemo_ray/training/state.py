@@ -1,0 +1,106 @@
+"""Where a training stage stands: what a checkpoint holds beside the engine's shards."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+STATE_FILE = "state.json"
+HISTORY_FILE = "history.jsonl"
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Position of a stage after a step.
+
+    Attributes:
+        epoch: Epoch to go on with, 0-based; equal to the number of epochs when the stage is complete.
+        step_in_epoch: Steps done in it.
+        step: Steps done in all.
+        images: Images seen, of all ranks, counted once per epoch.
+        seconds: Training time so far, summed over attempts.
+        world_size: Ranks that wrote it: ZeRO shards fit this number only.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    world_size: int = 1
+
+    def after_step(self, *, images: int, seconds: float) -> "TrainState":
+        """The state one step later in the same epoch; `images` counts all ranks."""
+        return replace(
+            self,
+            step_in_epoch=self.step_in_epoch + 1,
+            step=self.step + 1,
+            images=self.images + images,
+            seconds=self.seconds + seconds,
+        )
+
+    def next_epoch(self) -> "TrainState":
+        """The state at the start of the next epoch."""
+        return replace(self, epoch=self.epoch + 1, step_in_epoch=0)
+
+
+@dataclass
+class Seen:
+    """Hashes of the image ids that this epoch has used, kept by each rank for itself.
+
+    After a resume rank 0 carries those of all ranks from before the stop.
+    """
+
+    parts: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, hashes: np.ndarray) -> None:
+        """Remember a batch; uint64 (n,)."""
+        self.parts.append(hashes)
+
+    def clear(self) -> None:
+        """A new epoch begins."""
+        self.parts.clear()
+
+    def array(self) -> np.ndarray:
+        """All hashes, uint64 (n,)."""
+        return np.concatenate(self.parts) if self.parts else np.empty(0, dtype=np.uint64)
+
+
+def save_seen(folder: Path, seen: Seen, *, rank: int) -> None:
+    """Write one rank's seen ids beside its shard."""
+    np.save(folder / f"seen-{rank:05d}.npy", seen.array())
+
+
+def load_seen(folder: Path) -> np.ndarray:
+    """Sorted hashes of all ranks of a checkpoint, uint64 (n,)."""
+    parts = [np.load(path, allow_pickle=False) for path in sorted(folder.glob("seen-*.npy"))]
+    return np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.uint64)
+
+
+def save_state(folder: Path, state: TrainState, history: list[dict[str, Any]]) -> None:
+    """Write the position and the metrics so far (rank 0)."""
+    (folder / STATE_FILE).write_text(json.dumps({"format": FORMAT, **asdict(state)}))
+    (folder / HISTORY_FILE).write_text("".join(json.dumps(record) + "\n" for record in history))
+
+
+def load_state(folder: Path) -> TrainState:
+    """Read the position of a checkpoint.
+
+    Raises:
+        ValueError: a file of another format.
+    """
+    values = json.loads((folder / STATE_FILE).read_text())
+    if values.pop("format", None) != FORMAT:
+        raise ValueError(
+            f"checkpoint {folder} was written by another version of uniemo_ray: "
+            f"expected format {FORMAT}; remove the checkpoints of this stage to train it anew"
+        )
+    return TrainState(**values)
+
+
+def load_history(folder: Path) -> list[dict[str, Any]]:
+    """Read the metrics of a checkpoint, one record per step or epoch."""
+    return [json.loads(line) for line in (folder / HISTORY_FILE).read_text().splitlines()]
