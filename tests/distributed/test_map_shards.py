@@ -14,7 +14,8 @@ RESOURCES = ResourceConfig(actors=2, memory_gb_per_actor=0.1)
 class Doubler:
     """Doubles column x; refuses one value."""
 
-    def __init__(self, poison: int) -> None:
+    def __init__(self, poison: int, device: str) -> None:
+        assert device == "cpu"
         self.poison = poison
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -73,7 +73,7 @@ def map_shards(
         folders: folder of the results to folder of the input shards; shards keep their names.
         target: store of the results.
         actor: class whose instances are `TableActor`; importable on the workers.
-        settings: keyword arguments of that class, plain JSON.
+        settings: keyword arguments of that class, plain JSON; `device` is added.
         plan_hash: what the results are made for; results of another plan are refused.
         resources: size of the pool and what an actor reserves.
 
@@ -92,7 +92,8 @@ def map_shards(
         if done[folder]:
             logger.info("%s: %d of %d shards are there", folder, len(done[folder]), len(names))
     if todo:
-        _map(todo, (actor, dict(settings), source, target), resources)
+        where = {"device": "cuda" if resources.use_gpu else "cpu"}
+        _map(todo, (actor, {**settings, **where}, source, target), resources)
         done = {folder: committed(target, f"{folder}/") for folder in folders}
     return {folder: sum(entry.rows for entry in entries.values()) for folder, entries in done.items()}
 

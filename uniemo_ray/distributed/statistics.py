@@ -25,7 +25,12 @@ BATCH_ROWS = 4096
 """Rows behind one partial sum, at most."""
 
 Columns = dict[str, NDArray[Any]]
-SPACE_COLUMNS = {"scene": "scene_feature", "object": "object_feature", "cls": "cls_feature"}
+SPACE_COLUMNS = {
+    "scene": "scene_feature",
+    "object": "object_feature",
+    "cls": "cls_feature",
+    "patch": "patch_feature",
+}
 """Where `compute_space` looks for each member by default."""
 
 
@@ -76,7 +81,7 @@ def compute_space(
 
     Args:
         features: one row per training image.
-        members: member (`scene`, `object`, `cls`) to its column of D numbers; leave out what a model lacks.
+        members: member (`scene`, `object`, `cls`, `patch`) to its column; without what a model lacks.
         emotion: column of the emotion's name.
         emotions: emotions that must have an image.
 

@@ -18,8 +18,8 @@ from uniemo_ray.feedback.moments import Moments
 
 __all__ = ["MEMBERS", "EmotionSpace", "EmotionSpaceSums", "Moments"]
 
-MEMBERS = ("scene", "object", "cls")
-"""Pooled scene queries, pooled object queries and the class feature, in the order they are drawn."""
+MEMBERS = ("scene", "object", "cls", "patch")
+"""Pooled scene queries, pooled object queries, class feature and mean patch, in the order they are drawn."""
 
 
 @dataclass(frozen=True, eq=False)

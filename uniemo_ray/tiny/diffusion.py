@@ -72,6 +72,7 @@ def make_noise_schedule() -> DDPMScheduler:
         prediction_type="v_prediction",
         clip_sample=False,
         steps_offset=1,
+        timestep_spacing="trailing",
     )
 
 

@@ -20,9 +20,9 @@ SCORERS_FILE = "scorers.safetensors"
 class FeatureActor:
     """Images to frozen CLIP features, with their labels."""
 
-    def __init__(self, clip: str, pretrained: str | None = None) -> None:
+    def __init__(self, clip: str, pretrained: str | None = None, device: str = "cpu") -> None:
         """Load CLIP."""
-        self.extractor = FeatureExtractor(load_clip(clip, pretrained=pretrained))
+        self.extractor = FeatureExtractor(load_clip(clip, pretrained=pretrained), device=device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Columns LABELS and `clip_feature`, of rows that have an image."""
@@ -41,9 +41,11 @@ def load_heads(store: Store) -> ScorerHeads:
 class ScoreActor:
     """Images, real or generated, to score rows."""
 
-    def __init__(self, clip: str, heads: str, pretrained: str | None = None) -> None:
+    def __init__(self, clip: str, heads: str, pretrained: str | None = None, device: str = "cpu") -> None:
         """Load CLIP and the scorers from `heads`, the URI of their folder."""
-        self.scorer = Scorer(load_clip(clip, pretrained=pretrained), load_heads(open_store(heads)))
+        self.scorer = Scorer(
+            load_clip(clip, pretrained=pretrained), load_heads(open_store(heads)), device=device
+        )
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """SCORES rows."""

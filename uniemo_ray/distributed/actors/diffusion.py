@@ -20,10 +20,10 @@ LATENT_BATCH = 16
 class LatentActor:
     """Samples with one more column: the VAE latent of the whole, un-augmented image."""
 
-    def __init__(self, model: str, size_px: int) -> None:
+    def __init__(self, model: str, size_px: int, device: str = "cpu") -> None:
         """Load the diffusion model's VAE."""
         torch.set_num_threads(1)
-        self.diffusion, self.size_px = load_diffusion(model), size_px
+        self.diffusion, self.size_px, self.device = load_diffusion(model).to(device), size_px, device
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """All columns and `latent`."""
@@ -33,7 +33,9 @@ class LatentActor:
         latents = [
             encode_latent(latent)
             for i in range(0, len(images), LATENT_BATCH)
-            for latent in self.diffusion.encode_images(to_unit_range(np.stack(images[i : i + LATENT_BATCH])))
+            for latent in self.diffusion.encode_images(
+                to_unit_range(np.stack(images[i : i + LATENT_BATCH])).to(self.device)
+            )
         ]
         return table.append_column("latent", pa.array(latents, pa.binary()))
 
@@ -41,9 +43,9 @@ class LatentActor:
 class GenerateActor:
     """Plan rows to image rows."""
 
-    def __init__(self, model: str, threads: int) -> None:
+    def __init__(self, model: str, threads: int, device: str = "cpu") -> None:
         """Load the model folder."""
-        self.generator = ImageGenerator(model, threads=threads)
+        self.generator = ImageGenerator(model, threads=threads, device=device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """IMAGES rows."""
@@ -58,10 +60,10 @@ class SyntheticActor:
     asked for is not what a person saw.
     """
 
-    def __init__(self, chosen: list[str], model: str, size_px: int) -> None:
+    def __init__(self, chosen: list[str], model: str, size_px: int, device: str = "cpu") -> None:
         """Load the VAE; `chosen` are image ids."""
         self.chosen = pa.array(chosen, pa.string())
-        self.latents = LatentActor(model, size_px)
+        self.latents = LatentActor(model, size_px, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """SAMPLES rows and `latent`."""

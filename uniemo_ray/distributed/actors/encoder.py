@@ -13,15 +13,18 @@ from uniemo_ray.training.stage import load_net
 class EncoderActor:
     """Images to the trained encoder's pooled features and logits, with their labels."""
 
-    def __init__(self, stage: dict[str, Any]) -> None:
+    def __init__(self, stage: dict[str, Any], device: str = "cpu") -> None:
         """Build the network of a `StageSettings` dict and load its weights."""
         config = stage["config"]["encoder"]
         clip = load_clip(config["clip"], pretrained=config["clip_pretrained"])
-        self.extractor = FeatureExtractor(clip, net=load_net(stage))
+        self.extractor = FeatureExtractor(clip, net=load_net(stage), device=device)
+        self.dropped = (
+            {"clip_feature"}
+            if "patch" in stage["config"]["fusion"]["members"]
+            else {"clip_feature", "patch_feature"}
+        )
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Columns LABELS, `logits`, `cls_feature`, and with queries `scene_feature`, `object_feature`."""
+        """Columns LABELS, `logits` and the pooled features that the encoder has and the fusion uses."""
         columns = self.extractor(to_columns(table, (*LABELS, "image")))
-        return to_table(
-            {name: c for name, c in columns.items() if name not in ("clip_feature", "patch_feature")}
-        )
+        return to_table({name: c for name, c in columns.items() if name not in self.dropped})
