@@ -46,7 +46,7 @@ def _declare_round(step: Any, round_: int, *, is_last: bool) -> None:
         f"joint-{r}",
         second,
         [*NET, *JOINT, "stage2"],
-        after=[*data_steps, "coefficients", f"understanding-{r}"],
+        after=[*data_steps, "coefficients", f"understanding-{r}", *before[1:]],
     )
     net = ["ingest", "coefficients", f"joint-{r}"]
     step(f"encode-{r}", partial(training.encode, round_=round_), [*NET], after=net)

@@ -41,6 +41,8 @@ class StageSettings(BaseModel):
     """Attribute base of the objects."""
     weights: str | None = None
     """Network weights (safetensors, local or s3://) to start from; otherwise CLIP's and fresh heads."""
+    denoiser_weights: str | None = None
+    """What an earlier round trained of the denoiser, a local path or s3://...safetensors."""
     coefficients: dict[Literal["scene", "object"], dict[str, Sequence[float]]] = {}
     """alpha of eq. 5: kind to attribute to 8 values. Needed by stage 2 unless coefficients are off."""
 
@@ -134,17 +136,34 @@ def _collate(settings: StageSettings, clip: ClipParts, train: TrainConfig) -> Co
     )
 
 
+def load_trained_diffusion(settings: StageSettings) -> "DiffusionParts":
+    """The diffusion model, with what trains of its denoiser unfrozen and as an earlier round left it.
+
+    Raises:
+        ValueError: weights that do not belong to this denoiser.
+    """
+    from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser  # seconds of imports
+
+    choice = settings.config.diffusion
+    diffusion = load_diffusion(choice.model)
+    unfreeze_denoiser(diffusion, mode=choice.denoiser, lora_rank=choice.lora_rank)
+    if settings.denoiser_weights:
+        found = diffusion.denoiser.load_state_dict(_read_weights(settings.denoiser_weights), strict=False)
+        if found.unexpected_keys:
+            raise ValueError(
+                f"{settings.denoiser_weights} does not fit diffusion.denoiser {choice.denoiser!r}: "
+                f"unexpected {found.unexpected_keys[0]}"
+            )
+    return diffusion
+
+
 def _joint(
     net: UniEmoNet, groups: list[dict[str, Any]], collate: Collate, settings: StageSettings
 ) -> StageParts:
-    from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser  # seconds of imports
-
     config = settings.config
-    diffusion = load_diffusion(config.diffusion.model)
+    diffusion = load_trained_diffusion(settings)
     _start_at_words(net, diffusion)
-    trained = unfreeze_denoiser(
-        diffusion, mode=config.diffusion.denoiser, lora_rank=config.diffusion.lora_rank
-    )
+    trained = [p for p in diffusion.denoiser.parameters() if p.requires_grad]
     exports: dict[str, nn.Module] = {"net": net}
     if trained:
         rates, decay = config.stage2.rates, config.stage2.weight_decay

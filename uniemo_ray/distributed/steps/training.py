@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import ray.data
+from pyarrow.fs import FileType
 
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.actors.clip import load_heads
@@ -19,12 +20,12 @@ from uniemo_ray.distributed.steps.scorers import COEFFICIENTS_FILE, read_coeffic
 from uniemo_ray.distributed.train import train_stage
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.models.clip import load_clip
-from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
-from uniemo_ray.training.stage import StageName, StageSettings, load_net
+from uniemo_ray.training.stage import StageName, StageSettings, load_net, load_trained_diffusion
 
 logger = logging.getLogger(__name__)
-NET_FILE = "net.safetensors"
+NET_FILE, DENOISER_FILE = "net.safetensors", "denoiser.safetensors"
 
 
 def understanding(context: StepContext, config: Config, *, round_: int) -> StepOutput:
@@ -49,6 +50,8 @@ def _train(
         settings["weights"] = f"{context.artefacts_of(start).uri}/{NET_FILE}"
     if stage == "joint" and config.fusion.use_coefficients:
         settings["coefficients"] = read_coefficients(context.artefacts_of("coefficients"))
+    if stage == "joint" and round_ > 1 and config.diffusion.denoiser != "frozen":
+        settings["denoiser_weights"] = f"{context.artefacts_of(f'joint-{round_ - 1}').uri}/{DENOISER_FILE}"
     result = train_stage(
         stage=stage,
         config=config,
@@ -57,15 +60,23 @@ def _train(
         storage=context.artefacts.uri,
         name="train",
     )
-    filesystem, _ = context.artefacts.arrow()
-    with filesystem.open_input_file(result.weights) as file:
-        context.artefacts.write_bytes(NET_FILE, file.read())
+    _keep_weights(context.artefacts, result.checkpoint)
     context.artefacts.write_json("history.json", result.history)
     last = {k: v for k, v in result.history[-1].items() if isinstance(v, float)} if result.history else {}
     return StepOutput(
         outputs={"images": result.images, "left_out": result.left_out},
         metrics={"last": last, "training_seconds": result.seconds},
     )
+
+
+def _keep_weights(artefacts: Store, checkpoint: str) -> None:
+    """Copy the exported weights of a last checkpoint to names of their own."""
+    filesystem, _ = artefacts.arrow()
+    for name in (NET_FILE, DENOISER_FILE):
+        path = f"{checkpoint}/{name}"
+        if filesystem.get_file_info(path).type == FileType.File:
+            with filesystem.open_input_file(path) as file:
+                artefacts.write_bytes(name, file.read())
 
 
 def training_set(context: StepContext, round_: int) -> "ray.data.Dataset":
@@ -79,13 +90,15 @@ def training_set(context: StepContext, round_: int) -> "ray.data.Dataset":
 def stage_settings(context: StepContext, config: Config, *, round_: int) -> dict[str, Any]:
     """`StageSettings` of a round's finished network, for actors."""
     names = read_names(context)
-    weights = f"{context.artefacts_of(f'joint-{round_}').uri}/{NET_FILE}"
+    folder = context.artefacts_of(f"joint-{round_}").uri
+    weights, trained = f"{folder}/{NET_FILE}", f"{folder}/{DENOISER_FILE}"
     return StageSettings(
         stage="joint",
         config=config,
         scenes=names.scenes,
         objects=names.objects,
         weights=weights,
+        denoiser_weights=trained if config.diffusion.denoiser != "frozen" else None,
         coefficients=read_coefficients(context.artefacts_of("coefficients")),
     ).model_dump(mode="json")
 
@@ -110,6 +123,7 @@ def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     present = set(rows.schema().names)
     members = {member: column for member, column in SPACE_COLUMNS.items() if column in present}
     space = compute_space(rows, members=members)
+    settings = stage_settings(context, config, round_=round_)
     clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
     with TemporaryDirectory() as scratch:
         table = Path(scratch) / COEFFICIENTS_FILE
@@ -118,8 +132,8 @@ def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
             config=config,
             clip_config=clip.config,
             merges=clip.merges.read_bytes() if clip.merges else None,
-            net=load_net(stage_settings(context, config, round_=round_)),
-            diffusion=load_diffusion(config.diffusion.model),
+            net=load_net(settings),
+            diffusion=load_trained_diffusion(StageSettings.model_validate(settings)),
             space=space,
             coefficients=pq.read_table(table),
             scorers=load_heads(context.artefacts_of("scorers")),
