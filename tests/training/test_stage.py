@@ -15,7 +15,7 @@ from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
 from uniemo_ray.training.parts import StageParts, stage_config
-from uniemo_ray.training.stage import StageSettings, build_stage
+from uniemo_ray.training.stage import StageSettings, build_stage, load_trained_diffusion
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +182,22 @@ def test_a_missing_diffusion_folder_is_named(folders: dict[str, Path]) -> None:
     values = settings(folders, "understanding", sections={"diffusion": {"model": "/nowhere"}})
     with pytest.raises(ValueError, match=r"diffusion\.model '/nowhere'"):
         build_stage(values)
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_a_trained_denoiser_is_taken_up_again(folders: dict[str, Path], tmp_path: Path, mode: str) -> None:
+    values = settings(folders, "joint", sections={"diffusion": {"denoiser": mode, "lora_rank": 2}})
+    fresh = load_trained_diffusion(StageSettings.model_validate(values)).denoiser
+    trained = {name: torch.full_like(p, 0.25) for name, p in fresh.named_parameters() if p.requires_grad}
+    assert trained
+    save_file(trained, tmp_path / "denoiser.safetensors")
+    again = StageSettings.model_validate(values | {"denoiser_weights": f"{tmp_path}/denoiser.safetensors"})
+    loaded = dict(load_trained_diffusion(again).denoiser.named_parameters())
+    assert all(bool((loaded[name] == 0.25).all()) for name in trained)
+
+
+def test_denoiser_weights_of_another_kind_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    save_file({"conv_in.lora_A.other": torch.zeros(1)}, tmp_path / "denoiser.safetensors")
+    values = settings(folders, "joint", denoiser_weights=f"{tmp_path}/denoiser.safetensors")
+    with pytest.raises(ValueError, match="does not fit diffusion.denoiser 'frozen': unexpected conv_in"):
+        load_trained_diffusion(StageSettings.model_validate(values))
