@@ -15,8 +15,8 @@ import ray
 from rich.console import Console
 
 from uniemo_ray.config import Config, load_config
-from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.distributed.feedback_loop import declare_steps
+from uniemo_ray.distributed.preflight import check_inputs
 from uniemo_ray.distributed.steps.finish import REPORT, finish
 from uniemo_ray.report.table import final_table
 from uniemo_ray.store.run import RunFolder
@@ -26,8 +26,7 @@ from uniemo_ray.store.steps import Pipeline
 def main() -> None:
     """Check, run the steps, show the result."""
     config = read_arguments()
-    if config.data.kind == "emoset":
-        EmoSetFolder(str(config.data.root))  # structural faults come to light before anything starts
+    check_inputs(config)
     run = RunFolder.open(locate(config.run), config)
     pipeline = Pipeline(run)
     declare_steps(pipeline, config)

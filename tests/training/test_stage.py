@@ -199,5 +199,5 @@ def test_a_trained_denoiser_is_taken_up_again(folders: dict[str, Path], tmp_path
 def test_denoiser_weights_of_another_kind_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     save_file({"conv_in.lora_A.other": torch.zeros(1)}, tmp_path / "denoiser.safetensors")
     values = settings(folders, "joint", denoiser_weights=f"{tmp_path}/denoiser.safetensors")
-    with pytest.raises(ValueError, match="does not fit diffusion.denoiser 'frozen': unexpected conv_in"):
+    with pytest.raises(ValueError, match=r"does not fit diffusion\.denoiser 'frozen': unexpected conv_in"):
         load_trained_diffusion(StageSettings.model_validate(values))

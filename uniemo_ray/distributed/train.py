@@ -288,4 +288,4 @@ def _raise_if_final(error: TrainingFailedError, *, is_last: bool) -> None:
 
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    return lines[-1].strip().partition(". ")[0] if lines else type(error).__name__

@@ -74,7 +74,7 @@ class ExpertQueryEncoder(nn.Module):
         self.width: int = visual.conv1.out_channels
         # The projection into CLIP's joint space comes after the class feature: it never gets a gradient here.
         visual.proj.requires_grad_(False)
-        self.stage_ends = _stage_ends(len(visual.transformer.resblocks), config)
+        self.stage_ends = stage_ends(len(visual.transformer.resblocks), config)
         if config.queries != "none":
             self._add_queries()
 
@@ -201,8 +201,12 @@ def _check_tower(visual: nn.Module) -> None:
         )
 
 
-def _stage_ends(layers: int, config: EncoderConfig) -> tuple[int, int, int, int]:
-    """(0, L1, L2, N): where the three stages begin and end."""
+def stage_ends(layers: int, config: EncoderConfig) -> tuple[int, int, int, int]:
+    """(0, L1, L2, N): where the three stages begin and end.
+
+    Raises:
+        ValueError: for `stage_layers` that do not cut N layers into three stages.
+    """
     if config.stage_layers is None and config.queries == "none":
         return 0, 0, 0, layers
     first, second = config.stage_layers or (layers // 3, 2 * layers // 3)

@@ -1,0 +1,52 @@
+"""What is refused before Ray starts."""
+
+import json
+
+import pytest
+
+from tests.models.tiny import write_clip, write_pipeline
+from uniemo_ray.config import load_config
+from uniemo_ray.distributed.preflight import check_inputs, count_layers
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    write_clip(folder / "clip")
+    write_pipeline(folder / "diffusion")
+    return folder
+
+
+def config(folders, *overrides):
+    models = [f"encoder.clip={folders}/clip", f"diffusion.model={folders}/diffusion"]
+    return load_config(None, [*models, *overrides])
+
+
+def test_good_folders_pass(folders):
+    check_inputs(config(folders))
+    layers = json.loads((folders / "clip" / "open_clip_config.json").read_text())["model_cfg"]["vision_cfg"][
+        "layers"
+    ]
+    assert count_layers(config(folders).encoder) == layers
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("encoder.clip=ViT-Z-9", "encoder.clip 'ViT-Z-9' is neither"),
+        ("encoder.stage_layers=[2, 99]", "does not cut"),
+        ("diffusion.model=/nowhere", "diffusion.model: /nowhere/model_index.json is missing"),
+    ],
+)
+def test_wrong_models_are_named(folders, override, words):
+    with pytest.raises(ValueError, match=words):
+        check_inputs(config(folders, override))
+
+
+def test_missing_data_folder_is_named(folders, tmp_path):
+    with pytest.raises(ValueError, match="nothing-here"):
+        check_inputs(config(folders, "data={kind: emoset, root: " + str(tmp_path / "nothing-here") + "}"))
+
+
+def test_open_clip_names_are_known(folders):
+    assert count_layers(config(folders, "encoder.clip=ViT-B-32").encoder) == 12

@@ -1,0 +1,52 @@
+"""What is checked before Ray does anything: one clear line now instead of a failure an hour later."""
+
+from pathlib import Path
+
+import open_clip
+
+from uniemo_ray.config import Config, EncoderConfig
+from uniemo_ray.data.emoset import EmoSetFolder
+from uniemo_ray.models.clip import TINY_FOLDER as TINY_CLIP
+from uniemo_ray.models.clip import WEIGHTS_FILE, read_clip_config
+from uniemo_ray.models.diffusion import TINY_FOLDER as TINY_DIFFUSION
+from uniemo_ray.models.encoder import stage_ends
+
+REBUILD = "python jobs/pretrain_tiny.py makes the tiny base models"
+
+
+def check_inputs(config: Config) -> None:
+    """Check data folder, base models and encoder layers.
+
+    Raises:
+        ValueError: one line that names the setting and what is wrong.
+    """
+    if config.data.kind == "emoset":
+        EmoSetFolder(str(config.data.root))
+    stage_ends(count_layers(config.encoder), config.encoder)
+    diffusion = TINY_DIFFUSION if config.diffusion.model == "tiny" else Path(config.diffusion.model)
+    _require(
+        diffusion / "model_index.json", setting="diffusion.model", is_tiny=config.diffusion.model == "tiny"
+    )
+
+
+def count_layers(encoder: EncoderConfig) -> int:
+    """N of the image tower, read from its config.
+
+    Raises:
+        ValueError: when there is no such model or its weights are missing.
+    """
+    folder = TINY_CLIP if encoder.clip == "tiny" else Path(encoder.clip)
+    if encoder.clip == "tiny" or folder.is_dir():
+        _require(folder / WEIGHTS_FILE, setting="encoder.clip", is_tiny=encoder.clip == "tiny")
+        return int(read_clip_config(folder)["model_cfg"]["vision_cfg"]["layers"])
+    known = open_clip.get_model_config(encoder.clip)
+    if known is None:
+        raise ValueError(
+            f"encoder.clip {encoder.clip!r} is neither 'tiny', nor a folder, nor an open_clip model"
+        )
+    return int(known["vision_cfg"]["layers"])
+
+
+def _require(path: Path, *, setting: str, is_tiny: bool) -> None:
+    if not path.is_file():
+        raise ValueError(f"{setting}: {path} is missing" + (f"; {REBUILD}" if is_tiny else ""))
