@@ -27,9 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_session() -> Iterator[None]:
-    """One local Ray of two CPUs for all tests marked `ray`."""
+    """A local Ray of two CPUs for the tests of one module: what one leaves behind costs no other a CPU."""
     import ray
 
     ray.init(

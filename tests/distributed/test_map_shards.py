@@ -8,7 +8,7 @@ from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, committed, read_shards
 
-RESOURCES = ResourceConfig(actors=2, memory_gb_per_actor=0.1)
+RESOURCES = ResourceConfig(actors=1, memory_gb_per_actor=0.1)
 
 
 class Doubler:

@@ -53,7 +53,7 @@ def stage(folder: Path, *, crash: dict[str, Any] | None = None, **train: Any) ->
         config=config,
         dataset=ray.data.from_items(rows(ROWS), override_num_blocks=3),
         val=ray.data.from_items(rows(20), override_num_blocks=1),
-        settings={"log": str(folder / "log"), "lr": 0.01, "crash": crash},
+        settings={"log": str(folder / "log"), "lr": 0.03, "crash": crash},
         storage=str(folder / "storage"),
         name="tiny",
         build="tests.distributed.train_case:build",
