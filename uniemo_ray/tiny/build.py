@@ -40,8 +40,8 @@ class BuildConfig:
     seed: int = 20260723
     renders: int = 32_000
     held_out: int = 2_000
-    recogniser_steps: int = 800
-    clip_steps: int = 3_000
+    recogniser_steps: int = 500
+    clip_steps: int = 900
     vae_steps: int = 3_600
     diffusion_steps: int = 10_000
 
