@@ -32,8 +32,8 @@ from uniemo_ray.distributed.train_data import (
     unseen,
 )
 from uniemo_ray.distributed.train_worker import Work
+from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.engine import NonFiniteLossError
-from uniemo_ray.training.seeds import id_hashes
 from uniemo_ray.training.state import TrainState
 
 ROWS, BATCH, EPOCHS = 81, 8, 2
@@ -82,6 +82,7 @@ def test_two_workers_train_and_share_the_rows(
     assert (result.images, result.left_out, result.attempts) == (160, 2, 1)
     losses = [record["loss"] for record in result.history if record["kind"] == "step"]
     assert len(losses) == EPOCHS * STEPS
+    assert sum(losses[-5:]) < sum(losses[:5])
     epochs = [record for record in result.history if record["kind"] == "epoch"]
     assert [record["step"] for record in epochs] == [STEPS, 2 * STEPS]
     assert epochs[1]["val_loss"] < epochs[0]["val_loss"]
