@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.emo_a import EmoA, emo_a, emo_a_exact
 from uniemo_ray.metrics.frechet import FeatureSums, frechet, frechet_by_emotion
 from uniemo_ray.metrics.pairs import PairMean
@@ -16,7 +17,6 @@ from uniemo_ray.metrics.perceptual import lpips_tiny
 from uniemo_ray.metrics.sem_c import sem_c
 from uniemo_ray.metrics.sem_d import sem_d
 from uniemo_ray.tiny.recogniser import Recogniser, recognise
-from uniemo_ray.tiny.vae import to_unit_range
 
 Floats = NDArray[np.float32]
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.pairs import Floats, Ints, PairMean, mean_over_pairs
 from uniemo_ray.metrics.weights import find_weights, load_weights
 from uniemo_ray.tiny.recogniser import Recogniser
@@ -154,12 +155,8 @@ def perceptual_diversity(
         parts = []
         for start in range(0, len(first), batch_size):
             rows = slice(start, start + batch_size)
-            gap = distance(_to_unit_range(pixels[first[rows]]), _to_unit_range(pixels[second[rows]]))
+            gap = distance(to_unit_range(pixels[first[rows]]), to_unit_range(pixels[second[rows]]))
             parts.append(gap.double().numpy())
         return np.concatenate(parts)
 
     return mean_over_pairs(name, image_ids, emotions, distance=measure, pairs=pairs, seed=seed)
-
-
-def _to_unit_range(pixels: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -13,17 +13,18 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from uniemo_ray.data.emosketch.rule import load_rule
+from uniemo_ray.data.images import to_unit_range
+from uniemo_ray.models.clip import load_clip
 from uniemo_ray.tiny import clip as tiny_clip
 from uniemo_ray.tiny.diffusion import make_noise_schedule, train_diffusion
 from uniemo_ray.tiny.quality import prompt_faithfulness
 from uniemo_ray.tiny.recogniser import Recogniser, recognise, train_recogniser
 from uniemo_ray.tiny.renders import Renders
-from uniemo_ray.tiny.vae import encode, reconstruction_psnr, to_unit_range, train_vae
+from uniemo_ray.tiny.vae import encode, reconstruction_psnr, train_vae
 from uniemo_ray.tiny.words import write_tokenizers
 
 logger = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ def measure(out: Path, held: Renders, *, prompts: int) -> dict[str, float]:
     """Quality of a packed folder on unseen renders and on prompts."""
     recogniser = load_recogniser(out / "recogniser.safetensors")
     pipeline = StableDiffusionPipeline.from_pretrained(out / "diffusion", torch_dtype=torch.float32)
-    clip = load_tiny_clip(out / "clip")
+    clip = load_clip(str(out / "clip")).model
     tokenizer = tiny_clip.load_tokenizer(out / "clip")
     pixels = to_unit_range(held.pixels)
     seen = recognise(recogniser, pixels)
@@ -213,12 +214,3 @@ def measure(out: Path, held: Renders, *, prompts: int) -> dict[str, float]:
         "prompt_object_faithfulness": faithful.object,
         "prompt_images": float(faithful.images),
     }
-
-
-def load_tiny_clip(folder: Path) -> CLIP:
-    """The packed CLIP, fp32, eval."""
-    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
-    model = CLIP(**config)
-    weights = load_file(folder / "open_clip_model.safetensors")
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    return model.eval()

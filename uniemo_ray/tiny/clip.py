@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniemo_ray.data.emosketch.rule import load_rule
+from uniemo_ray.data.images import normalise
 from uniemo_ray.tiny.renders import NONE, Renders
 from uniemo_ray.tiny.schedule import Progress, WeightAverage, warmup_cosine
 from uniemo_ray.tiny.vae import batches
@@ -45,13 +46,6 @@ def clip_config(vocabulary: int) -> dict[str, Any]:
         },
         "quick_gelu": True,
     }
-
-
-def to_clip_input(pixels: np.ndarray) -> Tensor:
-    """(B, H, W, 3) bytes to (B, 3, H, W), normalised as CLIP expects."""
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    mean, std = torch.tensor(OPENAI_DATASET_MEAN), torch.tensor(OPENAI_DATASET_STD)
-    return (x - mean[:, None, None]) / std[:, None, None]
 
 
 class NameLogits(NamedTuple):
@@ -101,7 +95,7 @@ def train_clip(
         for group in optimizer.param_groups:
             group["lr"] = lr * warmup_cosine(step, steps=steps, warmup=200)
         scenes, objects = torch.from_numpy(renders.scenes[index]), torch.from_numpy(renders.objects[index])
-        pixels = to_clip_input(shifted(renders.pixels[index], rng))
+        pixels = normalise(shifted(renders.pixels[index], rng), OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         with torch.autocast("cpu", torch.bfloat16):
             image = model.encode_image(pixels, normalize=True)
             names = bank.logits(model, image, template=int(rng.integers(len(TEMPLATES))))
@@ -154,7 +148,8 @@ def zero_shot_accuracy(model: CLIP, tokenizer: SimpleTokenizer, renders: Renders
     bank = NameBank(tokenizer)
     hits = []
     for i in range(0, len(renders), 256):
-        image = model.encode_image(to_clip_input(renders.pixels[i : i + 256]), normalize=True)
+        pixels = normalise(renders.pixels[i : i + 256], OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+        image = model.encode_image(pixels, normalize=True)
         names = bank.logits(model, image)
         scene = names.scene.argmax(dim=1).numpy() == renders.scenes[i : i + 256]
         object_ = names.object.argmax(dim=1).numpy() == renders.objects[i : i + 256]

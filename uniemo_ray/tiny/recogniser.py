@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.tiny.renders import NONE, Renders
 from uniemo_ray.tiny.schedule import Progress, warmup_cosine
-from uniemo_ray.tiny.vae import batches, to_unit_range
+from uniemo_ray.tiny.vae import batches
 
 logger = logging.getLogger(__name__)
 WIDTHS = (32, 48, 96, 128, 128)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.tiny.schedule import Progress, warmup_cosine
 
 logger = logging.getLogger(__name__)
@@ -33,11 +34,6 @@ def make_vae() -> AutoencoderKL:
         sample_size=64,
         mid_block_add_attention=False,
     )
-
-
-def to_unit_range(pixels: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) bytes to (B, 3, H, W) floats in [-1, 1]."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def batches(count: int, *, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
