@@ -1,6 +1,6 @@
 import numpy as np
 
-from uniemo_ray.training.seeds import id_hashes, stable_seed
+from uniemo_ray.seeds import id_hashes, stable_seed
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
+from uniemo_ray.seeds import stable_seed
 from uniemo_ray.training.engine import Engine, NonFiniteLossError, deepspeed_config
 from uniemo_ray.training.schedule import rate_factor
-from uniemo_ray.training.seeds import stable_seed
 
 STAGES = [0, 1, 2, 3]
 

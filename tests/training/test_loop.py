@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
+from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.loop import Schedule, evaluate, train
 from uniemo_ray.training.records import MetricLog
-from uniemo_ray.training.seeds import id_hashes
 from uniemo_ray.training.state import Seen, TrainState, load_seen, save_seen
 
 EPOCHS, STEPS = 2, 5

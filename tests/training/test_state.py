@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uniemo_ray.training.seeds import id_hashes
+from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.state import (
     Seen,
     TrainState,

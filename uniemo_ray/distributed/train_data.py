@@ -9,7 +9,7 @@ import ray.data
 from ray.data.dataset import MaterializedDataset
 
 from uniemo_ray.config import ResourceConfig
-from uniemo_ray.training.seeds import id_hashes, stable_seed
+from uniemo_ray.seeds import id_hashes, stable_seed
 
 logger = logging.getLogger(__name__)
 

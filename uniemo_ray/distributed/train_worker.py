@@ -16,13 +16,13 @@ from pyarrow import fs
 from safetensors.torch import save_file
 
 from uniemo_ray.config import TrainConfig
+from uniemo_ray.seeds import stable_seed
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.loop import Schedule, train
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.prefetch import prefetch
 from uniemo_ray.training.records import MetricLog, Progress
-from uniemo_ray.training.seeds import stable_seed
 from uniemo_ray.training.state import (
     Seen,
     TrainState,

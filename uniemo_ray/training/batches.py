@@ -21,7 +21,7 @@ from uniemo_ray.data.images import (
     to_unit_range,
 )
 from uniemo_ray.emotions import emotion_index
-from uniemo_ray.training.seeds import stable_seed
+from uniemo_ray.seeds import stable_seed
 
 Raw = Mapping[str, NDArray[Any]]
 """Columns of a batch of rows: image_id, image (encoded bytes), emotion, scene, objects, and maybe latent."""

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from uniemo_ray.config import TrainConfig
+from uniemo_ray.seeds import stable_seed
 from uniemo_ray.training.schedule import rate_factor
-from uniemo_ray.training.seeds import stable_seed
 
 logger = logging.getLogger(__name__)
 

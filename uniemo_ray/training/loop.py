@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.records import MetricLog, Progress
-from uniemo_ray.training.seeds import id_hashes
 from uniemo_ray.training.state import Seen, TrainState
 
 
