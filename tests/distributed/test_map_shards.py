@@ -1,5 +1,7 @@
 """Shards in, shards out, with real Ray actors."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -8,32 +10,38 @@ from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, committed, read_shards
 
-RESOURCES = ResourceConfig(actors=1, memory_gb_per_actor=0.1)
+RESOURCES = ResourceConfig(actors=2, memory_gb_per_actor=0.1)
+ANY = -2
 
 
 class Doubler:
-    """Doubles column x; refuses one value."""
+    """Doubles column x; refuses one value, for ever or until `mended` exists."""
 
-    def __init__(self, poison: int, device: str) -> None:
+    def __init__(self, poison: int, kind: str, mended: str, device: str) -> None:
         assert device == "cpu"
-        self.poison = poison
+        if poison == ANY:
+            raise ValueError("no such model")
+        self.poison, self.kind, self.mended = poison, kind, Path(mended)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         values = table["x"].to_pylist()
-        if self.poison in values:
-            raise RuntimeError(f"poisoned by {self.poison}")
+        if self.poison in values and not self.mended.exists():
+            if self.kind == "once":
+                self.mended.touch()
+            raise ValueError("wrong") if self.kind == "wrong" else OSError(f"poisoned by {self.poison}\nmore")
         return pa.table({"x": [2 * x for x in values]})
 
 
-def run(source, target, *, poison=-1, plan="p"):
+def run(source, target, *, poison=-1, kind="", mended="/nowhere/mended", plan="p", retries=0):
     return map_shards(
         source,
         {"low": "in/low", "high": "in/high"},
         target=target,
         actor=Doubler,
-        settings={"poison": poison},
+        settings={"poison": poison, "kind": kind, "mended": str(mended)},
         plan_hash=plan,
         resources=RESOURCES,
+        retries=retries,
     )
 
 
@@ -50,9 +58,11 @@ def source(tmp_path):
 @pytest.mark.usefixtures("ray_session")
 def test_a_failed_run_goes_on_where_it_stopped(source, tmp_path):
     target = open_store(str(tmp_path / "target"))
-    with pytest.raises(Exception, match="poisoned by 101"):
-        run(source, target, poison=101)
+    text = r"1 shards failed, among them high/part-00000 by OSError: poisoned by 101 \(after 2 attempts\)"
+    with pytest.raises(RuntimeError, match=text):
+        run(source, target, poison=101, retries=1)
     before = committed(target)
+    assert len(before) == 3  # all others are done
     assert run(source, target) == {"low": 3, "high": 2}
     assert read_shards(target, "low/")["x"].to_pylist() == [0, 2, 4]
     assert read_shards(target, "high/")["x"].to_pylist() == [200, 202]
@@ -66,6 +76,24 @@ def test_nothing_to_do_starts_no_actor(source, tmp_path):
     target = open_store(str(tmp_path / "target"))
     run(source, target)
     assert run(source, target, poison=0) == {"low": 3, "high": 2}  # the poison would have raised
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_what_fails_is_tried_again(source, tmp_path, caplog):
+    target = open_store(str(tmp_path / "target"))
+    rows = run(source, target, poison=1, kind="once", mended=tmp_path / "mended", retries=1)
+    assert rows == {"low": 3, "high": 2}
+    assert "OSError: poisoned by 1; they are tried again" in caplog.text
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize(("poison", "reason"), [(2, "wrong"), (ANY, "no such model")])
+def test_a_wrong_value_is_not_tried_again(source, tmp_path, caplog, poison, reason):
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        run(source, open_store(str(tmp_path / "target")), poison=poison, kind="wrong", retries=2)
+    assert "tried again" not in caplog.text
 
 
 def test_a_folder_without_shards_is_named(tmp_path):

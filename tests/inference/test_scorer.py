@@ -68,6 +68,7 @@ def test_neighbours_do_not_matter(scorer: Scorer) -> None:
         alone = scorer({key: values[i : i + 1] for key, values in data.items()})
         assert alone["probabilities"][0].tolist() == together["probabilities"][i].tolist()
         assert alone["sem_score"][0] == together["sem_score"][i]
+        assert alone["clip_feature"][0].tolist() == together["clip_feature"][i].tolist()
 
 
 def test_rows_without_a_readable_image_get_a_reason(scorer: Scorer) -> None:
@@ -84,6 +85,7 @@ def test_rows_without_a_readable_image_get_a_reason(scorer: Scorer) -> None:
         assert np.isnan(row["emo_score"])
         assert np.isnan(row["sem_score"])
         assert row["scene"] is None
+        assert row["clip_feature"] is None
     alone = scorer(batch([good], ["awe"]))
     assert alone["emo_score"][0] == np.float32(rows[0]["emo_score"])
 

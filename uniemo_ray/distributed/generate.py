@@ -3,16 +3,12 @@
 Images never pass through the driver: it writes the plan, follows counts, and reads back one column.
 """
 
-import logging
-import re
 from collections import Counter
-from collections.abc import Callable
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
-import ray.exceptions
 
 from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig
 from uniemo_ray.distributed.actors.clip import ScoreActor
@@ -24,8 +20,6 @@ from uniemo_ray.store.base import Store
 from uniemo_ray.store.fingerprint import fingerprint
 from uniemo_ray.store.shards import commit_shard, committed, shard_paths
 
-logger = logging.getLogger(__name__)
-_RAISED = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception)): (.*)$", re.MULTILINE)
 PLAN_FOLDER, IMAGES_FOLDER, SCORES_FOLDER = "plan", "images", "scores"
 
 
@@ -67,18 +61,16 @@ def generate_images(
     # an actor computes on as many threads as its images' bytes were planned for
     reserved = {"actors": config.actors, "cpus_per_worker": max(config.threads, resources.cpus_per_worker)}
 
-    def run() -> None:
-        map_shards(
-            store,
-            {IMAGES_FOLDER: PLAN_FOLDER},
-            target=store,
-            actor=GenerateActor,
-            settings={"model": model, "threads": config.threads},
-            plan_hash=plan_hash,
-            resources=resources.model_copy(update=reserved),
-        )
-
-    _with_retries(run, retries=config.retries, what="generation")
+    map_shards(
+        store,
+        {IMAGES_FOLDER: PLAN_FOLDER},
+        target=store,
+        actor=GenerateActor,
+        settings={"model": model, "threads": config.threads},
+        plan_hash=plan_hash,
+        resources=resources.model_copy(update=reserved),
+        retries=config.retries,
+    )
     result = _summary(store, IMAGES_FOLDER, plan_hash)
     if sum(result.failed.values()) == result.rows:
         reason, count = max(result.failed.items(), key=lambda item: item[1])
@@ -110,19 +102,16 @@ def score_images(
     Raises:
         RuntimeError: when a shard still fails after all retries.
     """
-
-    def run() -> None:
-        map_shards(
-            images,
-            {SCORES_FOLDER: IMAGES_FOLDER},
-            target=store,
-            actor=ScoreActor,
-            settings={"clip": encoder.clip, "pretrained": encoder.clip_pretrained, "heads": heads},
-            plan_hash=plan_hash,
-            resources=resources,
-        )
-
-    _with_retries(run, retries=retries, what="scoring")
+    map_shards(
+        images,
+        {SCORES_FOLDER: IMAGES_FOLDER},
+        target=store,
+        actor=ScoreActor,
+        settings={"clip": encoder.clip, "pretrained": encoder.clip_pretrained, "heads": heads},
+        plan_hash=plan_hash,
+        resources=resources,
+        retries=retries,
+    )
     return _summary(store, SCORES_FOLDER, plan_hash)
 
 
@@ -138,37 +127,6 @@ def _check(plan: pa.Table, config: GenerationConfig) -> None:
         raise ValueError(f"the plan is for threads {sorted(threads)}, generation.threads is {config.threads}")
     for micro_batch in set(plan["micro_batch"].to_pylist()):
         check_threads(micro_batch, config.threads)
-
-
-def _with_retries(run: Callable[[], None], *, retries: int, what: str) -> None:
-    """Run again what failed; shards committed before the failure are not repeated."""
-    for attempt in range(retries + 1):
-        try:
-            return run()
-        except ray.exceptions.RayError as error:
-            kind, reason = cause_of(error)
-            if kind == "ValueError":
-                raise ValueError(reason) from error  # a wrong plan or model stays wrong
-            if attempt == retries:
-                raise RuntimeError(f"{what} failed {attempt + 1} times, last by {kind}: {reason}") from error
-            logger.warning(
-                "%s failed, attempt %d of %d follows: %s: %s", what, attempt + 2, retries + 1, kind, reason
-            )
-
-
-class Cause(NamedTuple):
-    """What went wrong inside an actor."""
-
-    kind: str
-    """Name of the exception's class."""
-    reason: str
-    """Its message's first line."""
-
-
-def cause_of(error: ray.exceptions.RayError) -> Cause:
-    """What the actor's own code raised, read from the traceback: only its text leaves the actor."""
-    raised = [found for found in _RAISED.findall(str(error)) if not found[0].startswith("ray.")]
-    return Cause(*raised[-1]) if raised else Cause(type(error).__name__, str(error).partition("\n")[0])
 
 
 def _summary(store: Store, folder: str, plan_hash: str) -> MappedShards:

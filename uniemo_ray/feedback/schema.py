@@ -51,6 +51,7 @@ SCORES = pa.schema(
         ("object_probability", pa.float32()),
         ("predicted", pa.string()),
         ("probabilities", pa.list_(pa.float32(), len(EMOTIONS))),  # in EMOTIONS order
+        ("clip_feature", pa.list_(pa.float32())),  # what was scored: frozen CLIP, unnormalised
         ("reason", pa.string()),  # why there is no score; null when there is one
     ]
 )

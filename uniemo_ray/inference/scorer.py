@@ -155,24 +155,26 @@ class Scorer:
         return out
 
     def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Probabilities of every head, for a micro-batch."""
+        """Features and the probabilities of every head, for a micro-batch."""
         features = image_features(self.extractor.clip, pixels)
         heads = {"emotion": self.heads.emotion, "scene": self.heads.scene, "object": self.heads.object}
-        return {key: _softmax(head(features)) for key, head in heads.items() if head is not None}
+        found = {key: _softmax(head(features)) for key, head in heads.items() if head is not None}
+        return found | {"clip_feature": features}
 
-    def _score_row(self, probabilities: dict[str, Tensor], wanted: str) -> dict[str, Any]:
+    def _score_row(self, found: dict[str, Tensor], wanted: str) -> dict[str, Any]:
         """One image's scores; a kind without names has no say in `sem_score`."""
-        emotion = probabilities["emotion"].numpy()
+        emotion = found["emotion"].numpy()
         scores: dict[str, Any] = {
             "emo_score": emotion[EMOTIONS.index(wanted)],
             "predicted": EMOTIONS[int(emotion.argmax())],
             "probabilities": emotion,
+            "clip_feature": found["clip_feature"].numpy(),
         }
         best = []
         for kind in ("scene", "object"):
-            if kind in probabilities:
-                index = int(probabilities[kind].argmax())
-                best.append(float(probabilities[kind][index]))
+            if kind in found:
+                index = int(found[kind].argmax())
+                best.append(float(found[kind][index]))
                 scores |= {kind: self.heads.names[kind][index], f"{kind}_probability": best[-1]}
         return scores | {"sem_score": max(best, default=float("nan"))}
 
@@ -208,7 +210,9 @@ def _no_scores(count: int) -> Columns:
     """Columns of `count` rows without any score."""
     numbers = ("emo_score", "sem_score", "scene_probability", "object_probability")
     columns: Columns = {name: np.full(count, np.nan, dtype=np.float32) for name in numbers}
-    columns |= {name: np.full(count, None, dtype=object) for name in ("scene", "object", "predicted")}
+    columns |= {
+        name: np.full(count, None, dtype=object) for name in ("scene", "object", "predicted", "clip_feature")
+    }
     nothing = np.full(len(EMOTIONS), np.nan, dtype=np.float32)
     return columns | {"probabilities": _objects([nothing] * count)}
 

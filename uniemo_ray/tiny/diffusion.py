@@ -156,8 +156,9 @@ def train_diffusion(
     """
     torch.manual_seed(seed)
     encoder, denoiser = make_text_encoder(len(tokenizer)), make_denoiser(latents.shape[1])
+    denoiser.to(memory_format=torch.channels_last)
     both = nn.ModuleList([encoder, denoiser]).train()
-    optimizer = torch.optim.AdamW(both.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(both.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     average = WeightAverage(both)
     start = _resume(checkpoint, both, optimizer, average)
     captions = CaptionEncoder(tokenizer, encoder, seed=seed + start)
@@ -167,7 +168,7 @@ def train_diffusion(
     for step, index in zip(range(start, steps), order, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = lr * warmup_cosine(step, steps=steps)
-        clean = latents[torch.from_numpy(index)]
+        clean = latents[torch.from_numpy(index)].to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             text = captions(renders.scenes[index], renders.objects[index])
             error = _velocity_error(denoiser, noise_schedule, clean, text)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.images import decode_rgb, to_square
-from uniemo_ray.distributed.actors.clip import FeatureActor, ScoreActor
+from uniemo_ray.distributed.actors.clip import ScoreActor
 from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.steps.data import read_features
@@ -54,8 +54,9 @@ def reference_plain(context: StepContext, config: Config) -> StepOutput:
 
 def reference_real(context: StepContext, config: Config) -> StepOutput:
     """The same metrics of real test images; their Fréchet distance is to the training split."""
+    source = context.artefacts_of("ingest")
     map_shards(
-        context.artefacts_of("ingest"),
+        source,
         {"scores": "samples/test"},
         target=context.artefacts,
         actor=ScoreActor,
@@ -63,45 +64,25 @@ def reference_real(context: StepContext, config: Config) -> StepOutput:
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
-    source = context.artefacts_of("ingest")
     filesystem, root = source.arrow()
     paths = [f"{root}/{key}" for key in source.list("samples/test") if key.endswith(".parquet")]
     table = pa.concat_tables([pq.read_table(path, filesystem=filesystem) for path in paths])
-    columns = read_features(context, "test")
-    found = dict(zip(columns["image_id"], columns["clip_feature"], strict=True))
-    features = np.stack([found[name] for name in table["image_id"].to_pylist()])
-    return StepOutput(
-        metrics=_measure(context, config, table, features, read_shards(context.artefacts, "scores/"))
-    )
+    return StepOutput(metrics=_measure(context, config, table, read_shards(context.artefacts, "scores/")))
 
 
 def measure_step(context: StepContext, config: Config, *, images: str, scores: str) -> dict[str, object]:
     """Metrics of a generating step's images, with the scores of a scoring step."""
-    source = context.artefacts_of(images)
-    map_shards(
-        source,
-        {"features": "images"},
-        target=context.artefacts,
-        actor=FeatureActor,
-        settings={"clip": config.encoder.clip, "pretrained": config.encoder.clip_pretrained},
-        plan_hash=context.fingerprint,
-        resources=config.resources,
-    )
-    table = read_shards(source, "images/", columns=["image_id", "emotion", "image", "reason"])
+    columns = ["image_id", "emotion", "image", "reason"]
+    table = read_shards(context.artefacts_of(images), "images/", columns=columns)
     table = table.filter(pc.is_null(table["reason"]))
-    rows = read_shards(context.artefacts, "features/", columns=["image_id", "clip_feature"])
-    found = dict(
-        zip(rows["image_id"].to_pylist(), rows["clip_feature"].to_numpy(zero_copy_only=False), strict=True)
-    )
-    features = np.stack([found[name] for name in table["image_id"].to_pylist()])
-    return _measure(context, config, table, features, read_shards(context.artefacts_of(scores), "scores/"))
+    return _measure(context, config, table, read_shards(context.artefacts_of(scores), "scores/"))
 
 
-def _measure(
-    context: StepContext, config: Config, table: pa.Table, features: np.ndarray, scores: pa.Table
-) -> dict[str, object]:
+def _measure(context: StepContext, config: Config, table: pa.Table, scores: pa.Table) -> dict[str, object]:
+    """Metrics of the images that have scores."""
+    by_id = {row["image_id"]: row for row in scores.filter(pc.is_null(scores["reason"])).to_pylist()}
+    table = table.filter(pc.is_in(table["image_id"], value_set=pa.array(list(by_id), pa.string())))
     ids = table["image_id"].to_pylist()
-    by_id = {row["image_id"]: row for row in scores.to_pylist()}
     rows = [by_id[name] for name in ids]
     size = config.diffusion.size_px
     images = ImageSet(
@@ -113,7 +94,7 @@ def _measure(
         probabilities=np.array([row["probabilities"] for row in rows], dtype=np.float32),
         scene_probability=np.array([_number(row["scene_probability"]) for row in rows], dtype=np.float32),
         object_probability=np.array([_number(row["object_probability"]) for row in rows], dtype=np.float32),
-        features=features,
+        features=np.array([row["clip_feature"] for row in rows], dtype=np.float32),
     )
     real = read_features(context, "train")
     recogniser = load_recogniser(WEIGHTS / "recogniser.safetensors") if config.data.kind == "sketch" else None

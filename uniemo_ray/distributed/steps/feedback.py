@@ -14,7 +14,7 @@ from uniemo_ray.distributed.generate import MappedShards, generate_images, score
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import plan_images
-from uniemo_ray.feedback.rank_filter import filter_by_rank
+from uniemo_ray.feedback.rank_filter import NEEDED, filter_by_rank
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 
@@ -82,7 +82,8 @@ def scorer_settings(context: StepContext, config: Config) -> dict[str, Any]:
 
 def filter_images(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Keep the rank band of both scores, from score rows alone."""
-    result = filter_by_rank(read_split(context.artefacts_of(f"score-{round_}"), "scores"), config.filter)
+    scores = read_split(context.artefacts_of(f"score-{round_}"), "scores", columns=NEEDED.names)
+    result = filter_by_rank(scores, config.filter)
     sink = io.BytesIO()
     pq.write_table(result.kept, sink)
     context.artefacts.write_bytes(KEPT_FILE, sink.getvalue())
