@@ -7,7 +7,8 @@
     python cluster/local_head.py stop
 
 `run` starts a head, runs one command against it and takes the head away again, whatever happened: the
-command failed, Ctrl-C, SIGTERM, or this very process was killed. Its exit code is the command's.
+command failed, Ctrl-C, SIGTERM, or this very process was killed. It ends with the time and the peak memory
+of all processes; its exit code is the command's.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from types import FrameType
 
 from head_process import CLUSTER_SWITCH, HeadError, client_environment, start_head, stop_head
 from head_state import HeadState, is_alive, read_state
+from head_usage import Usage
 
 logger = logging.getLogger("local_head")
 
@@ -39,9 +41,12 @@ def run_command(folder: Path, command: list[str], *, num_cpus: int | None, store
     state = start_head(folder, num_cpus=num_cpus, store_mb=store_mb)
     guard = _start_guard(folder)
     logger.info("Ray head at %s (loopback, token in %s)", state.address, state.token_path)
+    usage = Usage(state)
     try:
-        return _run_child(command, client_environment(state))
+        with usage:
+            return _run_child(command, client_environment(state))
     finally:
+        logger.info("%s", usage.line())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         stop_head(folder)
