@@ -253,7 +253,8 @@ class EvaluationConfig(Settings):
     plain_per_emotion: int = Field(40, ge=1)
     """Images per emotion of the plain-prompt reference."""
     weights_dir: str | None = None
-    """Folder with published Inception, AlexNet and Places365 files, when the user has them."""
+    """Folder, readable on every machine, with the published Inception-v3 and AlexNet files, when the user
+    has them: adds `fid` and `lpips_alex`."""
 
 
 class ResourceConfig(Settings):

@@ -67,6 +67,15 @@ def test_data_redoes_everything(tmp_path):
     assert changed(tmp_path, "data.sketch_seed=1") == set(fingerprints(tmp_path))
 
 
+def test_true_fid_needs_its_weights_and_a_step(tmp_path):
+    (tmp_path / "pt_inception-2015-12-05-6726825d.pth").touch()
+    assert "inception" not in fingerprints(tmp_path)
+    override = f"evaluation.weights_dir={tmp_path}"
+    assert "inception" in fingerprints(tmp_path, override)
+    measuring = {"evaluate-1", "evaluate-2", "reference-plain", "reference-real"}
+    assert changed(tmp_path, override) == measuring
+
+
 def test_rounds(tmp_path):
     assert "joint-2" not in fingerprints(tmp_path, "feedback.rounds=0")
     assert {"filter-2", "joint-3"} <= set(fingerprints(tmp_path, "feedback.rounds=2"))

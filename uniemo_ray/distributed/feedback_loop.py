@@ -6,6 +6,8 @@ from typing import Any
 
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.steps import data, evaluation, feedback, scorers, training
+from uniemo_ray.metrics.inception import INCEPTION_FILE
+from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 
 NOT_RESULTS = ("checkpoint_every_s", "keep_checkpoints")
@@ -24,18 +26,28 @@ def declare_steps(pipeline: Pipeline, config: Config) -> None:
     step("latents", data.latents, ["diffusion.model", "diffusion.size_px"], after=["ingest"])
     step("scorers", scorers.scorers, [*CLIP, "scorers", "seed"], after=["ingest", "features"])
     step("coefficients", scorers.coefficients, after=["features", "scorers"])
+    if has_weights(config.evaluation.weights_dir, INCEPTION_FILE):
+        step("inception", evaluation.inception_step, ["evaluation.weights_dir", JOINT[1]], after=["ingest"])
     for round_ in range(1, config.feedback.rounds + 2):
-        _declare_round(step, round_, is_last=round_ == config.feedback.rounds + 1)
+        is_last = round_ == config.feedback.rounds + 1
+        _declare_round(step, round_, is_last=is_last, real=real_features(config))
     plain = partial(feedback.generate, round_=1, kind="plain")
     step("generate-plain", plain, [*SAMPLING, "evaluation.plain_per_emotion"], after=["model-1"])
     step("score-plain", partial(feedback.score, source="generate-plain"), after=["generate-plain", "scorers"])
     measured = ["evaluation", "seed", *CLIP]
-    after = ["generate-plain", "score-plain", "features"]
+    real = real_features(config)
+    after = ["generate-plain", "score-plain", *real]
     step("reference-plain", evaluation.reference_plain, measured, after=after)
-    step("reference-real", evaluation.reference_real, measured, after=["ingest", "features", "scorers"])
+    step("reference-real", evaluation.reference_real, measured, after=["ingest", "scorers", *real])
 
 
-def _declare_round(step: Any, round_: int, *, is_last: bool) -> None:
+def real_features(config: Config) -> list[str]:
+    """Steps with features of real images, for Fréchet distances."""
+    published = has_weights(config.evaluation.weights_dir, INCEPTION_FILE)
+    return ["features", "inception"] if published else ["features"]
+
+
+def _declare_round(step: Any, round_: int, *, is_last: bool, real: Sequence[str]) -> None:
     """One training of both stages, its images, and what comes back of them."""
     r = f"{round_}"
     before = [f"mix-{round_ - 1}", f"joint-{round_ - 1}"] if round_ > 1 else []
@@ -66,7 +78,7 @@ def _declare_round(step: Any, round_: int, *, is_last: bool) -> None:
         after = [f"filter-{r}", f"generate-{r}", "features"]
         step(f"mix-{r}", partial(feedback.mix, round_=round_), mixed, after=after)
     measured = ["evaluation", "seed", *CLIP]
-    after = [f"encode-{r}", f"generate-{r}", f"score-{r}", "features"]
+    after = [f"encode-{r}", f"generate-{r}", f"score-{r}", *real]
     step(f"evaluate-{r}", partial(evaluation.evaluate, round_=round_), measured, after=after)
 
 

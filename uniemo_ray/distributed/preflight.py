@@ -6,6 +6,9 @@ import open_clip
 
 from uniemo_ray.config import Config, EncoderConfig
 from uniemo_ray.data.emoset import EmoSetFolder
+from uniemo_ray.metrics.inception import INCEPTION_FILE
+from uniemo_ray.metrics.perceptual import ALEXNET_FILE
+from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.models.clip import TINY_FOLDER as TINY_CLIP
 from uniemo_ray.models.clip import WEIGHTS_FILE, read_clip_config
 from uniemo_ray.models.diffusion import TINY_FOLDER as TINY_DIFFUSION
@@ -15,7 +18,7 @@ REBUILD = "python jobs/pretrain_tiny.py makes the tiny base models"
 
 
 def check_inputs(config: Config) -> None:
-    """Check data folder, base models and encoder layers.
+    """Check data folder, base models, encoder layers and published weights.
 
     Raises:
         ValueError: one line that names the setting and what is wrong.
@@ -27,6 +30,18 @@ def check_inputs(config: Config) -> None:
     _require(
         diffusion / "model_index.json", setting="diffusion.model", is_tiny=config.diffusion.model == "tiny"
     )
+    if config.evaluation.weights_dir:
+        check_published(config.evaluation.weights_dir)
+
+
+def check_published(weights_dir: str) -> None:
+    """Raise ValueError unless the folder holds one of the files that some metric reads."""
+    patterns = (INCEPTION_FILE, ALEXNET_FILE)
+    if not any(has_weights(weights_dir, pattern) for pattern in patterns):
+        raise ValueError(
+            f"evaluation.weights_dir {weights_dir!r} holds neither {' nor '.join(patterns)}: "
+            f"put the published files there, or leave the setting empty"
+        )
 
 
 def count_layers(encoder: EncoderConfig) -> int:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.emo_a import EmoA, emo_a, emo_a_exact
-from uniemo_ray.metrics.frechet import FeatureSums, frechet, frechet_by_emotion
+from uniemo_ray.metrics.frechet import Features, FeatureSums, frechet, frechet_by_emotion
 from uniemo_ray.metrics.pairs import PairMean
-from uniemo_ray.metrics.perceptual import lpips_tiny
+from uniemo_ray.metrics.perceptual import ALEXNET_FILE, lpips_alex, lpips_tiny
 from uniemo_ray.metrics.sem_c import sem_c
 from uniemo_ray.metrics.sem_d import sem_d
+from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.tiny.recogniser import Recogniser, recognise
 
 Floats = NDArray[np.float32]
@@ -38,6 +39,8 @@ class ImageSet:
     """(M,) of the likeliest object; NaN without object names."""
     features: Floats
     """(M, E) frozen CLIP features, unnormalised."""
+    inception: Floats | None = None
+    """(M, 2048) Inception-v3 features, when the user has its weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,10 @@ class Yardstick:
     pairs: int
     """Largest number of pairs per emotion."""
     seed: int
+    inception: Mapping[str, FeatureSums] | None = None
+    """Inception-v3 features of real images by emotion."""
+    weights_dir: str | None = None
+    """Folder with AlexNet's weights, perhaps."""
 
 
 def measure_images(images: ImageSet, yardstick: Yardstick) -> dict[str, Any]:
@@ -78,7 +85,13 @@ def measure_images(images: ImageSet, yardstick: Yardstick) -> dict[str, Any]:
         exact = _exact(images, yardstick.recogniser)
         values["emo_a_exact"], errors["emo_a_exact"] = exact.top1, exact.standard_error
         by_emotion["emo_a_exact"] = exact.per_emotion
-    values["fd_clip"], by_emotion["fd_clip"] = _frechet(images, yardstick)
+    values["fd_clip"], by_emotion["fd_clip"] = _frechet(
+        images.features, images.emotions, yardstick.real, name="fd_clip"
+    )
+    if images.inception is not None and yardstick.inception is not None:
+        values["fid"], by_emotion["fid"] = _frechet(
+            images.inception, images.emotions, yardstick.inception, name="fid"
+        )
     return values | {"standard_errors": errors, "per_emotion": _turned(by_emotion)}
 
 
@@ -90,6 +103,9 @@ def _pair_metrics(images: ImageSet, yardstick: Yardstick) -> list[PairMean]:
     ]
     if yardstick.recogniser is not None:
         distances.append(lpips_tiny(images.pixels, ids, emotions, recogniser=yardstick.recogniser, **options))
+    if has_weights(yardstick.weights_dir, ALEXNET_FILE):
+        folder = yardstick.weights_dir
+        distances.append(lpips_alex(images.pixels, ids, emotions, weights_dir=folder, **options))
     return distances
 
 
@@ -104,12 +120,14 @@ def feature_sums(features: Floats, emotions: Sequence[str]) -> dict[str, Feature
     return {str(name): FeatureSums.of(features[labels == name]) for name in np.unique(labels)}
 
 
-def _frechet(images: ImageSet, yardstick: Yardstick) -> tuple[float, dict[str, float]]:
-    mine = feature_sums(images.features, images.emotions)
-    whole = frechet(_total(mine), _total(yardstick.real), name="fd_clip")
-    enough = {name: sums for name, sums in mine.items() if sums.count > 1}
-    by_emotion = frechet_by_emotion(enough, yardstick.real, name="fd_clip")
-    return whole.distance, {name: part.distance for name, part in by_emotion.items()}
+def _frechet(
+    features: Floats, emotions: Sequence[str], real: Mapping[str, FeatureSums], *, name: Features
+) -> tuple[float, dict[str, float]]:
+    mine = feature_sums(features, emotions)
+    whole = frechet(_total(mine), _total(real), name=name)
+    enough = {emotion: sums for emotion, sums in mine.items() if sums.count > 1}
+    by_emotion = frechet_by_emotion(enough, real, name=name)
+    return whole.distance, {emotion: part.distance for emotion, part in by_emotion.items()}
 
 
 def _total(sums: Mapping[str, FeatureSums]) -> FeatureSums:

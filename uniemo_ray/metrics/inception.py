@@ -69,8 +69,8 @@ def make_inception() -> inception.Inception3:
 class InceptionFeatures:
     """Pictures in, pool3 features (B, 2048) out."""
 
-    def __init__(self, weights_dir: str | Path | None) -> None:
-        """Load the weights.
+    def __init__(self, weights_dir: str | Path | None, *, device: str = "cpu") -> None:
+        """Load the weights onto a torch device.
 
         Raises:
             ValueError: when the file is missing, damaged or of another network.
@@ -82,10 +82,12 @@ class InceptionFeatures:
         except RuntimeError as error:
             raise ValueError(f"{path} does not fit the FID network: {error}") from None
         self.net.fc = nn.Identity()
+        self.net.to(device)
+        self.device = device
 
     @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features (B, 2048) of pictures (B, H, W, 3), resized to 299 px."""
-        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
         x = nn.functional.interpolate(x, size=(SIZE_PX, SIZE_PX), mode="bilinear", align_corners=False)
-        return np.asarray(self.net(2 * x - 1).numpy(), dtype=np.float32)
+        return np.asarray(self.net(2 * x - 1).cpu().numpy(), dtype=np.float32)

@@ -23,6 +23,11 @@ def find_weights(weights_dir: str | Path | None, pattern: str, *, metric: str) -
     return found[0]
 
 
+def has_weights(weights_dir: str | Path | None, pattern: str) -> bool:
+    """Whether the user has put such a file there: metrics that need it are measured only then."""
+    return weights_dir is not None and any(Path(weights_dir).glob(pattern))
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict whose file name ends in the first 8 hex digits of its sha256, as published.
 

@@ -2,6 +2,8 @@
 
 # M images, C emotions
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,16 +12,23 @@ import pyarrow.parquet as pq
 from uniemo_ray.config import Config
 from uniemo_ray.data.images import decode_rgb, to_square
 from uniemo_ray.distributed.actors.clip import ScoreActor
+from uniemo_ray.distributed.actors.inception import InceptionActor
 from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.steps.data import read_features
 from uniemo_ray.distributed.steps.feedback import scorer_settings
 from uniemo_ray.emotions import EMOTIONS, emotion_index
 from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts
+from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images
+from uniemo_ray.metrics.inception import INCEPTION_FILE
+from uniemo_ray.metrics.weights import has_weights
+from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import read_shards
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.tiny.build import WEIGHTS, load_recogniser
+
+INCEPTION = "inception"
 
 
 def evaluate(context: StepContext, config: Config, *, round_: int) -> StepOutput:
@@ -67,18 +76,45 @@ def reference_real(context: StepContext, config: Config) -> StepOutput:
     filesystem, root = source.arrow()
     paths = [f"{root}/{key}" for key in source.list("samples/test") if key.endswith(".parquet")]
     table = pa.concat_tables([pq.read_table(path, filesystem=filesystem) for path in paths])
-    return StepOutput(metrics=_measure(context, config, table, read_shards(context.artefacts, "scores/")))
+    scores = read_shards(context.artefacts, "scores/")
+    inception = inception_features(context, config, source, "samples/test")
+    return StepOutput(metrics=_measure(context, config, table, scores, inception))
 
 
 def measure_step(context: StepContext, config: Config, *, images: str, scores: str) -> dict[str, object]:
     """Metrics of a generating step's images, with the scores of a scoring step."""
-    columns = ["image_id", "emotion", "image", "reason"]
-    table = read_shards(context.artefacts_of(images), "images/", columns=columns)
+    source = context.artefacts_of(images)
+    table = read_shards(source, "images/", columns=["image_id", "emotion", "image", "reason"])
     table = table.filter(pc.is_null(table["reason"]))
-    return _measure(context, config, table, read_shards(context.artefacts_of(scores), "scores/"))
+    inception = inception_features(context, config, source, "images")
+    return _measure(context, config, table, read_shards(context.artefacts_of(scores), "scores/"), inception)
 
 
-def _measure(context: StepContext, config: Config, table: pa.Table, scores: pa.Table) -> dict[str, object]:
+def inception_step(context: StepContext, config: Config) -> StepOutput:
+    """Inception-v3 features of the training split, what true FID compares with."""
+    inception_features(context, config, context.artefacts_of("ingest"), "samples/train")
+    return StepOutput()
+
+
+def inception_features(context: StepContext, config: Config, source: Store, folder: str) -> pa.Table | None:
+    """Features of a folder's images, or None when the user has no weights for them."""
+    if not has_weights(config.evaluation.weights_dir, INCEPTION_FILE):
+        return None
+    map_shards(
+        source,
+        {INCEPTION: folder},
+        target=context.artefacts,
+        actor=InceptionActor,
+        settings={"weights_dir": config.evaluation.weights_dir, "size_px": config.diffusion.size_px},
+        plan_hash=context.fingerprint,
+        resources=config.resources,
+    )
+    return read_shards(context.artefacts, f"{INCEPTION}/")
+
+
+def _measure(
+    context: StepContext, config: Config, table: pa.Table, scores: pa.Table, inception: pa.Table | None
+) -> dict[str, object]:
     """Metrics of the images that have scores."""
     by_id = {row["image_id"]: row for row in scores.filter(pc.is_null(scores["reason"])).to_pylist()}
     table = table.filter(pc.is_in(table["image_id"], value_set=pa.array(list(by_id), pa.string())))
@@ -95,6 +131,7 @@ def _measure(context: StepContext, config: Config, table: pa.Table, scores: pa.T
         scene_probability=np.array([_number(row["scene_probability"]) for row in rows], dtype=np.float32),
         object_probability=np.array([_number(row["object_probability"]) for row in rows], dtype=np.float32),
         features=np.array([row["clip_feature"] for row in rows], dtype=np.float32),
+        inception=None if inception is None else _in_order(inception, ids),
     )
     real = read_features(context, "train")
     recogniser = load_recogniser(WEIGHTS / "recogniser.safetensors") if config.data.kind == "sketch" else None
@@ -105,8 +142,22 @@ def _measure(context: StepContext, config: Config, table: pa.Table, scores: pa.T
         pretrained=config.encoder.clip_pretrained,
         pairs=config.evaluation.pairs,
         seed=config.seed,
+        inception=None if inception is None else _real_inception(context),
+        weights_dir=config.evaluation.weights_dir,
     )
     return measure_images(images, yardstick)
+
+
+def _in_order(features: pa.Table, ids: Sequence[str]) -> np.ndarray:
+    """Inception features (M, 2048) of these images."""
+    rows = {name: row for row, name in enumerate(features["image_id"].to_pylist())}
+    columns = features["inception_feature"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
+    return np.asarray(columns[[rows[name] for name in ids]], dtype=np.float32)
+
+
+def _real_inception(context: StepContext) -> dict[str, FeatureSums]:
+    table = read_shards(context.artefacts_of("inception"), f"{INCEPTION}/")
+    return feature_sums(_in_order(table, table["image_id"].to_pylist()), table["emotion"].to_pylist())
 
 
 def _number(value: float | None) -> float:

@@ -1,0 +1,65 @@
+"""All metrics of a set of images; those that need published files appear only with them."""
+
+import numpy as np
+import pytest
+
+from tests.metrics.test_perceptual import weights_dir  # noqa: F401 (fixture)
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.metrics.frechet import frechet
+from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images
+from uniemo_ray.tiny.recogniser import Recogniser
+
+COUNT, WIDTH = 24, 5
+LABELS = [EMOTIONS[i % 3] for i in range(COUNT)]
+
+
+def image_set(**changes) -> ImageSet:
+    rng = np.random.default_rng(0)
+    values = {
+        "image_ids": [f"i{i}" for i in range(COUNT)],
+        "emotions": LABELS,
+        "pixels": rng.integers(0, 256, size=(COUNT, 64, 64, 3), dtype=np.uint8),
+        "probabilities": rng.dirichlet(np.ones(8), size=COUNT).astype(np.float32),
+        "scene_probability": rng.random(COUNT, dtype=np.float32),
+        "object_probability": np.full(COUNT, np.nan, dtype=np.float32),
+        "features": rng.normal(size=(COUNT, WIDTH)).astype(np.float32),
+    }
+    return ImageSet(**{**values, **changes})
+
+
+def yardstick(**changes) -> Yardstick:
+    real = np.random.default_rng(1).normal(size=(COUNT, WIDTH)).astype(np.float32)
+    values = {
+        "real": feature_sums(real, LABELS),
+        "recogniser": None,
+        "clip": "tiny",
+        "pretrained": None,
+        "pairs": 10,
+        "seed": 0,
+    }
+    return Yardstick(**{**values, **changes})
+
+
+def test_each_metric_has_the_name_of_its_features():
+    found = measure_images(image_set(), yardstick())
+    assert {"emo_a", "sem_c_clip", "sem_d_clip", "fd_clip"} <= set(found)
+    assert not {"emo_a_exact", "lpips_tiny", "lpips_alex", "fid", "sem_d", "sem_c"} & set(found)
+    hits = image_set().probabilities.argmax(axis=1) == [EMOTIONS.index(name) for name in LABELS]
+    by_emotion = [hits[[e == name for e in LABELS]].mean() for name in EMOTIONS[:3]]
+    assert found["emo_a"] == pytest.approx(np.mean(by_emotion))
+    assert set(found["per_emotion"]) == set(EMOTIONS[:3])
+    exact = measure_images(image_set(), yardstick(recogniser=Recogniser(scenes=16, objects=24)))
+    assert {"emo_a_exact", "lpips_tiny"} <= set(exact)
+
+
+def test_published_metrics_appear_with_published_weights(weights_dir):  # noqa: F811
+    rng = np.random.default_rng(2)
+    mine, real = rng.normal(size=(2, COUNT, 7)).astype(np.float32)
+    images = image_set(inception=mine)
+    found = measure_images(
+        images, yardstick(inception=feature_sums(real, LABELS), weights_dir=str(weights_dir))
+    )
+    whole = [feature_sums(rows, ["awe"] * COUNT)["awe"] for rows in (mine, real)]
+    assert found["fid"] == pytest.approx(frechet(*whole, name="fid").distance)
+    assert found["lpips_alex"] > 0
+    assert found["per_emotion"]["awe"]["fid"] > 0
