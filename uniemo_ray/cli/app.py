@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from uniemo_ray import __version__
-from uniemo_ray.cli import data, model, submit
+from uniemo_ray.cli import data, model, store, submit
 
 ERROR_CODE = 2
 _LIBRARIES = ("ray", "torch", "deepspeed", "diffusers", "open_clip_torch", "transformers")
@@ -24,6 +24,10 @@ app = typer.Typer(
         "  uniemo understand photo.jpg --model runs/demo/model\n"
         '  uniemo generate awe --prompt "{} forest" --model runs/demo/model --out pictures\n\n'
         "\b\n"
+        "A run folder, its shards and images:\n"
+        "  uniemo store verify runs/demo\n"
+        "  uniemo regenerate runs/demo IMAGE_ID\n\n"
+        "\b\n"
         "Data:\n"
         "  uniemo data make-sketch --out data/sketch\n"
         "  uniemo data check data/EmoSet-118K\n"
@@ -36,6 +40,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("understand")(model.understand)
 app.command("generate")(model.generate)
+app.add_typer(store.app, name="store")
+app.command("regenerate")(store.regenerate)
 app.command("submit", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     submit.submit
 )

@@ -1,0 +1,96 @@
+"""Damage is named, and mending it removes just that, so that the next submission makes it anew."""
+
+import pyarrow as pa
+import pytest
+
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.errors import RunLockedError
+from uniemo_ray.store.run import RunFolder
+from uniemo_ray.store.shards import commit_shard, committed
+from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
+from uniemo_ray.store.verify import repair_run, verify_run
+
+SHARDS = 4
+
+
+def commit_images(context: StepContext) -> StepOutput:
+    for number in range(SHARDS):
+        rows = pa.table({"image_id": [f"i{number}-{k}" for k in range(3)]})
+        commit_shard(context.artefacts, f"images/part-{number:05d}", rows, plan_hash="p")
+    context.artefacts.write_bytes("notes.parquet", b"not a shard")
+    return StepOutput()
+
+
+def make_run(uri: str) -> RunFolder:
+    run = RunFolder.open(uri, {"a": 1})
+    submit(run)
+    return run
+
+
+def submit(run: RunFolder) -> dict[str, bool]:
+    """Run two steps; name to whether it was skipped."""
+    pipeline = Pipeline(run)
+    pipeline.step("generate", run=commit_images, settings={})
+    pipeline.step("later", run=lambda _: StepOutput(), settings={}, inputs=["generate"])
+    return {result.record.name: result.is_skipped for result in pipeline.run()}
+
+
+def images_of(run: RunFolder) -> Store:
+    record = run.record("generate")
+    assert record is not None
+    return run.store.sub(record.artefacts)
+
+
+def damage(run: RunFolder) -> None:
+    """One of each kind."""
+    store = images_of(run)
+    flipped = bytearray(store.read_bytes("images/part-00000.parquet"))
+    flipped[len(flipped) // 2] ^= 1
+    store.write_bytes("images/part-00000.parquet", bytes(flipped))
+    store.delete("images/part-00001.parquet")
+    store.write_bytes("images/part-00009.parquet", b"PAR1")
+    twice = pa.table({"image_id": ["i3-0", "new"]})
+    commit_shard(store, "images/part-00010", twice, plan_hash="p")
+
+
+def test_a_sound_run_has_no_findings(uri: str) -> None:
+    report = verify_run(make_run(uri).store)
+    assert report.findings == ()
+    assert report.tally[:3] == (1, SHARDS, 3 * SHARDS)
+
+
+def test_each_kind_of_damage_is_named(uri: str) -> None:
+    run = make_run(uri)
+    damage(run)
+    found = {(finding.kind, finding.name) for finding in verify_run(run.store).findings}
+    assert found == {
+        ("torn", "images/part-00000"),
+        ("missing", "images/part-00001"),
+        ("foreign", "images/part-00009"),
+        ("duplicated", "images/part-00010"),
+    }
+
+
+def test_mending_and_submitting_again_makes_just_that_anew(uri: str) -> None:
+    run = make_run(uri)
+    images = images_of(run)
+    before = committed(images)
+    damage(run)
+    assert len(repair_run(run)) == 4
+    assert set(committed(images)) == {"images/part-00002", "images/part-00003"}
+    assert submit(run) == {"generate": False, "later": True}
+    after = committed(images)
+    assert {name: entry.sha256 for name, entry in after.items()} == {
+        name: entry.sha256 for name, entry in before.items()
+    }
+    assert verify_run(run.store).findings == ()
+    assert submit(run) == {"generate": True, "later": True}
+
+
+def test_a_run_at_work_is_left_alone(uri: str) -> None:
+    run = make_run(uri)
+    damage(run)
+    other = RunFolder.open(uri, {"a": 1})
+    with run.locked(), pytest.raises(RunLockedError):
+        repair_run(other)
+    assert len(verify_run(run.store).findings) == 4

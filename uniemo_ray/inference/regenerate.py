@@ -1,0 +1,91 @@
+"""Make one image of a run again, from its provenance alone."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from uniemo_ray.feedback.schema import IMAGES, PLAN
+from uniemo_ray.inference.generator import ImageGenerator
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.shards import committed
+
+IMAGES_FOLDER = "images"
+
+
+class Regenerated(NamedTuple):
+    """An image that was made anew."""
+
+    png: bytes
+    is_same: bool
+    """Whether its bytes are those of the run; another kind of processor or library may round otherwise."""
+    recorded: dict[str, object]
+    """The row of the run, without the picture."""
+    sha256: str
+    """Of `png`."""
+
+
+def regenerate(store: Store, image_id: str) -> Regenerated:
+    """Find an image's row in a run's stored shards and paint it again.
+
+    Args:
+        store: the run's root.
+        image_id: as in the image and score rows.
+
+    Raises:
+        ValueError: no such image, one that failed, or a run that no longer holds its model.
+    """
+    row = find_image(store, image_id)
+    if row["reason"] is not None:
+        raise ValueError(f"image {image_id} has no picture in {store.uri}: {row['reason']}")
+    plan = {name: np.array([row[name]], dtype=object) for name in PLAN.names}
+    generator = ImageGenerator(find_model(store, str(row["model"])), threads=int(row["threads"]))
+    made = generator(plan)
+    png, digest = made["image"][0], made["sha256"][0]
+    if png is None:
+        raise ValueError(f"image {image_id} could not be made again: {made['reason'][0]}")
+    recorded = {name: value for name, value in row.items() if name != "image"}
+    return Regenerated(png, digest == row["sha256"], recorded, digest)
+
+
+def find_image(store: Store, image_id: str) -> dict[str, object]:
+    """The IMAGES row of an image.
+
+    Raises:
+        ValueError: no generating step of the run has committed it.
+    """
+    for folder in _generating(store):
+        sub = store.sub(folder)
+        filesystem, root = sub.arrow()
+        for entry in committed(sub, f"{IMAGES_FOLDER}/").values():
+            path = f"{root}/{entry.key}"
+            ids = pq.read_table(path, filesystem=filesystem, columns=["image_id"])["image_id"]
+            at = pc.index(ids, pa.scalar(image_id, ids.type)).as_py()
+            if at >= 0:
+                table = pq.read_table(path, filesystem=filesystem, columns=IMAGES.names)
+                row: dict[str, object] = table.slice(at, 1).to_pylist()[0]
+                return row
+    raise ValueError(f"{store.uri} holds no generated image {image_id!r}")
+
+
+def _generating(store: Store) -> list[str]:
+    """Artefact folders with committed images."""
+    marker = f"/manifest/{IMAGES_FOLDER}/"
+    return sorted({key.partition(marker)[0] for key in store.iterate("artefacts") if marker in key})
+
+
+def find_model(store: Store, fingerprint: str) -> str:
+    """Address of the run's model folder with this fingerprint.
+
+    Raises:
+        ValueError: the run holds none.
+    """
+    for key in store.list("steps/history"):
+        if key.startswith("steps/history/model-"):
+            record = store.read_json(key)
+            folder = f"artefacts/{key.rpartition('/')[2].removesuffix('.json')}/model"
+            if record["outputs"].get("model") == fingerprint and not store.is_empty(folder):
+                return store.sub(folder).uri
+    raise ValueError(f"{store.uri} no longer holds the model {fingerprint[:12]} that made this image")
