@@ -13,10 +13,10 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench serve clean
+.PHONY: help install demo test check format bench serve s3-up s3-down clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv with everything pinned in constraints.txt
 
@@ -49,6 +49,12 @@ bench: $(STAMP) ## Measure against bare baselines
 serve: $(STAMP) ## Serve the demo's model (MODEL=folder) at http://127.0.0.1:8000/docs
 	@test -d '$(MODEL)' || { echo "no model folder $(MODEL): run make demo first, or give MODEL=folder"; exit 2; }
 	$(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app 'model=$(abspath $(MODEL))'
+
+s3-up: ## Start a real S3 server for the tests (Ceph; needs root and Debian packages)
+	$(PYTHON) cluster/local_s3.py start
+
+s3-down: ## End it and remove its data
+	$(PYTHON) cluster/local_s3.py stop
 
 clean: ## Remove the environment and caches; runs/ and data/ stay
 	-test ! -d .ray-head || for state in .ray-head/*; do $(HEAD) --state "$$state" stop; done
