@@ -44,7 +44,7 @@ class BuildConfig:
     recogniser_steps: int = 500
     clip_steps: int = 900
     vae_steps: int = 3_600
-    diffusion_steps: int = 7_000
+    diffusion_steps: int = 5_500
 
 
 def build_recogniser(work: Path, config: BuildConfig) -> None:
