@@ -7,7 +7,7 @@ import psutil
 
 from head_state import HeadState, processes
 
-EVERY_S = 3.0
+EVERY_S = 10.0
 
 
 class Usage:

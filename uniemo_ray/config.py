@@ -161,6 +161,8 @@ class TrainConfig(Settings):
 
     epochs: int = Field(15, ge=1)
     """Passes over the training set (released code: 15)."""
+    later_epochs: int | None = Field(None, ge=1)
+    """Passes in the rounds after the first, which start from trained weights. Default: as many."""
     batch_size: int = Field(128, ge=1)
     """Global batch over all workers (paper: 128)."""
     rates: LearningRates = LearningRates()
@@ -175,8 +177,8 @@ class TrainConfig(Settings):
     """Largest global gradient norm."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed ZeRO stage."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the training step."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """Arithmetic of matrix products in training; `auto` is bf16 where all workers' processors have it."""
     augment: bool = True
     """Random resized crop and flip; evaluation never augments."""
     crop_scale: tuple[float, float] = (0.6, 1.0)
@@ -294,6 +296,20 @@ class Config(Settings):
     feedback: FeedbackConfig = FeedbackConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     resources: ResourceConfig = ResourceConfig()
+
+    def for_round(self, round_: int) -> "Config":
+        """The settings of one round, counted from 1: its own number of epochs, and no other's."""
+        stages = {name: getattr(self, name) for name in ("stage1", "stage2")}
+        epochs = {
+            name: stage.later_epochs if round_ > 1 and stage.later_epochs else stage.epochs
+            for name, stage in stages.items()
+        }
+        return self.model_copy(
+            update={
+                name: stage.model_copy(update={"epochs": epochs[name], "later_epochs": None})
+                for name, stage in stages.items()
+            }
+        )
 
     @model_validator(mode="after")
     def _batches_split(self) -> "Config":

@@ -63,6 +63,18 @@ def test_what_does_not_decide_results_redoes_nothing(tmp_path, override):
     assert changed(tmp_path, override) == set()
 
 
+def test_later_epochs_redo_only_later_rounds(tmp_path):
+    assert changed(tmp_path, "stage1.later_epochs=2") == SECOND_ROUND
+    joint = SECOND_ROUND - {"understanding-2"}
+    assert changed(tmp_path, "stage2.later_epochs=2") == joint
+
+
+def test_each_round_has_its_own_number_of_epochs():
+    config = load_config(None, ["stage1.epochs=5", "stage1.later_epochs=2", "stage2.epochs=3"])
+    assert [config.for_round(r).stage1.epochs for r in (1, 2, 3)] == [5, 2, 2]
+    assert [config.for_round(r).stage2.epochs for r in (1, 2)] == [3, 3]
+
+
 def test_data_redoes_everything(tmp_path):
     assert changed(tmp_path, "data.sketch_seed=1") == set(fingerprints(tmp_path))
 

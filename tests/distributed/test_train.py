@@ -31,7 +31,7 @@ from uniemo_ray.distributed.train_data import (
     reorder,
     unseen,
 )
-from uniemo_ray.distributed.train_worker import Work
+from uniemo_ray.distributed.train_work import Work
 from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.engine import NonFiniteLossError
 from uniemo_ray.training.state import TrainState

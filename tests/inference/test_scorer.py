@@ -12,7 +12,7 @@ from uniemo_ray.data.images import ImageError, normalise, to_square
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.inference.heads import EmotionClassifier, LinearHead, ScorerHeads
-from uniemo_ray.inference.scorer import FeatureExtractor, Scorer
+from uniemo_ray.inference.scorer import FeatureExtractor, Scorer, score_features
 
 
 def pictures(count: int = 5) -> list[np.ndarray]:
@@ -69,6 +69,17 @@ def test_neighbours_do_not_matter(scorer: Scorer) -> None:
         assert alone["probabilities"][0].tolist() == together["probabilities"][i].tolist()
         assert alone["sem_score"][0] == together["sem_score"][i]
         assert alone["clip_feature"][0].tolist() == together["clip_feature"][i].tolist()
+
+
+def test_known_features_give_the_same_scores(scorer: Scorer) -> None:
+    data = batch([png(p) for p in pictures()])
+    seen = pa.table(scorer(data), schema=SCORES)
+    known = score_features(scorer.heads, {**data, "clip_feature": np.stack(seen["clip_feature"].to_numpy())})
+    again = pa.table(known, schema=SCORES)
+    for name in ("emo_score", "sem_score", "scene_probability"):
+        assert again[name].to_pylist() == pytest.approx(seen[name].to_pylist(), rel=1e-5)
+    for name in ("image_id", "predicted", "scene", "object", "reason"):
+        assert again[name].to_pylist() == seen[name].to_pylist()
 
 
 def test_rows_without_a_readable_image_get_a_reason(scorer: Scorer) -> None:

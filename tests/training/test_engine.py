@@ -171,3 +171,14 @@ def test_no_compiler_is_needed(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": "", "TORCH_EXTENSIONS_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
     assert not any(os.scandir(tmp_path))
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_auto_is_what_the_processor_can(monkeypatch: pytest.MonkeyPatch, can: bool) -> None:
+    monkeypatch.setattr("uniemo_ray.training.engine.has_bf16", lambda: can)
+    engine, _ = make(1, precision="auto")
+    same, _ = make(1, precision="bf16" if can else "fp32")
+    other, _ = make(1, precision="fp32" if can else "bf16")
+    loss = engine.step(tiny_batch(0)).metrics["loss"]
+    assert loss == same.step(tiny_batch(0)).metrics["loss"]
+    assert loss != other.step(tiny_batch(0)).metrics["loss"]

@@ -30,7 +30,8 @@ def declare_steps(pipeline: Pipeline, config: Config) -> None:
         step("inception", evaluation.inception_step, ["evaluation.weights_dir", JOINT[1]], after=["ingest"])
     for round_ in range(1, config.feedback.rounds + 2):
         is_last = round_ == config.feedback.rounds + 1
-        _declare_round(step, round_, is_last=is_last, real=real_features(config))
+        own = partial(_declare, pipeline, config.for_round(round_))
+        _declare_round(own, round_, is_last=is_last, real=real_features(config))
     plain = partial(feedback.generate, round_=1, kind="plain")
     step("generate-plain", plain, [*SAMPLING, "evaluation.plain_per_emotion"], after=["model-1"])
     step("score-plain", partial(feedback.score, source="generate-plain"), after=["generate-plain", "scorers"])

@@ -30,7 +30,7 @@ from uniemo_ray.distributed.train_data import (
     reorder,
     unseen,
 )
-from uniemo_ray.distributed.train_worker import Work, run_worker
+from uniemo_ray.distributed.train_work import Work, run_worker
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.engine import NonFiniteLossError
 from uniemo_ray.training.parts import StageName, stage_config

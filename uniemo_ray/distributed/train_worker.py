@@ -15,7 +15,7 @@ import torch
 from pyarrow import fs
 from safetensors.torch import save_file
 
-from uniemo_ray.config import TrainConfig
+from uniemo_ray.distributed.train_work import Work
 from uniemo_ray.seeds import stable_seed
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.engine import Engine
@@ -38,43 +38,6 @@ logger = logging.getLogger(__name__)
 SHUFFLE_ROWS = 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What the driver tells every rank.
-
-    Attributes:
-        name: Of the stage, for logs.
-        build: `module:function` that makes `StageParts` from `settings`. A name, so that only workers
-            import what it needs.
-        settings: Plain JSON for `build`.
-        train: The stage's settings.
-        seed: Base of all randomness.
-        steps_per_epoch: By the number of rows.
-        threads: CPU threads of a worker.
-        shards: Data sets there are: `train`, maybe `rest` (what the resumed epoch has left) and `val`.
-        resume_step: Step of the checkpoint that the driver has prepared the data for.
-        filesystem: Of the storage.
-        records: Folder for metrics there.
-    """
-
-    name: str
-    build: str
-    settings: dict[str, Any]
-    train: TrainConfig
-    seed: int
-    steps_per_epoch: int
-    threads: int
-    shards: frozenset[str]
-    resume_step: int
-    filesystem: fs.FileSystem
-    records: str
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole stage."""
-        return self.steps_per_epoch * self.train.epochs
-
-
 @dataclass(frozen=True)
 class _Start:
     state: TrainState
@@ -82,13 +45,8 @@ class _Start:
     history: list[dict[str, Any]]
 
 
-def run_worker(values: dict[str, Any]) -> None:
-    """Train this rank's share of a stage; the train function of Ray's `TorchTrainer`.
-
-    Args:
-        values: `{"work": Work}`.
-    """
-    work: Work = values["work"]
+def train_rank(work: Work) -> None:
+    """Train this rank's share of a stage."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(work.threads)
     # Frozen fresh weights are in no checkpoint: they must come out the same after a resume.

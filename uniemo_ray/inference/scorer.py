@@ -30,6 +30,7 @@ __all__ = [
     "Scorer",
     "ScorerData",
     "ScorerHeads",
+    "score_features",
     "train_scorers",
 ]
 
@@ -141,42 +142,12 @@ class Scorer:
         names and scores that are not numbers.
         """
         squares, reasons = self._read(batch)
-        rows = [i for i, square in enumerate(squares) if square is not None]
         found = self.extractor.batched([square for square in squares if square is not None], self._encode)
-        found = {key: value.cpu() for key, value in found.items()}
-        out: Columns = {"image_id": np.asarray(batch["image_id"]), "emotion": np.asarray(batch["emotion"])}
-        out |= _no_scores(len(squares)) | {"reason": _objects(reasons)}
-        for k, row in enumerate(rows):
-            scores = self._score_row(
-                {key: value[k] for key, value in found.items()}, str(out["emotion"][row])
-            )
-            for key, value in scores.items():
-                out[key][row] = value
-        return out
+        return _score(self.heads, batch, found, reasons)
 
     def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
         """Features and the probabilities of every head, for a micro-batch."""
-        features = image_features(self.extractor.clip, pixels)
-        heads = {"emotion": self.heads.emotion, "scene": self.heads.scene, "object": self.heads.object}
-        found = {key: _softmax(head(features)) for key, head in heads.items() if head is not None}
-        return found | {"clip_feature": features}
-
-    def _score_row(self, found: dict[str, Tensor], wanted: str) -> dict[str, Any]:
-        """One image's scores; a kind without names has no say in `sem_score`."""
-        emotion = found["emotion"].numpy()
-        scores: dict[str, Any] = {
-            "emo_score": emotion[EMOTIONS.index(wanted)],
-            "predicted": EMOTIONS[int(emotion.argmax())],
-            "probabilities": emotion,
-            "clip_feature": found["clip_feature"].numpy(),
-        }
-        best = []
-        for kind in ("scene", "object"):
-            if kind in found:
-                index = int(found[kind].argmax())
-                best.append(float(found[kind][index]))
-                scores |= {kind: self.heads.names[kind][index], f"{kind}_probability": best[-1]}
-        return scores | {"sem_score": max(best, default=float("nan"))}
+        return _judge(self.heads, image_features(self.extractor.clip, pixels))
 
     def _read(
         self, batch: Mapping[str, NDArray[Any]]
@@ -199,6 +170,61 @@ class Scorer:
             squares.append(square)
             reasons.append(why)
         return squares, reasons
+
+
+@torch.no_grad()
+def score_features(heads: ScorerHeads, batch: Mapping[str, NDArray[Any]]) -> Columns:
+    """What `Scorer` returns, for images whose features are known.
+
+    Args:
+        heads: the scorers.
+        batch: columns `image_id`, `emotion` (one of EMOTIONS) and `clip_feature` (n, E).
+    """
+    features = torch.from_numpy(np.ascontiguousarray(batch["clip_feature"], dtype=np.float32))
+    return _score(heads, batch, _judge(heads, features), [None] * len(features))
+
+
+def _judge(heads: ScorerHeads, features: Tensor) -> dict[str, Tensor]:
+    """`clip_feature` itself and the probabilities of every head that there is."""
+    named = {"emotion": heads.emotion, "scene": heads.scene, "object": heads.object}
+    found = {key: _softmax(head(features)) for key, head in named.items() if head is not None}
+    return found | {"clip_feature": features}
+
+
+def _score(
+    heads: ScorerHeads,
+    batch: Mapping[str, NDArray[Any]],
+    found: Mapping[str, Tensor],
+    reasons: Sequence[str | None],
+) -> Columns:
+    """SCORES columns: `found` has a row for each image without a reason, in order."""
+    found = {key: value.cpu() for key, value in found.items()}
+    out: Columns = {"image_id": np.asarray(batch["image_id"]), "emotion": np.asarray(batch["emotion"])}
+    out |= _no_scores(len(reasons)) | {"reason": _objects(reasons)}
+    readable = [row for row, reason in enumerate(reasons) if reason is None]
+    for k, row in enumerate(readable):
+        one = {key: value[k] for key, value in found.items()}
+        for key, value in _score_row(heads, one, str(out["emotion"][row])).items():
+            out[key][row] = value
+    return out
+
+
+def _score_row(heads: ScorerHeads, found: Mapping[str, Tensor], wanted: str) -> dict[str, Any]:
+    """One image's scores; a kind without names has no say in `sem_score`."""
+    emotion = found["emotion"].numpy()
+    scores: dict[str, Any] = {
+        "emo_score": emotion[EMOTIONS.index(wanted)],
+        "predicted": EMOTIONS[int(emotion.argmax())],
+        "probabilities": emotion,
+        "clip_feature": found["clip_feature"].numpy(),
+    }
+    best = []
+    for kind in ("scene", "object"):
+        if kind in found:
+            index = int(found[kind].argmax())
+            best.append(float(found[kind][index]))
+            scores |= {kind: heads.names[kind][index], f"{kind}_probability": best[-1]}
+    return scores | {"sem_score": max(best, default=float("nan"))}
 
 
 def _softmax(logits: Tensor) -> Tensor:

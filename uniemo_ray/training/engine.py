@@ -62,6 +62,23 @@ def deepspeed_config(train: TrainConfig, world_size: int) -> dict[str, Any]:
     return config
 
 
+def has_bf16() -> bool:
+    """Whether this process' GPU, or without one its CPU, multiplies matrices in bf16 itself."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def resolve_precision(train: TrainConfig, device: torch.device) -> TrainConfig:
+    """Settings with `auto` replaced by what all ranks can do; collective."""
+    if train.precision != "auto":
+        return train
+    can = torch.tensor(int(has_bf16()), device=device)
+    dist.all_reduce(can, op=dist.ReduceOp.MIN)
+    return train.model_copy(update={"precision": "bf16" if can else "fp32"})
+
+
 def _load_deepspeed() -> ModuleType:
     """Import DeepSpeed quietly, on CPU without the ops that it would compile (a laptop has no compiler)."""
     os.environ.setdefault("LOCAL_RANK", "0")
@@ -118,6 +135,8 @@ class Engine:
         deepspeed = _load_deepspeed()
         deepspeed.init_distributed(verbose=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        device = torch.device(deepspeed.get_accelerator().current_device_name())
+        train = resolve_precision(train, device)
         self._train, self._total_steps, self._seed = train, total_steps, seed
         optimizer = torch.optim.AdamW(_trainable(groups), betas=(0.9, 0.999))
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]

@@ -11,20 +11,22 @@ import pyarrow.parquet as pq
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.images import decode_rgb, to_square
-from uniemo_ray.distributed.actors.clip import ScoreActor
+from uniemo_ray.distributed.actors.clip import load_heads
 from uniemo_ray.distributed.actors.inception import InceptionActor
+from uniemo_ray.distributed.actors.tables import conform
 from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.steps.data import read_features
-from uniemo_ray.distributed.steps.feedback import scorer_settings
 from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.feedback.schema import SCORES
+from uniemo_ray.inference.scorer import score_features
 from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts
 from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.shards import read_shards
+from uniemo_ray.store.shards import commit_shard, read_shards
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.tiny.build import WEIGHTS, load_recogniser
 
@@ -64,21 +66,14 @@ def reference_plain(context: StepContext, config: Config) -> StepOutput:
 def reference_real(context: StepContext, config: Config) -> StepOutput:
     """The same metrics of real test images; their Fréchet distance is to the training split."""
     source = context.artefacts_of("ingest")
-    map_shards(
-        source,
-        {"scores": "samples/test"},
-        target=context.artefacts,
-        actor=ScoreActor,
-        settings=scorer_settings(context, config),
-        plan_hash=context.fingerprint,
-        resources=config.resources,
-    )
+    heads = load_heads(context.artefacts_of("scorers"))
+    known = conform(score_features(heads, read_features(context, "test")), SCORES)
+    commit_shard(context.artefacts, "scores/part-00000", known, plan_hash=context.fingerprint)
     filesystem, root = source.arrow()
     paths = [f"{root}/{key}" for key in source.list("samples/test") if key.endswith(".parquet")]
     table = pa.concat_tables([pq.read_table(path, filesystem=filesystem) for path in paths])
-    scores = read_shards(context.artefacts, "scores/")
     inception = inception_features(context, config, source, "samples/test")
-    return StepOutput(metrics=_measure(context, config, table, scores, inception))
+    return StepOutput(metrics=_measure(context, config, table, known, inception))
 
 
 def measure_step(context: StepContext, config: Config, *, images: str, scores: str) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,15 +69,6 @@ def _output(made: MappedShards, **outputs: int) -> StepOutput:
         metrics={"rows_per_second_and_actor": made.rows_per_second_and_actor},
         status=f"finished with {failed} failures" if failed else "finished",
     )
-
-
-def scorer_settings(context: StepContext, config: Config) -> dict[str, Any]:
-    """Keyword arguments of `ScoreActor`."""
-    return {
-        "clip": config.encoder.clip,
-        "pretrained": config.encoder.clip_pretrained,
-        "heads": context.artefacts_of("scorers").uri,
-    }
 
 
 def filter_images(context: StepContext, config: Config, *, round_: int) -> StepOutput:
