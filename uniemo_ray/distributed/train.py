@@ -18,7 +18,7 @@ import ray
 import ray.data
 import ray.train
 from pyarrow import fs
-from ray.train import TrainingFailedError
+from ray.train import ControllerError, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import FailureConfig
 
@@ -106,6 +106,8 @@ def train_stage(
     Raises:
         ValueError: too few images, no CPU left to read them, or a checkpoint of another number of workers.
         NonFiniteLossError: training diverged; a restart would as well, so there is none.
+        ControllerError: the worker group could not even start. Ray then keeps what it had reserved until
+            the job ends, so another attempt would wait for ever; submitting again goes on.
         TrainingFailedError: more than `resources.max_failures` worker failures.
     """
     train, resources = stage_config(stage, config), config.resources
@@ -188,7 +190,8 @@ def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int
             _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
             return attempt
         except TrainingFailedError as error:
-            _raise_if_final(error, is_last=attempt > resources.max_failures)
+            is_last = attempt > resources.max_failures or isinstance(error, ControllerError)
+            _raise_if_final(error, is_last=is_last)
             logger.warning("%s: attempt %d failed (%s)", work.name, attempt, _first_line(error))
 
 

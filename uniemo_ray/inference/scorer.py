@@ -46,7 +46,7 @@ class FeatureExtractor:
         clip: ClipParts | str,
         *,
         net: UniEmoNet | None = None,
-        heads: ScorerHeads | None = None,
+        with_frozen: bool = True,
         micro_batch: int = 32,
         threads: int = 1,
         device: str = "cpu",
@@ -58,7 +58,7 @@ class FeatureExtractor:
             clip: frozen CLIP, or a name for `load_clip`.
             net: adds `cls_feature`, `patch_feature`, `scene_feature`, `object_feature` (n, D) and `logits`
                 (n, C).
-            heads: adds `probabilities` (n, C) of the section-2 classifier.
+            with_frozen: whether frozen CLIP runs at all.
             micro_batch: batch that runs, padded, so that a feature does not depend on its neighbours.
             threads: CPU threads, fixed for the same reason.
             device: torch device.
@@ -69,7 +69,7 @@ class FeatureExtractor:
         self.clip = load_clip(clip) if isinstance(clip, str) else clip
         self.clip.model.to(self.device).eval()
         self.net = net.to(self.device).eval() if net else None
-        self.heads = heads.to(self.device).eval() if heads else None
+        self.with_frozen = with_frozen
         self.micro_batch, self.max_pixels = micro_batch, max_pixels
 
     def read(self, image: bytes) -> NDArray[np.uint8]:
@@ -88,10 +88,7 @@ class FeatureExtractor:
 
     def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
         """All columns of a micro-batch."""
-        features = image_features(self.clip, pixels)
-        columns = {"clip_feature": features}
-        if self.heads is not None:
-            columns["probabilities"] = _softmax(self.heads.emotion(features))
+        columns = {"clip_feature": image_features(self.clip, pixels)} if self.with_frozen else {}
         if self.net is None:
             return columns
         seen, logits = self.net.understand(pixels)[:2]

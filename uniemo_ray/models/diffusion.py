@@ -15,6 +15,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from uniemo_ray.models.conditioning import PLACEHOLDER, encode_prompts, tokenize
 
@@ -190,6 +191,7 @@ def load_diffusion(name: str) -> DiffusionParts:
         raise ValueError(
             f"diffusion.model {folder} holds {found}: expected exactly one text encoder and {needed}"
         )
+    disable_progress_bar()  # it would write into the log of every actor
     return DiffusionParts(
         vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32),
         denoiser=UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32),

@@ -17,12 +17,8 @@ class EncoderActor:
         """Build the network of a `StageSettings` dict and load its weights."""
         config = stage["config"]["encoder"]
         clip = load_clip(config["clip"], pretrained=config["clip_pretrained"])
-        self.extractor = FeatureExtractor(clip, net=load_net(stage), device=device)
-        self.dropped = (
-            {"clip_feature"}
-            if "patch" in stage["config"]["fusion"]["members"]
-            else {"clip_feature", "patch_feature"}
-        )
+        self.extractor = FeatureExtractor(clip, net=load_net(stage), with_frozen=False, device=device)
+        self.dropped = set() if "patch" in stage["config"]["fusion"]["members"] else {"patch_feature"}
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Columns LABELS, `logits` and the pooled features that the encoder has and the fusion uses."""
