@@ -22,7 +22,11 @@ def read_split(store: Store, split: str, *, columns: Sequence[str] | None = None
     return read_shards(store, f"{split}/", columns=columns)
 
 
-def as_dataset(store: Store, prefix: str) -> "ray.data.Dataset":
-    """Committed shards below a prefix as a Ray dataset."""
+def as_dataset(store: Store, prefix: str, *more: tuple[Store, str]) -> "ray.data.Dataset":
+    """Committed shards below a prefix (and below more of them, in the same storage) as one Ray dataset.
+
+    One read of many files knows its rows from their footers; a union of reads would have to run to count.
+    """
     filesystem, _ = store.arrow()
-    return ray.data.read_parquet(shard_paths(store, f"{prefix}/"), filesystem=filesystem)
+    paths = [path for part, folder in ((store, prefix), *more) for path in shard_paths(part, f"{folder}/")]
+    return ray.data.read_parquet(paths, filesystem=filesystem)

@@ -116,7 +116,8 @@ def train_stage(
     done = _last_checkpoint(filesystem, folder)
     if done is not None and done.state.epoch >= train.epochs:
         return _result(done, folder, rows=dataset.count(), attempts=0)
-    rows = dataset.count()
+    data = _Data.prepare(dataset, val, resources, seed=config.seed)
+    rows = data.full.count()  # of a resident data set this is known
     _check_rows(rows, train)
     _log_shares(name, rows, resources)
     if build == BUILD_STAGE:
@@ -134,7 +135,7 @@ def train_stage(
         filesystem=filesystem,
         records=posixpath.join(folder, "records"),
     )
-    attempts = _train(work, _Data.prepare(dataset, val, resources, seed=config.seed), root, resources)
+    attempts = _train(work, data, root, resources)
     done = _last_checkpoint(filesystem, folder)
     if done is None or done.state.epoch < train.epochs:
         raise RuntimeError(f"{name} ended without its last checkpoint in {folder}")

@@ -7,7 +7,7 @@ yet, and the same call continues it.
 
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -41,6 +41,11 @@ from uniemo_ray.emotions import EMOTIONS
 logger = logging.getLogger(__name__)
 
 _CHUNK = 50
+Draw = Callable[[str, range], int]
+Chunks = list[tuple[str, range]]
+"""Splits and indices."""
+Run = Callable[[Draw, Chunks], Iterable[int]]
+"""Calls a function on every chunk, wherever it likes; yields what each returned."""
 
 
 def write_sketch(
@@ -52,6 +57,7 @@ def write_sketch(
     seed: int,
     size_px: int,
     workers: int = 1,
+    run: Run | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Generate a data set, or continue a half-written one; a finished one is left as it is.
@@ -64,6 +70,7 @@ def write_sketch(
         seed: Seed of the set, 0 or larger.
         size_px: Side of an image.
         workers: Processes; the bytes do not depend on it.
+        run: What runs the drawing instead of processes of our own.
         on_progress: Called with the numbers of images done and of all.
 
     Returns:
@@ -81,7 +88,9 @@ def write_sketch(
         return root
     _make_folders(root)
     done, total = 0, train + val + test
-    for size in _write_chunks(root, settings, workers=workers):
+    draw = partial(write_images, root, seed=settings.seed, size_px=settings.size_px)
+    run = run or partial(_run_in_processes, workers=workers)
+    for size in run(draw, _chunks(settings)):
         done += size
         if on_progress:
             on_progress(done, total)
@@ -133,18 +142,20 @@ def _make_folders(root: Path) -> None:
             (root / kind / emotion).mkdir(parents=True, exist_ok=True)
 
 
-def _write_chunks(root: Path, settings: SketchSettings, *, workers: int) -> Iterator[int]:
-    write = partial(write_images, root, seed=settings.seed, size_px=settings.size_px)
-    chunks = [
+def _chunks(settings: SketchSettings) -> Chunks:
+    return [
         (split, range(start, min(start + _CHUNK, settings.size(split))))
         for split in SPLITS
         for start in range(0, settings.size(split), _CHUNK)
     ]
+
+
+def _run_in_processes(draw: Draw, chunks: Chunks, *, workers: int) -> Iterator[int]:
     if workers <= 1:
-        yield from (write(*chunk) for chunk in chunks)
+        yield from (draw(*chunk) for chunk in chunks)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(write, *zip(*chunks, strict=True))
+        yield from pool.map(draw, *zip(*chunks, strict=True))
 
 
 def _write_one(root: Path, split: str, index: int, *, seed: int, size_px: int) -> None:

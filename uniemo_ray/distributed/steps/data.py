@@ -1,7 +1,6 @@
 """Steps that prepare the data: canonical shards, CLIP features and VAE latents."""
 
 import logging
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from uniemo_ray.distributed.actors.diffusion import LatentActor
 from uniemo_ray.distributed.datasets import AttributeNames, read_split
 from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
 from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.sketch import draw_here
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def draw_sketch(context: StepContext, config: Config) -> Path:
         test=data.sketch_test,
         seed=data.sketch_seed,
         size_px=data.sketch_size_px,
-        workers=os.cpu_count() or 1,
+        run=draw_here,
     )
     return local
 

@@ -81,10 +81,8 @@ def _keep_weights(artefacts: Store, checkpoint: str) -> None:
 
 def training_set(context: StepContext, round_: int) -> "ray.data.Dataset":
     """Real training images, and from round 2 on the chosen generated ones."""
-    real = as_dataset(context.artefacts_of("latents"), "train")
-    if round_ == 1:
-        return real
-    return real.union(as_dataset(context.artefacts_of(f"mix-{round_ - 1}"), "synthetic"))
+    synthetic = [(context.artefacts_of(f"mix-{round_ - 1}"), "synthetic")] if round_ > 1 else []
+    return as_dataset(context.artefacts_of("latents"), "train", *synthetic)
 
 
 def stage_settings(context: StepContext, config: Config, *, round_: int) -> dict[str, Any]:
