@@ -7,7 +7,12 @@ import pyarrow as pa
 import ray.data
 
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.shards import read_shards, shard_paths
+from uniemo_ray.store.shards import committed, read_shards, shard_paths
+
+SMALL_BYTES = 64 << 20
+"""Size of files up to which a data set passes through the driver."""
+ROWS_PER_BLOCK = 128
+"""Blocks small enough to be shuffled among the workers."""
 
 
 class AttributeNames(NamedTuple):
@@ -25,8 +30,18 @@ def read_split(store: Store, split: str, *, columns: Sequence[str] | None = None
 def as_dataset(store: Store, prefix: str, *more: tuple[Store, str]) -> "ray.data.Dataset":
     """Committed shards below a prefix (and below more of them, in the same storage) as one Ray dataset.
 
-    One read of many files knows its rows from their footers; a union of reads would have to run to count.
+    Up to `SMALL_BYTES` the driver reads them itself: processes that read would take longer to start.
     """
+    parts = [(store, prefix), *more]
+    entries = [entry for part, folder in parts for entry in committed(part, f"{folder}/").values()]
+    if entries and sum(entry.bytes for entry in entries) <= SMALL_BYTES:
+        tables = [read_shards(part, f"{folder}/") for part, folder in parts]
+        blocks = [
+            table.slice(start, ROWS_PER_BLOCK)
+            for table in tables
+            for start in range(0, table.num_rows, ROWS_PER_BLOCK)
+        ]
+        return ray.data.from_arrow(blocks)
     filesystem, _ = store.arrow()
-    paths = [path for part, folder in ((store, prefix), *more) for path in shard_paths(part, f"{folder}/")]
+    paths = [path for part, folder in parts for path in shard_paths(part, f"{folder}/")]
     return ray.data.read_parquet(paths, filesystem=filesystem)

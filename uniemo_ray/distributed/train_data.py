@@ -9,13 +9,13 @@ import ray.data
 from ray.data.dataset import MaterializedDataset
 
 from uniemo_ray.config import ResourceConfig
+from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK
 from uniemo_ray.seeds import id_hashes, stable_seed
 
 logger = logging.getLogger(__name__)
 
 RESIDENT_SHARE = 0.3
 """Share of the cluster's object store up to which a data set stays in memory for all epochs."""
-ROWS_PER_BLOCK = 128
 
 
 def fits_in_memory(dataset: "ray.data.Dataset") -> bool:
