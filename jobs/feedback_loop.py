@@ -16,7 +16,7 @@ from rich.console import Console
 
 from uniemo_ray.config import Config, load_config
 from uniemo_ray.distributed.feedback_loop import declare_steps
-from uniemo_ray.distributed.logs import quiet_ray_data
+from uniemo_ray.distributed.logs import quiet_ray
 from uniemo_ray.distributed.preflight import check_inputs
 from uniemo_ray.distributed.steps.finish import REPORT, finish
 from uniemo_ray.report.table import final_table
@@ -32,7 +32,7 @@ def main() -> None:
     pipeline = Pipeline(run)
     declare_steps(pipeline, config)
     ray.init()
-    quiet_ray_data()
+    quiet_ray()
     with run.locked():
         summary = finish(run, config, pipeline.run())
     Console(width=110).print(final_table(summary))

@@ -100,7 +100,7 @@ def has_begun(run: Path, step: str) -> bool:
     """Whether the step has left something that the next attempt can go on from."""
     folders = [path for path in run.glob(f"artefacts/{step}-{12 * '?'}") if path.is_dir()]
     if step.startswith(("understanding", "joint")):
-        return any(list(folder.glob("train/checkpoint_manager_snapshot.json")) for folder in folders)
+        return any(list(folder.glob("*/checkpoint_manager_snapshot.json")) for folder in folders)
     if step.startswith(("generate", "score-")):
         wanted = "images" if step.startswith("generate") else "scores"
         return any(list(folder.glob(f"manifest/{wanted}/*.json")) for folder in folders)

@@ -15,6 +15,7 @@ import torch
 from pyarrow import fs
 from safetensors.torch import save_file
 
+from uniemo_ray.distributed.logs import quiet_train
 from uniemo_ray.distributed.train_work import Work
 from uniemo_ray.seeds import stable_seed
 from uniemo_ray.training.batches import Batch
@@ -48,6 +49,7 @@ class _Start:
 def train_rank(work: Work) -> None:
     """Train this rank's share of a stage."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    quiet_train()
     torch.set_num_threads(work.threads)
     # Frozen fresh weights are in no checkpoint: they must come out the same after a resume.
     torch.manual_seed(stable_seed(work.seed, "build"))

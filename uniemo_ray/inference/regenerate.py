@@ -1,6 +1,6 @@
 """Make one image of a run again, from its provenance alone."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ class Regenerated(NamedTuple):
     png: bytes
     is_same: bool
     """Whether its bytes are those of the run; another kind of processor or library may round otherwise."""
-    recorded: dict[str, object]
+    recorded: dict[str, Any]
     """The row of the run, without the picture."""
     sha256: str
     """Of `png`."""
@@ -50,7 +50,7 @@ def regenerate(store: Store, image_id: str) -> Regenerated:
     return Regenerated(png, digest == row["sha256"], recorded, digest)
 
 
-def find_image(store: Store, image_id: str) -> dict[str, object]:
+def find_image(store: Store, image_id: str) -> dict[str, Any]:
     """The IMAGES row of an image.
 
     Raises:
@@ -65,7 +65,7 @@ def find_image(store: Store, image_id: str) -> dict[str, object]:
             at = pc.index(ids, pa.scalar(image_id, ids.type)).as_py()
             if at >= 0:
                 table = pq.read_table(path, filesystem=filesystem, columns=IMAGES.names)
-                row: dict[str, object] = table.slice(at, 1).to_pylist()[0]
+                row: dict[str, Any] = table.slice(at, 1).to_pylist()[0]
                 return row
     raise ValueError(f"{store.uri} holds no generated image {image_id!r}")
 

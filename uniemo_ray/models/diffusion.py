@@ -191,7 +191,7 @@ def load_diffusion(name: str) -> DiffusionParts:
         raise ValueError(
             f"diffusion.model {folder} holds {found}: expected exactly one text encoder and {needed}"
         )
-    disable_progress_bar()  # it would write into the log of every actor
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # it would fill the log of every actor
     return DiffusionParts(
         vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32),
         denoiser=UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32),

@@ -56,7 +56,8 @@ def verify_run(store: Store) -> Report:
 
     Memory: one shard, and 8 bytes for every image id of a folder.
     """
-    tally, findings = Tally(0, 0, 0, 0), []
+    tally = Tally(0, 0, 0, 0)
+    findings: list[Finding] = []
     for folder in shard_folders(store):
         sub = store.sub(folder)
         entries = committed(sub)

@@ -65,7 +65,7 @@ def deepspeed_config(train: TrainConfig, world_size: int) -> dict[str, Any]:
 def has_bf16() -> bool:
     """Whether this process' GPU, or without one its CPU, multiplies matrices in bf16 itself."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

@@ -58,7 +58,7 @@ def _train(
         dataset=training_set(context, round_),
         settings=settings,
         storage=context.artefacts.uri,
-        name="train",
+        name=context.name,
     )
     _keep_weights(context.artefacts, result.checkpoint)
     context.artefacts.write_json("history.json", result.history)
