@@ -33,6 +33,7 @@ def test_light_modules_load_nothing_heavy(module):
         "models.uniemo",
         "losses",
         "feedback.rank_filter",
+        "feedback.shard_filter",
         "metrics.accuracy",
         "data.emoset",
         "inference.generator",
