@@ -1,54 +1,206 @@
-"""The exact rank filter against a plain numpy reference: the same verdicts, and how long both take."""
+"""The exact rank filter against plain numpy sorts: the same verdicts, the time of both, the memory.
+
+python benchmarks/bench_filter.py                               in memory
+python benchmarks/bench_filter.py --scale 1000000 10000000      shards on disk, as Ray tasks
+"""
 
 import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from uniemo_ray.config import FilterConfig
+from uniemo_ray.config import FilterConfig, ResourceConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.rank_filter import filter_by_rank
+from uniemo_ray.feedback.rank_filter import NEEDED, filter_by_rank
+from uniemo_ray.feedback.shard_filter import ROWS_PER_TASK
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.shards import commit_shard
+
+SHARD_ROWS = 100_000
+WATCH_EVERY_S = 0.2
 
 
-def make_scores(rows: int, seed: int) -> pa.Table:
-    """Score rows with many ties."""
-    rng = np.random.default_rng(seed)
-    return pa.table(
-        {
-            "image_id": [f"r1-emotion-{i:09d}" for i in range(rows)],
-            "emotion": [EMOTIONS[i % 8] for i in range(rows)],
-            "emo_score": rng.integers(0, 1000, rows).astype(np.float32) / 1000,
-            "sem_score": rng.random(rows, dtype=np.float32),
-            "reason": pa.nulls(rows, pa.string()),
-        }
+class Usage(NamedTuple):
+    """What a process and its descendants took."""
+
+    peak_mb: float
+    """Peak resident memory of the largest process, by the kernel's own high-water mark."""
+    cpu_s: float
+
+
+def make_scores(first: int, rows: int, seed: int) -> pa.Table:
+    """Score rows of images `first` and following, in the planner's order; the first score has many ties."""
+    rng = np.random.default_rng([seed, first])
+    numbers = np.arange(first, first + rows)
+    emotions = pa.array(EMOTIONS).take(pa.array(numbers % len(EMOTIONS)))
+    indices = pc.utf8_lpad(pa.array(numbers // len(EMOTIONS)).cast(pa.string()), 9, "0")
+    columns = [
+        pc.binary_join_element_wise("r1", emotions, indices, "-"),
+        emotions,
+        pa.array(rng.integers(0, 1000, rows).astype(np.float32) / 1000),
+        pa.array(rng.random(rows, dtype=np.float32)),
+        pa.nulls(rows, pa.string()),
+    ]
+    return pa.Table.from_arrays(columns, schema=NEEDED)
+
+
+def id_ranks(rows: int) -> np.ndarray:
+    """Rank of each image id of `make_scores(0, rows)`: ids sort by emotion, then by index."""
+    numbers = np.arange(rows)
+    place = np.argsort(np.argsort(EMOTIONS))[numbers % len(EMOTIONS)]
+    counts = np.bincount(place)
+    return (np.cumsum(counts) - counts)[place] + numbers // len(EMOTIONS)
+
+
+def reference(scores: list[np.ndarray], *, eta: int, delta: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Ranks (M,) by each criterion and kept rows, by one full sort each."""
+    rows, all_ranks = len(scores[0]), []
+    kept = np.ones(rows, dtype=bool)
+    ties = id_ranks(rows)
+    for column in scores:
+        ranks = np.empty(rows, dtype=np.int64)
+        ranks[np.lexsort((ties, -column))] = np.arange(rows)
+        kept &= (ranks >= eta * rows // 100) & (ranks < delta * rows // 100)
+        all_ranks.append(ranks)
+    return all_ranks, kept
+
+
+def measure_in_memory(rows: int) -> None:
+    scores = make_scores(0, rows, seed=0)
+    started = time.perf_counter()
+    found = filter_by_rank(scores, FilterConfig()).kept.sort_by("image_id")
+    ours_s, started = time.perf_counter() - started, time.perf_counter()
+    _, kept = reference([scores[f"{n}_score"].to_numpy() for n in ("emo", "sem")], eta=20, delta=80)
+    theirs_s = time.perf_counter() - started
+    wanted = kept[np.argsort(id_ranks(rows))]
+    is_same = bool((found["kept"].to_numpy() == wanted).all())
+    print(f"filter: {rows} rows, identical: {is_same}, "
+          f"{ours_s:.2f} s against {theirs_s:.2f} s of two plain sorts")  # fmt: skip
+
+
+def measure_shards(rows: int, folder: Path, args: argparse.Namespace) -> None:
+    store = open_store(str(folder))
+    for number, first in enumerate(range(0, rows, SHARD_ROWS)):
+        part = make_scores(first, min(SHARD_ROWS, rows - first), seed=0)
+        commit_shard(store, f"scores/part-{number:05d}", part, plan_hash="bench")
+    command = [sys.executable, __file__, "--filter", str(folder), "--actors", str(args.actors)]
+    command += ["--rows-per-task", str(args.rows_per_task)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        usage = watch(process)
+        output = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        raise SystemExit(f"filtering {rows} rows failed with code {process.returncode}")
+    result = json.loads(output.splitlines()[-1])
+    took = f"{result['seconds']:.1f} s ({result['seconds'] / rows * 1e6:.2f} us a row), "
+    memory = f"largest process {usage.peak_mb:.0f} MB, {usage.cpu_s:.0f} CPU-s with Ray's own"
+    print(f"filter on shards: {rows} rows, {took}{memory}", flush=True)
+    if args.check:
+        check(store, rows, summary=result["summary"])
+
+
+def watch(process: "subprocess.Popen[str]") -> Usage:
+    """Follow a process and its descendants until it ends."""
+    root = psutil.Process(process.pid)
+    peaks_mb: dict[int, float] = {}
+    cpu_s: dict[int, float] = {}
+    while process.poll() is None:
+        for one in [root, *descendants(root)]:
+            try:
+                status = Path(f"/proc/{one.pid}/status").read_text()
+                peak_kb = next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)
+                times = one.cpu_times()
+                peaks_mb[one.pid] = peak_kb * 1024 / 1e6
+                cpu_s[one.pid] = times.user + times.system
+            except (psutil.Error, OSError, StopIteration):
+                continue  # it has just ended
+        time.sleep(WATCH_EVERY_S)
+    return Usage(max(peaks_mb.values()), sum(cpu_s.values()))
+
+
+def descendants(root: psutil.Process) -> list[psutil.Process]:
+    try:
+        return root.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def check(store: Store, rows: int, *, summary: dict[str, object]) -> None:
+    """Compare every row's verdict with plain sorts of everything."""
+    filesystem, root = store.arrow()
+    columns = ["emo_score", "sem_score"]
+    scores = pq.read_table(f"{root}/scores", filesystem=filesystem, columns=columns)
+    started = time.perf_counter()
+    ranks, kept = reference([scores[name].to_numpy() for name in columns], eta=20, delta=80)
+    theirs_s = time.perf_counter() - started
+    is_same = summary["kept"] == int(kept.sum())
+    for number, first in enumerate(range(0, rows, SHARD_ROWS)):
+        part = pq.read_table(f"{root}/kept/part-{number:05d}.parquet", filesystem=filesystem)
+        own = slice(first, first + len(part))
+        is_same &= part["image_id"].equals(make_scores(first, len(part), seed=0)["image_id"])
+        for name, wanted in zip(("emo_rank", "sem_rank", "kept"), (*ranks, kept), strict=True):
+            is_same &= bool((part[name].to_numpy() == wanted[own]).all())
+    print(
+        f"  every rank and verdict identical: {is_same}; two plain sorts of numbers: {theirs_s:.1f} s",
+        flush=True,
     )
 
 
-def reference(scores: pa.Table, *, eta: int, delta: int) -> np.ndarray:
-    """Kept rows by two full sorts."""
-    ids = np.array(scores["image_id"].to_pylist())
-    kept = np.ones(len(ids), dtype=bool)
-    for name in ("emo_score", "sem_score"):
-        order = np.lexsort((ids, -scores[name].to_numpy().astype(np.float64)))
-        ranks = np.empty(len(ids), dtype=np.int64)
-        ranks[order] = np.arange(len(ids))
-        kept &= (ranks >= eta * len(ids) // 100) & (ranks < delta * len(ids) // 100)
-    return kept
+def filter_folder(folder: str, *, actors: int, rows_per_task: int) -> None:
+    """What is measured, in a process of its own."""
+    import ray
+
+    from uniemo_ray.distributed.rank_filter import filter_scores
+
+    ray.init(address="local", num_cpus=actors, include_dashboard=False, object_store_memory=200_000_000)
+    store = open_store(folder)
+    resources = ResourceConfig(actors=actors, memory_gb_per_actor=0.1)
+    started = time.perf_counter()
+    summary = filter_scores(
+        store, store, config=FilterConfig(), resources=resources, rows_per_task=rows_per_task
+    )
+    print(json.dumps({"seconds": time.perf_counter() - started, "summary": summary}), flush=True)
+    time.sleep(2 * WATCH_EVERY_S)  # let the last peaks be seen
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000)
-    rows = parser.parse_args().rows
-    scores = make_scores(rows, seed=0)
-    started = time.perf_counter()
-    found = filter_by_rank(scores, FilterConfig()).kept["kept"].to_numpy(zero_copy_only=False)
-    ours_s, started = time.perf_counter() - started, time.perf_counter()
-    wanted = reference(scores, eta=20, delta=80)
-    theirs_s = time.perf_counter() - started
-    print(f"filter: {rows} rows, identical: {bool((found == wanted).all())}, "
-          f"{ours_s:.2f} s against {theirs_s:.2f} s of two plain sorts")  # fmt: skip
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=200_000, help="rows in memory")
+    parser.add_argument(
+        "--scale", type=int, nargs="*", help="rows on disk, one run each (default 1e6 and 1e7)"
+    )
+    parser.add_argument("--folder", help="where to put the shards; default: a temporary folder")
+    parser.add_argument("--actors", type=int, default=2)
+    parser.add_argument("--rows-per-task", type=int, default=ROWS_PER_TASK)
+    parser.add_argument(
+        "--no-check", dest="check", action="store_false", help="do not compare with plain sorts"
+    )
+    parser.add_argument("--filter", metavar="FOLDER", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.filter:
+        filter_folder(args.filter, actors=args.actors, rows_per_task=args.rows_per_task)
+    elif args.scale is None:
+        measure_in_memory(args.rows)
+    else:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        for rows in args.scale or [1_000_000, 10_000_000]:
+            folder = Path(tempfile.mkdtemp(prefix="bench-filter-", dir=args.folder))
+            try:
+                measure_shards(rows, folder, args)
+            finally:
+                shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
