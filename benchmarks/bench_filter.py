@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 
 from uniemo_ray.config import FilterConfig, ResourceConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.rank_filter import NEEDED, filter_by_rank
+from uniemo_ray.feedback.rank_filter import filter_by_rank
 from uniemo_ray.feedback.shard_filter import ROWS_PER_TASK
+from uniemo_ray.feedback.verdicts import NEEDED
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from uniemo_ray.config import FilterConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.rank_filter import FilterResult, filter_by_rank, rank_band
+from uniemo_ray.feedback.rank_filter import FilterResult, filter_by_rank
 from uniemo_ray.feedback.schema import KEPT, SCORES
+from uniemo_ray.feedback.verdicts import rank_band
 
 Row = dict[str, Any]
 CRITERIA = [("emo", "sem"), ("sem", "emo"), ("emo",), ("sem",)]

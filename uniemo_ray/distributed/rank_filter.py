@@ -45,7 +45,12 @@ def filter_scores(
 
 
 def run_tasks(work: Callable[[T], R], items: Sequence[T], *, resources: ResourceConfig) -> list[R]:
-    """A `Runner` of Ray tasks; what a task raises is raised here, as it was, and ends the others."""
+    """A `Runner` of Ray tasks; what a task raises is raised here, as it was, and ends the others.
+
+    A single item is done here: a task would take longer to start.
+    """
+    if len(items) == 1:
+        return [work(items[0])]
     task: Any = ray.remote(_call).options(
         num_cpus=resources.cpus_per_worker,
         memory=int(resources.memory_gb_per_actor * 2**30),

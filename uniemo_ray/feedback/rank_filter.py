@@ -15,13 +15,7 @@ import pyarrow.compute as pc
 from uniemo_ray.config import FilterConfig
 from uniemo_ray.feedback.schema import require_columns
 from uniemo_ray.feedback.verdicts import (
-    ALL,
-    CRITERIA,
     NEEDED,
-    NON_FINITE,
-    NOT_SCORED,
-    REASONS,
-    Band,
     Ints,
     ScoreRows,
     judge,
@@ -29,19 +23,6 @@ from uniemo_ray.feedback.verdicts import (
     read_scores,
     summarise,
 )
-
-__all__ = [
-    "ALL",
-    "CRITERIA",
-    "NEEDED",
-    "NON_FINITE",
-    "NOT_SCORED",
-    "REASONS",
-    "Band",
-    "FilterResult",
-    "filter_by_rank",
-    "rank_band",
-]
 
 
 class FilterResult(NamedTuple):

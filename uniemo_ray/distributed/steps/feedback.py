@@ -1,25 +1,23 @@
 """Steps of the explicit feedback: generate, score, filter, mix."""
 
-import io
 import logging
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.actors.diffusion import SyntheticActor
 from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.rank_filter import filter_scores
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import plan_images
-from uniemo_ray.feedback.rank_filter import NEEDED, filter_by_rank
+from uniemo_ray.feedback.shard_filter import KEPT_FOLDER
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 logger = logging.getLogger(__name__)
-KEPT_FILE = "kept.parquet"
 
 
 def generate(
@@ -73,18 +71,19 @@ def _output(made: MappedShards, **outputs: int) -> StepOutput:
 
 def filter_images(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Keep the rank band of both scores, from score rows alone."""
-    scores = read_split(context.artefacts_of(f"score-{round_}"), "scores", columns=NEEDED.names)
-    result = filter_by_rank(scores, config.filter)
-    sink = io.BytesIO()
-    pq.write_table(result.kept, sink)
-    context.artefacts.write_bytes(KEPT_FILE, sink.getvalue())
-    logger.info("kept %d of %d images", result.summary["kept"], result.summary["total"])
-    return StepOutput(metrics=result.summary)
+    summary = filter_scores(
+        context.artefacts_of(f"score-{round_}"),
+        context.artefacts,
+        config=config.filter,
+        resources=config.resources,
+    )
+    logger.info("kept %d of %d images", summary["kept"], summary["total"])
+    return StepOutput(metrics=summary)
 
 
 def read_kept(store: Store) -> pa.Table:
     """The filter's verdicts, KEPT rows."""
-    return pq.read_table(io.BytesIO(store.read_bytes(KEPT_FILE)))
+    return read_split(store, KEPT_FOLDER)
 
 
 def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
