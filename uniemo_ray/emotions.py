@@ -1,4 +1,9 @@
-"""The one list of emotions: names, order and valence (Mikels' eight, as EmoSet uses them)."""
+"""The one list of emotions: names, order and valence (Mikels' eight, as EmoSet uses them).
+
+Data sets with other classes have a label space of their own.
+"""
+
+from typing import NamedTuple
 
 EMOTIONS: tuple[str, ...] = (
     "amusement",
@@ -28,3 +33,44 @@ def emotion_index(name: str) -> int:
 def valence(name: str) -> str:
     """`positive` for the first four emotions, `negative` for the last four."""
     return "positive" if EMOTIONS[emotion_index(name)] in POSITIVE else "negative"
+
+
+class LabelSpace(NamedTuple):
+    """The classes that a data set tells apart."""
+
+    name: str
+    labels: tuple[str, ...]
+    """In the order of their indices."""
+    positive: frozenset[str]
+    """Labels of positive valence."""
+    negative: frozenset[str]
+    """Labels of negative valence; a label may be in neither set."""
+
+    def valence(self, label: str) -> str | None:
+        """`positive`, `negative`, or None for a label that may be either.
+
+        Raises:
+            ValueError: for an unknown label, listing the known ones.
+        """
+        if label not in self.labels:
+            raise ValueError(f"unknown {self.name} label {label!r}: expected one of {', '.join(self.labels)}")
+        return "positive" if label in self.positive else "negative" if label in self.negative else None
+
+
+MIKELS = LabelSpace("mikels", EMOTIONS, POSITIVE, frozenset(EMOTIONS[4:]))
+"""EmoSet and FI; the only space that training and generation know."""
+
+EKMAN = LabelSpace(
+    "ekman",
+    ("anger", "disgust", "fear", "joy", "sadness", "surprise"),
+    frozenset({"joy"}),
+    frozenset({"anger", "disgust", "fear", "sadness"}),
+)
+"""EmotionROI. Surprise has no valence of its own."""
+
+SENTIMENT = LabelSpace(
+    "sentiment", ("positive", "negative"), frozenset({"positive"}), frozenset({"negative"})
+)
+"""Twitter I and II."""
+
+LABEL_SPACES = {space.name: space for space in (MIKELS, EKMAN, SENTIMENT)}
