@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from uniemo_ray.config import SPLITS
+from uniemo_ray.data.folder import FolderError
 from uniemo_ray.data.samples import (
     IMAGE_SUFFIXES,
     AttributeNames,
@@ -23,19 +24,11 @@ from uniemo_ray.data.samples import (
     normalise_name,
     read_sample,
 )
-from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.emotions import EMOTIONS, MIKELS
 
 __all__ = ["EmoSetFolder", "Entry", "FolderError", "Rejected", "Sample", "read_sample"]
 
 _FORM = "[emotion, image path, annotation path] or [emotion, image id, image path, annotation path]"
-
-
-class FolderError(ValueError):
-    """A folder that cannot be read at all; `faults` has one line per fault."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = tuple(faults)
 
 
 class EmoSetFolder:
@@ -43,10 +36,13 @@ class EmoSetFolder:
 
     Attributes:
         root: The folder.
+        space: Mikels' eight emotions.
         names: Scenes and objects of info.json, normalised; empty where it lists none.
         notes: What a user should know and what is no fault.
         duplicates: Entries whose image id an earlier entry (train before val before test) has taken.
     """
+
+    space = MIKELS
 
     def __init__(self, root: str | Path) -> None:
         """Read info.json and the split files.
@@ -65,6 +61,11 @@ class EmoSetFolder:
         if faults:
             raise FolderError(faults)
         self._entries, self.duplicates = _without_duplicates(lists)
+
+    @property
+    def refused(self) -> tuple[Rejected, ...]:
+        """The duplicates."""
+        return self.duplicates
 
     def entries(self, split: str) -> list[Entry]:
         """Entries of a split in the order of its file, each image id once over all splits."""

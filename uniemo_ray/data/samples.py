@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ _BYTES_PER_PIXEL, _METADATA_BYTES = 8, 1 << 24
 
 
 class Reason(StrEnum):
-    """Why an entry of a split file gives no sample."""
+    """Why an entry of a data set gives no sample."""
 
     IMAGE_MISSING = "image_missing"
     IMAGE_UNREADABLE = "image_unreadable"
@@ -37,16 +38,19 @@ class Reason(StrEnum):
     UNKNOWN_LABEL = "unknown_label"
     LABEL_CONFLICT = "label_conflict"
     DUPLICATE_ID = "duplicate_id"
+    LIST_MALFORMED = "list_malformed"
     PATH_INVALID = "path_invalid"
 
 
 class Entry(NamedTuple):
-    """One line of a split file; both paths are relative to the data folder, with forward slashes."""
+    """One image that a data set lists; both paths are relative to the data folder, with forward slashes."""
 
     image_id: str
     emotion: str
+    """A label of the data set's label space."""
     image: str
-    annotation: str
+    annotation: str | None
+    """None in a data set that has no annotation files."""
 
 
 class Rejected(NamedTuple):
@@ -96,6 +100,9 @@ class _Annotation(NamedTuple):
     colorfulness: float | None
 
 
+_NO_ANNOTATION = _Annotation(None, (), None, None)
+
+
 class _RefusedError(ValueError):
     def __init__(self, reason: Reason, path: str, detail: str) -> None:
         super().__init__(detail)
@@ -108,15 +115,21 @@ def normalise_name(name: str) -> str:
 
 
 def read_sample(
-    root: Path, entry: Entry, *, max_pixels: int, names: AttributeNames = ANY_NAMES
+    root: Path,
+    entry: Entry,
+    *,
+    max_pixels: int,
+    names: AttributeNames = ANY_NAMES,
+    labels: Collection[str] = EMOTIONS,
 ) -> Sample | Rejected:
-    """Read, check and fully decode one image and its annotation.
+    """Read, check and fully decode one image and, where it has one, its annotation.
 
     Args:
         root: Data folder.
         entry: What to read.
         max_pixels: Larger pictures are refused, before they are decoded.
         names: Known attributes; others are refused. Where empty, every name is taken.
+        labels: Known emotions; others are refused.
 
     Returns:
         The sample, or why there is none.
@@ -125,7 +138,7 @@ def read_sample(
         OSError: where the disk itself fails, which is no property of the sample.
     """
     try:
-        _check_entry(entry)
+        _check_entry(entry, labels=labels)
         annotation = _read_annotation(root, entry, names=names)
         path = resolve_image(root, entry)
         data = _read_bytes(root, path, limit=max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES)
@@ -158,14 +171,14 @@ def resolve_image(root: Path, entry: Entry) -> str:
     return found[0] if found else entry.image
 
 
-def _check_entry(entry: Entry) -> None:
-    for path in (entry.image, entry.annotation):
+def _check_entry(entry: Entry, *, labels: Collection[str]) -> None:
+    for path in (entry.image, entry.annotation or entry.image):
         pure = PurePosixPath(path.replace("\\", "/"))
         is_name = all(len(part.encode()) <= _MAX_NAME_BYTES and "\0" not in part for part in pure.parts)
         if pure.is_absolute() or ".." in pure.parts or not is_name:
             raise _RefusedError(Reason.PATH_INVALID, path, "expected a path inside the data folder")
-    if entry.emotion not in EMOTIONS:
-        detail = f"emotion {entry.emotion!r} of the split file is none of {', '.join(EMOTIONS)}"
+    if entry.emotion not in labels:
+        detail = f"emotion {entry.emotion!r} of the split file is none of {', '.join(labels)}"
         raise _RefusedError(Reason.UNKNOWN_LABEL, entry.image, detail)
 
 
@@ -191,6 +204,8 @@ def _size_of(data: bytes, path: str, *, max_pixels: int) -> tuple[int, int]:
 
 
 def _read_annotation(root: Path, entry: Entry, *, names: AttributeNames) -> _Annotation:
+    if entry.annotation is None:
+        return _NO_ANNOTATION
     value = _load_annotation(root / entry.annotation, entry.annotation)
     emotion = value.get("emotion")
     if emotion not in (None, entry.emotion):

@@ -19,7 +19,7 @@ SAMPLES: pa.Schema = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),  # unique over all splits
         pa.field("image", pa.binary(), nullable=False),  # the file's own bytes, never re-encoded
-        pa.field("emotion", pa.string(), nullable=False),  # one of EMOTIONS
+        pa.field("emotion", pa.string(), nullable=False),  # a label of the data set's label space
         pa.field("scene", pa.string()),  # null: the image has none
         pa.field("objects", pa.list_(pa.string()), nullable=False),  # empty: the image has none
         pa.field("split", pa.string(), nullable=False),  # one of SPLITS
@@ -57,7 +57,16 @@ def write_table(
     Raises:
         OSError: from the file system (full disk, no permission); the target is then as it was.
     """
-    filesystem, path = _unwrap(filesystem, path)
+    return put_bytes(encode_table(table, notes=notes), path, filesystem=filesystem)
+
+
+def encode_table(table: pa.Table, *, notes: Mapping[str, str] | None = None) -> pa.Buffer:
+    """The bytes of one Parquet file; the same rows and notes give the same bytes.
+
+    Args:
+        table: Rows to encode.
+        notes: Text entries for the file's footer.
+    """
     entries = {**(table.schema.metadata or {}), **{k.encode(): v.encode() for k, v in (notes or {}).items()}}
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -69,7 +78,7 @@ def write_table(
         write_statistics=[name for name in table.column_names if name not in ("image", "objects")],
         row_group_size=_ROW_GROUP,
     )
-    return _put(sink.getvalue(), path, filesystem=filesystem)
+    return sink.getvalue()
 
 
 def read_notes(path: str, *, filesystem: fs.FileSystem | None = None) -> dict[str, str] | None:
@@ -92,7 +101,13 @@ def _unwrap(filesystem: fs.FileSystem | None, path: str) -> tuple[fs.FileSystem,
     return filesystem or fs.LocalFileSystem(), path
 
 
-def _put(data: pa.Buffer, path: str, *, filesystem: fs.FileSystem) -> int:
+def put_bytes(data: pa.Buffer, path: str, *, filesystem: fs.FileSystem | None = None) -> int:
+    """Write a file so that a reader sees either all of it or nothing; returns its size in bytes.
+
+    Raises:
+        OSError: from the file system; the target is then as it was.
+    """
+    filesystem, path = _unwrap(filesystem, path)
     size = len(data)
     if not isinstance(filesystem, fs.LocalFileSystem):
         # An object store shows an object only once it is whole.
