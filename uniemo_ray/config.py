@@ -23,10 +23,16 @@ class Settings(BaseModel):
 class DataConfig(Settings):
     """Where the pictures come from."""
 
-    kind: Literal["sketch", "emoset"] = "sketch"
-    """`sketch` generates EmoSketch; `emoset` reads a folder in EmoSet-118K's layout."""
+    kind: Literal["sketch", "emoset", "fi", "emotionroi", "twitter1", "twitter2", "folders"] = "sketch"
+    """`sketch` generates EmoSketch; `folders` reads one folder per class; the others are published sets."""
     root: str | None = None
-    """Folder of an `emoset` data set. Required for it."""
+    """Folder of the data set. Required for all but `sketch`."""
+    labels: Literal["mikels", "ekman", "sentiment"] = "mikels"
+    """Classes of a `folders` set: eight emotions, six emotions, or positive and negative."""
+    agreement: Literal[3, 4, 5] = 3
+    """How many of the five raters of `twitter1` must agree on a label (its published subsets)."""
+    split_seed: int = 0
+    """Seed of the splits of a set that comes without them."""
     sketch_train: int = Field(4000, ge=16)
     """Generated training images (embedded default, ours)."""
     sketch_val: int = Field(500, ge=8)
@@ -44,8 +50,18 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _needs_root(self) -> "DataConfig":
-        if self.kind == "emoset" and not self.root:
-            raise ValueError("data.kind is 'emoset' but data.root is empty: give the folder with info.json")
+        if self.kind != "sketch" and not self.root:
+            raise ValueError(f"data.kind is {self.kind!r} but data.root is empty: give the data set's folder")
+        return self
+
+    @model_validator(mode="after")
+    def _no_idle_settings(self) -> "DataConfig":
+        for name, kind in (("labels", "folders"), ("agreement", "twitter1")):
+            is_default = getattr(self, name) == type(self).model_fields[name].default
+            if self.kind != kind and not is_default:
+                raise ValueError(
+                    f"data.{name} is a setting of data.kind {kind!r}, but the kind is {self.kind!r}"
+                )
         return self
 
 
