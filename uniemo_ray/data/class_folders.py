@@ -1,0 +1,209 @@
+"""Reader of one folder per class, with or without a folder per split above.
+
+    root/Amusement/0001.jpg             no splits: they are drawn with a seed
+    root/train/amusement/0001.jpg       split folders: train and test, and val where the set has one
+    root/images/amusement/0001.jpg      either, one level down
+
+Names of folders are read in any case. Folders inside a class folder are part of it. An image's id is
+`label/path` or `split/label/path`, whatever the folders' names look like on disk.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple
+
+from uniemo_ray.data.folder import FolderError, ListedFolder
+from uniemo_ray.data.listing import list_files, note_others, require_folder, subfolders
+from uniemo_ray.data.samples import Entry, Reason, Rejected, normalise_name
+from uniemo_ray.data.splits import OFFICIAL, Shares, stratify
+from uniemo_ray.emotions import LABEL_SPACES, LabelSpace
+
+SPLIT_NAMES: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Name of a folder to our split."""
+
+_KIND_OF_SPACE = {
+    "mikels": "data.kind=fi",
+    "ekman": "data.kind=emotionroi (or folders with data.labels=ekman)",
+    "sentiment": "data.kind=twitter1 or twitter2 (or folders with data.labels=sentiment)",
+}
+
+
+class ClassTable(NamedTuple):
+    """What tells one data set of class folders from another."""
+
+    kind: str
+    """Its `data.kind`."""
+    space: LabelSpace
+    classes: Mapping[str, str]
+    """Name of a class in the data set, normalised, to our label."""
+    shares: Shares
+    """Splits of a set that comes without them."""
+    label_file: str = ""
+    """What may stand in for class folders."""
+
+    def label(self, name: str) -> str | None:
+        """Our label of a class name in any case, or None."""
+        return self.classes.get(normalise_name(name))
+
+
+class _Part(NamedTuple):
+    """All that lies below one split folder, or below a folder without splits."""
+
+    entries: list[Entry]
+    refused: list[Rejected]
+    others: list[str]
+    faults: list[str]
+
+
+def read_class_folders(root: str | Path, table: ClassTable, *, seed: int) -> ListedFolder:
+    """List a data set; its splits are those of its folders, or drawn.
+
+    Args:
+        root: Data folder.
+        table: Classes and shares of the data set.
+        seed: Of the drawn splits.
+
+    Raises:
+        FolderError: a class without folder or images, two folders of one class, other classes than said.
+    """
+    base = find_base(require_folder(root), table)
+    folders = _split_folders(base, table)
+    parts = {split: _scan(Path(root), folder, table, split) for split, folder in folders.items()}
+    needed = [part for split, part in parts.items() if split in ("", "train")]
+    faults = [fault for part in needed for fault in part.faults]
+    if faults:
+        raise FolderError(faults)
+    by_split, note = _complete({split: part.entries for split, part in parts.items()}, table, seed=seed)
+    others = [path for part in parts.values() for path in part.others]
+    return ListedFolder(
+        Path(root),
+        table.space,
+        by_split,
+        refused=tuple(rejected for part in parts.values() for rejected in part.refused),
+        notes=(*note, *note_others(others)),
+    )
+
+
+def find_base(root: Path, table: ClassTable) -> Path:
+    """Where class or split folders lie: the root itself, or its folder `images`."""
+    for folder in (root, root / "images"):
+        names = [child.name for child in subfolders(folder)] if folder.is_dir() else []
+        if any(table.label(name) or name.lower() in SPLIT_NAMES for name in names):
+            return folder
+    return root
+
+
+def class_folders(folder: Path, table: ClassTable) -> dict[str, Path]:
+    """Folder of each class that has one.
+
+    Raises:
+        FolderError: two folders of one class.
+    """
+    named = [(label, child) for child in subfolders(folder) if (label := table.label(child.name))]
+    names: dict[str, list[str]] = defaultdict(list)
+    for label, child in named:
+        names[label].append(child.name)
+    faults = [
+        f"{folder}: {' and '.join(several)} are both the class {label}: merge them"
+        for label, several in names.items()
+        if len(several) > 1
+    ]
+    if faults:
+        raise FolderError(faults)
+    return dict(named)
+
+
+def _split_folders(base: Path, table: ClassTable) -> dict[str, Path]:
+    """Split to folder; a data set without splits is one part named ''."""
+    found = [(SPLIT_NAMES[c.name.lower()], c) for c in subfolders(base) if c.name.lower() in SPLIT_NAMES]
+    if not found:
+        return {"": base}
+    names = ", ".join(child.name for _, child in found)
+    splits = dict(found)
+    if class_folders(base, table):
+        raise FolderError(
+            [f"{base}: holds class folders beside the split folders {names}: move one kind away"]
+        )
+    if len(splits) < len(found) or not splits.keys() >= {"train", "test"}:
+        raise FolderError([f"{base}: expected split folders train, test and perhaps val, got {names}"])
+    return splits
+
+
+def _scan(root: Path, folder: Path, table: ClassTable, split: str) -> _Part:
+    known = class_folders(folder, table)
+    part = _Part([], [], [], _missing(folder, known, table))
+    for label, place in known.items():
+        files, at = list_files(place), place.relative_to(root).as_posix()
+        prefix = f"{split}/{label}" if split else label
+        part.entries.extend(Entry(f"{prefix}/{x}", label, f"{at}/{x}", None) for x in files.images)
+        part.others.extend(f"{at}/{x}" for x in files.others)
+        if not files.images:
+            part.faults.append(f"{place}: holds no image; the class {label} needs at least one")
+    for place in [folder, *(child for child in subfolders(folder) if child not in known.values())]:
+        files, at = list_files(place, is_deep=place != folder), place.relative_to(root).as_posix()
+        why = (
+            "lies in no class folder" if place == folder else f"folder {place.name!r} is no class of the set"
+        )
+        paths = [x if at == "." else f"{at}/{x}" for x in files.images]
+        part.refused.extend(Rejected(x, x, Reason.UNKNOWN_LABEL, why, split) for x in paths)
+        part.others.extend(x if at == "." else f"{at}/{x}" for x in files.others)
+    return part
+
+
+def _missing(folder: Path, known: Mapping[str, Path], table: ClassTable) -> list[str]:
+    lost = [label for label in table.space.labels if label not in known]
+    if not lost:
+        return []
+    names = [child.name for child in subfolders(folder)]
+    found = (
+        f"found {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}" if names else "found no folder"
+    )
+    nor = f" and no {table.label_file}" if table.label_file else ""
+    return [f"{folder}: no folder of {', '.join(lost)}{nor}; {found}{_hint(folder, names, table)}"]
+
+
+def _hint(folder: Path, names: list[str], table: ClassTable) -> str:
+    """What the folder looks like instead."""
+    if (folder / "info.json").is_file():
+        return "; with info.json it looks like data.kind=emoset"
+    normal = {normalise_name(name) for name in names}
+    fits = [s for s in LABEL_SPACES.values() if s != table.space and normal.issuperset(s.labels)]
+    return f"; these are the classes of {_KIND_OF_SPACE[fits[0].name]}" if fits else ""
+
+
+def _complete(
+    parts: dict[str, list[Entry]], table: ClassTable, *, seed: int
+) -> tuple[dict[str, list[Entry]], list[str]]:
+    """All three splits, and a note where some were drawn."""
+    if "" in parts:
+        drawn = stratify(parts[""], table.shares, seed=seed)
+        return drawn, [
+            f"the set has no splits: {_sizes(drawn)} images were drawn with data.split_seed={seed}"
+        ]
+    return with_validation(parts, seed=seed)
+
+
+def with_validation(
+    parts: Mapping[str, list[Entry]], *, seed: int
+) -> tuple[dict[str, list[Entry]], list[str]]:
+    """Splits with a validation part, drawn from the training part where there is none, and a note if so."""
+    given = {split: sorted(part, key=attrgetter("image_id")) for split, part in parts.items()}
+    if "val" in parts:
+        return given, []
+    drawn = {**stratify(given["train"], OFFICIAL, seed=seed), "test": given["test"]}
+    note = f"the set has no validation split: {len(drawn['val'])} of its training images were drawn"
+    return drawn, [f"{note} with data.split_seed={seed}"]
+
+
+def _sizes(parts: Mapping[str, list[Entry]]) -> str:
+    return ", ".join(f"{len(part)} {split}" for split, part in parts.items())

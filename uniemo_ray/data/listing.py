@@ -1,0 +1,100 @@
+"""Files and folders of a data set, in an order that does not depend on the disk."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from uniemo_ray.data.folder import FolderError
+from uniemo_ray.data.samples import IMAGE_SUFFIXES
+
+
+class Files(NamedTuple):
+    """What lies below a folder, as paths relative to it with forward slashes, sorted."""
+
+    images: list[str]
+    """Files with an image's ending; nobody has looked inside."""
+    others: list[str]
+
+
+def require_folder(root: str | Path) -> Path:
+    """The path of a folder that exists.
+
+    Raises:
+        FolderError: there is none.
+    """
+    if not Path(root).is_dir():
+        raise FolderError([f"{root}: no such folder; data.root must be the folder of the data set"])
+    return Path(root)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders directly below, sorted by name; hidden ones do not count.
+
+    Raises:
+        FolderError: the folder is not readable.
+    """
+    try:
+        found = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    except OSError as error:
+        raise _unreadable(error) from error
+    return sorted(found)
+
+
+def list_files(folder: Path, *, is_deep: bool = True) -> Files:
+    """Files below a folder, or only those directly in it; hidden files and folders do not count.
+
+    Raises:
+        FolderError: a folder is not readable.
+    """
+    images, others = [], []
+    for path, folders, names in os.walk(folder, onerror=_raise_unreadable):
+        folders[:] = [name for name in folders if is_deep and not name.startswith(".")]
+        for name in names:
+            relative = (Path(path) / name).relative_to(folder).as_posix()
+            if name.lower().endswith(IMAGE_SUFFIXES):
+                images.append(relative)
+            elif not name.startswith("."):
+                others.append(relative)
+    return Files(sorted(image for image in images if not Path(image).name.startswith(".")), sorted(others))
+
+
+def note_others(others: Sequence[str]) -> list[str]:
+    """A line about files that nobody reads, if there are any."""
+    if not others:
+        return []
+    return [f"{len(others)} files are no images by their names and are not read ({others[0]} for example)"]
+
+
+def read_lines(file: Path) -> list[str]:
+    """Lines of a text file without white space around; empty ones stay, so that numbers fit.
+
+    Raises:
+        FolderError: the file is not readable as text.
+    """
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except OSError as error:
+        raise _unreadable(error) from error
+    except UnicodeDecodeError as error:
+        raise FolderError([f"{file}: no text in UTF-8 ({error.reason} at byte {error.start})"]) from error
+
+
+def first_file(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
+    """The first of some file names that lies in one of some folders; upper and lower case count the same."""
+    wanted = [name.lower() for name in names]
+    for folder in folders:
+        if folder.is_dir():
+            found = {child.name.lower(): child for child in sorted(folder.iterdir()) if child.is_file()}
+            for name in wanted:
+                if name in found:
+                    return found[name]
+    return None
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> FolderError:
+    return FolderError([f"{error.filename}: not readable ({error.strerror})"])
