@@ -1,8 +1,11 @@
 """`uniemo data`: a made set passes its own check, and faults are listed file by file."""
 
+import shutil
+
 import pytest
 from typer.testing import CliRunner
 
+from tests.data import layouts
 from uniemo_ray.cli.app import app
 
 runner = CliRunner()
@@ -41,3 +44,21 @@ def test_a_missing_folder_is_code_2(tmp_path):
     result = check(tmp_path / "nothing")
     assert result.exit_code == 2
     assert "no such folder" in result.stderr
+
+
+def test_other_kinds_are_checked_and_duplicates_are_listed(tmp_path):
+    folders = layouts.class_folders(tmp_path, ["anger", "disgust", "fear", "joy", "sadness", "surprise"], 4)
+    shutil.copy(folders / "joy/1.jpg", folders / "joy/2.jpg")
+    arguments = ["data", "check", str(folders), "--workers", "1", "--kind", "folders"]
+    result = runner.invoke(app, [*arguments, "--set", "labels=ekman"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "same image: joy/" in result.output
+    assert "note: the set has no splits: 12 train, 6 val, 6 test" in result.output
+    assert runner.invoke(app, arguments).exit_code == 2
+
+
+def test_a_wrong_kind_is_one_line(tmp_path):
+    result = runner.invoke(app, ["data", "check", str(tmp_path), "--kind", "imagenet"])
+    assert result.exit_code != 0
+    assert "data.kind" in str(result.exception)
+    assert "'twitter1'" in str(result.exception)

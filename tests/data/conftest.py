@@ -1,6 +1,7 @@
 """A small folder in EmoSet's layout, to be broken by the tests."""
 
 import io
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ def encode() -> Callable[..., bytes]:
 def emoset(tmp_path: Path) -> Path:
     """32 good images: 2 train, 1 val, 1 test per emotion."""
     root = tmp_path / "emoset"
+    seeds = itertools.count()
     for split, count in SIZES.items():
         entries = []
         for emotion in EMOTIONS:
@@ -50,7 +52,7 @@ def emoset(tmp_path: Path) -> Path:
                 }
                 for path in entry[1:]:
                     (root / path).parent.mkdir(parents=True, exist_ok=True)
-                (root / entry[1]).write_bytes(picture(len(entries)))
+                (root / entry[1]).write_bytes(picture(next(seeds)))
                 (root / entry[2]).write_text(json.dumps(facts))
                 entries.append(entry)
         (root / f"{split}.json").write_text(json.dumps(entries))

@@ -1,9 +1,14 @@
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.data import layouts
+from uniemo_ray.config import DataConfig
 from uniemo_ray.data.check import check_folder
+from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.samples import Rejected
 from uniemo_ray.emotions import EMOTIONS
 
@@ -85,3 +90,34 @@ def test_duplicates_are_listed(emoset: Path) -> None:
     assert report.reasons == {"duplicate_id": 1}
     assert report.listed["val"] == 9
     assert report.usable["val"] == 8
+
+
+def test_the_same_image_in_two_splits_is_a_note_and_listed(emoset: Path) -> None:
+    shutil.copy(emoset / "image/awe/awe_train0.jpg", emoset / "image/fear/fear_test0.jpg")
+    report = check_folder(emoset)
+    assert report.is_usable
+    assert not report.reasons
+    (duplicate,) = report.duplicates
+    assert [place.image_id for place in duplicate.places] == ["awe_train0", "fear_test0"]
+    assert (duplicate.is_leak, duplicate.is_conflict) == (True, True)
+    assert [note.partition(":")[2] for note in report.notes] == [
+        " 1 (awe_train0 in train and fear_test0 in test)"
+    ] * 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_other_kinds_are_read_by_their_readers(tmp_path: Path, workers: int) -> None:
+    root = layouts.emotionroi(tmp_path)
+    (root / "images/joy/1.jpg").write_bytes(b"no picture")
+    layouts.put(root / "images/joy/99.jpg")
+    with (root / "training_testing_split/testing.txt").open("a") as file:
+        file.write("joy/99.jpg\njoy/100.jpg\nneutral/1.jpg\n")
+    shutil.copy(root / "images/fear/1.jpg", root / "images/joy/99.jpg")
+    reader = partial(open_folder, data=DataConfig(kind="emotionroi", root=str(root)))
+    report = check_folder(root, reader=reader, workers=workers)
+    assert report.reasons == {"image_corrupt": 1, "image_missing": 1, "unknown_label": 1}
+    assert report.listed == {"train": 78, "val": 6, "test": 39}
+    assert sum(report.usable.values()) == 78 + 6 + 39 - 3
+    assert set(report.per_emotion) == {"anger", "disgust", "fear", "joy", "sadness", "surprise"}
+    assert report.is_usable
+    assert len(report.duplicates) == 1

@@ -1,6 +1,8 @@
 """`uniemo data`: make EmoSketch, check a folder."""
 
+import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,9 +43,14 @@ def make_sketch(
 
 @app.command("check")
 def check(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder in EmoSet-118K's layout: info.json, train.json, image/ ...")
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder of the data set, as in data.root of a run.")],
+    kind: Annotated[
+        str, typer.Option(help="emoset, fi, emotionroi, twitter1, twitter2 or folders, as data.kind.")
+    ] = "emoset",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A=VALUE", help="Other data settings, such as labels=ekman."),
+    ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Larger images are refused.")] = 50_000_000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = max(
         1, (os.cpu_count() or 1) - 1
@@ -52,16 +59,33 @@ def check(
     """Open every image and annotation of a folder and say what is wrong, file by file.
 
     Files that can be used after conversion (grey, CMYK, transparent, animated) are no problem; the others
-    are listed with a reason and left out by a run. Exit code 0: all usable; 1: usable, some files are left
-    out; 2: a run cannot start with this folder.
+    are listed with a reason and left out by a run. Images that are there more than once, byte for byte, are
+    listed and stay. Exit code 0: all usable; 1: usable, some files are left out; 2: a run cannot start with
+    this folder.
 
     \b
     Example:
       uniemo data check data/EmoSet-118K
+      uniemo data check data/twitter1 --kind twitter1 --set agreement=5
     """
+    from uniemo_ray.config import load_config
     from uniemo_ray.data.check import check_folder
+    from uniemo_ray.data.readers import open_folder
 
-    report = check_folder(folder, max_pixels=max_pixels, workers=workers, keep=0, on_rejected=_print_rejected)
+    given = [
+        f"data.kind={kind}",
+        f"data.root={json.dumps(str(folder))}",
+        *(f"data.{item}" for item in settings or []),
+    ]
+    data = load_config(None, given).data
+    report = check_folder(
+        folder,
+        reader=partial(open_folder, data=data),
+        max_pixels=max_pixels,
+        workers=workers,
+        keep=0,
+        on_rejected=_print_rejected,
+    )
     _print_report(report)
     if not report.is_usable:
         raise typer.Exit(2)
@@ -74,6 +98,9 @@ def _print_rejected(rejected: "Rejected") -> None:
 
 
 def _print_report(report: "FolderReport") -> None:
+    for duplicate in report.duplicates:
+        places = (f"{place.image_id} ({place.emotion}, {place.split})" for place in duplicate.places)
+        typer.echo(f"same image: {', '.join(places)}")
     for line in report.notes:
         typer.echo(f"note: {line}")
     for split, listed in report.listed.items():

@@ -1,7 +1,7 @@
 """Everything that is wrong with a data folder, file by file, before any training."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -9,10 +9,14 @@ from itertools import islice, starmap
 from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from uniemo_ray.config import SPLITS
-from uniemo_ray.data.emoset import EmoSetFolder, FolderError
-from uniemo_ray.data.samples import AttributeNames, Entry, Rejected, read_sample
-from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplicates
+from uniemo_ray.data.emoset import EmoSetFolder
+from uniemo_ray.data.folder import DataFolder, FolderError
+from uniemo_ray.data.samples import AttributeNames, Entry, Rejected, Sample, read_sample
 
 _CHUNK = 64
 
@@ -27,7 +31,7 @@ class FolderReport:
     notes: tuple[str, ...]
     """What a user should know and what is no fault."""
     listed: dict[str, int]
-    """Entries per split file."""
+    """Entries per split."""
     usable: dict[str, int]
     """Samples per split."""
     per_emotion: dict[str, int]
@@ -40,6 +44,8 @@ class FolderReport:
     """Number of rejected entries per reason."""
     rejected: tuple[Rejected, ...]
     """The first rejected entries, in the order of the split files."""
+    duplicates: tuple[Duplicate, ...] = ()
+    """Usable images with the same bytes."""
 
     @property
     def is_usable(self) -> bool:
@@ -53,7 +59,8 @@ class _Outcome:
 
     split: str
     rejected: list[Rejected]
-    emotions: Counter[str]
+    content: pa.Table
+    """Schema `CONTENT`."""
     with_scene: int
     with_object: int
     size: int
@@ -62,19 +69,21 @@ class _Outcome:
 def check_folder(
     root: str | Path,
     *,
+    reader: Callable[[str | Path], DataFolder] = EmoSetFolder,
     max_pixels: int = 50_000_000,
     workers: int = 1,
     keep: int = 1000,
     on_rejected: Callable[[Rejected], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> FolderReport:
-    """Open every image and every annotation of a folder in EmoSet's layout and name what is wrong.
+    """Open every image and every annotation of a data folder and name what is wrong.
 
-    Memory stays bounded: an image lives only while it is checked and at most `keep` rejected entries
-    are remembered; every one of them goes to `on_rejected` as it is found.
+    An image lives only while it is checked; what stays is a few hundred bytes for each (its entry and its
+    sha256). At most `keep` rejected entries are remembered; every one goes to `on_rejected` as it is found.
 
     Args:
         root: The folder.
+        reader: Reads its structure.
         max_pixels: `data.max_pixels` of the run to come.
         workers: Processes that decode.
         keep: Length of the report's list of rejected entries.
@@ -85,12 +94,12 @@ def check_folder(
         The report. A folder that cannot be read at all gives a report with `faults`, not an exception.
     """
     try:
-        folder = EmoSetFolder(root)
+        folder = reader(root)
     except FolderError as error:
         empty = dict.fromkeys(SPLITS, 0)
         return FolderReport(str(root), error.faults, (), empty, empty, {}, 0, 0, {}, ())
     tally = _Tally(keep, on_rejected)
-    for rejected in folder.duplicates:
+    for rejected in folder.refused:
         tally.reject(rejected)
     total = sum(len(folder.entries(split)) for split in SPLITS)
     for outcome in _outcomes(folder, max_pixels=max_pixels, workers=workers):
@@ -107,7 +116,7 @@ class _Tally:
         self.keep, self.on_rejected = keep, on_rejected
         self.rejected: list[Rejected] = []
         self.reasons: Counter[str] = Counter()
-        self.emotions: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        self.content: list[pa.Table] = []
         self.with_scene = self.with_object = self.done = 0
 
     def reject(self, rejected: Rejected) -> None:
@@ -121,26 +130,31 @@ class _Tally:
         self.done += outcome.size
         for rejected in outcome.rejected:
             self.reject(rejected)
-        self.emotions[outcome.split].update(outcome.emotions)
+        self.content.append(outcome.content)
         self.with_scene += outcome.with_scene
         self.with_object += outcome.with_object
 
-    def report(self, folder: EmoSetFolder) -> FolderReport:
-        train = {emotion: self.emotions["train"][emotion] for emotion in EMOTIONS}
-        missing = [emotion for emotion, count in train.items() if not count]
+    def report(self, folder: DataFolder) -> FolderReport:
+        content = pa.concat_tables([CONTENT.empty_table(), *self.content])
+        usable = Counter(content["split"].to_pylist())
+        train = Counter(content.filter(pc.field("split") == "train")["emotion"].to_pylist())
+        missing = [label for label in folder.space.labels if not train[label]]
         lost = f"{folder.root}: no usable training image of {', '.join(missing)}; each emotion needs one"
-        doubled = Counter(rejected.split for rejected in folder.duplicates)
+        refused = Counter(rejected.split for rejected in folder.refused)
+        duplicates = find_duplicates(content)
+        notes = (*folder.notes, *attribute_notes(self.with_scene, self.with_object), *describe(duplicates))
         return FolderReport(
             root=str(folder.root),
             faults=(lost,) if missing else (),
-            notes=(*folder.notes, *attribute_notes(self.with_scene, self.with_object)),
-            listed={split: len(folder.entries(split)) + doubled[split] for split in SPLITS},
-            usable={split: self.emotions[split].total() for split in SPLITS},
-            per_emotion=train,
+            notes=notes,
+            listed={split: len(folder.entries(split)) + refused[split] for split in SPLITS},
+            usable={split: usable[split] for split in SPLITS},
+            per_emotion={label: train[label] for label in folder.space.labels},
             with_scene=self.with_scene,
             with_object=self.with_object,
             reasons=dict(sorted(self.reasons.items())),
             rejected=tuple(self.rejected),
+            duplicates=duplicates,
         )
 
 
@@ -150,8 +164,9 @@ def attribute_notes(with_scene: int, with_object: int) -> list[str]:
     return [f"no image has a {kind}: stage 1 trains without the contrastive {kind} term" for kind in kinds]
 
 
-def _outcomes(folder: EmoSetFolder, *, max_pixels: int, workers: int) -> Iterator[_Outcome]:
-    check = partial(_check_chunk, folder.root, names=folder.names, max_pixels=max_pixels)
+def _outcomes(folder: DataFolder, *, max_pixels: int, workers: int) -> Iterator[_Outcome]:
+    labels = folder.space.labels
+    check = partial(_check_chunk, folder.root, names=folder.names, labels=labels, max_pixels=max_pixels)
     chunks = (
         (split, folder.entries(split)[start : start + _CHUNK])
         for split in SPLITS
@@ -169,17 +184,28 @@ def _outcomes(folder: EmoSetFolder, *, max_pixels: int, workers: int) -> Iterato
 
 
 def _check_chunk(
-    root: Path, split: str, entries: list[Entry], *, names: AttributeNames, max_pixels: int
+    root: Path,
+    split: str,
+    entries: list[Entry],
+    *,
+    names: AttributeNames,
+    labels: Collection[str],
+    max_pixels: int,
 ) -> _Outcome:
     rejected: list[Rejected] = []
-    emotions: Counter[str] = Counter()
+    rows: list[dict[str, str]] = []
     with_scene = with_object = 0
     for entry in entries:
-        sample = read_sample(root, entry, max_pixels=max_pixels, names=names)
+        sample = read_sample(root, entry, max_pixels=max_pixels, names=names, labels=labels)
         if isinstance(sample, Rejected):
             rejected.append(sample._replace(split=split))
             continue
-        emotions[sample.emotion] += 1
+        rows.append({"split": split, **_content(sample)})
         with_scene += sample.scene is not None
         with_object += bool(sample.objects)
-    return _Outcome(split, rejected, emotions, with_scene, with_object, len(entries))
+    content = pa.Table.from_pylist(rows, schema=CONTENT)
+    return _Outcome(split, rejected, content, with_scene, with_object, len(entries))
+
+
+def _content(sample: Sample) -> dict[str, str]:
+    return {"image_id": sample.image_id, "emotion": sample.emotion, "sha256": sample.sha256}
