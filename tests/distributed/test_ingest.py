@@ -11,7 +11,8 @@ from uniemo_ray.data.emoset import EmoSetFolder, FolderError
 from uniemo_ray.data.emosketch.write import write_sketch
 from uniemo_ray.data.samples import Entry
 from uniemo_ray.data.schema import SAMPLES
-from uniemo_ray.distributed.ingest import _plan, ingest_folder, shard_order
+from uniemo_ray.data.shards import plan_shards, shard_order
+from uniemo_ray.distributed.ingest import ingest_folder
 from uniemo_ray.emotions import EMOTIONS
 
 SIZES = {"train": 60, "val": 8, "test": 10}
@@ -29,8 +30,8 @@ def shards(out: Path) -> dict[str, bytes]:
 
 def test_plan_is_stable_and_mixed() -> None:
     entries = [Entry(f"{e}_{i}", e, "i", "a") for e in EMOTIONS for i in range(40)]
-    plan = _plan(entries, "train", 64)
-    assert plan == _plan(entries[::-1], "train", 64)
+    plan = plan_shards(entries, "train", 64)
+    assert plan == plan_shards(entries[::-1], "train", 64)
     assert [spec["name"] for spec in plan] == [f"part-{i:05d}.parquet" for i in range(5)]
     rows = [entry for spec in plan for entry in spec["entries"]]
     assert sorted(rows) == sorted(entries)

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from tests.data import layouts
 from tests.models.tiny import write_clip, write_pipeline
-from uniemo_ray.config import load_config
-from uniemo_ray.distributed.preflight import check_inputs, count_layers
+from uniemo_ray.config import DataConfig, load_config
+from uniemo_ray.distributed.preflight import check_data, check_inputs, count_layers
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +52,31 @@ def test_missing_data_folder_is_named(folders, tmp_path):
 
 def test_open_clip_names_are_known(folders):
     assert count_layers(config(folders, "encoder.clip=ViT-B-32").encoder) == 12
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("kind: emotionroi", "'emotionroi' has the 6 classes anger, .*jobs/ingest.py"),
+        ("kind: twitter2", "'twitter2' has the 2 classes positive, negative"),
+        ("kind: folders, labels: ekman", "'folders' has the 6 classes"),
+        ("kind: fi", r"no scenes and objects.* set filter.criteria=\[emo\]"),
+    ],
+)
+def test_a_set_that_cannot_be_trained_on_is_refused_in_one_line(folders, tmp_path, data, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        check_inputs(config(folders, f"data={{{data}, root: {tmp_path}}}"))
+    assert "\n" not in str(caught.value)
+
+
+def test_fi_is_trainable_without_the_semantic_criterion(folders, tmp_path):
+    set_ = f"data={{kind: fi, root: {layouts.fi(tmp_path, 3)}}}"
+    check_inputs(config(folders, set_, "filter.criteria=[emo]"))
+    check_inputs(config(folders, set_, "feedback.rounds=0"))
+
+
+def test_ingest_checks_the_folder_alone(tmp_path):
+    check_data(DataConfig())
+    check_data(DataConfig(kind="twitter2", root=str(layouts.twitter2(tmp_path))))
+    with pytest.raises(ValueError, match="no such folder"):
+        check_data(DataConfig(kind="twitter2", root=str(tmp_path / "no")))

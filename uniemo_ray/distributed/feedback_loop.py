@@ -18,10 +18,15 @@ JOINT = ("diffusion.prompt", "diffusion.size_px")
 SAMPLING = ("diffusion", "generation.micro_batch", "generation.threads", "seed")
 
 
+def declare_ingest(pipeline: Pipeline, config: Config) -> None:
+    """Declare the first step, which a job of its own may run ahead of the others."""
+    _declare(pipeline, config, "ingest", data.ingest, ["data"])
+
+
 def declare_steps(pipeline: Pipeline, config: Config) -> None:
     """Declare every step in order, with the settings and the steps that its result depends on."""
+    declare_ingest(pipeline, config)
     step = partial(_declare, pipeline, config)
-    step("ingest", data.ingest, ["data"])
     step("features", data.features, [*CLIP], after=["ingest"])
     step("latents", data.latents, ["diffusion.model", "diffusion.size_px"], after=["ingest"])
     step("scorers", scorers.scorers, [*CLIP, "scorers", "seed"], after=["ingest", "features"])

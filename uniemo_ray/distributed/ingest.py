@@ -5,38 +5,31 @@ atomically, under a stable name. So a retried task or a resubmitted run can only
 again, and a finished shard of the same content is skipped by its footer.
 """
 
-import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs
 
 from uniemo_ray.config import SPLITS
 from uniemo_ray.data.check import attribute_notes
+from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplicates
 from uniemo_ray.data.emoset import EmoSetFolder
-from uniemo_ray.data.samples import (
-    AttributeNames,
-    Entry,
-    Rejected,
-    Sample,
-    read_sample,
-    resolve_image,
-    to_table,
-)
-from uniemo_ray.data.schema import read_notes, write_table
-from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.data.folder import DataFolder
+from uniemo_ray.data.samples import Rejected
+from uniemo_ray.data.shards import ShardFile, ShardWriter, plan_shards
+from uniemo_ray.emotions import LabelSpace
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
-_SUMMARY, _FINGERPRINT = "uniemo.summary", "uniemo.fingerprint"
 Batch = dict[str, np.ndarray[Any, Any]]
 
 
@@ -44,12 +37,16 @@ Batch = dict[str, np.ndarray[Any, Any]]
 class IngestResult:
     """What became of a data folder."""
 
+    space: LabelSpace
+    """Its classes."""
     counts: dict[str, int]
     """Samples per split."""
     rejected_counts: dict[str, int]
     """Entries without a sample, per reason."""
     rejected: tuple[Rejected, ...]
-    """Every one of them, by split, then shard."""
+    """Every one of them: what the folder refused, then by split and shard."""
+    duplicates: tuple[Duplicate, ...]
+    """Samples with the same bytes; they stay."""
     scenes: tuple[str, ...]
     """Attribute base: names of info.json in its order, or those of the annotations, sorted."""
     objects: tuple[str, ...]
@@ -57,58 +54,17 @@ class IngestResult:
     """Samples, over all splits, that carry a scene."""
     with_object: int
     """Samples, over all splits, that carry an object."""
-    shards: int
-    """Shards of the data set."""
+    files: tuple[ShardFile, ...]
+    """Shards of the data set, in order."""
     skipped: int
     """Shards found finished."""
     notes: tuple[str, ...]
     """What a user should know, such as attributes that the set lacks."""
 
-
-@dataclass(frozen=True)
-class _ShardWriter:
-    """The map function: one spec row in, one shard written, its summary out."""
-
-    root: Path
-    out: str
-    filesystem: fs.FileSystem
-    names: AttributeNames
-    source: str
-    max_pixels: int
-
-    def __call__(self, batch: Batch) -> Batch:
-        specs = [json.loads(text) for text in batch["spec"]]
-        return {"summary": np.array([json.dumps(self.write(spec)) for spec in specs], dtype=object)}
-
-    def write(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """Write the shard of a spec, unless it is there; return its summary."""
-        entries = [Entry(*row) for row in spec["entries"]]
-        path = f"{self.out}/{spec['split']}/{spec['name']}"
-        fingerprint = self.fingerprint(spec["split"], entries)
-        notes = read_notes(path, filesystem=self.filesystem) or {}
-        if notes.get(_FINGERPRINT) == fingerprint:
-            return {**json.loads(notes[_SUMMARY]), "is_skipped": True}
-        read = [read_sample(self.root, e, max_pixels=self.max_pixels, names=self.names) for e in entries]
-        samples = [item for item in read if isinstance(item, Sample)]
-        rejected = [item._replace(split=spec["split"]) for item in read if isinstance(item, Rejected)]
-        summary = _summarise(spec, samples, rejected)
-        table = to_table(samples, split=spec["split"], source=self.source)
-        footer = {_FINGERPRINT: fingerprint, _SUMMARY: json.dumps(summary)}
-        write_table(table, path, filesystem=self.filesystem, notes=footer)
-        return {**summary, "is_skipped": False}
-
-    def fingerprint(self, split: str, entries: Sequence[Entry]) -> str:
-        """Digest of all that determines a shard; files count by size and time of change."""
-        facts = [_FORMAT, split, self.source, self.max_pixels, self.names]
-        stamps = [
-            (
-                *entry,
-                _stamp(self.root / resolve_image(self.root, entry)),
-                _stamp(self.root / entry.annotation),
-            )
-            for entry in entries
-        ]
-        return hashlib.sha256(json.dumps([facts, stamps]).encode()).hexdigest()
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return len(self.files)
 
 
 def ingest_folder(
@@ -116,11 +72,12 @@ def ingest_folder(
     out: str,
     *,
     source: str,
+    reader: Callable[[str | Path], DataFolder] = EmoSetFolder,
     max_pixels: int = 50_000_000,
     rows_per_shard: int = 1000,
     filesystem: fs.FileSystem | None = None,
 ) -> IngestResult:
-    """Read a folder in EmoSet's layout into `out/{split}/part-00000.parquet` and so on.
+    """Read a data folder into `out/{split}/part-00000.parquet` and so on.
 
     Shard k of a split holds entries k * rows_per_shard and following in the order of a hash of their
     image ids, without the rejected ones; so shards are mixed and do not depend on what is rejected.
@@ -129,76 +86,59 @@ def ingest_folder(
         root: Data folder, visible under this path on every node.
         out: Target folder inside `filesystem`.
         source: Name of the data set, for the column `source`.
+        reader: Reads the folder's structure.
         max_pixels: Larger images are rejected.
         rows_per_shard: Entries per shard.
         filesystem: Where `out` lies; the local (or shared) disk when left out.
 
     Returns:
-        Counts, rejected entries and the attribute base.
+        Counts, rejected entries, duplicates and the attribute base.
 
     Raises:
         FolderError: one line per structural fault, before Ray does anything.
         ValueError: where every training image of an emotion, or every image of a split, is rejected.
     """
-    folder = EmoSetFolder(root)
+    folder = reader(root)
     if filesystem is None:
         filesystem, out = fs.LocalFileSystem(), str(Path(out).absolute())
-    specs = [spec for split in SPLITS for spec in _plan(folder.entries(split), split, rows_per_shard)]
-    writer = _ShardWriter(folder.root.absolute(), out, filesystem, folder.names, source, max_pixels)
+    specs = [spec for split in SPLITS for spec in plan_shards(folder.entries(split), split, rows_per_shard)]
+    labels = folder.space.labels
+    writer = ShardWriter(folder.root.absolute(), out, filesystem, folder.names, labels, source, max_pixels)
     _prune(writer, {f"{spec['split']}/{spec['name']}" for spec in specs})
     summaries = _run(writer, specs)
     _check_usable(folder, summaries)
-    return _result(folder, summaries)
+    return _result(folder, summaries, find_duplicates(_content(writer, summaries)))
 
 
-def shard_order(image_id: str) -> bytes:
-    """Sort key that shuffles images the same way everywhere."""
-    return hashlib.blake2b(image_id.encode(), digest_size=16).digest()
-
-
-def _plan(entries: Sequence[Entry], split: str, rows_per_shard: int) -> list[dict[str, Any]]:
-    ordered = sorted(entries, key=lambda entry: shard_order(entry.image_id))
-    return [
-        {
-            "split": split,
-            "name": f"part-{number:05d}.parquet",
-            "entries": ordered[start : start + rows_per_shard],
-        }
-        for number, start in enumerate(range(0, len(ordered), rows_per_shard))
-    ]
-
-
-def _run(writer: _ShardWriter, specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _run(writer: ShardWriter, specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Summaries of all shards, by split and name."""
     rows = [{"spec": json.dumps(spec)} for spec in specs]
     # One block per shard: otherwise Ray packs the small spec rows into one block and one task.
     plan = ray.data.from_items(rows, override_num_blocks=len(rows))
-    written = plan.map_batches(writer, batch_size=1, num_cpus=1)
-    return [json.loads(row["summary"]) for row in written.take_all()]
+    written = plan.map_batches(
+        _write_batch,  # type: ignore[arg-type]  # Ray declares no further arguments
+        fn_kwargs={"writer": writer},
+        batch_size=1,
+        num_cpus=1,
+    )
+    summaries = [json.loads(row["summary"]) for row in written.take_all()]
+    return sorted(summaries, key=lambda summary: (SPLITS.index(summary["split"]), summary["name"]))
 
 
-def _summarise(spec: dict[str, Any], samples: list[Sample], rejected: list[Rejected]) -> dict[str, Any]:
-    return {
-        "split": spec["split"],
-        "name": spec["name"],
-        "rows": len(samples),
-        "rejected": rejected,
-        "emotions": Counter(sample.emotion for sample in samples),
-        "scenes": sorted({sample.scene for sample in samples if sample.scene}),
-        "objects": sorted({name for sample in samples for name in sample.objects}),
-        "with_scene": sum(sample.scene is not None for sample in samples),
-        "with_object": sum(bool(sample.objects) for sample in samples),
-    }
+def _write_batch(batch: Batch, writer: ShardWriter) -> Batch:
+    """What a map task runs: one spec row in, one shard written, its summary out."""
+    summaries = [json.dumps(writer.write(json.loads(text))) for text in batch["spec"]]
+    return {"summary": np.array(summaries, dtype=object)}
 
 
-def _stamp(file: Path) -> list[int] | None:
-    try:
-        status = file.stat()
-    except (OSError, ValueError):
-        return None  # the reader names what is wrong with it
-    return [status.st_size, status.st_mtime_ns]
+def _content(writer: ShardWriter, summaries: list[dict[str, Any]]) -> pa.Table:
+    """Id, label and digest of every sample, read back from the shards without their images."""
+    paths = [f"{writer.out}/{summary['split']}/{summary['name']}" for summary in summaries]
+    tables = [pq.read_table(path, columns=CONTENT.names, filesystem=writer.filesystem) for path in paths]
+    return pa.concat_tables([table.replace_schema_metadata(None).cast(CONTENT) for table in tables])
 
 
-def _prune(writer: _ShardWriter, wanted: set[str]) -> None:
+def _prune(writer: ShardWriter, wanted: set[str]) -> None:
     """Delete shards of an earlier, larger plan and what a killed writer left; nothing else."""
     for split in SPLITS:
         selector = fs.FileSelector(f"{writer.out}/{split}", allow_not_found=True)
@@ -210,38 +150,41 @@ def _prune(writer: _ShardWriter, wanted: set[str]) -> None:
                 writer.filesystem.delete_file(info.path)
 
 
-def _check_usable(folder: EmoSetFolder, summaries: list[dict[str, Any]]) -> None:
+def _check_usable(folder: DataFolder, summaries: list[dict[str, Any]]) -> None:
     reasons = Counter(Rejected(*row).reason for summary in summaries for row in summary["rejected"])
     why = f"rejected: {', '.join(f'{count} {reason}' for reason, count in sorted(reasons.items()))}"
     for split in SPLITS:
         if not any(summary["rows"] for summary in summaries if summary["split"] == split):
-            raise ValueError(f"{folder.root}: no usable image in {split}.json ({why})")
+            raise ValueError(f"{folder.root}: no usable image in the split {split} ({why})")
     train = {name for s in summaries if s["split"] == "train" for name in s["emotions"]}
-    missing = [emotion for emotion in EMOTIONS if emotion not in train]
+    missing = [label for label in folder.space.labels if label not in train]
     if missing:
         raise ValueError(f"{folder.root}: no usable training image of {', '.join(missing)} ({why})")
 
 
-def _result(folder: EmoSetFolder, summaries: list[dict[str, Any]]) -> IngestResult:
-    ordered = sorted(summaries, key=lambda summary: (SPLITS.index(summary["split"]), summary["name"]))
-    rejected = [*folder.duplicates, *(Rejected(*row) for summary in ordered for row in summary["rejected"])]
+def _result(
+    folder: DataFolder, summaries: list[dict[str, Any]], duplicates: tuple[Duplicate, ...]
+) -> IngestResult:
+    rejected = [*folder.refused, *(Rejected(*row) for summary in summaries for row in summary["rejected"])]
     counts = Counter[str]()
-    for summary in ordered:
+    for summary in summaries:
         counts[summary["split"]] += summary["rows"]
     with_scene, with_object = (
-        sum(summary[key] for summary in ordered) for key in ("with_scene", "with_object")
+        sum(summary[key] for summary in summaries) for key in ("with_scene", "with_object")
     )
     return IngestResult(
+        space=folder.space,
         counts={split: counts[split] for split in SPLITS},
         rejected_counts=dict(sorted(Counter(str(item.reason) for item in rejected).items())),
         rejected=tuple(rejected),
-        scenes=folder.names.scenes or _collected(ordered, "scenes"),
-        objects=folder.names.objects or _collected(ordered, "objects"),
+        duplicates=duplicates,
+        scenes=folder.names.scenes or _collected(summaries, "scenes"),
+        objects=folder.names.objects or _collected(summaries, "objects"),
         with_scene=with_scene,
         with_object=with_object,
-        shards=len(ordered),
-        skipped=sum(summary["is_skipped"] for summary in ordered),
-        notes=(*folder.notes, *attribute_notes(with_scene, with_object)),
+        files=tuple(ShardFile(*summary["file"]) for summary in summaries),
+        skipped=sum(summary["is_skipped"] for summary in summaries),
+        notes=(*folder.notes, *attribute_notes(with_scene, with_object), *describe(duplicates)),
     )
 
 

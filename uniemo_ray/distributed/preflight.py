@@ -4,8 +4,9 @@ from pathlib import Path
 
 import open_clip
 
-from uniemo_ray.config import Config, EncoderConfig
-from uniemo_ray.data.emoset import EmoSetFolder
+from uniemo_ray.config import Config, DataConfig, EncoderConfig
+from uniemo_ray.data.readers import label_space, open_folder
+from uniemo_ray.emotions import MIKELS
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE
 from uniemo_ray.metrics.weights import has_weights
@@ -18,13 +19,13 @@ REBUILD = "python jobs/pretrain_tiny.py makes the tiny base models"
 
 
 def check_inputs(config: Config) -> None:
-    """Check data folder, base models, encoder layers and published weights.
+    """Check the data set, base models, encoder layers and published weights.
 
     Raises:
         ValueError: one line that names the setting and what is wrong.
     """
-    if config.data.kind == "emoset":
-        EmoSetFolder(str(config.data.root))
+    check_trainable(config)
+    check_data(config.data)
     stage_ends(count_layers(config.encoder), config.encoder)
     diffusion = TINY_DIFFUSION if config.diffusion.model == "tiny" else Path(config.diffusion.model)
     _require(
@@ -32,6 +33,29 @@ def check_inputs(config: Config) -> None:
     )
     if config.evaluation.weights_dir:
         check_published(config.evaluation.weights_dir)
+
+
+def check_data(data: DataConfig) -> None:
+    """Raise FolderError, one line per fault, unless the data folder has the structure that it should."""
+    if data.kind != "sketch":
+        open_folder(str(data.root), data)
+
+
+def check_trainable(config: Config) -> None:
+    """Raise ValueError for a kind of data set that can be ingested, but not be trained on like this."""
+    data, space = config.data, label_space(config.data)
+    if space != MIKELS:
+        raise ValueError(
+            f"data.kind {data.kind!r} has the {len(space.labels)} classes {', '.join(space.labels)}, but "
+            f"training and metrics know the eight emotions of EmoSet and FI only: take one of these sets, or "
+            f"ingest this one alone with jobs/ingest.py"
+        )
+    has_attributes = data.kind in ("sketch", "emoset")
+    if not has_attributes and config.feedback.rounds and "sem" in config.filter.criteria:
+        raise ValueError(
+            f"data.kind {data.kind!r} has no scenes and objects, so no image has the semantic score that the "
+            f"filter asks for: set filter.criteria=[emo], or feedback.rounds=0"
+        )
 
 
 def check_published(weights_dir: str) -> None:

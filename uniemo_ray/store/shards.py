@@ -73,7 +73,7 @@ def commit_shard(
         rows=table.num_rows,
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        schema=_describe(table.schema),
+        schema=describe_schema(table.schema),
         plan_hash=plan_hash,
         versions=dict(library_versions() if versions is None else versions),
         seconds=round(seconds, 3),
@@ -82,6 +82,20 @@ def commit_shard(
     if not store.put_if_absent(_manifest(name), to_json(asdict(entry))):
         return _same(_read(store, _manifest(name)), table, plan_hash=plan_hash, store=store)
     return entry
+
+
+def list_shards(store: Store, prefix: str, entries: Sequence[ShardEntry]) -> None:
+    """List shards that something else has written below a prefix: exactly these from now on.
+
+    Raises:
+        StoreError: storage failed, as one clear line.
+    """
+    names = {entry.name for entry in entries}
+    for name in committed(store, prefix):
+        if name not in names:
+            store.delete(_manifest(name))
+    for entry in entries:
+        store.write_json(_manifest(entry.name), asdict(entry))
 
 
 def find_shard(store: Store, name: str) -> ShardEntry | None:
@@ -170,7 +184,7 @@ def _check_content(data: bytes, entry: ShardEntry, *, store: Store) -> None:
         found = pq.ParquetFile(pa.BufferReader(data))
     except pa.ArrowInvalid as error:
         raise StoreError(f"{where} is no readable Parquet ({error}): delete it to make it again") from None
-    schema = _describe(found.schema_arrow)
+    schema = describe_schema(found.schema_arrow)
     plan_hash = (found.schema_arrow.metadata or {}).get(_PLAN_KEY, b"").decode()
     if (found.metadata.num_rows, schema, plan_hash) != (entry.rows, entry.schema, entry.plan_hash):
         raise ValueError(
@@ -179,7 +193,7 @@ def _check_content(data: bytes, entry: ShardEntry, *, store: Store) -> None:
 
 
 def _same(entry: ShardEntry, table: pa.Table, *, plan_hash: str, store: Store) -> ShardEntry:
-    schema = _describe(table.schema)
+    schema = describe_schema(table.schema)
     if (entry.rows, entry.schema, entry.plan_hash) != (table.num_rows, schema, plan_hash):
         raise ValueError(
             f"{store.uri}/{entry.key} is committed with {entry.rows} rows of plan {entry.plan_hash[:12]}, "
@@ -188,7 +202,8 @@ def _same(entry: ShardEntry, table: pa.Table, *, plan_hash: str, store: Store) -
     return entry
 
 
-def _describe(schema: pa.Schema) -> dict[str, str]:
+def describe_schema(schema: pa.Schema) -> dict[str, str]:
+    """Column name to pyarrow type, as a manifest entry has it."""
     # Parquet calls the items of a list `element`, whatever Arrow called them in memory.
     return {column.name: str(column.type).replace("<item: ", "<element: ") for column in schema}
 

@@ -1,34 +1,45 @@
 """Steps that prepare the data: canonical shards, CLIP features and VAE latents."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from uniemo_ray.config import SPLITS, Config
+from uniemo_ray.data.duplicates import Duplicate
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.emosketch.write import write_sketch
+from uniemo_ray.data.readers import open_folder
+from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.actors.clip import FeatureActor
 from uniemo_ray.distributed.actors.diffusion import LatentActor
 from uniemo_ray.distributed.datasets import AttributeNames, read_split
 from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.sketch import draw_here
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.record import library_versions
+from uniemo_ray.store.shards import ShardEntry, describe_schema, list_shards
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 logger = logging.getLogger(__name__)
 SKETCH = "emosketch"
+SAMPLES_FOLDER = "samples"
 
 
 def ingest(context: StepContext, config: Config) -> StepOutput:
-    """Read the data folder (or draw EmoSketch first) into canonical shards."""
+    """Read the data folder (or draw EmoSketch first) into canonical shards, with a manifest beside them."""
     folder = config.data.root or str(draw_sketch(context, config))
     filesystem, root = context.artefacts.arrow()
     result = ingest_folder(
         folder,
-        f"{root}/samples",
-        source=SKETCH if config.data.kind == "sketch" else "emoset",
+        f"{root}/{SAMPLES_FOLDER}",
+        source=SKETCH if config.data.kind == "sketch" else config.data.kind,
+        reader=partial(open_folder, data=config.data),
         max_pixels=config.data.max_pixels,
         rows_per_shard=config.data.rows_per_shard,
         filesystem=filesystem,
@@ -37,12 +48,42 @@ def ingest(context: StepContext, config: Config) -> StepOutput:
         logger.info("%s", note)
     for reason, count in result.rejected_counts.items():
         logger.warning("%d images left out: %s (listed in rejected.json)", count, reason)
-    check_enough(result, config)
-    context.artefacts.write_json("rejected.json", [item._asdict() for item in result.rejected])
-    context.artefacts.write_json("names.json", {"scene": result.scenes, "object": result.objects})
-    return StepOutput(
-        outputs={"sizes": result.counts, "rejected": result.rejected_counts}, metrics=describe(config)
-    )
+    write_lists(context.artefacts, result)
+    outputs = {
+        "sizes": result.counts,
+        "rejected": result.rejected_counts,
+        "labels": result.space.name,
+        "duplicates": len(result.duplicates),
+        "shards": result.shards,
+    }
+    return StepOutput(outputs=outputs, metrics=describe(config))
+
+
+def write_lists(store: Store, result: IngestResult) -> None:
+    """What was found, as JSON, and the manifest of the shards."""
+    store.write_json("rejected.json", [item._asdict() for item in result.rejected])
+    store.write_json("duplicates.json", [_plain(item) for item in result.duplicates])
+    names = {"emotion": result.space.labels, "scene": result.scenes, "object": result.objects}
+    store.write_json("names.json", names)
+    schema, versions = describe_schema(SAMPLES), library_versions()
+    entries = [
+        ShardEntry(
+            name=f"{SAMPLES_FOLDER}/{file.name}",
+            rows=file.rows,
+            bytes=file.bytes,
+            sha256=file.sha256,
+            schema=schema,
+            plan_hash=file.fingerprint,
+            versions=dict(versions),
+            seconds=file.seconds,
+        )
+        for file in result.files
+    ]
+    list_shards(store, f"{SAMPLES_FOLDER}/", entries)
+
+
+def _plain(duplicate: Duplicate) -> dict[str, Any]:
+    return {"sha256": duplicate.sha256, "images": [place._asdict() for place in duplicate.places]}
 
 
 def draw_sketch(context: StepContext, config: Config) -> Path:
@@ -63,9 +104,9 @@ def draw_sketch(context: StepContext, config: Config) -> Path:
     return local
 
 
-def check_enough(result: IngestResult, config: Config) -> None:
+def check_enough(sizes: Mapping[str, int], config: Config) -> None:
     """Raise before anything is trained when the training split is less than one batch."""
-    size, batch = result.counts["train"], max(config.stage1.batch_size, config.stage2.batch_size)
+    size, batch = sizes["train"], max(config.stage1.batch_size, config.stage2.batch_size)
     if size < batch:
         raise ValueError(
             f"the training split has {size} usable images, less than one batch of {batch}: lower batch_size"
@@ -79,9 +120,10 @@ def describe(config: Config) -> dict[str, dict[str, float] | None]:
 
 def features(context: StepContext, config: Config) -> StepOutput:
     """Frozen CLIP features of every split."""
+    check_enough(context.inputs["ingest"].outputs["sizes"], config)
     rows = map_shards(
         context.artefacts_of("ingest"),
-        {split: f"samples/{split}" for split in SPLITS},
+        {split: f"{SAMPLES_FOLDER}/{split}" for split in SPLITS},
         target=context.artefacts,
         actor=FeatureActor,
         settings={"clip": config.encoder.clip, "pretrained": config.encoder.clip_pretrained},
@@ -95,7 +137,7 @@ def latents(context: StepContext, config: Config) -> StepOutput:
     """The training split with a column of VAE latents, computed once instead of every epoch."""
     rows = map_shards(
         context.artefacts_of("ingest"),
-        {"train": "samples/train"},
+        {"train": f"{SAMPLES_FOLDER}/train"},
         target=context.artefacts,
         actor=LatentActor,
         settings={"model": config.diffusion.model, "size_px": config.diffusion.size_px},
