@@ -10,6 +10,7 @@ same data settings finds the step finished.
 import ray
 
 from uniemo_ray.distributed.feedback_loop import declare_ingest
+from uniemo_ray.distributed.logs import quiet_ray
 from uniemo_ray.distributed.preflight import check_data
 from uniemo_ray.job import execute, locate, read_arguments
 from uniemo_ray.store.run import RunFolder
@@ -24,7 +25,9 @@ def main() -> None:
     pipeline = Pipeline(run)
     declare_ingest(pipeline, config)
     ray.init()
-    (result,) = pipeline.run()
+    quiet_ray()
+    with run.locked():
+        (result,) = pipeline.run()
     for kind, found in result.record.outputs.items():
         print(f"{kind}: {found}")
     print(f"samples: {run.store.uri}/{result.record.artefacts}/samples")
