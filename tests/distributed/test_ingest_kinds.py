@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from tests.data import layouts
 from uniemo_ray.config import Config, load_config
@@ -138,8 +139,8 @@ def test_less_than_a_batch_is_refused_by_the_loop_not_by_ingest(tmp_path: Path) 
         features(context, config)
 
 
-def job(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def job(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environ}
     command = [sys.executable, "jobs/ingest.py", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
@@ -156,12 +157,13 @@ def test_the_job_names_a_wrong_setting_before_ray_starts(tmp_path: Path) -> None
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
 def test_the_job_ingests_into_a_run_folder_and_continues(tmp_path: Path) -> None:
     layouts.twitter2(tmp_path / "set")
     sets = ["data.kind=twitter2", f"data.root={tmp_path}/set", f"run={tmp_path}/run"]
     arguments = [part for value in sets for part in ("--set", value)]
     for log in ("[1/1] ingest ... done", "[1/1] ingest ... skipped"):
-        done = job(*arguments)
+        done = job(*arguments, RAY_ADDRESS=ray.get_runtime_context().gcs_address)
         assert done.returncode == 0, done.stderr
         assert log in done.stderr
         assert "sizes: {'train': 14, 'val': 2, 'test': 4}" in done.stdout

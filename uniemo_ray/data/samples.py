@@ -159,8 +159,11 @@ def read_sample(
 
 def to_table(samples: list[Sample], *, split: str, source: str) -> pa.Table:
     """Samples of one split as a table of schema `SAMPLES`."""
-    rows = [{**sample._asdict(), "split": split, "source": source} for sample in samples]
-    return pa.Table.from_pylist(rows, schema=SAMPLES)
+    columns: dict[str, list[Any]] = {
+        name: [getattr(sample, name) for sample in samples] for name in Sample._fields
+    }
+    columns |= {"split": [split] * len(samples), "source": [source] * len(samples)}
+    return pa.Table.from_pydict(columns, schema=SAMPLES)
 
 
 def resolve_image(root: Path, entry: Entry) -> str:

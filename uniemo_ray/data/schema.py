@@ -72,13 +72,20 @@ def encode_table(table: pa.Table, *, notes: Mapping[str, str] | None = None) -> 
     pq.write_table(
         table.replace_schema_metadata(entries),
         sink,
-        compression="zstd",
-        compression_level=1,
+        # Images are compressed already: doing it again would only take time.
+        compression={path: "none" if path == "image" else "zstd" for path in _leaves(table.schema)},
         use_dictionary=[name for name in _FEW_VALUES if name in table.column_names],
         write_statistics=[name for name in table.column_names if name not in ("image", "objects")],
         row_group_size=_ROW_GROUP,
     )
     return sink.getvalue()
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Column names as Parquet spells them."""
+    return [
+        f"{column.name}.list.element" if pa.types.is_list(column.type) else column.name for column in schema
+    ]
 
 
 def read_notes(path: str, *, filesystem: fs.FileSystem | None = None) -> dict[str, str] | None:
