@@ -73,6 +73,7 @@ def test_votes(tmp_path: Path) -> None:
     folder = read_twitter1(tmp_path, agreement=4, seed=0)
     entries = everything(folder)
     assert sorted(entry.image_id for entry in entries) == sorted(names[:20])
+    assert {entry.emotion for entry in entries if entry.image_id in names[1::2]} == {"positive"}
     assert Counter(entry.emotion for entry in entries) == {"positive": 10, "negative": 10}
     assert [(item.reason, item.path) for item in folder.refused] == [
         ("list_malformed", "amt_result.csv:32"),
