@@ -14,9 +14,11 @@ import pytest
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import Store, open_store
 from uniemo_ray.store.shards import (
+    ShardEntry,
     commit_shard,
     committed,
     find_shard,
+    list_shards,
     read_shard_bytes,
     read_shards,
     shard_paths,
@@ -152,3 +154,13 @@ def test_a_shard_with_lists_is_committed_and_found_again(tmp_path):
     entry = commit_shard(store, "part", table, plan_hash="p")
     assert commit_shard(store, "part", table, plan_hash="p") == entry
     assert read_shards(store).to_pydict() == table.to_pydict()
+
+
+def test_shards_of_another_writer_are_listed_exactly(tmp_path):
+    store = open_store(str(tmp_path))
+    entries = [ShardEntry(f"a/{n}", 1, 2, "s", {}, "p", {}, 0.0) for n in range(3)]
+    kept = ShardEntry("b/0", 1, 2, "s", {}, "p", {}, 0.0)
+    list_shards(store, "a/", entries)
+    list_shards(store, "b/", [kept])
+    list_shards(store, "a/", entries[1:])
+    assert committed(store) == {entry.name: entry for entry in (*entries[1:], kept)}
