@@ -45,8 +45,10 @@ class DataConfig(Settings):
     """Side of a generated image."""
     max_pixels: int = Field(50_000_000, ge=1)
     """Images with more pixels are refused, by name (guards against decompression bombs)."""
-    rows_per_shard: int = Field(1000, ge=1)
-    """Images per canonical Parquet file."""
+    rows_per_shard: int = Field(4000, ge=1)
+    """Most images of a canonical Parquet file."""
+    shard_mb: int = Field(512, ge=1)
+    """Most megabytes of images in it; a task that writes one holds about three times as much."""
 
     @model_validator(mode="after")
     def _needs_root(self) -> "DataConfig":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from tests.data import layouts
 from uniemo_ray.config import DataConfig
 from uniemo_ray.data.folder import DataFolder
 from uniemo_ray.data.readers import open_folder
+from uniemo_ray.data.samples import Entry
 from uniemo_ray.data.schema import SAMPLES
-from uniemo_ray.data.shards import ShardFile, ShardWriter, plan_shards
+from uniemo_ray.data.shards import ShardFile, ShardLimits, ShardWriter, plan_shards, shard_order
 
 
 def open_kind(root: Path, kind: str) -> DataFolder:
@@ -27,9 +29,8 @@ def writer_of(folder: DataFolder, out: Path) -> ShardWriter:
 
 
 def write_all(folder: DataFolder, out: Path) -> list[dict[str, Any]]:
-    specs = [
-        spec for split in ("train", "val", "test") for spec in plan_shards(folder.entries(split), split, 50)
-    ]
+    plan = partial(plan_shards, root=folder.root, limits=ShardLimits(50, 1 << 30))
+    specs = [spec for split in ("train", "val", "test") for spec in plan(folder.entries(split), split)]
     # As they travel to a worker and back.
     return [json.loads(json.dumps(writer_of(folder, out).write(json.loads(json.dumps(s))))) for s in specs]
 
@@ -79,3 +80,22 @@ def test_a_changed_file_is_noticed_without_annotations(tmp_path: Path) -> None:
     changed = folder.entries("val")[0]
     layouts.put(folder.root / changed.image, "PNG")
     assert [s["is_skipped"] for s in write_all(folder, tmp_path / "out")] == [True, False, True]
+
+
+def test_a_shard_is_full_by_rows_or_by_bytes(tmp_path: Path) -> None:
+    folder = open_kind(layouts.twitter2(tmp_path / "set"), "twitter2")
+    entries = sorted(folder.entries("train"), key=lambda entry: shard_order(entry.image_id))
+    sizes = {entry.image_id: (folder.root / entry.image).stat().st_size for entry in entries}
+
+    def plan(limits: ShardLimits) -> list[list[Entry]]:
+        shards = plan_shards(folder.entries("train"), "train", root=folder.root, limits=limits)
+        assert [entry for shard in shards for entry in shard["entries"]] == entries
+        return [shard["entries"] for shard in shards]
+
+    by_rows = plan(ShardLimits(4, 1 << 30))
+    assert {len(shard) for shard in by_rows[:-1]} == {4}
+    assert {len(shard) for shard in plan(ShardLimits(50, 1))} == {1}
+    limit = sum(sizes[entry.image_id] for entry in entries[:3])
+    by_size = plan(ShardLimits(50, limit))
+    assert by_size[0] == entries[:3]
+    assert all(sum(sizes[e.image_id] for e in shard) <= limit for shard in by_size if len(shard) > 1)

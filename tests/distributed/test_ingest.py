@@ -11,12 +11,12 @@ from uniemo_ray.data.emoset import EmoSetFolder, FolderError
 from uniemo_ray.data.emosketch.write import write_sketch
 from uniemo_ray.data.samples import Entry
 from uniemo_ray.data.schema import SAMPLES
-from uniemo_ray.data.shards import plan_shards, shard_order
+from uniemo_ray.data.shards import ShardLimits, plan_shards, shard_order
 from uniemo_ray.distributed.ingest import ingest_folder
 from uniemo_ray.emotions import EMOTIONS
 
 SIZES = {"train": 60, "val": 8, "test": 10}
-ROWS = 25
+LIMITS = ShardLimits(25, 1 << 30)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,9 @@ def shards(out: Path) -> dict[str, bytes]:
 
 def test_plan_is_stable_and_mixed() -> None:
     entries = [Entry(f"{e}_{i}", e, "i", "a") for e in EMOTIONS for i in range(40)]
-    plan = plan_shards(entries, "train", 64)
-    assert plan == plan_shards(entries[::-1], "train", 64)
+    limits = ShardLimits(64, 1 << 30)
+    plan = plan_shards(entries, "train", root=Path("set"), limits=limits)
+    assert plan == plan_shards(entries[::-1], "train", root=Path("set"), limits=limits)
     assert [spec["name"] for spec in plan] == [f"part-{i:05d}.parquet" for i in range(5)]
     rows = [entry for spec in plan for entry in spec["entries"]]
     assert sorted(rows) == sorted(entries)
@@ -51,7 +52,7 @@ def test_structural_faults_come_before_ray(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ray_session")
 class TestThroughRay:
     def test_shards_hold_the_folder(self, sketch: Path, tmp_path: Path) -> None:
-        result = ingest_folder(sketch, str(tmp_path), source="emosketch", rows_per_shard=ROWS)
+        result = ingest_folder(sketch, str(tmp_path), source="emosketch", limits=LIMITS)
         assert result.counts == SIZES
         assert result.rejected == ()
         assert result.skipped == 0
@@ -79,10 +80,10 @@ class TestThroughRay:
             assert (row["split"], row["source"], row["width"]) == ("train", "emosketch", 32)
 
     def test_rerun_skips_what_is_done_and_repairs_what_is_not(self, sketch: Path, tmp_path: Path) -> None:
-        first = ingest_folder(sketch, str(tmp_path), source="s", rows_per_shard=ROWS)
+        first = ingest_folder(sketch, str(tmp_path), source="s", limits=LIMITS)
         before = shards(tmp_path)
         stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
-        again = ingest_folder(sketch, str(tmp_path), source="s", rows_per_shard=ROWS)
+        again = ingest_folder(sketch, str(tmp_path), source="s", limits=LIMITS)
         assert again.skipped == again.shards == 5
         assert again.counts == first.counts
         assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
@@ -90,20 +91,20 @@ class TestThroughRay:
         lost.unlink()
         cut.write_bytes(cut.read_bytes()[:1000])
         (tmp_path / "train" / ".part-00002.parquet.abc.tmp").write_bytes(b"left by a kill")
-        repaired = ingest_folder(sketch, str(tmp_path), source="s", rows_per_shard=ROWS)
+        repaired = ingest_folder(sketch, str(tmp_path), source="s", limits=LIMITS)
         assert repaired.skipped == 3
         assert shards(tmp_path) == before
 
     def test_other_content_is_written_again_and_old_shards_go(self, sketch: Path, tmp_path: Path) -> None:
-        ingest_folder(sketch, str(tmp_path), source="s", rows_per_shard=10)
+        ingest_folder(sketch, str(tmp_path), source="s", limits=ShardLimits(10, 1 << 30))
         (tmp_path / "train" / "mine.txt").write_text("not a shard")
-        larger = ingest_folder(sketch, str(tmp_path), source="s", rows_per_shard=ROWS)
+        larger = ingest_folder(sketch, str(tmp_path), source="s", limits=LIMITS)
         # Ten test images lie in one shard under both plans; the other shards are made anew.
         assert larger.skipped == 2
         assert larger.shards == 5
         assert len(list((tmp_path / "train").glob("*.parquet"))) == 3
         assert (tmp_path / "train" / "mine.txt").is_file()
-        assert ingest_folder(sketch, str(tmp_path), source="t", rows_per_shard=ROWS).skipped == 0
+        assert ingest_folder(sketch, str(tmp_path), source="t", limits=LIMITS).skipped == 0
 
     def test_rejected_rows_are_counted_listed_and_remembered(self, sketch: Path, tmp_path: Path) -> None:
         root = tmp_path / "broken"
@@ -116,7 +117,7 @@ class TestThroughRay:
         (root / "test.json").write_text(json.dumps([*test, json.loads((root / "train.json").read_text())[5]]))
         expected = {"annotation_missing": 1, "duplicate_id": 1, "image_missing": 1, "image_truncated": 1}
         for skipped in (0, 5):
-            result = ingest_folder(root, str(tmp_path / "out"), source="s", rows_per_shard=ROWS)
+            result = ingest_folder(root, str(tmp_path / "out"), source="s", limits=LIMITS)
             assert result.rejected_counts == expected
             assert result.skipped == skipped
             assert result.counts == {**SIZES, "train": 57}
@@ -125,7 +126,7 @@ class TestThroughRay:
             assert len(listed) == 4
         # A repaired file is noticed.
         shutil.copy(sketch / train[2].image, root / train[2].image)
-        repaired = ingest_folder(root, str(tmp_path / "out"), source="s", rows_per_shard=ROWS)
+        repaired = ingest_folder(root, str(tmp_path / "out"), source="s", limits=LIMITS)
         assert repaired.counts["train"] == 58
         assert repaired.skipped == 4
 
@@ -150,7 +151,7 @@ class TestThroughRay:
         shutil.copytree(sketch, root)
         info = json.loads((root / "info.json").read_text())
         (root / "info.json").write_text(json.dumps({"emotion": info["emotion"]}))
-        result = ingest_folder(root, str(tmp_path / "out"), source="s", rows_per_shard=ROWS)
+        result = ingest_folder(root, str(tmp_path / "out"), source="s", limits=LIMITS)
         found = {json.loads(path.read_text())["scene"] for path in root.glob("annotation/*/*.json")}
         assert result.scenes == tuple(sorted(found))
 

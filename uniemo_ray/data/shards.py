@@ -51,16 +51,30 @@ def shard_order(image_id: str) -> bytes:
     return hashlib.blake2b(image_id.encode(), digest_size=16).digest()
 
 
-def plan_shards(entries: Sequence[Entry], split: str, rows_per_shard: int) -> list[dict[str, Any]]:
+class ShardLimits(NamedTuple):
+    """When a shard is full."""
+
+    rows: int
+    bytes: int
+    """Of image files; a single larger image still makes a shard."""
+
+
+def plan_shards(
+    entries: Sequence[Entry], split: str, *, root: Path, limits: ShardLimits
+) -> list[dict[str, Any]]:
     """Shards of a split as plain JSON: `split`, `name` and `entries`, in the order of `shard_order`."""
-    ordered = sorted(entries, key=lambda entry: shard_order(entry.image_id))
+    groups: list[list[Entry]] = []
+    size = 0
+    for entry in sorted(entries, key=lambda entry: shard_order(entry.image_id)):
+        of_entry = _size(root / entry.image)
+        size += of_entry
+        if not groups or len(groups[-1]) == limits.rows or size > limits.bytes:
+            groups.append([])
+            size = of_entry
+        groups[-1].append(entry)
     return [
-        {
-            "split": split,
-            "name": f"part-{number:05d}.parquet",
-            "entries": ordered[start : start + rows_per_shard],
-        }
-        for number, start in enumerate(range(0, len(ordered), rows_per_shard))
+        {"split": split, "name": f"part-{number:05d}.parquet", "entries": group}
+        for number, group in enumerate(groups)
     ]
 
 
@@ -145,6 +159,11 @@ def _summarise(spec: dict[str, Any], samples: list[Sample], rejected: list[Rejec
         "with_scene": sum(sample.scene is not None for sample in samples),
         "with_object": sum(bool(sample.objects) for sample in samples),
     }
+
+
+def _size(file: Path) -> int:
+    stamp = _stamp(file)
+    return stamp[0] if stamp else 0
 
 
 def _stamp(file: Path) -> list[int] | None:

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplic
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.folder import DataFolder
 from uniemo_ray.data.samples import Rejected
-from uniemo_ray.data.shards import ShardFile, ShardWriter, plan_shards
+from uniemo_ray.data.shards import ShardFile, ShardLimits, ShardWriter, plan_shards
 from uniemo_ray.emotions import LabelSpace
 
 logger = logging.getLogger(__name__)
+LIMITS = ShardLimits(4000, 512 << 20)
 
 Batch = dict[str, np.ndarray[Any, Any]]
 
@@ -74,13 +76,13 @@ def ingest_folder(
     source: str,
     reader: Callable[[str | Path], DataFolder] = EmoSetFolder,
     max_pixels: int = 50_000_000,
-    rows_per_shard: int = 1000,
+    limits: ShardLimits = LIMITS,
     filesystem: fs.FileSystem | None = None,
 ) -> IngestResult:
     """Read a data folder into `out/{split}/part-00000.parquet` and so on.
 
-    Shard k of a split holds entries k * rows_per_shard and following in the order of a hash of their
-    image ids, without the rejected ones; so shards are mixed and do not depend on what is rejected.
+    Shards hold the entries of a split in the order of a hash of their image ids, without the rejected
+    ones; so shards are mixed and do not depend on what is rejected.
 
     Args:
         root: Data folder, visible under this path on every node.
@@ -88,7 +90,7 @@ def ingest_folder(
         source: Name of the data set, for the column `source`.
         reader: Reads the folder's structure.
         max_pixels: Larger images are rejected.
-        rows_per_shard: Entries per shard.
+        limits: When a shard is full.
         filesystem: Where `out` lies; the local (or shared) disk when left out.
 
     Returns:
@@ -101,9 +103,11 @@ def ingest_folder(
     folder = reader(root)
     if filesystem is None:
         filesystem, out = fs.LocalFileSystem(), str(Path(out).absolute())
-    specs = [spec for split in SPLITS for spec in plan_shards(folder.entries(split), split, rows_per_shard)]
+    root = folder.root.absolute()
+    plan = partial(plan_shards, root=root, limits=limits)
+    specs = [spec for split in SPLITS for spec in plan(folder.entries(split), split)]
     labels = folder.space.labels
-    writer = ShardWriter(folder.root.absolute(), out, filesystem, folder.names, labels, source, max_pixels)
+    writer = ShardWriter(root, out, filesystem, folder.names, labels, source, max_pixels)
     _prune(writer, {f"{spec['split']}/{spec['name']}" for spec in specs})
     summaries = _run(writer, specs)
     _check_usable(folder, summaries)

@@ -15,6 +15,7 @@ from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.emosketch.write import write_sketch
 from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.schema import SAMPLES
+from uniemo_ray.data.shards import ShardLimits
 from uniemo_ray.distributed.actors.clip import FeatureActor
 from uniemo_ray.distributed.actors.diffusion import LatentActor
 from uniemo_ray.distributed.datasets import AttributeNames, read_split
@@ -41,7 +42,7 @@ def ingest(context: StepContext, config: Config) -> StepOutput:
         source=SKETCH if config.data.kind == "sketch" else config.data.kind,
         reader=partial(open_folder, data=config.data),
         max_pixels=config.data.max_pixels,
-        rows_per_shard=config.data.rows_per_shard,
+        limits=ShardLimits(config.data.rows_per_shard, config.data.shard_mb << 20),
         filesystem=filesystem,
     )
     for note in result.notes:
