@@ -197,6 +197,10 @@ class TrainConfig(Settings):
     """DeepSpeed ZeRO stage."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Arithmetic of matrix products in training; `auto` is bf16 where all workers' processors have it."""
+    sampling: Literal["natural", "emotion", "attribute"] = "natural"
+    """What an epoch shows equally often: images, emotions, or also the scenes of every emotion (ours)."""
+    most_repeats: float = Field(4.0, ge=1)
+    """How often an image of a rare emotion or scene is seen in an epoch at most, on average."""
     augment: bool = True
     """Random resized crop and flip; evaluation never augments."""
     crop_scale: tuple[float, float] = (0.6, 1.0)

@@ -5,14 +5,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
 from pyarrow.fs import FileType
 
-from uniemo_ray.config import Config
+from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.distributed.actors.clip import load_heads
 from uniemo_ray.distributed.actors.encoder import EncoderActor
-from uniemo_ray.distributed.datasets import as_dataset
+from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, as_dataset, read_split
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.statistics import SPACE_COLUMNS, compute_space
 from uniemo_ray.distributed.steps.data import read_names
@@ -22,9 +23,12 @@ from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
+from uniemo_ray.training.parts import stage_config
+from uniemo_ray.training.sampling import plan_repeats
 from uniemo_ray.training.stage import StageName, StageSettings, load_net, load_trained_diffusion
 
 logger = logging.getLogger(__name__)
+LABELS = ["emotion", "scene"]
 NET_FILE, DENOISER_FILE = "net.safetensors", "denoiser.safetensors"
 
 
@@ -55,7 +59,7 @@ def _train(
     result = train_stage(
         stage=stage,
         config=config,
-        dataset=training_set(context, round_),
+        dataset=training_set(context, stage_config(stage, config), round_=round_, seed=config.seed),
         settings=settings,
         storage=context.artefacts.uri,
         name=context.name,
@@ -79,10 +83,21 @@ def _keep_weights(artefacts: Store, checkpoint: str) -> None:
                 artefacts.write_bytes(name, file.read())
 
 
-def training_set(context: StepContext, round_: int) -> "ray.data.Dataset":
-    """Real training images, and from round 2 on the chosen generated ones."""
-    synthetic = [(context.artefacts_of(f"mix-{round_ - 1}"), "synthetic")] if round_ > 1 else []
-    return as_dataset(context.artefacts_of("latents"), "train", *synthetic)
+def training_set(context: StepContext, train: TrainConfig, *, round_: int, seed: int) -> "ray.data.Dataset":
+    """Real training images, from round 2 on with the chosen generated ones, sampled as the stage asks."""
+    parts = [(context.artefacts_of("latents"), "train")]
+    if round_ > 1:
+        parts.append((context.artefacts_of(f"mix-{round_ - 1}"), "synthetic"))
+    dataset = as_dataset(*parts[0], *parts[1:])
+    if train.sampling == "natural":
+        return dataset
+    labels = pa.concat_tables([read_split(store, split, columns=LABELS) for store, split in parts])
+    repeats = plan_repeats(labels, train.sampling, most=train.most_repeats, seed=seed)
+    sampled: ray.data.Dataset = dataset.map_batches(
+        repeats, batch_format="pyarrow", batch_size=ROWS_PER_BLOCK
+    )
+    logger.info("an epoch shows %d images of %d", sampled.count(), labels.num_rows)
+    return sampled
 
 
 def stage_settings(context: StepContext, config: Config, *, round_: int) -> dict[str, Any]:
