@@ -93,7 +93,13 @@ class DiffusionConfig(Settings):
     """The latent diffusion model and how it is sampled."""
 
     model: str = "tiny"
-    """`tiny` (shipped) or a diffusers pipeline folder."""
+    """`tiny` (shipped), a diffusers pipeline folder (Stable Diffusion or SDXL), or a hub id."""
+    revision: str | None = None
+    """Commit of a hub id; means nothing for a folder."""
+    variant: Literal["fp16", "bf16"] | None = None
+    """Read `*.fp16.safetensors` (or bf16) instead of the plain weight files."""
+    text_widths: tuple[int, ...] | None = None
+    """T of each text encoder. By default read from the model, which then must be there already in stage 1."""
     denoiser: Literal["frozen", "lora", "full"] = "frozen"
     """What trains of the denoiser in stage 2 (paper: frozen)."""
     lora_rank: int = Field(8, ge=1)

@@ -36,7 +36,7 @@ def test_good_folders_pass(folders):
         ("encoder.clip=ViT-Z-9", "encoder.clip 'ViT-Z-9' is neither"),
         ("encoder.stage_layers=[2, 99]", "does not cut"),
         ("evaluation.weights_dir=/nowhere", "holds neither pt_inception-2015-12-05-"),
-        ("diffusion.model=/nowhere", "diffusion.model: /nowhere/model_index.json is missing"),
+        ("diffusion.model=/nowhere", "diffusion.model '/nowhere': /nowhere/model_index.json is missing"),
     ],
 )
 def test_wrong_models_are_named(folders, override, words):

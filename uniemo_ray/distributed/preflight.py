@@ -4,15 +4,16 @@ from pathlib import Path
 
 import open_clip
 
-from uniemo_ray.config import Config, EncoderConfig
+from uniemo_ray.config import Config, DiffusionConfig, EncoderConfig
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.models.clip import TINY_FOLDER as TINY_CLIP
 from uniemo_ray.models.clip import WEIGHTS_FILE, read_clip_config
-from uniemo_ray.models.diffusion import TINY_FOLDER as TINY_DIFFUSION
 from uniemo_ray.models.encoder import stage_ends
+from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
+from uniemo_ray.models.pipeline_folder import find_pipeline
 
 REBUILD = "python jobs/pretrain_tiny.py makes the tiny base models"
 
@@ -26,10 +27,7 @@ def check_inputs(config: Config) -> None:
     if config.data.kind == "emoset":
         EmoSetFolder(str(config.data.root))
     stage_ends(count_layers(config.encoder), config.encoder)
-    diffusion = TINY_DIFFUSION if config.diffusion.model == "tiny" else Path(config.diffusion.model)
-    _require(
-        diffusion / "model_index.json", setting="diffusion.model", is_tiny=config.diffusion.model == "tiny"
-    )
+    _check_diffusion(config.diffusion)
     if config.evaluation.weights_dir:
         check_published(config.evaluation.weights_dir)
 
@@ -60,6 +58,12 @@ def count_layers(encoder: EncoderConfig) -> int:
             f"encoder.clip {encoder.clip!r} is neither 'tiny', nor a folder, nor an open_clip model"
         )
     return int(known["vision_cfg"]["layers"])
+
+
+def _check_diffusion(diffusion: DiffusionConfig) -> None:
+    if diffusion.model == "tiny":
+        _require(TINY_DIFFUSION / "model_index.json", setting="diffusion.model", is_tiny=True)
+    find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
 
 
 def _require(path: Path, *, setting: str, is_tiny: bool) -> None:

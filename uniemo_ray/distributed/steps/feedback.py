@@ -12,6 +12,7 @@ from uniemo_ray.distributed.actors.diffusion import SyntheticActor
 from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.steps.data import vae_settings
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import plan_images
 from uniemo_ray.feedback.rank_filter import NEEDED, filter_by_rank
@@ -100,11 +101,7 @@ def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
         {"synthetic": "images"},
         target=context.artefacts,
         actor=SyntheticActor,
-        settings={
-            "chosen": list(mixture.synthetic_ids),
-            "model": config.diffusion.model,
-            "size_px": config.diffusion.size_px,
-        },
+        settings={"chosen": list(mixture.synthetic_ids), "diffusion": vae_settings(config)},
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
