@@ -2,7 +2,7 @@
 
 config.json                 format, version, settings, names
 model.safetensors           UniEmoNet
-clip/                       architecture and vocabulary of the image tower
+clip/                       architecture and vocabulary of the image tower, of an import the text tower too
 diffusion/                  a diffusers pipeline folder; absent in a model that only understands
 emotion_space.safetensors   section 4
 coefficients.parquet        section 2
@@ -48,6 +48,7 @@ from uniemo_ray.store.filesystem import open_store
 
 SECTIONS = ("seed", "encoder", "fusion", "losses", "diffusion", "generation")
 """What of a run's config belongs to its model."""
+TEXT_TOWER = "text_tower.safetensors"
 NET, SPACE, SCORERS = "model.safetensors", "emotion_space.safetensors", "scorers.safetensors"
 NO_DIFFUSION = "holds no diffusion model: it understands images and makes none"
 COEFFICIENTS, CARD = "coefficients.parquet", "README.md"
@@ -72,6 +73,8 @@ class ModelParts:
     scorers: ScorerHeads | None = None
     card: str = ""
     """README.md."""
+    text_tower: Path | None = None
+    """File with CLIP's text tower, when it came with an imported checkpoint."""
     fingerprint: str = ""
     """Of the folder this came from."""
     temporary: "tempfile.TemporaryDirectory[str] | None" = None
@@ -135,7 +138,7 @@ def load_model_folder(source: str | Path) -> ModelParts:
             f"{folder / NET} makes conditions of width {len(net.fusion.offset)}, the text encoders in "
             f"{folder / 'diffusion'} have {diffusion.text_width}: save the model again"
         )
-    merges = folder / "clip" / MERGES_FILE
+    merges, text_tower = folder / "clip" / MERGES_FILE, folder / "clip" / TEXT_TOWER
     return ModelParts(
         config=config,
         clip_config=clip_config,
@@ -146,6 +149,7 @@ def load_model_folder(source: str | Path) -> ModelParts:
         coefficients=pq.read_table(_present(folder / COEFFICIENTS)),
         scorers=ScorerHeads.load(folder / SCORERS) if (folder / SCORERS).is_file() else None,
         card=(folder / CARD).read_text() if (folder / CARD).is_file() else "",
+        text_tower=text_tower if text_tower.is_file() else None,
         fingerprint=fingerprint,
         temporary=temporary,
     )
@@ -174,6 +178,8 @@ def _write(parts: ModelParts, folder: Path) -> str:
     (folder / "clip" / CONFIG_FILE).write_text(json.dumps(parts.clip_config, indent=1) + "\n")
     if parts.merges is not None:
         (folder / "clip" / MERGES_FILE).write_bytes(parts.merges)
+    if parts.text_tower is not None:
+        shutil.copyfile(parts.text_tower, folder / "clip" / TEXT_TOWER)
     if parts.diffusion is not None:
         _write_diffusion(parts.diffusion, folder / "diffusion", mode=parts.config.diffusion.denoiser)
     parts.space.save(folder / SPACE)

@@ -62,7 +62,9 @@ def build_stage(values: Mapping[str, Any]) -> StageParts:
         tower=config.encoder.tower,
         joint_training=config.fusion.joint_training,
     )
-    groups: list[dict[str, Any]] = list(parameter_groups(net, train.rates, train.weight_decay))
+    groups: list[dict[str, Any]] = parameter_groups(
+        net, train.rates, train.weight_decay, tower_weight_decay=train.tower_weight_decay
+    )
     collate = _collate(settings, clip, train)
     if settings.stage == "understanding":
         return StageParts(UnderstandingObjective(net, config.losses), groups, collate, {"net": net})
