@@ -79,6 +79,8 @@ def test_an_import_computes_what_the_released_code_does(clip_folder, checkpoint,
     assert not report.has_diffusion
     unused = {"visual_query_last_proj", "visual.visual_query_last.weight"}
     alphas = {f"visual.transformer.visual_query_interact.{i}.query_alpha" for i in range(2)}
+    again, _ = run_import(clip_folder, checkpoint, tmp_path, names=NAMES)
+    assert again.fingerprint == report.fingerprint
     assert set(report.unused) == {f"model[{name}]" for name in unused | alphas}
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.samples import AttributeNames
@@ -111,21 +111,23 @@ def import_checkpoint(
         with_diffusion: copy the diffusion model in; a checkpoint without mappers never takes it.
 
     Raises:
-        ValueError: one line, when the checkpoint is damaged or does not fit, or the diffusion model is missing.
+        ValueError: one line, when the checkpoint is damaged or does not fit, or the diffusion model is
+            missing.
     """
     names = names or AttributeNames()
-    has_diffusion = with_diffusion and MAPPERS["cls"] in (sections := read_released(path))
+    sections = read_released(path)
+    has_diffusion = with_diffusion and MAPPERS["cls"] in sections
     clip_config, clip_folder = find_clip_config(config.encoder.clip, pretrained=_tag(config))
     net = _skeleton(config, clip_config, names)
     tower = make_clip(_without_image_tower(clip_config["model_cfg"]))
     text = {key: value.shape for key, value in tower.state_dict().items() if key.startswith(_TEXT_PARTS)}
     shapes = {key: value.shape for key, value in net.state_dict().items()}
     ours = from_released(sections, net=shapes, text=text, source=str(path))
-    del sections
     tower.load_state_dict(ours.text, strict=False)
     merges = clip_folder / MERGES_FILE if clip_folder else None
     merges = merges if merges and merges.is_file() else None
-    fresh = _fill(net, ours.net, _embedded(tower, clip_config, merges, names))
+    bases = _embedded(tower, clip_config, merges, names)
+    fresh = _fill(net, ours.net, bases, seed=config.seed)
     with TemporaryDirectory() as scratch:
         save_file(ours.text, Path(scratch) / TEXT_TOWER)
         parts = ModelParts(
@@ -224,23 +226,21 @@ def _embedded(
     return {kind: AttributeBase(listed, embed_names(clip, listed)) for kind, listed in bases.items()}
 
 
-def _fill(net: UniEmoNet, taken: dict[str, Tensor], bases: dict[str, AttributeBase]) -> tuple[str, ...]:
+def _fill(
+    net: UniEmoNet, taken: dict[str, Tensor], bases: dict[str, AttributeBase], *, seed: int
+) -> tuple[str, ...]:
     """Give every parameter its values; returns the parts that no checkpoint has, which start afresh."""
-    state = dict(taken)
+    state = dict(taken) | {"fusion.offset": torch.zeros_like(net.fusion.offset, device="cpu")}
+    state["fusion.scale"] = torch.ones_like(net.fusion.scale, device="cpu")
     for kind, base in bases.items():
         state |= {f"{kind}.{name}": value for name, value in base.state_dict().items()}
     net.load_state_dict(state, strict=False, assign=True)
-    fresh: dict[str, None] = {}
-    for name, module in net.named_modules():
-        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        if any(tensor.is_meta for _, tensor in own):
-            module.to_empty(device="cpu", recurse=False)
-            fresh[name.split(".")[0]] = None
-            if name == "fusion":
-                net.fusion.offset.zero_()
-                net.fusion.scale.fill_(1)
-            else:
-                module.reset_parameters()  # type: ignore[operator]  # Linear, which all of these are
+    fresh = {name.split(".")[0]: None for name, tensor in net.named_parameters() if tensor.is_meta}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the same file twice is the same model
+        for module in net.modules():
+            if isinstance(module, nn.Linear) and module.weight.is_meta:
+                module.to_empty(device="cpu").reset_parameters()
     return tuple(fresh)
 
 
