@@ -107,7 +107,11 @@ def test_released_presets_differ_only_where_the_released_code_does(name):
 
 def test_diffusion_models_of_the_presets():
     sd, xl = (load_config(None, [f"preset={name}"]).diffusion for name in ("vit_l14_sd15", "vit_l14_sdxl"))
-    assert (sd.model, sd.text_widths, sd.size_px) == ("stable-diffusion-v1-5/stable-diffusion-v1-5", (768,), 512)
+    assert (sd.model, sd.text_widths, sd.size_px) == (
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        (768,),
+        512,
+    )
     assert (xl.model, xl.text_widths, xl.size_px) == (
         "stabilityai/stable-diffusion-xl-base-1.0",
         (768, 1280),

@@ -27,7 +27,9 @@ def test_in_and_out_again(clip_folder, checkpoint, tmp_path):
     assert "untrained: fusion, condition_head" in result.stdout
     assert "left out: 4 tensors" in result.stdout
     assert "makes none" in result.stdout
-    out = runner.invoke(app, ["export-checkpoint", str(tmp_path / "model"), "--out", str(tmp_path / "back.pth")])
+    out = runner.invoke(
+        app, ["export-checkpoint", str(tmp_path / "model"), "--out", str(tmp_path / "back.pth")]
+    )
     assert out.exit_code == 0, out.exception
     pixels = torch.randn(1, 3, 32, 32)
     expected = released_forward(read_released(tmp_path / "back.pth"), pixels, layers=6).logits

@@ -202,7 +202,9 @@ def test_an_emotion_that_means_a_word_equals_the_pipeline_with_that_word(
     folder = write(tmp_path / "pipeline")
     whole = meaning("lion", parts, clip, folder)
     painter = Painter(whole.diffusion, net=whole.net, space=whole.space)
-    settings = SamplingSettings(scheduler, steps=4, guidance=guidance, width=size[0], height=size[1], micro_batch=2)
+    settings = SamplingSettings(
+        scheduler, steps=4, guidance=guidance, width=size[0], height=size[1], micro_batch=2
+    )
     forms = ["<emotion> room", "a <emotion> in a <emotion>"]
     got = painter.paint([Request(i, form, AWE) for i, form in enumerate(forms)], settings, threads=1)
 

@@ -130,6 +130,9 @@ def test_stage_2_brings_its_mappers(clip_folder, pipeline_folder, tmp_path):
     assert (report.fresh, report.has_diffusion) == (("condition_head",), True)
     parts = load_model_folder(folder)
     assert parts.diffusion.text_width == 16
+    model = UniEmo(parts)
+    with pytest.raises(ValueError, match="holds no image of 'awe'"):
+        model.generate("awe", steps=1, size=16)
     pixels = torch.randn(2, 3, 32, 32)
     expected = check_same(parts.net, sections, pixels, layers=6)
     parts.net.scenes.set_coefficients({"beach": [0.3] * 8, "amusement_park": [0.3] * 8})
@@ -168,7 +171,9 @@ def test_export_folds_where_our_fusion_starts(clip_folder, tmp_path):
     export_checkpoint(str(tmp_path / "moved"), tmp_path / "out")
     pixels, weights = torch.randn(2, 3, 32, 32), torch.tensor([0.2, 0.9])
     with torch.no_grad():
-        ours = fusion(parts.net.understand(pixels).features, scene_weight=weights, object_weight=weights.flip(0))
+        ours = fusion(
+            parts.net.understand(pixels).features, scene_weight=weights, object_weight=weights.flip(0)
+        )
     written = read_released(tmp_path / "out")
     said = released_forward(written, pixels, layers=6)
     torch.testing.assert_close(ours, released_condition(written, said, weights, weights.flip(0)), **BOTH)
@@ -211,7 +216,9 @@ class TestBadInput:
     def test_another_clip_is_named_with_both_shapes(self, checkpoint, tmp_path):
         write_released(checkpoint, tmp_path / "a.pth")
         with pytest.raises(ValueError, match=r"does not fit the preset: model\[visual\.\S+ has shape .*1024"):
-            import_checkpoint(tmp_path / "a.pth", load_config(None, [f"preset={PRESET}"]), str(tmp_path / "m"))
+            import_checkpoint(
+                tmp_path / "a.pth", load_config(None, [f"preset={PRESET}"]), str(tmp_path / "m")
+            )
 
     def test_a_projection_the_wrong_way_round_is_named(self, checkpoint, refuse, tmp_path):
         checkpoint["model"]["visual_query_scene_proj"] = torch.zeros(48, 128)

@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 
 import open_clip
 import pytest
@@ -76,6 +77,9 @@ def test_parts_travel_between_processes(clip):
 
 
 def test_bad_folders_and_names_are_explained(clip, tmp_path):
+    with pytest.raises(ValueError, match=f"no {CONFIG_FILE}"):
+        load_clip(str(tmp_path))
+    save_clip_config(clip, tmp_path)
     with pytest.raises(ValueError, match=f"no {WEIGHTS_FILE}"):
         load_clip(str(tmp_path))
     save_clip_config(clip, tmp_path, with_weights=True)
@@ -105,7 +109,7 @@ def test_other_text_towers_are_refused():
 
 
 def refused(name, **options):
-    with pytest.raises(ValueError, match=r"cannot be loaded: set encoder\.clip_pretrained") as error:
+    with pytest.raises(ValueError, match=r"cannot be loaded .*expected a whole weight file") as error:
         load_clip(name, **options)
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -129,9 +133,8 @@ def test_weights_of_another_architecture_name_the_tensor_and_both_shapes(clip, t
     config["model_cfg"]["vision_cfg"]["width"] = 24
     (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
     message = refused(str(tmp_path))
-    assert "visual.conv1.weight" in message
-    assert "[16, 3, 8, 8]" in message
-    assert "[24, 3, 8, 8]" in message
+    assert re.search(r"visual\.\S+ has shape \[.*16.*\], expected \[.*24.*\]", message), message
+    assert len(message) < 600
 
 
 def test_the_architecture_is_known_without_weights(clip_folder):

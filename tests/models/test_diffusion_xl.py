@@ -103,7 +103,9 @@ def test_gradient_at_the_condition_matches_finite_differences(xl_folder):
 
 
 def test_implicit_feedback_reaches_the_queries(xl, clip):
-    net = make_net(clip, text_width=xl.text_widths, words=xl.embed_words(["lion", "skull", "beach", "forest"]))
+    net = make_net(
+        clip, text_width=xl.text_widths, words=xl.embed_words(["lion", "skull", "beach", "forest"])
+    )
     net.scenes.set_coefficients({name: [0.5] * 8 for name in net.scenes.names})
     net.objects.set_coefficients({name: [0.5] * 8 for name in net.objects.names})
     condition = net.condition(net.understand(pictures()).features, torch.tensor([1, 6]))

@@ -173,7 +173,12 @@ def write_xl_pipeline(folder: Path, *, seed: int = 6, is_empty_zero: bool = True
     ids = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
     first = text_config(vocabulary, **ids)
     second = text_config(
-        vocabulary, **ids, hidden_size=XL_WIDTHS[1], hidden_act="gelu", num_hidden_layers=3, projection_dim=XL_POOLED
+        vocabulary,
+        **ids,
+        hidden_size=XL_WIDTHS[1],
+        hidden_act="gelu",
+        num_hidden_layers=3,
+        projection_dim=XL_POOLED,
     )
     torch.manual_seed(seed)
     pipeline = StableDiffusionXLPipeline(

@@ -8,7 +8,8 @@ import typer
 
 def import_checkpoint(
     path: Annotated[
-        Path, typer.Argument(help="A .pth file of stage 1, or the folder that stage 2 writes (VIT_query.pth).")
+        Path,
+        typer.Argument(help="A .pth file of stage 1, or the folder that stage 2 writes (VIT_query.pth)."),
     ],
     preset: Annotated[str, typer.Option(help="Such as vit_l14_sd15_released.")],
     out: Annotated[str, typer.Option(help="Model folder to write: a local path or s3://bucket/prefix.")],
@@ -23,7 +24,7 @@ def import_checkpoint(
         bool,
         typer.Option(
             "--diffusion/--no-diffusion",
-            help="Copy the diffusion model in, when the checkpoint is of stage 2; without it nothing can be painted.",
+            help="Copy the diffusion model in, when the checkpoint is of stage 2.",
         ),
     ] = True,
 ) -> None:

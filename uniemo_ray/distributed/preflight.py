@@ -10,7 +10,7 @@ from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.models.clip import TINY_FOLDER as TINY_CLIP
-from uniemo_ray.models.clip import WEIGHTS_FILE, read_clip_config
+from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config, read_clip_config
 from uniemo_ray.models.encoder import stage_ends
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
 from uniemo_ray.models.pipeline_folder import find_pipeline
@@ -27,6 +27,7 @@ def check_inputs(config: Config) -> None:
     if config.data.kind == "emoset":
         EmoSetFolder(str(config.data.root))
     stage_ends(count_layers(config.encoder), config.encoder)
+    _check_clip_weights(config.encoder)
     _check_diffusion(config.diffusion)
     if config.evaluation.weights_dir:
         check_published(config.evaluation.weights_dir)
@@ -58,6 +59,20 @@ def count_layers(encoder: EncoderConfig) -> int:
             f"encoder.clip {encoder.clip!r} is neither 'tiny', nor a folder, nor an open_clip model"
         )
     return int(known["vision_cfg"]["layers"])
+
+
+def _check_clip_weights(encoder: EncoderConfig) -> None:
+    """Raise ValueError unless an open_clip name comes with one of its tags or a file, and no other does."""
+    given = encoder.clip_pretrained
+    _, folder = find_clip_config(encoder.clip, pretrained=given)
+    if folder is not None:
+        return
+    tags = open_clip.list_pretrained_tags_by_model(encoder.clip)
+    if not given or (given not in tags and not Path(given).is_file()):
+        raise ValueError(
+            f"encoder.clip_pretrained {given!r}: for {encoder.clip} expected a weight file or one of "
+            f"{', '.join(tags)}"
+        )
 
 
 def _check_diffusion(diffusion: DiffusionConfig) -> None:

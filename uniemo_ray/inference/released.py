@@ -2,7 +2,6 @@
 
 import logging
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
@@ -136,7 +134,7 @@ def import_checkpoint(
             merges=merges.read_bytes() if merges else None,
             net=net,
             diffusion=_diffusion(config) if has_diffusion else None,
-            space=EmotionSpace({}, {}, np.zeros(len(EMOTIONS), np.int64)),
+            space=_empty_space(net),
             coefficients=pa.Table.from_pylist([], schema=COEFFICIENTS),
             card=CARD,
             text_tower=Path(scratch) / TEXT_TOWER,
@@ -220,7 +218,13 @@ def _embedded(
     length = clip_config["model_cfg"]["text_cfg"].get("context_length", 77)
     vocabulary = {"bpe_path": str(merges)} if merges else {}
     clip = ClipParts(
-        tower, SimpleTokenizer(context_length=length, **vocabulary), 32, (0, 0, 0), (1, 1, 1), clip_config, merges
+        tower,
+        SimpleTokenizer(context_length=length, **vocabulary),
+        32,
+        (0, 0, 0),
+        (1, 1, 1),
+        clip_config,
+        merges,
     )
     bases = {"scenes": names.scenes, "objects": names.objects}
     return {kind: AttributeBase(listed, embed_names(clip, listed)) for kind, listed in bases.items()}
@@ -242,6 +246,13 @@ def _fill(
             if isinstance(module, nn.Linear) and module.weight.is_meta:
                 module.to_empty(device="cpu").reset_parameters()
     return tuple(fresh)
+
+
+def _empty_space(net: UniEmoNet) -> EmotionSpace:
+    """An emotion space of no image: no emotion can be drawn from it, and that is what it says."""
+    nothing = np.zeros((len(EMOTIONS), net.encoder.width))
+    members = dict.fromkeys(net.fusion.members, nothing)
+    return EmotionSpace(members, members, np.zeros(len(EMOTIONS), np.int64))
 
 
 def _diffusion(config: Config) -> Any:

@@ -118,9 +118,7 @@ class UniEmo:
         results: list[UnderstandResult] = []
         for i in range(0, len(squares), BATCH_SIZE):
             pixels = normalise(np.stack(squares[i : i + BATCH_SIZE]), self.mean, self.std)
-            results += self._understand(
-                pixels.to(self.device), with_attention=with_attention, names=names
-            )
+            results += self._understand(pixels.to(self.device), with_attention=with_attention, names=names)
         return results
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 # B batch, n names, E joint embedding width
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
 TINY_FOLDER = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "clip"
 _NAMES_AT_ONCE = 256
+_MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
 _LOADING_ERRORS = (RuntimeError, OSError, EOFError, LookupError, UnpicklingError, SafetensorError)
 
 
@@ -85,10 +87,6 @@ def find_clip_config(name: str, *, pretrained: str | None = None) -> tuple[dict[
         if pretrained:
             raise ValueError(
                 f"encoder.clip {name!r} brings its own weights: leave encoder.clip_pretrained empty"
-            )
-        if not (folder / WEIGHTS_FILE).is_file() and not (folder / CONFIG_FILE).is_file():
-            raise ValueError(
-                f"CLIP folder {folder} has no {WEIGHTS_FILE}: expected open_clip's local folder layout"
             )
         return read_clip_config(folder), folder
     model_config = open_clip.get_model_config(name)
@@ -187,9 +185,11 @@ def _one_line(name: str, weights: str) -> Iterator[None]:
         yield
     except _LOADING_ERRORS as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if found := _MISMATCH.search(reason):
+            reason = "{} has shape [{}], expected [{}]".format(*found.groups())
         raise ValueError(
-            f"CLIP {name!r} with weights {weights!r} cannot be loaded: set encoder.clip_pretrained to a tag "
-            f"that this machine can reach, or to a whole weight file ({reason})"
+            f"CLIP {name!r} with weights {weights!r} cannot be loaded ({reason[:400]}): expected a whole "
+            f"weight file of this architecture, or a tag that this machine can reach"
         ) from None
 
 

@@ -228,9 +228,7 @@ class DiffusionParts:
         return noise if kind == "epsilon" else latents
 
 
-def load_diffusion(
-    name: str, *, revision: str | None = None, variant: str | None = None
-) -> DiffusionParts:
+def load_diffusion(name: str, *, revision: str | None = None, variant: str | None = None) -> DiffusionParts:
     """Load a Stable Diffusion (XL) pipeline, in fp32, from safetensors only.
 
     Args:
@@ -261,7 +259,8 @@ def load_diffusion(
 
 
 def _load_text(folder: PipelineFolder, part: str, kind: Any) -> Any:
-    return _load_part(folder, part, kind, dtype=torch.float32)
+    # without this option transformers says that shapes differ, but not which
+    return _load_part(folder, part, kind, dtype=torch.float32, ignore_mismatched_sizes=True)
 
 
 def _load_part(folder: PipelineFolder, part: str, kind: Any, **options: Any) -> Any:
@@ -281,6 +280,12 @@ def _load_part(folder: PipelineFolder, part: str, kind: Any, **options: Any) -> 
         raise ValueError(
             f"diffusion.model {folder.path}: {part} cannot be loaded ({reason}): copy the folder again"
         ) from None
+    if report["mismatched_keys"]:
+        name, found, expected = min(report["mismatched_keys"])
+        raise ValueError(
+            f"diffusion.model {folder.path}: {part} cannot be loaded ({name} has shape {tuple(found)}, its "
+            f"config says {tuple(expected)}): copy the folder again"
+        )
     if report["missing_keys"]:
         first = min(str(key) for key in report["missing_keys"])
         raise ValueError(

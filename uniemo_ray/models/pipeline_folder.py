@@ -59,9 +59,7 @@ class PipelineFolder(NamedTuple):
         return tuple(names)
 
 
-def find_pipeline(
-    name: str, *, revision: str | None = None, variant: str | None = None
-) -> PipelineFolder:
+def find_pipeline(name: str, *, revision: str | None = None, variant: str | None = None) -> PipelineFolder:
     """Find a pipeline and check that nothing of it is missing; no weight is read.
 
     Args:

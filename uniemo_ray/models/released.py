@@ -149,7 +149,7 @@ def to_released(net: UniEmoNet, text: Mapping[str, Tensor]) -> Sections:
         if place := place_of(name):
             turned = _turn(name, tensor)
             is_scale = place.key.startswith("logit_scale")
-            sections[place.section][place.key] = (turned.reshape(()) if is_scale else turned).clone()
+            sections[place.section][place.key] = turned.reshape(()) if is_scale else turned
     fixed = -torch.tensor(net.temperature).log()
     for number, scale in _KINDS.values():
         alpha = f"visual.transformer.visual_query_interact.{number}.query_alpha"

@@ -170,8 +170,8 @@ def parameter_groups(
 ) -> list[dict[str, object]]:
     """AdamW groups of what requires a gradient, two per part: with decay, and 1-D ones without.
 
-    The tower's decay may be one of its own. Each holds `name` (tower, queries, heads or fusion), `params`, `lr` and `weight_decay`; empty
-    groups are left out.
+    The tower's decay may be one of its own. Each holds `name` (tower, queries, heads or fusion), `params`,
+    `lr` and `weight_decay`; empty groups are left out.
     """
     groups = []
     for part in PARTS:
