@@ -139,7 +139,9 @@ def loud(encoder: Any) -> Any:
     return encoder
 
 
-def write_pipeline(folder: Path, *, target: str = "v_prediction", seed: int = 5) -> Path:
+def write_pipeline(
+    folder: Path, *, target: str = "v_prediction", seed: int = 5, shift_factor: float | None = 0.3
+) -> Path:
     """A Stable Diffusion folder with random weights: 16 px pictures, 4 x 8 x 8 latents."""
     vocabulary = write_tokenizers(
         clip_dir=folder / "words", pipeline_tokenizer_dir=folder / "words" / "tokenizer"
@@ -147,7 +149,7 @@ def write_pipeline(folder: Path, *, target: str = "v_prediction", seed: int = 5)
     torch.manual_seed(seed)
     pipeline = StableDiffusionPipeline(
         text_encoder=loud(CLIPTextModel(text_config(vocabulary))),
-        vae=make_vae(shift_factor=0.3),
+        vae=make_vae(shift_factor=shift_factor),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "words" / "tokenizer"),
         unet=make_denoiser(TEXT_WIDTH),
         scheduler=DDPMScheduler(beta_schedule="scaled_linear", prediction_type=target),
