@@ -21,7 +21,7 @@ def test_file_over_preset_over_defaults(tmp_path):
     assert config.losses.temperature == 0.07  # default
 
 
-@pytest.mark.parametrize("name", ["demo", "sketch", "emoset"])
+@pytest.mark.parametrize("name", ["demo", "sketch", "emoset", "paper"])
 def test_shipped_configs_are_valid(name):
     assert load_config(f"jobs/configs/{name}.yaml", []).run == f"runs/{name}"
 
@@ -66,3 +66,71 @@ def test_settings_are_frozen():
 def test_round_trip():
     config = load_config(None, ["filter.scope=per_emotion"])
     assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
+SIZES = ("vit_b32_sd15", "vit_b16_sd15", "vit_l14_sd15", "vit_l14_sdxl")
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_full_size_presets_hold_the_papers_values(name):
+    config = load_config(None, [f"preset={name}"])
+    encoder, losses = config.encoder, config.losses
+    assert encoder.clip.endswith("-quickgelu")
+    assert (encoder.query_length, encoder.interactive_layers) == (32, 2)
+    assert (encoder.interactive_context, encoder.interactive_residual) == ("patches", "beta")
+    assert (losses.scene_weight, losses.object_weight, losses.class_weight) == (0.25, 0.25, 0.5)
+    assert (losses.understanding_weight, losses.condition_weight, losses.diffusion_weight) == (0.3, 0.3, 0.4)
+    assert losses.same_attribute_negatives
+    assert (config.stage1.batch_size, config.stage1.weight_decay) == (128, 1e-3)
+    assert {config.stage1.rates.tower, config.stage1.rates.queries, config.stage1.rates.heads} == {1e-4}
+    assert (config.stage2.rates.queries, config.stage2.rates.fusion) == (1e-2, 1e-2)
+    assert (config.filter.eta, config.filter.delta) == (20, 80)
+    assert config.feedback.synthetic_fraction == 0.2
+    diffusion = config.diffusion
+    assert (diffusion.steps, diffusion.guidance, diffusion.scheduler) == (50, 7.5, "unipc")
+    assert len(diffusion.revision) == 40
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_released_presets_differ_only_where_the_released_code_does(name):
+    paper, released = (load_config(None, [f"preset={name}{end}"]) for end in ("", "_released"))
+    encoder = released.encoder
+    assert (encoder.interactive_layers, encoder.interactive_context) == (1, "tokens")
+    assert encoder.interactive_residual == "replace"
+    assert (released.losses.scene_weight, released.losses.class_weight) == (0.05, 0.9)
+    assert released.losses.learn_temperature
+    assert released.losses.is_symmetric
+    assert (released.stage1.rates.tower, released.stage1.rates.queries) == (8e-6, 5e-4)
+    assert (released.stage1.weight_decay, released.stage1.tower_weight_decay) == (1e-2, 1e-3)
+    assert released.stage2.rates.fusion == 1e-3
+    assert released.encoder.clip == paper.encoder.clip
+    for section in ("diffusion", "fusion", "filter", "feedback", "generation", "data"):
+        assert getattr(released, section) == getattr(paper, section)
+
+
+def test_diffusion_models_of_the_presets():
+    sd, xl = (load_config(None, [f"preset={name}"]).diffusion for name in ("vit_l14_sd15", "vit_l14_sdxl"))
+    assert (sd.model, sd.text_widths, sd.size_px) == (
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        (768,),
+        512,
+    )
+    assert (xl.model, xl.text_widths, xl.size_px) == (
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        (768, 1280),
+        1024,
+    )
+
+
+def test_presets_merge_from_left_to_right_under_the_file(tmp_path):
+    text = "preset: [vit_b32_sd15, tiny]\nstage1: {epochs: 3}\n"
+    config = load_config(write(tmp_path, text), ["stage1.warmup_steps=5"])
+    assert config.encoder.clip == "tiny"  # of the later preset
+    assert config.encoder.interactive_layers == 2  # of the earlier one
+    assert (config.stage1.epochs, config.stage1.warmup_steps) == (3, 5)
+
+
+def test_a_preset_can_be_chosen_over_the_files(tmp_path):
+    path = write(tmp_path, "preset: vit_b32_sd15\nstage1: {epochs: 3}\n")
+    config = load_config(path, ["preset=vit_l14_sd15"])
+    assert (config.encoder.clip, config.stage1.epochs) == ("ViT-L-14-quickgelu", 3)

@@ -111,7 +111,13 @@ class DiffusionConfig(Settings):
     """The latent diffusion model and how it is sampled."""
 
     model: str = "tiny"
-    """`tiny` (shipped) or a diffusers pipeline folder."""
+    """`tiny` (shipped), a diffusers pipeline folder (Stable Diffusion or SDXL), or a hub id."""
+    revision: str | None = None
+    """Commit of a hub id; means nothing for a folder."""
+    variant: Literal["fp16", "bf16"] | None = None
+    """Read `*.fp16.safetensors` (or bf16) instead of the plain weight files."""
+    text_widths: tuple[int, ...] | None = None
+    """T of each text encoder. By default read from the model, which then must be there already in stage 1."""
     denoiser: Literal["frozen", "lora", "full"] = "frozen"
     """What trains of the denoiser in stage 2 (paper: frozen)."""
     lora_rank: int = Field(8, ge=1)
@@ -190,7 +196,9 @@ class TrainConfig(Settings):
     warmup_steps: int = Field(20, ge=0)
     """Linear warm-up."""
     weight_decay: float = Field(1e-3, ge=0)
-    """AdamW, not on biases, norms and other 1-D parameters (paper: 1e-3)."""
+    """AdamW, not on biases, norms and other 1-D parameters (paper: 1e-3; released code: 1e-2)."""
+    tower_weight_decay: float | None = Field(None, ge=0)
+    """The same for CLIP's own weights (released code: 1e-3). Default: as `weight_decay`."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest global gradient norm."""
     zero_stage: Literal[0, 1, 2, 3] = 1
@@ -353,24 +361,31 @@ class Config(Settings):
 def load_config(path: str | None, overrides: list[str]) -> Config:
     """Read a YAML file and apply `a.b=value` overrides (values are YAML).
 
-    A top-level `preset: NAME` in the file starts from `presets/NAME.yaml`.
+    A top-level `preset: NAME` in the file, or `preset=NAME` among the overrides, starts from
+    `presets/NAME.yaml`; of a list of names, the later ones count.
 
     Raises:
         ValueError: one line that names the file or key, what is wrong and what is expected.
     """
     values = _read_yaml(Path(path)) if path else {}
-    preset = values.pop("preset", None)
-    base = _read_yaml(_preset_path(preset)) if preset else {}
-    merged = _merge(base, values)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise ValueError(f"--set expects a.b=value, got {override!r}")
-        merged = _merge(merged, _nest(key.strip().split("."), yaml.safe_load(text)))
+        values = _merge(values, _nest(key.strip().split("."), yaml.safe_load(text)))
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(_on_presets(values))
     except ValidationError as error:
         raise ValueError(_explain(error, source=path or "defaults")) from None
+
+
+def _on_presets(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` over the presets that they name, which may name others."""
+    named = values.get("preset") or []
+    base: dict[str, Any] = {}
+    for name in [named] if isinstance(named, str) else named:
+        base = _merge(base, _on_presets(_read_yaml(_preset_path(str(name)))))
+    return _merge(base, {key: value for key, value in values.items() if key != "preset"})
 
 
 def _preset_path(name: str) -> Path:

@@ -36,8 +36,18 @@ def test_good_folders_pass(folders):
     [
         ("encoder.clip=ViT-Z-9", "encoder.clip 'ViT-Z-9' is neither"),
         ("encoder.stage_layers=[2, 99]", "does not cut"),
+        (
+            "encoder={clip: ViT-B-32, clip_pretrained: /no.pt}",
+            "'/no.pt': for ViT-B-32 expected a weight file",
+        ),
+        (
+            "encoder={clip: ViT-L-14-quickgelu}",
+            "None: for ViT-L-14-quickgelu expected a weight file or one of openai",
+        ),
+        ("encoder.clip_pretrained=openai", "brings its own weights: leave encoder.clip_pretrained empty"),
+        ("diffusion.model=someone/some-model", "from the hub it cannot be had: download it"),
         ("evaluation.weights_dir=/nowhere", "holds neither pt_inception-2015-12-05-"),
-        ("diffusion.model=/nowhere", "diffusion.model: /nowhere/model_index.json is missing"),
+        ("diffusion.model=/nowhere", "diffusion.model '/nowhere': /nowhere/model_index.json is missing"),
     ],
 )
 def test_wrong_models_are_named(folders, override, words):

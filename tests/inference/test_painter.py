@@ -1,13 +1,24 @@
 """Requests to pixels: what an image depends on, and what it does not."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UniPCMultistepScheduler,
+)
 
-from uniemo_ray.inference.model_folder import ModelParts
+from tests.inference.conftest import CONFIG, OBJECTS, SCENES
+from tests.models.tiny import write_pipeline, write_xl_pipeline
+from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.inference.painter import Failure, Painter, Painting, Request, Share
 from uniemo_ray.inference.sampler import SamplingSettings
+from uniemo_ray.models.build import build_net
+from uniemo_ray.models.diffusion import load_diffusion
 
 SETTINGS = SamplingSettings(scheduler="unipc", steps=3, guidance=4.0, width=32, height=32, micro_batch=4)
 AWE, FEAR = (Share("awe", 1.0),), (Share("fear", 1.0),)
@@ -161,3 +172,77 @@ def test_a_space_that_lacks_a_fused_member_is_refused(parts: ModelParts) -> None
         Painter(
             parts.diffusion, net=parts.net, space=type(parts.space)(mean, parts.space.std, parts.space.counts)
         )
+
+
+PIPELINES = {
+    "sd": (partial(write_pipeline, shift_factor=None), StableDiffusionPipeline),  # it knows no shift
+    "sdxl": (write_xl_pipeline, StableDiffusionXLPipeline),
+}
+SAMPLERS = {"unipc": UniPCMultistepScheduler, "ddim": DDIMScheduler}
+
+
+def meaning(word: str, parts: ModelParts, clip, folder) -> ModelParts:
+    """A model whose condition is the embedding of one word, whatever the emotion."""
+    diffusion = load_diffusion(str(folder))
+    net = build_net(
+        CONFIG, clip=clip, scene_names=SCENES, object_names=OBJECTS, text_width=diffusion.text_widths
+    ).eval()
+    net.fusion.offset.copy_(diffusion.embed_words([word])[0])
+    net.fusion.scale.zero_()
+    return ModelParts(**{**vars(parts), "net": net, "diffusion": diffusion})
+
+
+@pytest.mark.parametrize("kind", PIPELINES)
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+@pytest.mark.parametrize("scheduler", SAMPLERS)
+@pytest.mark.parametrize("size", [(16, 16), (24, 16)])
+def test_an_emotion_that_means_a_word_equals_the_pipeline_with_that_word(
+    kind, guidance, scheduler, size, parts: ModelParts, clip, tmp_path
+) -> None:
+    """From emotion to pixels: fusion, placeholder, guidance, sampler and VAE against diffusers' own."""
+    write, pipeline_class = PIPELINES[kind]
+    folder = write(tmp_path / "pipeline")
+    whole = meaning("lion", parts, clip, folder)
+    painter = Painter(whole.diffusion, net=whole.net, space=whole.space)
+    settings = SamplingSettings(
+        scheduler, steps=4, guidance=guidance, width=size[0], height=size[1], micro_batch=2
+    )
+    forms = ["<emotion> room", "a <emotion> in a <emotion>"]
+    got = painter.paint([Request(i, form, AWE) for i, form in enumerate(forms)], settings, threads=1)
+
+    # the same modules on both sides: where weights lie in memory moves last bits
+    names = ("vae", "text_encoder", *(["text_encoder_2"] if kind == "sdxl" else []))
+    modules = {name: getattr(whole.diffusion, name) for name in names} | {"unet": whole.diffusion.denoiser}
+    pipeline = pipeline_class.from_pretrained(folder, local_files_only=True, **modules)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = SAMPLERS[scheduler].from_config(pipeline.scheduler.config)
+    plain = [form.replace("<emotion>", "lion") for form in forms]
+    expected = pipeline(
+        plain,
+        num_inference_steps=4,
+        guidance_scale=guidance,
+        width=size[0],
+        height=size[1],
+        generator=[torch.Generator().manual_seed(i) for i in range(2)],
+    ).images
+    for mine, theirs in zip(got, expected, strict=True):
+        assert isinstance(mine, Painting)
+        assert mine.pixels.std() > 5
+        np.testing.assert_array_equal(mine.pixels, np.asarray(theirs))
+
+
+@pytest.mark.parametrize("denoiser", ["frozen", "full"])
+def test_an_sdxl_model_folder_paints_the_same(denoiser, parts: ModelParts, clip, tmp_path) -> None:
+    whole = meaning("lion", parts, clip, write_xl_pipeline(tmp_path / "pipeline"))
+    choice = CONFIG.diffusion.model_copy(update={"denoiser": denoiser})
+    whole = ModelParts(**{**vars(whole), "config": CONFIG.model_copy(update={"diffusion": choice})})
+    save_model_folder(whole, tmp_path / "model")
+    loaded = load_model_folder(tmp_path / "model")
+    assert loaded.diffusion.is_xl
+    settings = SETTINGS._replace(width=16, height=16, micro_batch=1)
+    request = Request(3, "<emotion> room", AWE)
+    first, second = (
+        pixels(Painter(each.diffusion, net=each.net, space=each.space), [request], settings)[0]
+        for each in (whole, loaded)
+    )
+    np.testing.assert_array_equal(first, second)

@@ -15,6 +15,7 @@ from uniemo_ray.inference.sampler import (
     sample,
     to_pictures,
 )
+from uniemo_ray.models.conditioning import TextStates
 
 SETTINGS = SamplingSettings(scheduler="unipc", steps=5, guidance=4.0, width=32, height=32, micro_batch=3)
 PROMPTS = ["a toy in a street", "a lion in a forest", "boat, beach"]
@@ -30,7 +31,8 @@ def encode(pipe: StableDiffusionPipeline, prompts: list[str]) -> Tensor:
 
 def guided(pipe: StableDiffusionPipeline, *prompts: list[str]) -> Guided:
     states = torch.stack([encode(pipe, p) for p in prompts])
-    return Guided(states, torch.ones(states.shape[:2]), encode(pipe, [""] * states.shape[1]))
+    empty = TextStates(encode(pipe, [""] * states.shape[1]))
+    return Guided(TextStates(states), torch.ones(states.shape[:2]), empty)
 
 
 def generators(seeds: list[int]) -> list[torch.Generator]:
@@ -110,7 +112,7 @@ def test_two_guidance_terms_follow_the_formula(pipeline) -> None:
     scheduler.set_timesteps(1)
     t = scheduler.timesteps[0]
     with torch.no_grad():
-        e0, e1, e2 = (pipeline.unet(noise, t, s).sample for s in (texts.empty, *texts.states))
+        e0, e1, e2 = (pipeline.unet(noise, t, s).sample for s in (texts.empty.hidden, *texts.states.hidden))
     w1, w2 = texts.weights[:, :, None, None, None]
     expected = scheduler.step(e0 + 4 * w1 * (e1 - e0) + 4 * w2 * (e2 - e0), t, noise).prev_sample
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)

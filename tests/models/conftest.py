@@ -1,6 +1,6 @@
 import pytest
 
-from tests.models.tiny import write_clip, write_pipeline
+from tests.models.tiny import write_clip, write_pipeline, write_xl_pipeline
 from uniemo_ray.models.clip import ClipParts
 from uniemo_ray.models.diffusion import DiffusionParts, load_diffusion
 
@@ -27,3 +27,14 @@ def pipeline_folder(tmp_path_factory):
 def diffusion(pipeline_folder) -> DiffusionParts:
     """Do not change it."""
     return load_diffusion(str(pipeline_folder))
+
+
+@pytest.fixture(scope="session")
+def xl_folder(tmp_path_factory):
+    return write_xl_pipeline(tmp_path_factory.mktemp("xl"))
+
+
+@pytest.fixture(scope="session")
+def xl(xl_folder) -> DiffusionParts:
+    """Do not change it."""
+    return load_diffusion(str(xl_folder))

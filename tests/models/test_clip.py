@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 
 import open_clip
 import pytest
@@ -10,6 +11,7 @@ from uniemo_ray.models.clip import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     embed_names,
+    find_clip_config,
     image_features,
     load_clip,
     make_clip,
@@ -75,6 +77,9 @@ def test_parts_travel_between_processes(clip):
 
 
 def test_bad_folders_and_names_are_explained(clip, tmp_path):
+    with pytest.raises(ValueError, match=f"no {CONFIG_FILE}"):
+        load_clip(str(tmp_path))
+    save_clip_config(clip, tmp_path)
     with pytest.raises(ValueError, match=f"no {WEIGHTS_FILE}"):
         load_clip(str(tmp_path))
     save_clip_config(clip, tmp_path, with_weights=True)
@@ -101,3 +106,42 @@ def test_missing_weight_file_is_one_line(tmp_path):
 def test_other_text_towers_are_refused():
     with pytest.raises(ValueError, match="custom text tower"):
         make_clip(clip_config() | {"custom_text": True})
+
+
+def refused(name, **options):
+    with pytest.raises(ValueError, match=r"cannot be loaded .*expected a whole weight file") as error:
+        load_clip(name, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_tag_that_cannot_be_reached_is_one_line():
+    assert "'openai'" in refused("ViT-B-32-quickgelu", pretrained="openai")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_truncated_weights_are_one_line(clip, tmp_path, share):
+    save_clip_config(clip, tmp_path, with_weights=True)
+    data = (tmp_path / WEIGHTS_FILE).read_bytes()
+    (tmp_path / WEIGHTS_FILE).write_bytes(data[: int(share * len(data))])
+    refused(str(tmp_path))
+
+
+def test_weights_of_another_architecture_name_the_tensor_and_both_shapes(clip, tmp_path):
+    save_clip_config(clip, tmp_path, with_weights=True)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text())
+    config["model_cfg"]["vision_cfg"]["width"] = 24
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
+    message = refused(str(tmp_path))
+    assert re.search(r"visual\.\S+ has shape \[.*16.*\], expected \[.*24.*\]", message), message
+    assert len(message) < 600
+
+
+def test_the_architecture_is_known_without_weights(clip_folder):
+    config, folder = find_clip_config(str(clip_folder))
+    assert folder == clip_folder
+    assert config["model_cfg"]["vision_cfg"]["width"] == 16
+    config, folder = find_clip_config("ViT-L-14", pretrained="openai")
+    assert folder is None
+    assert config["model_cfg"]["quick_gelu"]
+    assert not find_clip_config("ViT-L-14", pretrained="laion2b_s32b_b82k")[0]["model_cfg"]["quick_gelu"]

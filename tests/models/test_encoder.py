@@ -40,17 +40,6 @@ def test_without_queries_equals_the_tower_bit_for_bit(stage_layers, with_grad):
     assert not any("quer" in name or "beta" in name for name, _ in encoder.named_parameters())
 
 
-def test_without_queries_equals_a_full_size_tower():
-    torch.manual_seed(0)
-    config = open_clip.get_model_config("ViT-B-32-quickgelu")
-    config["text_cfg"] |= {"layers": 1, "width": 64, "heads": 1}
-    visual = open_clip.CLIP(**config).visual.eval()
-    encoder = ExpertQueryEncoder(visual, EncoderConfig(queries="none"))
-    pixels = pictures(1, side=224)
-    with torch.no_grad():
-        assert torch.equal(encoder(pixels).cls @ visual.proj, visual(pixels))
-
-
 @pytest.mark.parametrize("queries", ["single_step", "multi_stage"])
 def test_hidden_queries_leave_the_tower_as_it_is(queries):
     encoder = make_encoder(queries=queries)

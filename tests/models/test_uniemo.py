@@ -116,6 +116,17 @@ def test_groups_hold_every_trained_parameter_once_at_its_rate(clip):
     assert {id(p) for p in names.values() if p.requires_grad} == set(rate_of)
 
 
+def test_the_tower_may_decay_differently(clip):
+    net = make_net(clip)
+    groups = parameter_groups(net, LearningRates(), 0.5, tower_weight_decay=0.0625)
+    assert {(g["name"] == "tower", g["weight_decay"]) for g in groups} == {
+        (True, 0.0625),
+        (True, 0.0),
+        (False, 0.5),
+        (False, 0.0),
+    }
+
+
 def test_frozen_parts_have_no_group(clip):
     net = make_net(clip)
     set_trainable(net, stage=2, tower="train", joint_training=False)

@@ -4,9 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from open_clip.model import CLIP
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from uniemo_ray.config import Config
 from uniemo_ray.models.build import build_net
@@ -54,7 +61,13 @@ def write_clip(folder: Path, *, seed: int = 1) -> ClipParts:
     return load_clip(str(folder))
 
 
-def make_net(clip: ClipParts, *, words: torch.Tensor | None = None, **sections: dict[str, Any]) -> UniEmoNet:
+def make_net(
+    clip: ClipParts,
+    *,
+    words: torch.Tensor | None = None,
+    text_width: int | tuple[int, ...] = TEXT_WIDTH,
+    **sections: dict[str, Any],
+) -> UniEmoNet:
     """Six layers, three queries per set; `sections` override the config."""
     values = {"encoder": {"query_length": 3, "interactive_layers": 1}, "fusion": {}, "losses": {}}
     config = Config.model_validate({key: values[key] | sections.get(key, {}) for key in values})
@@ -64,71 +77,130 @@ def make_net(clip: ClipParts, *, words: torch.Tensor | None = None, **sections: 
         clip=clip,
         scene_names=SCENES,
         object_names=OBJECTS,
-        text_width=TEXT_WIDTH,
+        text_width=text_width,
         word_embeddings=words,
     ).eval()
 
 
-def text_config(vocabulary: int) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=CONTEXT_LENGTH,
-        hidden_act="quick_gelu",
-        projection_dim=10,
-        bos_token_id=vocabulary - 2,
-        eos_token_id=vocabulary - 1,
-        pad_token_id=vocabulary - 1,
-    )
+def text_config(vocabulary: int, **changes: Any) -> CLIPTextConfig:
+    values = {
+        "vocab_size": vocabulary,
+        "hidden_size": TEXT_WIDTH,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": CONTEXT_LENGTH,
+        "hidden_act": "quick_gelu",
+        "projection_dim": 10,
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+        "pad_token_id": vocabulary - 1,
+    }
+    return CLIPTextConfig(**values | changes)
 
 
-def write_pipeline(folder: Path, *, target: str = "v_prediction", seed: int = 5) -> Path:
+def make_vae(**changes: Any) -> AutoencoderKL:
+    """16 px pictures, 4 x 8 x 8 latents."""
+    values = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 8),
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 4,
+        "sample_size": 16,
+        "mid_block_add_attention": False,
+        "scaling_factor": 0.7,
+    }
+    return AutoencoderKL(**values | changes)
+
+
+def make_denoiser(text_width: int, **changes: Any) -> UNet2DConditionModel:
+    values = {
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "cross_attention_dim": text_width,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    }
+    return UNet2DConditionModel(**values | changes)
+
+
+def loud(encoder: Any) -> Any:
+    """Random text states hardly steer a random denoiser; larger ones do."""
+    encoder.get_input_embeddings().weight.data.mul_(50)
+    return encoder
+
+
+def write_pipeline(
+    folder: Path, *, target: str = "v_prediction", seed: int = 5, shift_factor: float | None = 0.3
+) -> Path:
     """A Stable Diffusion folder with random weights: 16 px pictures, 4 x 8 x 8 latents."""
     vocabulary = write_tokenizers(
         clip_dir=folder / "words", pipeline_tokenizer_dir=folder / "words" / "tokenizer"
     )
     torch.manual_seed(seed)
-    text_encoder = CLIPTextModel(text_config(vocabulary))
-    # Random text states hardly steer a random denoiser; larger ones do.
-    text_encoder.get_input_embeddings().weight.data.mul_(50)
-    vae = AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=16,
-        mid_block_add_attention=False,
-        scaling_factor=0.7,
-        shift_factor=0.3,
-    )
-    denoiser = UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=2,
-        norm_num_groups=4,
-    )
     pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
+        text_encoder=loud(CLIPTextModel(text_config(vocabulary))),
+        vae=make_vae(shift_factor=shift_factor),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "words" / "tokenizer"),
-        unet=denoiser,
+        unet=make_denoiser(TEXT_WIDTH),
         scheduler=DDPMScheduler(beta_schedule="scaled_linear", prediction_type=target),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+XL_WIDTHS, XL_POOLED = (16, 24), 10
+
+
+def write_xl_pipeline(folder: Path, *, seed: int = 6, is_empty_zero: bool = True) -> Path:
+    """A Stable Diffusion XL folder with random weights and what is special about SDXL's own files.
+
+    The second encoder has another activation, the second tokenizer pads with "!", and both encoders'
+    configs name end token 2, which means: the highest id.
+    """
+    words = folder / "words" / "tokenizer"
+    vocabulary = write_tokenizers(clip_dir=folder / "words", pipeline_tokenizer_dir=words)
+    ids = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    first = text_config(vocabulary, **ids)
+    second = text_config(
+        vocabulary,
+        **ids,
+        hidden_size=XL_WIDTHS[1],
+        hidden_act="gelu",
+        num_hidden_layers=3,
+        projection_dim=XL_POOLED,
+    )
+    torch.manual_seed(seed)
+    pipeline = StableDiffusionXLPipeline(
+        text_encoder=loud(CLIPTextModel(first)),
+        text_encoder_2=loud(CLIPTextModelWithProjection(second)),
+        vae=make_vae(),
+        tokenizer=CLIPTokenizer.from_pretrained(words),
+        tokenizer_2=CLIPTokenizer.from_pretrained(words, pad_token="!"),
+        unet=make_denoiser(
+            sum(XL_WIDTHS),
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + XL_POOLED,
+            transformer_layers_per_block=(1, 2),
+            use_linear_projection=True,
+        ),
+        # as SDXL's file has it, with entries that Stable Diffusion's pipeline would overrule
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", steps_offset=0, clip_sample=True),
+        force_zeros_for_empty_prompt=is_empty_zero,
+        add_watermarker=False,
     )
     pipeline.save_pretrained(folder)
     return folder

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.models.tiny import OBJECTS, SCENES, write_clip, write_pipeline
+from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_clip, write_pipeline, write_xl_pipeline
+from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
 from uniemo_ray.training.parts import StageParts, stage_config
-from uniemo_ray.training.stage import StageSettings, build_stage, load_trained_diffusion
+from uniemo_ray.training.stage import StageSettings, build_stage, load_trained_diffusion, text_widths
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +202,28 @@ def test_denoiser_weights_of_another_kind_are_refused(folders: dict[str, Path], 
     values = settings(folders, "joint", denoiser_weights=f"{tmp_path}/denoiser.safetensors")
     with pytest.raises(ValueError, match=r"does not fit diffusion\.denoiser 'frozen': unexpected conv_in"):
         load_trained_diffusion(StageSettings.model_validate(values))
+
+
+def test_joint_trains_on_sdxl(folders: dict[str, Path], tmp_path: Path) -> None:
+    xl = write_xl_pipeline(tmp_path)
+    sections = {"diffusion": {"model": str(xl)}}
+    engine, parts, batch = make(settings(folders, "joint", coefficients=alpha(), sections=sections))
+    net = parts.exports["net"]
+    assert net.condition_head.in_features == sum(XL_WIDTHS)
+    before = net.encoder.scene_queries.detach().clone()
+    losses = [engine.step(batch).metrics["loss"] for _ in range(2)]
+    assert all(np.isfinite(losses))
+    assert not torch.equal(net.encoder.scene_queries, before)
+
+
+def test_text_widths_come_from_the_setting_or_the_folder(folders: dict[str, Path]) -> None:
+    assert text_widths(DiffusionConfig(model="/nowhere", text_widths=(768, 1280))) == (768, 1280)
+    assert text_widths(DiffusionConfig(model=str(folders["diffusion"]))) == (16,)
+    with pytest.raises(ValueError, match=r"model_index\.json is missing"):
+        text_widths(DiffusionConfig(model="/nowhere"))
+
+
+def test_text_widths_that_the_model_does_not_have_are_named(folders: dict[str, Path]) -> None:
+    wrong = {"diffusion": {"text_widths": (24,)}}
+    with pytest.raises(ValueError, match=r"condition has width 24, .* text encoders of \(16,\)"):
+        build_stage(settings(folders, "joint", coefficients=alpha(), sections=wrong))

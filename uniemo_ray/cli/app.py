@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from uniemo_ray import __version__
-from uniemo_ray.cli import data, model, store, submit
+from uniemo_ray.cli import checkpoint, data, model, store, submit
 
 ERROR_CODE = 2
 _LIBRARIES = ("ray", "torch", "deepspeed", "diffusers", "open_clip_torch", "transformers")
@@ -28,6 +28,10 @@ app = typer.Typer(
         "  uniemo store verify runs/demo\n"
         "  uniemo regenerate runs/demo IMAGE_ID\n\n"
         "\b\n"
+        "The released code's checkpoints:\n"
+        "  uniemo import-checkpoint best.pth --preset vit_l14_sd15_released --out model\n"
+        "  uniemo export-checkpoint model --out stage2\n\n"
+        "\b\n"
         "Data:\n"
         "  uniemo data make-sketch --out data/sketch\n"
         "  uniemo data check data/EmoSet-118K\n"
@@ -42,6 +46,8 @@ app.command("understand")(model.understand)
 app.command("generate")(model.generate)
 app.add_typer(store.app, name="store")
 app.command("regenerate")(store.regenerate)
+app.command("import-checkpoint")(checkpoint.import_checkpoint)
+app.command("export-checkpoint")(checkpoint.export_checkpoint)
 app.command("submit", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     submit.submit
 )

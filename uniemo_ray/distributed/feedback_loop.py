@@ -13,7 +13,8 @@ from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 NOT_RESULTS = ("checkpoint_every_s", "keep_checkpoints")
 """Settings that decide when something happens, not what comes out."""
 CLIP = ("encoder.clip", "encoder.clip_pretrained")
-NET = ("encoder", "fusion", "losses", "seed", "diffusion.model", "diffusion.denoiser", "diffusion.lora_rank")
+VAE = ("diffusion.model", "diffusion.revision", "diffusion.variant", "diffusion.size_px")
+NET = ("encoder", "fusion", "losses", "seed", *VAE[:3], "diffusion.denoiser", "diffusion.lora_rank")
 JOINT = ("diffusion.prompt", "diffusion.size_px")
 SAMPLING = ("diffusion", "generation.micro_batch", "generation.threads", "seed")
 
@@ -28,7 +29,7 @@ def declare_steps(pipeline: Pipeline, config: Config) -> None:
     declare_ingest(pipeline, config)
     step = partial(_declare, pipeline, config)
     step("features", data.features, [*CLIP], after=["ingest"])
-    step("latents", data.latents, ["diffusion.model", "diffusion.size_px"], after=["ingest"])
+    step("latents", data.latents, [*VAE], after=["ingest"])
     step("scorers", scorers.scorers, [*CLIP, "scorers", "seed"], after=["ingest", "features"])
     step("coefficients", scorers.coefficients, after=["features", "scorers"])
     if has_weights(config.evaluation.weights_dir, INCEPTION_FILE):
@@ -80,7 +81,7 @@ def _declare_round(step: Any, round_: int, *, is_last: bool, real: Sequence[str]
     step(f"score-{r}", scoring, after=[f"generate-{r}", "scorers"])
     if not is_last:
         step(f"filter-{r}", partial(feedback.filter_images, round_=round_), ["filter"], after=[f"score-{r}"])
-        mixed = ["feedback.synthetic_fraction", "seed", "diffusion.model", "diffusion.size_px"]
+        mixed = ["feedback.synthetic_fraction", "seed", *VAE]
         after = [f"filter-{r}", f"generate-{r}", "features"]
         step(f"mix-{r}", partial(feedback.mix, round_=round_), mixed, after=after)
     measured = ["evaluation", "seed", *CLIP]

@@ -4,16 +4,17 @@ from pathlib import Path
 
 import open_clip
 
-from uniemo_ray.config import Config, DataConfig, EncoderConfig
+from uniemo_ray.config import Config, DataConfig, DiffusionConfig, EncoderConfig
 from uniemo_ray.data.readers import label_space, open_folder
 from uniemo_ray.emotions import MIKELS
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.models.clip import TINY_FOLDER as TINY_CLIP
-from uniemo_ray.models.clip import WEIGHTS_FILE, read_clip_config
-from uniemo_ray.models.diffusion import TINY_FOLDER as TINY_DIFFUSION
+from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config, read_clip_config
 from uniemo_ray.models.encoder import stage_ends
+from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
+from uniemo_ray.models.pipeline_folder import find_pipeline
 
 REBUILD = "python jobs/pretrain_tiny.py makes the tiny base models"
 
@@ -27,10 +28,8 @@ def check_inputs(config: Config) -> None:
     check_trainable(config)
     check_data(config.data)
     stage_ends(count_layers(config.encoder), config.encoder)
-    diffusion = TINY_DIFFUSION if config.diffusion.model == "tiny" else Path(config.diffusion.model)
-    _require(
-        diffusion / "model_index.json", setting="diffusion.model", is_tiny=config.diffusion.model == "tiny"
-    )
+    _check_clip_weights(config.encoder)
+    _check_diffusion(config.diffusion)
     if config.evaluation.weights_dir:
         check_published(config.evaluation.weights_dir)
 
@@ -84,6 +83,26 @@ def count_layers(encoder: EncoderConfig) -> int:
             f"encoder.clip {encoder.clip!r} is neither 'tiny', nor a folder, nor an open_clip model"
         )
     return int(known["vision_cfg"]["layers"])
+
+
+def _check_clip_weights(encoder: EncoderConfig) -> None:
+    """Raise ValueError unless an open_clip name comes with one of its tags or a file, and no other does."""
+    given = encoder.clip_pretrained
+    _, folder = find_clip_config(encoder.clip, pretrained=given)
+    if folder is not None:
+        return
+    tags = open_clip.list_pretrained_tags_by_model(encoder.clip)
+    if not given or (given not in tags and not Path(given).is_file()):
+        raise ValueError(
+            f"encoder.clip_pretrained {given!r}: for {encoder.clip} expected a weight file or one of "
+            f"{', '.join(tags)}"
+        )
+
+
+def _check_diffusion(diffusion: DiffusionConfig) -> None:
+    if diffusion.model == "tiny":
+        _require(TINY_DIFFUSION / "model_index.json", setting="diffusion.model", is_tiny=True)
+    find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
 
 
 def _require(path: Path, *, setting: str, is_tiny: bool) -> None:

@@ -2,8 +2,8 @@
 
 config.json                 format, version, settings, names
 model.safetensors           UniEmoNet
-clip/                       architecture and vocabulary of the image tower
-diffusion/                  a diffusers pipeline folder
+clip/                       architecture and vocabulary of the image tower, of an import the text tower too
+diffusion/                  a diffusers pipeline folder; absent in a model that only understands
 emotion_space.safetensors   section 4
 coefficients.parquet        section 2
 scorers.safetensors         section-2 classifier and name heads
@@ -21,9 +21,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from uniemo_ray.config import Config
@@ -48,7 +48,9 @@ from uniemo_ray.store.filesystem import open_store
 
 SECTIONS = ("seed", "encoder", "fusion", "losses", "diffusion", "generation")
 """What of a run's config belongs to its model."""
+TEXT_TOWER = "text_tower.safetensors"
 NET, SPACE, SCORERS = "model.safetensors", "emotion_space.safetensors", "scorers.safetensors"
+NO_DIFFUSION = "holds no diffusion model: it understands images and makes none"
 COEFFICIENTS, CARD = "coefficients.parquet", "README.md"
 
 
@@ -63,13 +65,16 @@ class ModelParts:
     merges: bytes | None
     """BPE merges, when the vocabulary is not open_clip's own."""
     net: UniEmoNet
-    diffusion: DiffusionParts
+    diffusion: DiffusionParts | None
+    """None in a model that only understands."""
     space: EmotionSpace
     coefficients: pa.Table
     """COEFFICIENTS rows."""
     scorers: ScorerHeads | None = None
     card: str = ""
     """README.md."""
+    text_tower: Path | None = None
+    """File with CLIP's text tower, when it came with an imported checkpoint."""
     fingerprint: str = ""
     """Of the folder this came from."""
     temporary: "tempfile.TemporaryDirectory[str] | None" = None
@@ -119,16 +124,21 @@ def load_model_folder(source: str | Path) -> ModelParts:
     fingerprint = verify(folder)
     config_file = read_config(folder)
     config = _settings(config_file, folder)
-    diffusion = load_diffusion(str(folder / "diffusion"))
+    diffusion = _load_diffusion(folder / "diffusion", config)
     clip_config = read_clip_config(folder / "clip")
     net = empty_net(
         config,
         clip_config=clip_config["model_cfg"],
         scene_names=config_file["names"]["scene"],
         object_names=config_file["names"]["object"],
-        text_width=diffusion.text_width,
+        text_width=_condition_width(folder / NET),
     )
-    merges = folder / "clip" / MERGES_FILE
+    if diffusion and diffusion.text_width != len(net.fusion.offset):
+        raise ValueError(
+            f"{folder / NET} makes conditions of width {len(net.fusion.offset)}, the text encoders in "
+            f"{folder / 'diffusion'} have {diffusion.text_width}: save the model again"
+        )
+    merges, text_tower = folder / "clip" / MERGES_FILE, folder / "clip" / TEXT_TOWER
     return ModelParts(
         config=config,
         clip_config=clip_config,
@@ -139,14 +149,21 @@ def load_model_folder(source: str | Path) -> ModelParts:
         coefficients=pq.read_table(_present(folder / COEFFICIENTS)),
         scorers=ScorerHeads.load(folder / SCORERS) if (folder / SCORERS).is_file() else None,
         card=(folder / CARD).read_text() if (folder / CARD).is_file() else "",
+        text_tower=text_tower if text_tower.is_file() else None,
         fingerprint=fingerprint,
         temporary=temporary,
     )
 
 
 def load_painter(source: str | Path, *, device: str = "cpu") -> tuple[Painter, str]:
-    """The part of a model folder that makes images, and the folder's fingerprint."""
+    """The part of a model folder that makes images, and the folder's fingerprint.
+
+    Raises:
+        ValueError: as `load_model_folder`, and for a model that only understands.
+    """
     parts = load_model_folder(source)
+    if parts.diffusion is None:
+        raise ValueError(f"{source} {NO_DIFFUSION}")
     return Painter(parts.diffusion, net=parts.net, space=parts.space, device=device), parts.fingerprint
 
 
@@ -161,7 +178,10 @@ def _write(parts: ModelParts, folder: Path) -> str:
     (folder / "clip" / CONFIG_FILE).write_text(json.dumps(parts.clip_config, indent=1) + "\n")
     if parts.merges is not None:
         (folder / "clip" / MERGES_FILE).write_bytes(parts.merges)
-    _write_diffusion(parts.diffusion, folder / "diffusion", mode=parts.config.diffusion.denoiser)
+    if parts.text_tower is not None:
+        shutil.copyfile(parts.text_tower, folder / "clip" / TEXT_TOWER)
+    if parts.diffusion is not None:
+        _write_diffusion(parts.diffusion, folder / "diffusion", mode=parts.config.diffusion.denoiser)
     parts.space.save(folder / SPACE)
     pq.write_table(parts.coefficients, folder / COEFFICIENTS)
     if parts.scorers is not None:
@@ -171,26 +191,54 @@ def _write(parts: ModelParts, folder: Path) -> str:
 
 
 def _write_diffusion(diffusion: DiffusionParts, target: Path, *, mode: str) -> None:
-    """The pipeline folder as it came, unless its denoiser was trained."""
+    """The pipeline's files as they came, unless its denoiser was trained."""
     if mode == "frozen" and diffusion.folder is not None:
-        shutil.copytree(diffusion.folder, target)
+        for name in diffusion.folder.files:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(diffusion.folder.path / name, target / name)
         return
     denoiser = diffusion.denoiser
     if mode == "lora" and getattr(denoiser, "peft_config", None):
         denoiser = deepcopy(denoiser)  # merging changes weights, and training may go on
         denoiser.fuse_lora()
         denoiser.unload_lora()
-    pipeline: Any = StableDiffusionPipeline(
-        vae=diffusion.vae,
-        text_encoder=diffusion.text_encoder,
-        tokenizer=diffusion.tokenizer,
-        unet=denoiser,
-        scheduler=diffusion.schedule,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    shared: Any = {
+        "vae": diffusion.vae,
+        "text_encoder": diffusion.text_encoder,
+        "tokenizer": diffusion.tokenizer,
+        "unet": denoiser,
+        "scheduler": diffusion.schedule,
+        "feature_extractor": None,
+    }
+    pipeline: Any
+    if diffusion.is_xl:
+        pipeline = StableDiffusionXLPipeline(
+            **shared,
+            text_encoder_2=diffusion.text_encoder_2,
+            tokenizer_2=diffusion.tokenizer_2,
+            force_zeros_for_empty_prompt=diffusion.is_empty_zero,
+            add_watermarker=False,
+        )
+    else:
+        pipeline = StableDiffusionPipeline(**shared, safety_checker=None, requires_safety_checker=False)
     pipeline.save_pretrained(target)
+
+
+def _load_diffusion(folder: Path, config: Config) -> DiffusionParts | None:
+    if not folder.is_dir():
+        return None
+    # a trained denoiser was saved anew, and so under the plain name
+    variant = config.diffusion.variant if config.diffusion.denoiser == "frozen" else None
+    return load_diffusion(str(folder), variant=variant)
+
+
+def _condition_width(path: Path) -> int:
+    """T of the saved network, from the header of its weight file."""
+    try:
+        with safe_open(_present(path), "pt") as file:
+            return int(file.get_slice("fusion.offset").get_shape()[0])
+    except SafetensorError as error:
+        raise ValueError(f"{path} does not fit {CONFIG} ({error}): save the model again") from None
 
 
 def _swap(folder: Path, final: Path) -> None:

@@ -25,7 +25,7 @@ from uniemo_ray.inference.sampler import (
     to_pictures,
 )
 from uniemo_ray.models.attributes import NO_ATTRIBUTE, AttributeBase
-from uniemo_ray.models.conditioning import PLACEHOLDER, tokenize
+from uniemo_ray.models.conditioning import PLACEHOLDER, TextStates
 from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.models.encoder import Features
 from uniemo_ray.models.uniemo import UniEmoNet
@@ -114,7 +114,7 @@ class Painter:
                 f"the model fuses {', '.join(sorted(missing))}, which its emotion space lacks: "
                 f"compute the space anew"
             )
-        self.pixels_per_latent = 2 ** (len(_config(diffusion.vae).block_out_channels) - 1)
+        self.pixels_per_latent = diffusion.pixels_per_latent
 
     def check(self, settings: SamplingSettings, *, threads: int) -> None:
         """Raise ValueError for settings that this diffusion model cannot run, or not reproducibly."""
@@ -190,7 +190,7 @@ class Painter:
         noise = draw_latents(generators, (channels, height, width), device=self.device)
         latents = sample(
             self.diffusion.denoiser,
-            make_scheduler(self.diffusion.schedule.config, settings.scheduler),
+            make_scheduler(self.diffusion.schedule.config, settings.scheduler, is_xl=self.diffusion.is_xl),
             noise,
             self._guided(batch),
             settings=settings,
@@ -208,10 +208,15 @@ class Painter:
     def _guided(self, batch: list[_Prepared]) -> Guided:
         prompts = [item.request.prompt for item in batch]
         conditions = torch.stack([item.conditions for item in batch], dim=1).to(self.device)  # (K', B, T)
-        states = torch.stack([self.diffusion.text_states(prompts, c) for c in conditions])
+        states = [self.diffusion.text_states(prompts, c) for c in conditions]
         weights = torch.tensor([item.weights for item in batch], device=self.device).T  # (K', B)
-        empty = self.diffusion.text_states([""] * len(batch), torch.zeros_like(conditions[0]))
-        return Guided(states, weights, empty)
+        return Guided(_stack(states), weights, self.diffusion.empty_states(len(batch)))
+
+
+def _stack(states: Sequence[TextStates]) -> TextStates:
+    """(K, B, ...) of K times (B, ...)."""
+    pooled = [s.pooled for s in states if s.pooled is not None]
+    return TextStates(torch.stack([s.hidden for s in states]), torch.stack(pooled) if pooled else None)
 
 
 def _config(model: Any) -> Any:
@@ -242,7 +247,7 @@ def _check_prompt(request: Request, diffusion: DiffusionParts) -> None:
         raise ValueError(f"prompt {request.prompt!r} has no {PLACEHOLDER}: say where the emotion goes")
     if not request.emotions and PLACEHOLDER in request.prompt:
         raise ValueError(f"plain prompt {request.prompt!r} must not contain {PLACEHOLDER}")
-    tokenize(diffusion.tokenizer, [request.prompt])
+    diffusion.check_prompt(request.prompt)
 
 
 def _name(base: AttributeBase, index: Tensor | None) -> str | None:

@@ -18,6 +18,8 @@ from diffusers.image_processor import VaeImageProcessor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from uniemo_ray.models.conditioning import TextStates, denoiser_inputs
+
 SCHEDULERS = {"unipc": UniPCMultistepScheduler, "ddim": DDIMScheduler}
 
 
@@ -41,12 +43,12 @@ class SamplingSettings(NamedTuple):
 class Guided(NamedTuple):
     """Text conditions of a micro-batch."""
 
-    states: Tensor
-    """(K, B, L, T) text states of the K conditions of every image."""
+    states: TextStates
+    """(K, B, ...) text states of the K conditions of every image."""
     weights: Tensor
     """(K, B) their shares; ones for a single condition."""
-    empty: Tensor
-    """(B, L, T) text states of the empty prompt."""
+    empty: TextStates
+    """(B, ...) text states of the empty prompt."""
 
 
 def check_settings(settings: SamplingSettings, *, multiple: int) -> None:
@@ -73,14 +75,14 @@ def check_settings(settings: SamplingSettings, *, multiple: int) -> None:
         raise ValueError(f"guidance must be a finite number of at least 0, got {settings.guidance}")
 
 
-def make_scheduler(config: Mapping[str, Any], name: str) -> Any:
+def make_scheduler(config: Mapping[str, Any], name: str, *, is_xl: bool = False) -> Any:
     """A diffusers scheduler of kind `name` on the noise schedule of the folder's `config`.
 
-    Stable Diffusion's pipeline overrides two settings of old scheduler files; so do we, to sample
-    what it would.
+    Stable Diffusion's pipeline (not that of SDXL) overrides two settings of old scheduler files; so do
+    we, to sample what it would.
     """
-    fixed = dict(config) | {"steps_offset": 1, "clip_sample": False}
-    return SCHEDULERS[name].from_config(fixed)
+    fixed = {} if is_xl else {"steps_offset": 1, "clip_sample": False}
+    return SCHEDULERS[name].from_config({**config, **fixed})
 
 
 def draw_latents(
@@ -105,10 +107,10 @@ def sample(
     Guidance (section 4): `eps = eps_empty + sum_k w_k g (eps_k - eps_empty)`.
     """
     is_guided = settings.guidance > 1
-    states = guided.states.flatten(0, 1)  # (K B, L, T)
-    conditions = len(guided.states)
-    copies = conditions + int(is_guided)
-    states = torch.cat([guided.empty, states]) if is_guided else states
+    copies = len(guided.weights) + int(is_guided)
+    inputs = denoiser_inputs(
+        _lay_out(guided, is_guided=is_guided), height=settings.height, width=settings.width
+    )
     # a scheduler that draws noise must draw it per image
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     step_options = {"generator": generators} if takes_generator else {}
@@ -116,10 +118,23 @@ def sample(
     latents: Tensor = noise * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
         x = scheduler.scale_model_input(torch.cat([latents] * copies), t)
-        parts = denoiser(x, t, encoder_hidden_states=states, return_dict=False)[0].chunk(copies)
+        parts = denoiser(x, t, **inputs, return_dict=False)[0].chunk(copies)
         predicted = _combine(parts, guided.weights, settings.guidance if is_guided else None)
         latents = scheduler.step(predicted, t, latents, return_dict=False, **step_options)[0]
     return latents
+
+
+def _lay_out(guided: Guided, *, is_guided: bool) -> TextStates:
+    """Texts of one call of the denoiser: of the empty prompt (if guided), then of the K conditions."""
+
+    def join(states: Tensor, empty: Tensor) -> Tensor:
+        flat = states.flatten(0, 1)  # (K B, ...)
+        return torch.cat([empty, flat]) if is_guided else flat
+
+    states, empty = guided.states, guided.empty
+    if states.pooled is None or empty.pooled is None:
+        return TextStates(join(states.hidden, empty.hidden))
+    return TextStates(join(states.hidden, empty.hidden), join(states.pooled, empty.pooled))
 
 
 def _combine(parts: Sequence[Tensor], weights: Tensor, guidance: float | None) -> Tensor:

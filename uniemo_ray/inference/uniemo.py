@@ -16,7 +16,7 @@ from torch import Tensor
 
 from uniemo_ray.data.images import normalise, to_square
 from uniemo_ray.emotions import EMOTIONS, emotion_index, valence
-from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
+from uniemo_ray.inference.model_folder import NO_DIFFUSION, ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.inference.painter import Failure, Mix, Painter, Painting, Request, Share
 from uniemo_ray.inference.pictures import Picture, read_picture
 from uniemo_ray.inference.provenance import GeneratedImage, encode_png, library_versions
@@ -61,8 +61,13 @@ class UniEmo:
     def __init__(self, parts: ModelParts, *, device: str = "cpu") -> None:
         """Use `from_pretrained` for a model folder."""
         self.parts = parts
-        self.painter = Painter(parts.diffusion, net=parts.net, space=parts.space, device=device)
-        self.net = parts.net
+        self.device = torch.device(device)
+        self.net = parts.net.to(self.device).eval()
+        self.painter = (
+            Painter(parts.diffusion, net=parts.net, space=parts.space, device=device)
+            if parts.diffusion
+            else None
+        )
         preprocess = parts.clip_config.get("preprocess_cfg", {})
         self.mean: tuple[float, ...] = tuple(preprocess.get("mean", OPENAI_DATASET_MEAN))
         self.std: tuple[float, ...] = tuple(preprocess.get("std", OPENAI_DATASET_STD))
@@ -113,9 +118,7 @@ class UniEmo:
         results: list[UnderstandResult] = []
         for i in range(0, len(squares), BATCH_SIZE):
             pixels = normalise(np.stack(squares[i : i + BATCH_SIZE]), self.mean, self.std)
-            results += self._understand(
-                pixels.to(self.painter.device), with_attention=with_attention, names=names
-            )
+            results += self._understand(pixels.to(self.device), with_attention=with_attention, names=names)
         return results
 
     @torch.no_grad()
@@ -180,8 +183,11 @@ class UniEmo:
 
         Raises:
             ValueError: for an unknown emotion, weights that are negative or all zero, a prompt
-                without `{}`, a side that does not divide, or an emotion the model has no images of.
+                without `{}`, a side that does not divide, an emotion the model has no images of, or a
+                model without a diffusion model.
         """
+        if self.painter is None:
+            raise ValueError(f"this model {NO_DIFFUSION}")
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         if mix not in ("condition", "guidance"):

@@ -3,15 +3,19 @@
 # B batch, n names, E joint embedding width
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import open_clip
 import torch
 from open_clip.tokenizer import SimpleTokenizer
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,6 +24,8 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
 TINY_FOLDER = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "clip"
 _NAMES_AT_ONCE = 256
+_MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
+_LOADING_ERRORS = (RuntimeError, OSError, EOFError, LookupError, UnpicklingError, SafetensorError)
 
 
 class ClipParts(NamedTuple):
@@ -51,21 +57,48 @@ def load_clip(name: str, *, pretrained: str | None = None) -> ClipParts:
     Raises:
         ValueError: when there is no such model, or no weights for it.
     """
-    folder = TINY_FOLDER if name == "tiny" else Path(name)
-    if name != "tiny" and not folder.is_dir():
-        return _load_by_name(name, pretrained)
-    if pretrained:
-        raise ValueError(f"encoder.clip {name!r} brings its own weights: leave encoder.clip_pretrained empty")
+    config, folder = find_clip_config(name, pretrained=pretrained)
+    if folder is None:
+        return _load_by_name(name, pretrained, config)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise ValueError(
             f"CLIP folder {folder} has no {WEIGHTS_FILE}: expected open_clip's local folder layout"
         )
-    config = read_clip_config(folder)
     model = make_clip(config["model_cfg"])
-    open_clip.load_checkpoint(model, str(weights))
+    with _one_line(name, str(weights)):
+        open_clip.load_checkpoint(model, str(weights))
     merges = folder / MERGES_FILE
     return _parts(model, config, merges if merges.is_file() else None)
+
+
+def find_clip_config(name: str, *, pretrained: str | None = None) -> tuple[dict[str, Any], Path | None]:
+    """Architecture and input normalisation of a CLIP, and its folder if it has one; reads no weights.
+
+    Args:
+        name: as for `load_clip`.
+        pretrained: as for `load_clip`; may be missing when no weights are wanted.
+
+    Raises:
+        ValueError: when there is no such model, or a folder is given weights from elsewhere.
+    """
+    folder = TINY_FOLDER if name == "tiny" else Path(name)
+    if name == "tiny" or folder.is_dir():
+        if pretrained:
+            raise ValueError(
+                f"encoder.clip {name!r} brings its own weights: leave encoder.clip_pretrained empty"
+            )
+        return read_clip_config(folder), folder
+    model_config = open_clip.get_model_config(name)
+    if model_config is None:
+        raise ValueError(
+            f"unknown CLIP {name!r}: expected 'tiny', a folder with {CONFIG_FILE} or an open_clip model"
+        )
+    # OpenAI's weights were trained with QuickGELU; open_clip merely warns when the config says otherwise.
+    tag = open_clip.get_pretrained_cfg(name, pretrained or "")
+    model_config["quick_gelu"] = bool(model_config.get("quick_gelu") or tag.get("quick_gelu"))
+    normalisation = {key: list(tag[key]) for key in ("mean", "std") if key in tag}
+    return {"model_cfg": model_config, "preprocess_cfg": normalisation}, None
 
 
 def read_clip_config(folder: Path) -> dict[str, Any]:
@@ -132,28 +165,32 @@ def image_features(clip: ClipParts, pixels: Tensor) -> Tensor:
     return features
 
 
-def _load_by_name(name: str, pretrained: str | None) -> ClipParts:
-    model_config = open_clip.get_model_config(name)
-    if model_config is None:
-        raise ValueError(
-            f"unknown CLIP {name!r}: expected 'tiny', a folder with {CONFIG_FILE} or an open_clip model"
-        )
+def _load_by_name(name: str, pretrained: str | None, config: dict[str, Any]) -> ClipParts:
     if not pretrained:
         raise ValueError(
             f"CLIP {name!r} needs weights: set encoder.clip_pretrained to an open_clip tag or a file"
         )
-    # OpenAI's weights were trained with QuickGELU; open_clip merely warns when the config says otherwise.
-    tag = open_clip.get_pretrained_cfg(name, pretrained)
-    model_config["quick_gelu"] = bool(model_config.get("quick_gelu") or tag.get("quick_gelu"))
-    try:
+    with _one_line(name, pretrained):
         model = open_clip.create_model(
-            name, pretrained=pretrained, force_quick_gelu=model_config["quick_gelu"]
+            name, pretrained=pretrained, force_quick_gelu=config["model_cfg"]["quick_gelu"]
         )
-    except (RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"CLIP {name!r} with weights {pretrained!r} cannot be loaded: {reason}") from error
-    config = {"model_cfg": model_config, "preprocess_cfg": dict(model.visual.preprocess_cfg)}
-    return _parts(model.requires_grad_(False).eval(), config, None)
+    loaded = config | {"preprocess_cfg": dict(model.visual.preprocess_cfg)}
+    return _parts(model.requires_grad_(False).eval(), loaded, None)
+
+
+@contextmanager
+def _one_line(name: str, weights: str) -> Iterator[None]:
+    """Say in one line what weight files make the libraries say in many ways."""
+    try:
+        yield
+    except _LOADING_ERRORS as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if found := _MISMATCH.search(reason):
+            reason = "{} has shape [{}], expected [{}]".format(*found.groups())
+        raise ValueError(
+            f"CLIP {name!r} with weights {weights!r} cannot be loaded ({reason[:400]}): expected a whole "
+            f"weight file of this architecture, or a tag that this machine can reach"
+        ) from None
 
 
 def _parts(model: open_clip.CLIP, config: dict[str, Any], merges: Path | None) -> ClipParts:

@@ -5,7 +5,7 @@ batch size 1. Here the table stays as it is: the word embeddings of a batch are 
 into the frozen text transformer, so plain autograd reaches the condition at any batch size.
 """
 
-# B batch, L prompt tokens, T text width
+# B batch, L prompt tokens, T text width, P width of SDXL's pooled output
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +25,28 @@ class Prompts(NamedTuple):
     """(B, L) token ids; placeholder positions hold an ordinary id that is never looked at."""
     is_placeholder: Tensor
     """(B, L) bool."""
+
+
+class TextStates(NamedTuple):
+    """What prompts say to the denoiser."""
+
+    hidden: Tensor
+    """(B, L, T), for cross attention."""
+    pooled: Tensor | None = None
+    """(B, P), SDXL only: beside the time step."""
+
+
+def denoiser_inputs(text: TextStates, *, height: int, width: int) -> dict[str, Any]:
+    """Keyword arguments by which a denoiser hears texts (B, ...).
+
+    SDXL is also told the picture's size in pixels, three times over: original size, crop corner, target
+    size. Here pictures are resized whole, so original and target are the same and the corner is (0, 0).
+    """
+    if text.pooled is None:
+        return {"encoder_hidden_states": text.hidden}
+    sizes = text.pooled.new_tensor([[height, width, 0, 0, height, width]])
+    added = {"text_embeds": text.pooled, "time_ids": sizes.repeat(len(text.pooled), 1)}
+    return {"encoder_hidden_states": text.hidden, "added_cond_kwargs": added}
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Prompts:

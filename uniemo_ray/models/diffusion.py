@@ -1,25 +1,31 @@
-"""The latent diffusion model: a diffusers pipeline folder taken apart, with its training loss."""
+"""The latent diffusion model: Stable Diffusion (XL) taken apart, with its training loss."""
 
-# B batch, L prompt tokens, T text width, V words, n texts
+# B batch, L prompt tokens, T text width (the sum over both encoders for SDXL), V words, n texts
 
-import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from uniemo_ray.models.conditioning import PLACEHOLDER, encode_prompts, tokenize
+from uniemo_ray.models.conditioning import (
+    PLACEHOLDER,
+    Prompts,
+    TextStates,
+    denoiser_inputs,
+    encode_prompts,
+    tokenize,
+)
+from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline
 
-TINY_FOLDER = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "diffusion"
 ATTENTION_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 TARGETS = ("epsilon", "v_prediction", "sample")
 
@@ -35,28 +41,47 @@ class DiffusionParts:
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
         schedule: DDPMScheduler,
-        folder: Path | None = None,
+        text_encoder_2: CLIPTextModelWithProjection | None = None,
+        tokenizer_2: CLIPTokenizer | None = None,
+        folder: PipelineFolder | None = None,
     ) -> None:
-        """Freeze the parts and put them in eval mode.
+        """Freeze the parts and put them in eval mode. With a second text encoder it is SDXL.
 
         Raises:
-            ValueError: for a target the loss does not know, or an encoder the denoiser cannot hear.
+            ValueError: for a target the loss does not know, or encoders the denoiser cannot hear.
         """
         if schedule.config["prediction_type"] not in TARGETS:
             raise ValueError(
                 f"scheduler predicts {schedule.config['prediction_type']!r}: expected one of {TARGETS}"
             )
-        heard, spoken = denoiser.config["cross_attention_dim"], text_encoder.config.hidden_size
-        if heard != spoken:
-            raise ValueError(f"expected a text encoder of width {heard} for this denoiser, got {spoken}")
         self.vae, self.denoiser, self.text_encoder = vae, denoiser, text_encoder
         self.tokenizer, self.schedule, self.folder = tokenizer, schedule, folder
-        for part in (vae, denoiser, text_encoder):
+        self.text_encoder_2, self.tokenizer_2 = text_encoder_2, tokenizer_2
+        self.is_xl = text_encoder_2 is not None
+        self.is_empty_zero = folder.is_empty_zero if folder else self.is_xl  # as the pipelines default
+        heard = denoiser.config["cross_attention_dim"]
+        if heard != self.text_width:
+            raise ValueError(
+                f"expected text encoders of width {heard} together for this denoiser, got {self.text_widths}"
+            )
+        for part in self._modules:
             part.requires_grad_(False).eval()
+
+    @property
+    def _modules(self) -> list[nn.Module]:
+        return [self.vae, self.denoiser, *self._text_encoders]
+
+    @property
+    def _text_encoders(self) -> list[Any]:
+        return [e for e in (self.text_encoder, self.text_encoder_2) if e is not None]
+
+    @property
+    def _tokenizers(self) -> list[CLIPTokenizer]:
+        return [t for t in (self.tokenizer, self.tokenizer_2) if t is not None]
 
     def to(self, device: torch.device | str) -> "DiffusionParts":
         """Move all parts, in place."""
-        for part in (self.vae, self.denoiser, self.text_encoder):
+        for part in self._modules:
             nn.Module.to(part, device)
         return self
 
@@ -67,14 +92,24 @@ class DiffusionParts:
         return device
 
     @property
+    def text_widths(self) -> tuple[int, ...]:
+        """T of each text encoder."""
+        return tuple(int(encoder.config.hidden_size) for encoder in self._text_encoders)
+
+    @property
     def text_width(self) -> int:
-        """T."""
-        return int(self.text_encoder.config.hidden_size)
+        """T of all text encoders together."""
+        return sum(self.text_widths)
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Side of a latent's patch in pixels."""
+        return int(2 ** (len(self.vae.config["block_out_channels"]) - 1))
 
     @property
     def word_embeddings(self) -> Tensor:
-        """The text encoder's whole word table (V, T)."""
-        return cast(Tensor, self.text_encoder.get_input_embeddings().weight)
+        """The text encoders' whole word tables, side by side (V, T)."""
+        return torch.cat([e.get_input_embeddings().weight for e in self._text_encoders], dim=1)
 
     def embed_words(self, texts: Sequence[str]) -> Tensor:
         """Mean word embedding (n, T) of each text, underscores read as spaces.
@@ -85,13 +120,16 @@ class DiffusionParts:
         Raises:
             ValueError: for a text without any token.
         """
-        rows = []
-        for text in texts:
-            ids = self.tokenizer(text.replace("_", " "), add_special_tokens=False).input_ids
-            if not ids:
-                raise ValueError(f"expected texts of one word or more, got {text!r}")
-            rows.append(self.word_embeddings[ids].mean(dim=0))
-        return torch.stack(rows)
+        parts = []
+        for tokenizer, encoder in zip(self._tokenizers, self._text_encoders, strict=True):
+            table, rows = encoder.get_input_embeddings().weight, []
+            for text in texts:
+                ids = tokenizer(text.replace("_", " "), add_special_tokens=False).input_ids
+                if not ids:
+                    raise ValueError(f"expected texts of one word or more, got {text!r}")
+                rows.append(table[ids].mean(dim=0))
+            parts.append(torch.stack(rows))
+        return torch.cat(parts, dim=1)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -116,8 +154,15 @@ class DiffusionParts:
     def _latent_shift(self) -> float:
         return float(self.vae.config.get("shift_factor") or 0)
 
-    def text_states(self, prompts: Sequence[str], condition: Tensor | None = None) -> Tensor:
-        """Text states (B, L, T) that condition the denoiser.
+    def check_prompt(self, prompt: str) -> None:
+        """Raise ValueError when `<emotion>` lies beyond the tokens that a text encoder takes."""
+        for tokenizer in self._tokenizers:
+            tokenize(tokenizer, [prompt])
+
+    def text_states(self, prompts: Sequence[str], condition: Tensor | None = None) -> TextStates:
+        """Text states that condition the denoiser.
+
+        SDXL takes the layer before the last of both encoders, and the second one's pooled output.
 
         Args:
             prompts: B texts; `<emotion>` may stand anywhere.
@@ -126,29 +171,43 @@ class DiffusionParts:
         Raises:
             ValueError: when counts differ, or `<emotion>` occurs and there is no condition.
         """
-        tokens = tokenize(self.tokenizer, list(prompts))
-        tokens = tokens._replace(
-            ids=tokens.ids.to(self.device), is_placeholder=tokens.is_placeholder.to(self.device)
-        )
         if condition is None:
-            if bool(tokens.is_placeholder.any()):
+            if any(PLACEHOLDER in prompt for prompt in prompts):
                 raise ValueError(f"a prompt holds {PLACEHOLDER}, but there is no condition for it")
             condition = torch.zeros(len(prompts), self.text_width, device=self.device)
         if len(condition) != len(prompts):
             raise ValueError(
                 f"expected one condition per prompt, got {len(condition)} for {len(prompts)} prompts"
             )
-        states: Tensor = encode_prompts(self.text_encoder, tokens, condition).last_hidden_state
-        return states
+        said = [
+            encode_prompts(encoder, self._tokens(tokenizer, prompts), part, output_hidden_states=self.is_xl)
+            for encoder, tokenizer, part in zip(
+                self._text_encoders, self._tokenizers, condition.split(self.text_widths, dim=1), strict=True
+            )
+        ]
+        if not self.is_xl:
+            return TextStates(said[0].last_hidden_state)
+        return TextStates(torch.cat([s.hidden_states[-2] for s in said], dim=-1), said[1].text_embeds)
+
+    def empty_states(self, count: int) -> TextStates:
+        """Text states of the empty prompt, which guidance leads away from: (count, ...)."""
+        states = self.text_states([""] * count)
+        if states.pooled is None or not self.is_empty_zero:
+            return states
+        return TextStates(torch.zeros_like(states.hidden), torch.zeros_like(states.pooled))
+
+    def _tokens(self, tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> Prompts:
+        ids, is_placeholder = tokenize(tokenizer, list(prompts))
+        return Prompts(ids.to(self.device), is_placeholder.to(self.device))
 
     def denoise_loss(
-        self, latents: Tensor, text_states: Tensor, generator: torch.Generator | None = None
+        self, latents: Tensor, text: TextStates, generator: torch.Generator | None = None
     ) -> Tensor:
         """Diffusion loss (eq. 8), per sample (B,): MSE of predicted and true target.
 
         Args:
             latents: (B, c, h, w) scaled, clean.
-            text_states: (B, L, T).
+            text: of B prompts.
             generator: draws time steps and noise, on its own device; without, torch's global one.
         """
         source = latents.device if generator is None else generator.device
@@ -157,7 +216,8 @@ class DiffusionParts:
         t = cast(torch.IntTensor, drawn.to(latents.device))  # as diffusers declares it
         noise = randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
         noisy = self.schedule.add_noise(latents, noise, t)
-        predicted = self.denoiser(noisy, t, encoder_hidden_states=text_states).sample
+        height, width = (side * self.pixels_per_latent for side in latents.shape[-2:])
+        predicted = self.denoiser(noisy, t, **denoiser_inputs(text, height=height, width=width)).sample
         error: Tensor = predicted.float() - self._target(latents, noise, t).float()
         return error.pow(2).mean(dim=(1, 2, 3))
 
@@ -168,38 +228,70 @@ class DiffusionParts:
         return noise if kind == "epsilon" else latents
 
 
-def load_diffusion(name: str) -> DiffusionParts:
-    """Load a Stable Diffusion pipeline folder, in fp32.
+def load_diffusion(name: str, *, revision: str | None = None, variant: str | None = None) -> DiffusionParts:
+    """Load a Stable Diffusion (XL) pipeline, in fp32, from safetensors only.
 
     Args:
-        name: `tiny` (shipped) or a folder with model_index.json.
+        name: `tiny` (shipped), a folder with model_index.json, or a hub id.
+        revision: of a hub id.
+        variant: `fp16` or `bf16` for weight files of that name.
 
     Raises:
-        ValueError: when the folder is missing, is no pipeline, or has another layout.
+        ValueError: one line, when a part is missing, damaged or of another shape than its config says.
     """
-    folder = TINY_FOLDER if name == "tiny" else Path(name)
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ValueError(
-            f"diffusion.model {name!r}: {folder} has no model_index.json, expected a diffusers folder"
-        )
-    parts = json.loads(index.read_text())
-    needed = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
-    missing = [part for part in needed if part not in parts]
-    if missing or "text_encoder_2" in parts:
-        found = ", ".join(sorted(key for key in parts if not key.startswith("_")))
-        raise ValueError(
-            f"diffusion.model {folder} holds {found}: expected exactly one text encoder and {needed}"
-        )
+    folder = find_pipeline(name, revision=revision, variant=variant)
     disable_progress_bar()  # type: ignore[no-untyped-call]  # it would fill the log of every actor
+    seconds: dict[str, Any] = {}
+    if folder.is_xl:
+        seconds = {
+            "text_encoder_2": _load_text(folder, "text_encoder_2", CLIPTextModelWithProjection),
+            "tokenizer_2": CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer_2"),
+        }
     return DiffusionParts(
-        vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32),
-        denoiser=UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32),
-        text_encoder=CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32),
-        tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
-        schedule=_training_schedule(folder),
+        vae=_load_part(folder, "vae", AutoencoderKL, torch_dtype=torch.float32),
+        denoiser=_load_part(folder, "unet", UNet2DConditionModel, torch_dtype=torch.float32),
+        text_encoder=_load_text(folder, "text_encoder", CLIPTextModel),
+        tokenizer=CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer"),
+        schedule=_training_schedule(folder.path),
         folder=folder,
+        **seconds,
     )
+
+
+def _load_text(folder: PipelineFolder, part: str, kind: Any) -> Any:
+    # without this option transformers says that shapes differ, but not which
+    return _load_part(folder, part, kind, dtype=torch.float32, ignore_mismatched_sizes=True)
+
+
+def _load_part(folder: PipelineFolder, part: str, kind: Any, **options: Any) -> Any:
+    """A model of the folder, with every tensor from its file: libraries fill gaps with random numbers."""
+    try:
+        model, report = kind.from_pretrained(
+            folder.path,
+            subfolder=part,
+            variant=folder.variant,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"diffusion.model {folder.path}: {part} cannot be loaded ({reason}): copy the folder again"
+        ) from None
+    if report["mismatched_keys"]:
+        name, found, expected = min(report["mismatched_keys"])
+        raise ValueError(
+            f"diffusion.model {folder.path}: {part} cannot be loaded ({name} has shape {tuple(found)}, its "
+            f"config says {tuple(expected)}): copy the folder again"
+        )
+    if report["missing_keys"]:
+        first = min(str(key) for key in report["missing_keys"])
+        raise ValueError(
+            f"diffusion.model {folder.path}: the weights of {part} lack {first}: copy the folder again"
+        )
+    return model
 
 
 def unfreeze_denoiser(

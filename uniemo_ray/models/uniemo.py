@@ -165,21 +165,25 @@ def part_of(name: str) -> str:
     return "heads" if name.startswith(("classifier.", "condition_head.")) else "queries"
 
 
-def parameter_groups(net: UniEmoNet, rates: LearningRates, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(
+    net: UniEmoNet, rates: LearningRates, weight_decay: float, *, tower_weight_decay: float | None = None
+) -> list[dict[str, object]]:
     """AdamW groups of what requires a gradient, two per part: with decay, and 1-D ones without.
 
-    Each holds `name` (tower, queries, heads or fusion), `params`, `lr` and `weight_decay`; empty
-    groups are left out.
+    The tower's decay may be one of its own. Each holds `name` (tower, queries, heads or fusion), `params`,
+    `lr` and `weight_decay`; empty groups are left out.
     """
     groups = []
     for part in PARTS:
+        has_own = part == "tower" and tower_weight_decay is not None
+        decay = tower_weight_decay if has_own else weight_decay
         named = [p for name, p in net.named_parameters() if p.requires_grad and part_of(name) == part]
-        for params, decay in (
-            ([p for p in named if p.ndim > 1], weight_decay),
+        for params, used in (
+            ([p for p in named if p.ndim > 1], decay),
             ([p for p in named if p.ndim < 2], 0.0),
         ):
             if params:
                 groups.append(
-                    {"name": part, "params": params, "lr": getattr(rates, part), "weight_decay": decay}
+                    {"name": part, "params": params, "lr": getattr(rates, part), "weight_decay": used}
                 )
     return groups

@@ -1,9 +1,6 @@
 """Builds what a training worker needs, from settings that are plain JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -11,9 +8,10 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from uniemo_ray.config import Config, TrainConfig
+from uniemo_ray.config import Config, DiffusionConfig, TrainConfig
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts, load_clip
+from uniemo_ray.models.pipeline_folder import find_pipeline
 from uniemo_ray.models.uniemo import UniEmoNet, parameter_groups, set_trainable
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.batches import Collate
@@ -64,7 +62,9 @@ def build_stage(values: Mapping[str, Any]) -> StageParts:
         tower=config.encoder.tower,
         joint_training=config.fusion.joint_training,
     )
-    groups: list[dict[str, Any]] = list(parameter_groups(net, train.rates, train.weight_decay))
+    groups: list[dict[str, Any]] = parameter_groups(
+        net, train.rates, train.weight_decay, tower_weight_decay=train.tower_weight_decay
+    )
     collate = _collate(settings, clip, train)
     if settings.stage == "understanding":
         return StageParts(UnderstandingObjective(net, config.losses), groups, collate, {"net": net})
@@ -86,7 +86,7 @@ def _network(settings: StageSettings, clip: ClipParts, weights: dict[str, Tensor
         clip=clip,
         scene_names=settings.scenes,
         object_names=settings.objects,
-        text_width=_text_width(settings.config.diffusion.model),
+        text_width=text_widths(settings.config.diffusion),
     )
     if weights is not None:
         net.load_state_dict(weights)
@@ -101,15 +101,16 @@ def _read_weights(uri: str) -> dict[str, Tensor]:
     return weights
 
 
-def _text_width(model: str) -> int:
-    """T, read from the folder: stage 1 neither loads nor imports a diffusion model."""
-    package = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "diffusion"
-    path = (package if model == "tiny" else Path(model)) / "text_encoder" / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"diffusion.model {model!r}: there is no {path}, expected a diffusers pipeline folder"
-        )
-    return int(json.loads(path.read_text())["hidden_size"])
+def text_widths(diffusion: DiffusionConfig) -> tuple[int, ...]:
+    """T of each text encoder: stage 1 neither loads nor imports a diffusion model.
+
+    Raises:
+        ValueError: when neither the setting nor the model's folder says it.
+    """
+    if diffusion.text_widths is not None:
+        return diffusion.text_widths
+    found = find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
+    return found.text_widths
 
 
 def _start_at_words(net: UniEmoNet, diffusion: "DiffusionParts") -> None:
@@ -145,7 +146,7 @@ def load_trained_diffusion(settings: StageSettings) -> "DiffusionParts":
     from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser  # seconds of imports
 
     choice = settings.config.diffusion
-    diffusion = load_diffusion(choice.model)
+    diffusion = load_diffusion(choice.model, revision=choice.revision, variant=choice.variant)
     unfreeze_denoiser(diffusion, mode=choice.denoiser, lora_rank=choice.lora_rank)
     if settings.denoiser_weights:
         found = diffusion.denoiser.load_state_dict(_read_weights(settings.denoiser_weights), strict=False)
@@ -162,6 +163,12 @@ def _joint(
 ) -> StageParts:
     config = settings.config
     diffusion = load_trained_diffusion(settings)
+    if diffusion.text_width != len(net.fusion.offset):
+        raise ValueError(
+            f"the condition has width {len(net.fusion.offset)}, but diffusion.model "
+            f"{config.diffusion.model!r} has text encoders of {diffusion.text_widths}: "
+            "set diffusion.text_widths to these, or leave it empty"
+        )
     _start_at_words(net, diffusion)
     trained = [p for p in diffusion.denoiser.parameters() if p.requires_grad]
     exports: dict[str, nn.Module] = {"net": net}

@@ -1,5 +1,7 @@
 """Actors that need the diffusion model: latents, generated images, and samples made of these."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,10 +22,12 @@ LATENT_BATCH = 16
 class LatentActor:
     """Samples with one more column: the VAE latent of the whole, un-augmented image."""
 
-    def __init__(self, model: str, size_px: int, device: str = "cpu") -> None:
-        """Load the diffusion model's VAE."""
+    def __init__(self, diffusion: dict[str, Any], device: str = "cpu") -> None:
+        """Load the diffusion model of a `DiffusionConfig` as a plain dict."""
         torch.set_num_threads(1)
-        self.diffusion, self.size_px, self.device = load_diffusion(model).to(device), size_px, device
+        self.size_px, self.device = int(diffusion["size_px"]), device
+        source = {key: diffusion[key] for key in ("revision", "variant")}
+        self.diffusion = load_diffusion(diffusion["model"], **source).to(device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """All columns and `latent`."""
@@ -60,10 +64,10 @@ class SyntheticActor:
     asked for is not what a person saw.
     """
 
-    def __init__(self, chosen: list[str], model: str, size_px: int, device: str = "cpu") -> None:
+    def __init__(self, chosen: list[str], diffusion: dict[str, Any], device: str = "cpu") -> None:
         """Load the VAE; `chosen` are image ids."""
         self.chosen = pa.array(chosen, pa.string())
-        self.latents = LatentActor(model, size_px, device)
+        self.latents = LatentActor(diffusion, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """SAMPLES rows and `latent`."""

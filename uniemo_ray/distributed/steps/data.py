@@ -141,11 +141,16 @@ def latents(context: StepContext, config: Config) -> StepOutput:
         {"train": f"{SAMPLES_FOLDER}/train"},
         target=context.artefacts,
         actor=LatentActor,
-        settings={"model": config.diffusion.model, "size_px": config.diffusion.size_px},
+        settings={"diffusion": vae_settings(config)},
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
     return StepOutput(outputs={"rows": rows})
+
+
+def vae_settings(config: Config) -> dict[str, Any]:
+    """The settings of the diffusion model that decide its latents."""
+    return config.diffusion.model_dump(include={"model", "revision", "variant", "size_px"})
 
 
 def read_names(context: StepContext) -> AttributeNames:

@@ -11,6 +11,7 @@ from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.rank_filter import filter_scores
+from uniemo_ray.distributed.steps.data import vae_settings
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import plan_images
 from uniemo_ray.feedback.shard_filter import KEPT_FOLDER
@@ -99,11 +100,7 @@ def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
         {"synthetic": "images"},
         target=context.artefacts,
         actor=SyntheticActor,
-        settings={
-            "chosen": list(mixture.synthetic_ids),
-            "model": config.diffusion.model,
-            "size_px": config.diffusion.size_px,
-        },
+        settings={"chosen": list(mixture.synthetic_ids), "diffusion": vae_settings(config)},
         plan_hash=context.fingerprint,
         resources=config.resources,
     )

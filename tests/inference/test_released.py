@@ -1,0 +1,300 @@
+"""Released checkpoints: what comes in computes what the released code does, and goes out again."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from tests.models.released_code import Sizes, random_checkpoint, released_condition, released_forward
+from uniemo_ray import UniEmo
+from uniemo_ray.config import load_config
+from uniemo_ray.data.samples import AttributeNames
+from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
+from uniemo_ray.inference.released import export_checkpoint, import_checkpoint, read_released, write_released
+from uniemo_ray.models.clip import CONFIG_FILE
+from uniemo_ray.tiny.words import write_tokenizers
+
+PRESET = "vit_l14_sd15_released"
+NAMES = AttributeNames(("beach", "amusement_park"), ("lion", "skull", "toy"))
+BOTH = {"atol": 1e-5, "rtol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    """A CLIP's architecture and vocabulary without weights: those come from the checkpoint."""
+    folder = tmp_path_factory.mktemp("architecture")
+    write_tokenizers(clip_dir=folder, pipeline_tokenizer_dir=folder / "unused")
+    sizes = sizes_of(folder)
+    vision = {"image_size": 32, "layers": 6, "width": 128, "patch_size": 8, "head_width": 64}
+    text = {"context_length": 16, "vocab_size": sizes.vocabulary, "width": 64, "heads": 1, "layers": 1}
+    model = {"embed_dim": 48, "vision_cfg": vision, "text_cfg": text, "quick_gelu": True}
+    (folder / CONFIG_FILE).write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
+    return folder
+
+
+def sizes_of(folder):
+    vocabulary = json.loads((folder / "unused" / "vocab.json").read_text())
+    return Sizes(vocabulary=len(vocabulary))
+
+
+def config(clip_folder, *overrides):
+    own = [f"encoder.clip={clip_folder}", "encoder.clip_pretrained=null", "diffusion.text_widths=[16]"]
+    return load_config(None, [f"preset={PRESET}", *own, *overrides])
+
+
+@pytest.fixture
+def checkpoint(clip_folder):
+    return random_checkpoint(sizes_of(clip_folder))
+
+
+def run_import(clip_folder, sections, tmp_path, *overrides, **options):
+    path = tmp_path / ("stage2" if "mapper" in sections else "best.pth")
+    write_released(sections, path)
+    report = import_checkpoint(path, config(clip_folder, *overrides), str(tmp_path / "model"), **options)
+    return report, tmp_path / "model"
+
+
+def check_same(net, sections, pixels, *, layers):
+    expected = released_forward(sections, pixels, layers=layers)
+    with torch.no_grad():
+        said = net.understand(pixels)
+    torch.testing.assert_close(said.features.cls, expected.cls, **BOTH)
+    torch.testing.assert_close(said.features.scene, expected.scene, **BOTH)
+    torch.testing.assert_close(said.features.object, expected.object, **BOTH)
+    torch.testing.assert_close(said.scene_embedding, expected.scene_embedding, **BOTH)
+    torch.testing.assert_close(said.object_embedding, expected.object_embedding, **BOTH)
+    torch.testing.assert_close(said.logits, expected.logits, **BOTH)
+    return expected
+
+
+def test_an_import_computes_what_the_released_code_does(clip_folder, checkpoint, tmp_path):
+    report, folder = run_import(clip_folder, checkpoint, tmp_path, names=NAMES)
+    parts = load_model_folder(folder)
+    check_same(parts.net, checkpoint, torch.randn(3, 3, 32, 32), layers=6)
+    temperatures = parts.net.temperatures()
+    assert temperatures.scene.item() == pytest.approx(torch.tensor(-2.6).exp().item())
+    assert temperatures.object.item() == pytest.approx(torch.tensor(-3.1).exp().item())
+    assert report.fresh == ("fusion", "condition_head")
+    assert not report.has_diffusion
+    unused = {"visual_query_last_proj", "visual.visual_query_last.weight"}
+    alphas = {f"visual.transformer.visual_query_interact.{i}.query_alpha" for i in range(2)}
+    again, _ = run_import(clip_folder, checkpoint, tmp_path, names=NAMES)
+    assert again.fingerprint == report.fingerprint
+    assert set(report.unused) == {f"model[{name}]" for name in unused | alphas}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"interactive_context": "patches"},
+        {"interactive_residual": "beta"},
+        {"stage_layers": [1, 4]},
+    ],
+)
+def test_with_another_switch_it_computes_something_else(clip_folder, checkpoint, tmp_path, change):
+    overrides = [f"encoder.{key}={value}" for key, value in change.items()]
+    _, folder = run_import(clip_folder, checkpoint, tmp_path, *overrides)
+    with pytest.raises(AssertionError):
+        check_same(load_model_folder(folder).net, checkpoint, torch.randn(3, 3, 32, 32), layers=6)
+
+
+def test_names_are_embedded_by_the_checkpoints_own_text_tower(clip_folder, checkpoint, tmp_path):
+    _, folder = run_import(clip_folder, checkpoint, tmp_path, names=NAMES)
+    model = UniEmo.from_pretrained(folder)
+    assert model.net.scenes.names == NAMES.scenes
+    assert model.net.objects.embeddings.shape == (3, 48)
+    torch.testing.assert_close(model.net.objects.embeddings.norm(dim=1), torch.ones(3))
+    other = {**checkpoint, "model": {**checkpoint["model"]}}
+    other["model"]["text_projection"] = checkpoint["model"]["text_projection"].flip(0)
+    (tmp_path / "other").mkdir()
+    _, second = run_import(clip_folder, other, tmp_path / "other", names=NAMES)
+    assert not torch.allclose(load_model_folder(second).net.scenes.embeddings, model.net.scenes.embeddings)
+    (seen,) = model.understand([(torch.rand(40, 40, 3) * 255).byte().numpy()], with_attention=True)
+    assert {name for name, _ in seen.objects} == set(NAMES.objects)
+
+
+def test_a_model_that_only_understands_says_so(clip_folder, checkpoint, tmp_path):
+    _, folder = run_import(clip_folder, checkpoint, tmp_path)
+    model = UniEmo.from_pretrained(folder)
+    with pytest.raises(ValueError, match="holds no diffusion model"):
+        model.generate("awe")
+    assert save_model_folder(model.parts, tmp_path / "again") == model.parts.fingerprint
+
+
+def test_stage_2_brings_its_mappers(clip_folder, pipeline_folder, tmp_path):
+    sections = random_checkpoint(sizes_of(clip_folder), with_mappers=True)
+    report, folder = run_import(
+        clip_folder, sections, tmp_path, f"diffusion.model={pipeline_folder}", names=NAMES
+    )
+    assert (report.fresh, report.has_diffusion) == (("condition_head",), True)
+    parts = load_model_folder(folder)
+    assert parts.diffusion.text_width == 16
+    model = UniEmo(parts)
+    with pytest.raises(ValueError, match="holds no image of 'awe'"):
+        model.generate("awe", steps=1, size=16)
+    pixels = torch.randn(2, 3, 32, 32)
+    expected = check_same(parts.net, sections, pixels, layers=6)
+    parts.net.scenes.set_coefficients({"beach": [0.3] * 8, "amusement_park": [0.3] * 8})
+    parts.net.objects.set_coefficients({name: [0.7] * 8 for name in NAMES.objects})
+    with torch.no_grad():
+        fused = parts.net.condition(parts.net.understand(pixels).features, torch.tensor([1, 6])).vector
+    wanted = released_condition(sections, expected, torch.full((2,), 0.3), torch.full((2,), 0.7))
+    torch.testing.assert_close(fused, wanted, **BOTH)
+
+
+def test_export_gives_back_every_tensor(clip_folder, tmp_path):
+    sections = random_checkpoint(sizes_of(clip_folder), with_mappers=True)
+    _, folder = run_import(clip_folder, sections, tmp_path, with_diffusion=False)
+    export_checkpoint(str(folder), tmp_path / "out")
+    again = read_released(tmp_path / "out")
+    assert again.keys() == sections.keys()
+    for name, section in sections.items():
+        kept = {key for key in section if "_last" not in key}
+        assert again[name].keys() == kept
+        assert all(torch.equal(again[name][key], section[key]) for key in kept)
+    export_checkpoint(str(folder), tmp_path / "one.pth")
+    assert read_released(tmp_path / "one.pth").keys() == {"model", "Emo_classifier"}
+    with pytest.raises(ValueError, match="is there already"):
+        export_checkpoint(str(folder), tmp_path / "out")
+
+
+def test_export_folds_where_our_fusion_starts(clip_folder, tmp_path):
+    """Offset and scale have no place in a released checkpoint; the condition must stay the same."""
+    sections = random_checkpoint(sizes_of(clip_folder), with_mappers=True)
+    _, folder = run_import(clip_folder, sections, tmp_path, with_diffusion=False)
+    parts = load_model_folder(folder)
+    fusion = parts.net.fusion
+    fusion.offset.copy_(torch.randn(16))
+    fusion.scale.copy_(torch.rand(16) + 0.5)
+    save_model_folder(parts, tmp_path / "moved")
+    export_checkpoint(str(tmp_path / "moved"), tmp_path / "out")
+    pixels, weights = torch.randn(2, 3, 32, 32), torch.tensor([0.2, 0.9])
+    with torch.no_grad():
+        ours = fusion(
+            parts.net.understand(pixels).features, scene_weight=weights, object_weight=weights.flip(0)
+        )
+    written = read_released(tmp_path / "out")
+    said = released_forward(written, pixels, layers=6)
+    torch.testing.assert_close(ours, released_condition(written, said, weights, weights.flip(0)), **BOTH)
+
+
+def test_export_refuses_what_the_released_code_cannot_compute(parts, tmp_path):
+    save_model_folder(parts, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"released code has encoder\.\w+ "):
+        export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
+
+
+def test_half_precision_comes_in_as_fp32(clip_folder, checkpoint, tmp_path):
+    half = {name: {key: value.half() for key, value in s.items()} for name, s in checkpoint.items()}
+    _, folder = run_import(clip_folder, half, tmp_path)
+    full = {name: {key: value.float() for key, value in s.items()} for name, s in half.items()}
+    check_same(load_model_folder(folder).net, full, torch.randn(2, 3, 32, 32), layers=6)
+
+
+class TestBadInput:
+    """One line each, nothing written."""
+
+    @pytest.fixture
+    def refuse(self, clip_folder, tmp_path):
+        def check(path, words, *overrides):
+            with pytest.raises(ValueError, match=words) as error:
+                import_checkpoint(path, config(clip_folder, *overrides), str(tmp_path / "model"))
+            assert "\n" not in str(error.value)
+            assert not (tmp_path / "model").exists()
+
+        return check
+
+    def test_another_shape_is_named_with_both(self, checkpoint, refuse, tmp_path):
+        checkpoint["model"]["visual.conv1.weight"] = torch.zeros(64, 3, 8, 8)
+        write_released(checkpoint, tmp_path / "a.pth")
+        refuse(
+            tmp_path / "a.pth",
+            r"model\[visual\.conv1\.weight\] has shape \(64, 3, 8, 8\), expected \(128, 3, 8, 8\)",
+        )
+
+    def test_another_clip_is_named_with_both_shapes(self, checkpoint, tmp_path):
+        write_released(checkpoint, tmp_path / "a.pth")
+        with pytest.raises(ValueError, match=r"does not fit the preset: model\[visual\.\S+ has shape .*1024"):
+            import_checkpoint(
+                tmp_path / "a.pth", load_config(None, [f"preset={PRESET}"]), str(tmp_path / "m")
+            )
+
+    def test_a_projection_the_wrong_way_round_is_named(self, checkpoint, refuse, tmp_path):
+        checkpoint["model"]["visual_query_scene_proj"] = torch.zeros(48, 128)
+        write_released(checkpoint, tmp_path / "a.pth")
+        refuse(tmp_path / "a.pth", r"visual_query_scene_proj\] has shape \(48, 128\), expected \(128, 48\)")
+
+    @pytest.mark.parametrize("key", ["visual.ln_post.bias", "text_projection", "logit_scale_object"])
+    def test_a_missing_tensor_is_named(self, checkpoint, refuse, tmp_path, key):
+        del checkpoint["model"][key]
+        write_released(checkpoint, tmp_path / "a.pth")
+        refuse(tmp_path / "a.pth", rf"lacks model\[{key}\]")
+
+    def test_more_layers_than_the_preset_has(self, checkpoint, refuse, tmp_path):
+        name = "visual.transformer.visual_query_interact.0.query_decoder"
+        model = checkpoint["model"]
+        model |= {k.replace(f"{name}.0", f"{name}.1"): v for k, v in list(model.items()) if f"{name}.0" in k}
+        write_released(checkpoint, tmp_path / "a.pth")
+        refuse(tmp_path / "a.pth", r"nothing takes its model\[\S*query_decoder\.1")
+
+    def test_the_papers_preset(self, checkpoint, refuse, tmp_path):
+        write_released(checkpoint, tmp_path / "a.pth")
+        refuse(tmp_path / "a.pth", r"lacks model\[\S*query_decoder\.1", "encoder.interactive_layers=2")
+
+    @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+    def test_a_truncated_file(self, checkpoint, refuse, tmp_path, share):
+        write_released(checkpoint, tmp_path / "a.pth")
+        data = (tmp_path / "a.pth").read_bytes()
+        (tmp_path / "a.pth").write_bytes(data[: int(share * len(data))])
+        refuse(tmp_path / "a.pth", r"a\.pth is damaged, or holds more than tensors")
+
+    def test_a_file_with_code_in_it_is_not_run(self, refuse, tmp_path):
+        class Trap:
+            def __reduce__(self):
+                return (open, (str(tmp_path / "sprung"), "w"))
+
+        torch.save({"model": Trap()}, tmp_path / "a.pth")
+        refuse(tmp_path / "a.pth", "holds more than tensors")
+        assert not (tmp_path / "sprung").exists()
+
+    @pytest.mark.parametrize("content", [{}, {"model": {}}, [1], {"state_dict": {"a": torch.zeros(1)}}])
+    def test_something_else(self, refuse, tmp_path, content):
+        torch.save(content, tmp_path / "a.pth")
+        refuse(tmp_path / "a.pth", "has no 'model'|expected a dictionary")
+
+    def test_no_file(self, refuse, tmp_path):
+        refuse(tmp_path / "nowhere.pth", "does not exist")
+
+    def test_a_mapper_is_missing(self, clip_folder, refuse, tmp_path):
+        write_released(random_checkpoint(sizes_of(clip_folder), with_mappers=True), tmp_path / "stage2")
+        (tmp_path / "stage2" / "mapper_scene.pth").unlink()
+        refuse(tmp_path / "stage2", r"mapper_scene\.pth does not exist")
+
+    def test_a_mapper_for_another_diffusion_model(self, clip_folder, refuse, tmp_path):
+        write_released(random_checkpoint(sizes_of(clip_folder), with_mappers=True), tmp_path / "stage2")
+        refuse(
+            tmp_path / "stage2",
+            r"mapper\[2\.\w+\] has shape \(16.*expected \(24",
+            "diffusion.text_widths=[24]",
+        )
+
+    def test_the_diffusion_model_lacks_a_part(self, clip_folder, pipeline_folder, refuse, tmp_path):
+        write_released(random_checkpoint(sizes_of(clip_folder), with_mappers=True), tmp_path / "stage2")
+        shutil.copytree(pipeline_folder, tmp_path / "diffusion")
+        shutil.rmtree(tmp_path / "diffusion" / "unet")
+        refuse(tmp_path / "stage2", r"lacks unet/config\.json", f"diffusion.model={tmp_path / 'diffusion'}")
+
+
+@pytest.mark.slow
+def test_real_size_needs_neither_clips_weights_nor_a_diffusion_model(tmp_path):
+    """The preset as it is: ViT-B/32, 151 million parameters."""
+    sizes = Sizes(768, 12, 32, 224, 512, 512, 12, 49408, 77, 32, 768)
+    sections = random_checkpoint(sizes)
+    write_released(sections, tmp_path / "best.pth")
+    settings = load_config(None, ["preset=vit_b32_sd15_released"])
+    report = import_checkpoint(tmp_path / "best.pth", settings, str(tmp_path / "model"), names=NAMES)
+    assert report.taken > 200
+    net = load_model_folder(tmp_path / "model").net
+    check_same(net, sections, torch.randn(1, 3, 224, 224), layers=12)
+    assert net.scenes.embeddings.shape == (2, 512)

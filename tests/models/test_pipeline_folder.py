@@ -1,0 +1,175 @@
+"""Pipelines on disk: what is found, and what is missing by name."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.models.tiny import XL_WIDTHS
+from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.models.pipeline_folder import find_pipeline
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def copy(pipeline_folder, tmp_path):
+    return shutil.copytree(pipeline_folder, tmp_path / "copy")
+
+
+@pytest.fixture
+def xl_copy(xl_folder, tmp_path):
+    return shutil.copytree(xl_folder, tmp_path / "xl")
+
+
+def rename_to_variant(folder, variant="fp16"):
+    for path in list(folder.rglob("*.safetensors")):
+        path.rename(path.with_name(f"{path.stem}.{variant}.safetensors"))
+
+
+def test_kind_and_widths_come_from_the_folder(pipeline_folder, xl_folder):
+    plain, xl = find_pipeline(str(pipeline_folder)), find_pipeline(str(xl_folder))
+    assert (plain.is_xl, plain.text_widths, plain.is_empty_zero) == (False, (16,), False)
+    assert (xl.is_xl, xl.text_widths, xl.is_empty_zero) == (True, XL_WIDTHS, True)
+    assert find_pipeline("tiny").path.is_dir()
+
+
+def test_its_files_are_all_that_is_needed(xl_folder, tmp_path):
+    folder = find_pipeline(str(xl_folder))
+    (tmp_path / "other").mkdir()
+    for name in folder.files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(xl_folder / name, tmp_path / name)
+    assert not any("words" in name for name in folder.files)  # something else lies in the folder, too
+    again = load_diffusion(str(tmp_path))
+    assert again.text_widths == XL_WIDTHS
+
+
+def test_a_variant_is_read_by_name(copy):
+    plain = load_diffusion(str(copy)).denoiser.conv_in.weight
+    shutil.copytree(copy, copy.parent / "both")
+    rename_to_variant(copy)
+    with pytest.raises(ValueError, match=r"lacks vae/diffusion_pytorch_model\.safetensors"):
+        find_pipeline(str(copy))
+    halves = load_file(copy / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    save_file(
+        {k: v.half() for k, v in halves.items()}, copy / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+    )
+    parts = load_diffusion(str(copy), variant="fp16")
+    assert parts.denoiser.dtype == torch.float32
+    assert torch.equal(parts.denoiser.conv_in.weight, plain.half().float())
+    assert all("fp16" in name for name in parts.folder.files if name.endswith(".safetensors"))
+    with pytest.raises(
+        ValueError, match=r"lacks vae/diffusion_pytorch_model\.bf16\.safetensors.*bf16 variant"
+    ):
+        find_pipeline(str(copy), variant="bf16")
+
+
+def test_a_hub_id_is_taken_from_the_cache(pipeline_folder, tmp_path, monkeypatch):
+    """The cache's own layout: a snapshot folder per commit."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--someone--some-model"
+    shutil.copytree(pipeline_folder, repository / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    found = find_pipeline("someone/some-model", revision=commit)
+    assert found.path == repository / "snapshots" / commit
+    with pytest.raises(ValueError, match=r"at revision fedcba.*set diffusion\.model to its folder") as error:
+        find_pipeline("someone/some-model", revision="fedcba9876543210fedcba9876543210fedcba98")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        UNET,
+        "vae/config.json",
+        "text_encoder/model.safetensors",
+        "text_encoder_2/model.safetensors",
+        "tokenizer_2/tokenizer_config.json",
+        "scheduler/scheduler_config.json",
+    ],
+)
+def test_a_missing_file_is_named(xl_copy, name):
+    (xl_copy / name).unlink()
+    with pytest.raises(ValueError, match=f"lacks {name}: copy the whole folder") as error:
+        load_diffusion(str(xl_copy))
+    assert "\n" not in str(error.value)
+
+
+def test_other_weight_formats_do_not_count(copy):
+    (copy / UNET).rename(copy / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(ValueError, match=f"lacks {UNET}.*with safetensors"):
+        load_diffusion(str(copy))
+
+
+@pytest.mark.parametrize("part", ["unet", "tokenizer_2"])
+def test_a_part_that_the_index_lacks_is_named(xl_copy, part):
+    index = json.loads((xl_copy / "model_index.json").read_text())
+    index[part] = [None, None]
+    (xl_copy / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=f"has no {part}: .* lists scheduler"):
+        load_diffusion(str(xl_copy))
+
+
+def test_damaged_weights_are_one_line(copy):
+    data = (copy / UNET).read_bytes()
+    (copy / UNET).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="unet cannot be loaded") as error:
+        load_diffusion(str(copy))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [UNET, "text_encoder/model.safetensors"])
+def test_weights_that_lack_a_tensor_are_refused(copy, name):
+    """The libraries would fill the gap with random numbers."""
+    weights = load_file(copy / name)
+    lost = max(weights)
+    save_file({k: v for k, v in weights.items() if k != lost}, copy / name)
+    with pytest.raises(ValueError, match=r"lack \S+"):
+        load_diffusion(str(copy))
+
+
+@pytest.mark.parametrize("name", [UNET, "text_encoder/model.safetensors"])
+def test_weights_of_another_shape_are_refused(copy, name):
+    weights = load_file(copy / name)
+    first = next(k for k, v in sorted(weights.items()) if v.ndim == 2)
+    save_file(weights | {first: torch.zeros(3, 5)}, copy / name)
+    with pytest.raises(ValueError, match="cannot be loaded") as error:
+        load_diffusion(str(copy))
+    message = str(error.value)
+    rows, columns = weights[first].shape
+    assert first.rpartition("text_model.")[2] in message
+    assert "[3, 5]" in message or "(3, 5)" in message
+    assert f"[{rows}, {columns}]" in message or f"({rows}, {columns})" in message
+    assert "\n" not in message
+
+
+def test_something_else_is_no_pipeline(tmp_path):
+    for name in (str(tmp_path), str(tmp_path / "nowhere")):
+        with pytest.raises(ValueError, match=r"model_index\.json is missing"):
+            find_pipeline(name)
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(ValueError, match="no valid JSON"):
+        find_pipeline(str(tmp_path))
+
+
+def test_tokenizers_in_the_hubs_own_form(xl_copy, xl):
+    """Vocabulary, merges and two settings files, without the one file that newer libraries write."""
+    for part, padding in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")):
+        folder = xl_copy / part
+        for path in folder.iterdir():
+            path.unlink()
+        for name in ("vocab.json", "merges.txt"):
+            shutil.copyfile(xl_copy / "words" / "tokenizer" / name, folder / name)
+        special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": padding}
+        special["unk_token"] = "<|endoftext|>"
+        (folder / "special_tokens_map.json").write_text(json.dumps(special))
+        settings = {"model_max_length": 16, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings | special))
+    parts = load_diffusion(str(xl_copy))
+    texts = ["a lion in a forest", "Toy, street!"]
+    assert torch.equal(parts.text_states(texts).hidden, xl.text_states(texts).hidden)
+    assert torch.equal(parts.text_states(texts).pooled, xl.text_states(texts).pooled)
+    assert {"tokenizer_2/vocab.json", "tokenizer_2/merges.txt"} <= set(parts.folder.files)

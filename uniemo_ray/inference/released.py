@@ -1,0 +1,260 @@
+"""Released checkpoints as model folders, and model folders as released checkpoints."""
+
+import logging
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from uniemo_ray.config import Config
+from uniemo_ray.data.samples import AttributeNames
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.feedback.schema import COEFFICIENTS
+from uniemo_ray.inference.model_folder import TEXT_TOWER, ModelParts, load_model_folder, save_model_folder
+from uniemo_ray.models.attributes import AttributeBase
+from uniemo_ray.models.build import empty_net
+from uniemo_ray.models.clip import MERGES_FILE, ClipParts, embed_names, find_clip_config, load_clip, make_clip
+from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.models.pipeline_folder import find_pipeline
+from uniemo_ray.models.released import CLASSIFIER, MAPPERS, MODEL, Sections, from_released, to_released
+from uniemo_ray.models.uniemo import UniEmoNet
+
+logger = logging.getLogger(__name__)
+STAGE_2_FILE = "VIT_query.pth"
+_TEXT_PARTS = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
+_UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, UnpicklingError)
+CARD = """# UniEmo, imported from a released checkpoint
+
+Understands images. To generate, it lacks an emotion space: a released checkpoint has none.
+"""
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did."""
+
+    fingerprint: str
+    """Of the model folder."""
+    taken: int
+    """Tensors of the network that came from the checkpoint."""
+    fresh: tuple[str, ...]
+    """Parts of the network that the checkpoint does not have."""
+    unused: tuple[str, ...]
+    """Tensors of the checkpoint that nothing takes."""
+    has_diffusion: bool
+
+
+def read_released(path: Path) -> Sections:
+    """The sections of a released checkpoint: one file of stage 1, or the folder that stage 2 writes.
+
+    Raises:
+        ValueError: one line, for what is no whole checkpoint, or holds more than tensors.
+    """
+    if not path.is_dir():
+        content = _load(path)
+        lacking = [name for name in (MODEL, CLASSIFIER) if not _is_state(content.get(name))]
+        if lacking:
+            raise ValueError(
+                f"{path} has no {lacking[0]!r}: expected a released checkpoint, a dictionary of "
+                f"{MODEL!r} and {CLASSIFIER!r}, got {', '.join(sorted(map(str, content)))[:200] or 'nothing'}"
+            )
+        return {name: dict(content[name]) for name in (MODEL, CLASSIFIER)}
+    sections = read_released(path / STAGE_2_FILE)
+    for name in MAPPERS.values():
+        content = _load(path / f"{name}.pth")
+        if not _is_state(content):
+            raise ValueError(f"{path / name}.pth holds no tensors by name: expected the state of a mapper")
+        sections[name] = content
+    return sections
+
+
+def write_released(sections: Sections, path: Path) -> None:
+    """Write sections as stage 1 does (a path that ends in .pth) or as stage 2 does (a folder)."""
+    understanding = {name: sections[name] for name in (MODEL, CLASSIFIER)}
+    if path.suffix == ".pth":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(understanding, path)
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    torch.save(understanding, path / STAGE_2_FILE)
+    for name in MAPPERS.values():
+        torch.save(sections[name], path / f"{name}.pth")
+
+
+def import_checkpoint(
+    path: Path,
+    config: Config,
+    target: str,
+    *,
+    names: AttributeNames | None = None,
+    with_diffusion: bool = True,
+) -> ImportReport:
+    """Write a model folder that computes what the released code does with this checkpoint.
+
+    Args:
+        path: see `read_released`.
+        config: a `*_released` preset; only architecture and names of CLIP are used, not its weights.
+        target: model folder, a local path or `s3://`.
+        names: attribute base; without, scenes and objects are not named.
+        with_diffusion: copy the diffusion model in; a checkpoint without mappers never takes it.
+
+    Raises:
+        ValueError: one line, when the checkpoint is damaged or does not fit, or the diffusion model is
+            missing.
+    """
+    names = names or AttributeNames()
+    sections = read_released(path)
+    has_diffusion = with_diffusion and MAPPERS["cls"] in sections
+    clip_config, clip_folder = find_clip_config(config.encoder.clip, pretrained=_tag(config))
+    net = _skeleton(config, clip_config, names)
+    tower = make_clip(_without_image_tower(clip_config["model_cfg"]))
+    text = {key: value.shape for key, value in tower.state_dict().items() if key.startswith(_TEXT_PARTS)}
+    shapes = {key: value.shape for key, value in net.state_dict().items()}
+    ours = from_released(sections, net=shapes, text=text, source=str(path))
+    tower.load_state_dict(ours.text, strict=False)
+    merges = clip_folder / MERGES_FILE if clip_folder else None
+    merges = merges if merges and merges.is_file() else None
+    bases = _embedded(tower, clip_config, merges, names)
+    fresh = _fill(net, ours.net, bases, seed=config.seed)
+    with TemporaryDirectory() as scratch:
+        save_file(ours.text, Path(scratch) / TEXT_TOWER)
+        parts = ModelParts(
+            config=config,
+            clip_config=clip_config,
+            merges=merges.read_bytes() if merges else None,
+            net=net,
+            diffusion=_diffusion(config) if has_diffusion else None,
+            space=_empty_space(net),
+            coefficients=pa.Table.from_pylist([], schema=COEFFICIENTS),
+            card=CARD,
+            text_tower=Path(scratch) / TEXT_TOWER,
+        )
+        fingerprint = save_model_folder(parts, target)
+    return ImportReport(fingerprint, len(ours.net), fresh, ours.unused, has_diffusion)
+
+
+def export_checkpoint(model: str, path: Path) -> None:
+    """Write a model folder as a released checkpoint, see `write_released`.
+
+    The text tower comes from the folder, if it was imported, otherwise from its `encoder.clip`: it never
+    trains.
+
+    Raises:
+        ValueError: for a model that the released code cannot compute, or without CLIP's weights.
+    """
+    if path.exists():
+        raise ValueError(f"{path} is there already: choose another path")
+    parts = load_model_folder(model)
+    if parts.text_tower is not None:
+        text = load_file(parts.text_tower)
+    else:
+        encoder = parts.config.encoder
+        whole = load_clip(encoder.clip, pretrained=encoder.clip_pretrained).model.state_dict()
+        text = {key: value for key, value in whole.items() if key.startswith(_TEXT_PARTS)}
+    write_released(to_released(parts.net, text), path)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: expected a released checkpoint (.pth)")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{path} is damaged, or holds more than tensors, which is not loaded ({reason})"
+        ) from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}: expected a dictionary")
+    return content
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
+
+
+def _tag(config: Config) -> str | None:
+    """What names the weights' kind: the tag decides activation and normalisation."""
+    return None if Path(config.encoder.clip).is_dir() else config.encoder.clip_pretrained
+
+
+def _skeleton(config: Config, clip_config: dict[str, Any], names: AttributeNames) -> UniEmoNet:
+    """The network without memory behind its parameters."""
+    diffusion = config.diffusion
+    widths = diffusion.text_widths
+    if widths is None:
+        found = find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
+        widths = found.text_widths
+    with torch.device("meta"):
+        return empty_net(
+            config,
+            clip_config=clip_config["model_cfg"],
+            scene_names=names.scenes,
+            object_names=names.objects,
+            text_width=widths,
+        )
+
+
+def _without_image_tower(model_config: dict[str, Any]) -> dict[str, Any]:
+    """The same text tower beside the smallest image tower."""
+    least = {"layers": 1, "width": 64, "head_width": 64, "patch_size": 32, "image_size": 32}
+    return model_config | {"vision_cfg": least}
+
+
+def _embedded(
+    tower: Any, clip_config: dict[str, Any], merges: Path | None, names: AttributeNames
+) -> dict[str, AttributeBase]:
+    """Attribute bases, embedded by the checkpoint's own text tower."""
+    length = clip_config["model_cfg"]["text_cfg"].get("context_length", 77)
+    vocabulary = {"bpe_path": str(merges)} if merges else {}
+    clip = ClipParts(
+        tower,
+        SimpleTokenizer(context_length=length, **vocabulary),
+        32,
+        (0, 0, 0),
+        (1, 1, 1),
+        clip_config,
+        merges,
+    )
+    bases = {"scenes": names.scenes, "objects": names.objects}
+    return {kind: AttributeBase(listed, embed_names(clip, listed)) for kind, listed in bases.items()}
+
+
+def _fill(
+    net: UniEmoNet, taken: dict[str, Tensor], bases: dict[str, AttributeBase], *, seed: int
+) -> tuple[str, ...]:
+    """Give every parameter its values; returns the parts that no checkpoint has, which start afresh."""
+    state = dict(taken) | {"fusion.offset": torch.zeros_like(net.fusion.offset, device="cpu")}
+    state["fusion.scale"] = torch.ones_like(net.fusion.scale, device="cpu")
+    for kind, base in bases.items():
+        state |= {f"{kind}.{name}": value for name, value in base.state_dict().items()}
+    net.load_state_dict(state, strict=False, assign=True)
+    fresh = {name.split(".")[0]: None for name, tensor in net.named_parameters() if tensor.is_meta}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the same file twice is the same model
+        for module in net.modules():
+            if isinstance(module, nn.Linear) and module.weight.is_meta:
+                module.to_empty(device="cpu").reset_parameters()
+    return tuple(fresh)
+
+
+def _empty_space(net: UniEmoNet) -> EmotionSpace:
+    """An emotion space of no image: no emotion can be drawn from it, and that is what it says."""
+    nothing = np.zeros((len(EMOTIONS), net.encoder.width))
+    members = dict.fromkeys(net.fusion.members, nothing)
+    return EmotionSpace(members, members, np.zeros(len(EMOTIONS), np.int64))
+
+
+def _diffusion(config: Config) -> Any:
+    choice = config.diffusion
+    return load_diffusion(choice.model, revision=choice.revision, variant=choice.variant)

@@ -1,0 +1,150 @@
+"""A diffusers pipeline on disk: where it is, and whether it holds every part that is needed."""
+
+# T text width of an encoder
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TINY_FOLDER = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "diffusion"
+INDEX_FILE = "model_index.json"
+_STEMS = {
+    "vae": "diffusion_pytorch_model",
+    "unet": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+}
+"""Parts with weights, and the name of their weight file."""
+_OTHERS = {
+    "tokenizer": "tokenizer_config.json",
+    "tokenizer_2": "tokenizer_config.json",
+    "scheduler": "scheduler_config.json",
+}
+"""Parts without weights, and the file that each must have."""
+_XL_ONLY = ("text_encoder_2", "tokenizer_2")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+class PipelineFolder(NamedTuple):
+    """A complete Stable Diffusion (XL) pipeline folder."""
+
+    path: Path
+    is_xl: bool
+    """Stable Diffusion XL: two text encoders, a pooled output, size conditions."""
+    is_empty_zero: bool
+    """Whether the empty prompt is conditioned on zeros (an SDXL setting)."""
+    variant: str | None
+    """`fp16` or `bf16`: which weight files are read."""
+
+    @property
+    def text_widths(self) -> tuple[int, ...]:
+        """T of each text encoder."""
+        return tuple(
+            int(_read_json(self.path / part / "config.json")["hidden_size"])
+            for part in ("text_encoder", "text_encoder_2")[: 1 + self.is_xl]
+        )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Relative names of the files that belong to it: configs, vocabularies, weights of the variant."""
+        names = [INDEX_FILE]
+        for part in _parts(is_xl=self.is_xl):
+            folder = self.path / part
+            plain = [path.name for path in folder.iterdir() if path.suffix in (".json", ".txt")]
+            plain = [name for name in plain if ".safetensors.index." not in name]
+            weights = _weight_files(folder, _STEMS[part], self.variant) if part in _STEMS else []
+            names += [f"{part}/{name}" for name in sorted({*plain, *weights})]
+        return tuple(names)
+
+
+def find_pipeline(name: str, *, revision: str | None = None, variant: str | None = None) -> PipelineFolder:
+    """Find a pipeline and check that nothing of it is missing; no weight is read.
+
+    Args:
+        name: `tiny` (shipped), a folder, or a hub id such as `stabilityai/stable-diffusion-xl-base-1.0`,
+            which is taken from the local cache or downloaded.
+        revision: of a hub id; a folder is what it is.
+        variant: `fp16` or `bf16` for weight files of that name.
+
+    Raises:
+        ValueError: one line that names the missing folder, part or file.
+    """
+    path = TINY_FOLDER if name == "tiny" else Path(name)
+    if name != "tiny" and not path.is_dir() and _HUB_ID.fullmatch(name):
+        path = _from_hub(name, revision, variant)
+    if not (path / INDEX_FILE).is_file():
+        raise ValueError(
+            f"diffusion.model {name!r}: {path / INDEX_FILE} is missing, expected a diffusers pipeline folder"
+        )
+    index = _read_json(path / INDEX_FILE)
+    is_xl = _is_present(index, "text_encoder_2")
+    for part in _parts(is_xl=is_xl):
+        _check_part(path, part, index, variant)
+    is_empty_zero = is_xl and bool(index.get("force_zeros_for_empty_prompt", True))
+    return PipelineFolder(path, is_xl, is_empty_zero, variant)
+
+
+def _parts(*, is_xl: bool) -> list[str]:
+    return [part for part in (*_STEMS, *_OTHERS) if is_xl or part not in _XL_ONLY]
+
+
+def _check_part(path: Path, part: str, index: dict[str, Any], variant: str | None) -> None:
+    if not _is_present(index, part):
+        found = ", ".join(key for key in sorted(index) if _is_present(index, key))
+        raise ValueError(f"diffusion.model {path} has no {part}: {INDEX_FILE} lists {found}")
+    stem = _STEMS.get(part)
+    needed = [_OTHERS[part]] if stem is None else ["config.json", *_weight_files(path / part, stem, variant)]
+    for name in needed:
+        if not (path / part / name).is_file():
+            kind = f"the {variant} variant's safetensors" if variant else "safetensors"
+            raise ValueError(
+                f"diffusion.model {path} lacks {part}/{name}: copy the whole folder, with {kind}"
+                if name.endswith(".safetensors")
+                else f"diffusion.model {path} lacks {part}/{name}: copy the whole folder"
+            )
+
+
+def _weight_files(folder: Path, stem: str, variant: str | None) -> list[str]:
+    """The weight file of a part, or its index and shards."""
+    dotted = f".{variant}" if variant else ""
+    index = folder / f"{stem}.safetensors.index{dotted}.json"
+    if not index.is_file():
+        return [f"{stem}{dotted}.safetensors"]
+    return [index.name, *sorted(set(_read_json(index)["weight_map"].values()))]
+
+
+def _is_present(index: dict[str, Any], part: str) -> bool:
+    """Whether model_index.json gives a part a class: `[null, null]` says that there is none."""
+    entry = index.get(part)
+    return isinstance(entry, list) and all(entry)
+
+
+def _from_hub(name: str, revision: str | None, variant: str | None) -> Path:
+    """Snapshot folder of a hub id, with no more than the files that are read."""
+    from huggingface_hub import snapshot_download
+
+    dotted = f".{variant}" if variant else ""
+    wanted = [INDEX_FILE]
+    for part in (*_STEMS, *_OTHERS):
+        wanted += [f"{part}/*.json", f"{part}/*.txt"]
+    for part, stem in _STEMS.items():
+        wanted += [f"{part}/{stem}{dotted}.safetensors", f"{part}/{stem}{dotted}-0*.safetensors"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        at = f" at revision {revision}" if revision else ""
+        raise ValueError(
+            f"diffusion.model {name!r} is no folder, and from the hub it cannot be had{at}: download it on a "
+            f"machine with a network and set diffusion.model to its folder ({type(error).__name__}: {reason})"
+        ) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no valid JSON ({error}): copy it again") from None
+    return content
