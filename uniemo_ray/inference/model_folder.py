@@ -43,6 +43,7 @@ from uniemo_ray.inference.painter import Painter
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
 from uniemo_ray.models.diffusion import DiffusionParts, load_diffusion
+from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import UniEmoNet
 from uniemo_ray.store.filesystem import open_store
 
@@ -119,7 +120,7 @@ def load_model_folder(source: str | Path) -> ModelParts:
     fingerprint = verify(folder)
     config_file = read_config(folder)
     config = _settings(config_file, folder)
-    diffusion = load_diffusion(str(folder / "diffusion"))
+    diffusion = tune_diffusion(load_diffusion(str(folder / "diffusion")), config.diffusion)
     clip_config = read_clip_config(folder / "clip")
     net = empty_net(
         config,
