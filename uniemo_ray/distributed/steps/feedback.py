@@ -102,7 +102,7 @@ def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
         settings={
             "chosen": list(mixture.synthetic_ids),
             "model": config.diffusion.model,
-            "size_px": config.diffusion.size_px,
+            "size_px": config.diffusion.size_px if config.diffusion.target == "whole" else None,
         },
         plan_hash=context.fingerprint,
         resources=config.resources,
