@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from uniemo_ray import __version__
-from uniemo_ray.cli import data, model, store, submit
+from uniemo_ray.cli import data, fetch, model, plan, store, submit
 
 ERROR_CODE = 2
 _LIBRARIES = ("ray", "torch", "deepspeed", "diffusers", "open_clip_torch", "transformers")
@@ -28,6 +28,10 @@ app = typer.Typer(
         "  uniemo store verify runs/demo\n"
         "  uniemo regenerate runs/demo IMAGE_ID\n\n"
         "\b\n"
+        "Before a run: what it needs, and the weights it reads:\n"
+        "  uniemo plan --config my.yaml --gpus 4 --gpu-memory 48\n"
+        "  uniemo fetch --preset vit_l14_sd15 --to models\n\n"
+        "\b\n"
         "Data:\n"
         "  uniemo data make-sketch --out data/sketch\n"
         "  uniemo data check data/EmoSet-118K\n"
@@ -42,6 +46,8 @@ app.command("understand")(model.understand)
 app.command("generate")(model.generate)
 app.add_typer(store.app, name="store")
 app.command("regenerate")(store.regenerate)
+app.command("plan")(plan.plan)
+app.command("fetch")(fetch.fetch)
 app.command("submit", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     submit.submit
 )
