@@ -24,6 +24,7 @@ SMALL = [
     "stage1.batch_size=16",
     "stage2.batch_size=16",
     "resources.memory_gb_per_actor=0.5",
+    "resources.actors=1",
 ]
 
 

@@ -12,10 +12,12 @@ from uniemo_ray.sizing.workload import (
     written_bytes,
 )
 
-DEMO = load_config("jobs/configs/demo.yaml", ["data.sketch_train=1600", "generation.per_emotion=32"])
+SIZES = ["data.sketch_train=1600", "generation.per_emotion=32", "evaluation.plain_per_emotion=12"]
+EPOCHS = [f"stage{stage}.{name}" for stage in (1, 2) for name in ("epochs=2", "later_epochs=1", "batch_size=64")]
+DEMO = load_config(None, [*SIZES, *EPOCHS, "feedback.rounds=1"])
 
 
-def test_steps_of_the_demo() -> None:
+def test_steps_of_two_rounds() -> None:
     work = stage_work(DEMO, images=1600, gpus=2)
     assert [stage.name for stage in work] == ["understanding-1", "joint-1", "understanding-2", "joint-2"]
     assert [stage.steps for stage in work] == [50, 50, 29, 29]  # 1600 / 64 twice; 1856 / 64 once

@@ -17,7 +17,8 @@ def test_rows_come_back_in_the_asked_order(tmp_path):
     for number, names in enumerate((NAMES[:2], NAMES[2:])):
         commit_shard(store, f"names/part-{number}", embed_table(clip, names), plan_hash="p")
     stored = NameEmbeddings.load(store.uri)
-    assert torch.equal(stored(["lion", "beach"]), embed_names(clip, NAMES)[[2, 0]])
+    # another number of names at once gives other last bits
+    torch.testing.assert_close(stored(["lion", "beach"]), embed_names(clip, NAMES)[[2, 0]], atol=1e-6, rtol=0)
     assert stored([]).shape == (0, 12)
     with pytest.raises(ValueError, match="no stored text embedding of 'moon'"):
         stored(["lion", "moon"])
