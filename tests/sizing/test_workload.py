@@ -13,7 +13,8 @@ from uniemo_ray.sizing.workload import (
 )
 
 SIZES = ["data.sketch_train=1600", "generation.per_emotion=32", "evaluation.plain_per_emotion=12"]
-EPOCHS = [f"stage{stage}.{name}" for stage in (1, 2) for name in ("epochs=2", "later_epochs=1", "batch_size=64")]
+STAGE = ("epochs=2", "later_epochs=1", "batch_size=64")
+EPOCHS = [f"stage{stage}.{value}" for stage in (1, 2) for value in STAGE]
 DEMO = load_config(None, [*SIZES, *EPOCHS, "feedback.rounds=1"])
 
 
