@@ -7,16 +7,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HEAD := $(BIN)/python cluster/local_head.py
+FULLSIZE := benchmarks/bench_fullsize.py
 FAST := not ray and not slow and not integration and not gpu
 
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench serve s3-up s3-down clean
+.PHONY: help install demo test check format bench bench-fullsize serve s3-up s3-down clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv with everything pinned in constraints.txt
 
@@ -44,7 +45,10 @@ format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## Measure against bare baselines
-	set -e; for file in benchmarks/bench_*.py; do $(BIN)/python "$$file"; done
+	set -e; for file in $(filter-out $(FULLSIZE),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python "$$file"; done
+
+bench-fullsize: $(STAMP) ## One step at the paper's size on this CPU: up to 20 GB of memory
+	$(BIN)/python $(FULLSIZE)
 
 serve: $(STAMP) ## Serve the demo's model (MODEL=folder) at http://127.0.0.1:8000/docs
 	@test -d '$(MODEL)' || { echo "no model folder $(MODEL): run make demo first, or give MODEL=folder"; exit 2; }

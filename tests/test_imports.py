@@ -37,6 +37,8 @@ def test_light_modules_load_nothing_heavy(module):
         "metrics.accuracy",
         "data.emoset",
         "inference.generator",
+        "sizing.plan",
+        "fetch.fetch",
     ],
 )
 def test_the_core_knows_no_ray(module):

@@ -134,6 +134,25 @@ class DiffusionConfig(Settings):
     """Classifier-free guidance scale (released code: 7.5)."""
     scheduler: Literal["unipc", "ddim"] = "unipc"
     """Sampler (released code: UniPC multistep)."""
+    target: Literal["whole", "crop"] = "whole"
+    """What stage 2 denoises: the whole image, whose latent is computed once, or the encoder's random crop,
+    which needs the VAE in every step (ours)."""
+    frozen_dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Stored form and arithmetic of denoiser and text encoders; half of the memory. Only with a frozen
+    denoiser; the VAE stays fp32, because that of SDXL overflows in fp16."""
+    channels_last: bool = False
+    """Memory layout of VAE and denoiser: faster convolutions on GPUs, the same numbers up to rounding."""
+    vae_slicing: bool = False
+    """VAE one image at a time: less memory for large images."""
+
+    @model_validator(mode="after")
+    def _trains_in_fp32(self) -> "DiffusionConfig":
+        if self.denoiser != "frozen" and self.frozen_dtype != "fp32":
+            raise ValueError(
+                f"diffusion.frozen_dtype {self.frozen_dtype} needs a frozen denoiser, got {self.denoiser!r}: "
+                f"set frozen_dtype to fp32 (stage2.precision bf16 still multiplies in bf16)"
+            )
+        return self
 
 
 class LossConfig(Settings):
@@ -209,6 +228,10 @@ class TrainConfig(Settings):
     """What an epoch shows equally often: images, emotions, or also the scenes of every emotion (ours)."""
     most_repeats: float = Field(4.0, ge=1)
     """How often an image of a rare emotion or scene is seen in an epoch at most, on average."""
+    gradient_checkpointing: bool = False
+    """Compute activations of tower and denoiser again in the backward pass: less memory, a third slower."""
+    compile: bool = False
+    """Let `torch.compile` fuse tower and denoiser; the first step takes minutes and needs a C++ compiler."""
     augment: bool = True
     """Random resized crop and flip; evaluation never augments."""
     crop_scale: tuple[float, float] = (0.6, 1.0)
@@ -350,6 +373,11 @@ class Config(Settings):
                     f"{name}.batch_size {size} does not split over resources.workers {workers}: "
                     f"use a multiple of {workers}"
                 )
+        if self.diffusion.target == "crop" and not self.stage2.augment:
+            raise ValueError(
+                "diffusion.target is 'crop' but stage2.augment is off, so there is no crop: "
+                "set diffusion.target to whole"
+            )
         if self.data.kind == "sketch" and self.data.sketch_train < self.stage1.batch_size:
             raise ValueError(
                 f"data.sketch_train {self.data.sketch_train} is less than one batch of stage1 "

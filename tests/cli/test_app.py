@@ -28,7 +28,16 @@ def test_version_names_the_package_and_its_libraries(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [["understand"], ["generate"], ["submit"], ["data", "make-sketch"], ["data", "check"]]
+    "command",
+    [
+        ["understand"],
+        ["generate"],
+        ["plan"],
+        ["fetch"],
+        ["submit"],
+        ["data", "make-sketch"],
+        ["data", "check"],
+    ],
 )
 def test_every_help_has_an_example(command):
     result = runner.invoke(app_module.app, [*command, "--help"])

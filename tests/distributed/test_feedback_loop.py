@@ -27,7 +27,7 @@ SECOND_ROUND = {
 
 def test_order_of_the_default_run(tmp_path):
     names = list(fingerprints(tmp_path))
-    assert names[:5] == ["ingest", "features", "latents", "scorers", "coefficients"]
+    assert names[:6] == ["ingest", "names", "features", "latents", "scorers", "coefficients"]
     assert names.index("filter-1") < names.index("mix-1") < names.index("understanding-2")
     assert "filter-2" not in names
 

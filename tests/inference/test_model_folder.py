@@ -5,13 +5,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.inference.checksums import CHECKSUMS, verify, write_checksums
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, load_painter, save_model_folder
+from uniemo_ray.inference.painter import Painter, Request, Share
+from uniemo_ray.inference.sampler import SamplingSettings
 from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser
 
 
@@ -178,3 +182,60 @@ def test_a_painter_comes_with_the_fingerprint(model_folder: Path) -> None:
     assert fingerprint == verify(model_folder)
     assert painter.net is not None
     assert len(fingerprint) == 16
+
+
+def paint(parts: ModelParts) -> np.ndarray:
+    """Two images of awe, (2, 32, 32, 3)."""
+    painter = Painter(parts.diffusion, net=parts.net, space=parts.space)
+    requests = [Request(seed=seed, prompt="<emotion>", emotions=(Share("awe", 1.0),)) for seed in (1, 2)]
+    settings = SamplingSettings("unipc", steps=3, guidance=4.0, width=32, height=32, micro_batch=2)
+    return np.stack([painting.pixels for painting in painter.paint(requests, settings, threads=1)])
+
+
+def test_trained_adapters_paint_the_same_after_saving(
+    parts: ModelParts, pipeline_folder: Path, tmp_path: Path
+) -> None:
+    diffusion = load_diffusion(str(pipeline_folder))
+    trained = unfreeze_denoiser(diffusion, mode="lora", lora_rank=2)
+    optimizer = torch.optim.Adam(trained, lr=0.05)
+    states = diffusion.text_states(["lion", "toy"])
+    for step in range(4):
+        generator = torch.Generator().manual_seed(step)
+        loss = diffusion.denoise_loss(torch.randn(2, 4, 8, 8, generator=generator), states, generator)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+    with_gradient = {n for n, p in diffusion.denoiser.named_parameters() if p.grad is not None}
+    assert with_gradient
+    assert all("lora_" in name for name in with_gradient)
+
+    config = parts.config.model_copy(
+        update={"diffusion": parts.config.diffusion.model_copy(update={"denoiser": "lora"})}
+    )
+    mine = replace(parts, diffusion=diffusion, config=config)
+    save_model_folder(mine, tmp_path / "once")
+    once = load_model_folder(tmp_path / "once")
+    save_model_folder(once, tmp_path / "twice")
+    painted = paint(once)
+    assert (painted == paint(load_model_folder(tmp_path / "twice"))).all()
+    assert not getattr(once.diffusion.denoiser, "peft_config", None)  # merged into the weights
+    # adapters beside the weights round otherwise than merged ones: one grey level at most
+    assert np.abs(painted.astype(int) - paint(mine)).max() <= 1
+    assert np.abs(painted.astype(int) - paint(parts)).max() > 5
+
+
+def test_settings_of_speed_are_applied_to_a_loaded_model(parts: ModelParts, tmp_path: Path) -> None:
+    fast = parts.config.diffusion.model_copy(
+        update={"frozen_dtype": "bf16", "channels_last": True, "vae_slicing": True}
+    )
+    save_model_folder(
+        replace(parts, config=parts.config.model_copy(update={"diffusion": fast})), tmp_path / "model"
+    )
+    loaded = load_model_folder(tmp_path / "model")
+    assert loaded.diffusion.denoiser.dtype == torch.bfloat16
+    assert loaded.diffusion.vae.use_slicing
+    assert np.abs(paint(loaded).astype(int) - paint(parts)).mean() < 8
+    # what is saved again is the fp32 original
+    save_model_folder(loaded, tmp_path / "again")
+    weights = load_file(tmp_path / "again" / "diffusion" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}

@@ -1,6 +1,7 @@
 """Both stages with small random models of the real architectures, through DeepSpeed."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from safetensors.torch import save_file
 from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_clip, write_pipeline, write_xl_pipeline
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.models.clip import load_clip
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.shards import commit_shard
 from uniemo_ray.training.engine import Engine
+from uniemo_ray.training.name_embeddings import embed_table
 from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
 from uniemo_ray.training.parts import StageParts, stage_config
 from uniemo_ray.training.stage import StageSettings, build_stage, load_trained_diffusion, text_widths
@@ -227,3 +232,80 @@ def test_text_widths_that_the_model_does_not_have_are_named(folders: dict[str, P
     wrong = {"diffusion": {"text_widths": (24,)}}
     with pytest.raises(ValueError, match=r"condition has width 24, .* text encoders of \(16,\)"):
         build_stage(settings(folders, "joint", coefficients=alpha(), sections=wrong))
+
+
+def test_adapters_alone_get_gradients_and_survive_a_checkpoint(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    values = settings(
+        folders, "joint", coefficients=alpha(), sections={"diffusion": {"denoiser": "lora", "lora_rank": 2}}
+    )
+    engine, parts, batch = make(values, zero_stage=1)
+    denoiser = parts.exports["denoiser"]
+    start = engine.state_dict(denoiser, is_trained_only=True)
+    frozen = {n: p.detach().clone() for n, p in denoiser.named_parameters() if not p.requires_grad}
+    for _ in range(2):  # B starts at zero, so A moves from the second step on
+        engine.step(batch)
+    trained = engine.state_dict(denoiser, is_trained_only=True)
+    assert all("lora_" in name for name in trained)
+    assert not any(torch.equal(start[name], trained[name]) for name in trained)
+    assert all(torch.equal(denoiser.get_parameter(name), value) for name, value in frozen.items())
+
+    engine.save(tmp_path)
+    straight = engine.step(batch).metrics
+    again, fresh, _ = make(values, zero_stage=1)
+    again.load(tmp_path)
+    loaded = again.state_dict(fresh.exports["denoiser"], is_trained_only=True)
+    assert all(torch.equal(loaded[name], value) for name, value in trained.items())
+    assert again.step(batch).metrics["diffusion_loss"] == straight["diffusion_loss"]
+
+
+def test_stored_text_embeddings_replace_the_text_tower(folders: dict[str, Path], tmp_path: Path) -> None:
+    clip = load_clip(str(folders["clip"]))
+    table = embed_table(clip, [*OBJECTS, *SCENES])
+    commit_shard(open_store(str(tmp_path)), "names/part-00000", table, plan_hash="p")
+    plain = build_stage(settings(folders, "understanding")).exports["net"]
+    stored = build_stage(settings(folders, "understanding", name_embeddings=str(tmp_path))).exports["net"]
+    for mine, theirs in ((stored.scenes, plain.scenes), (stored.objects, plain.objects)):
+        assert mine.names == theirs.names
+        torch.testing.assert_close(mine.embeddings, theirs.embeddings, atol=1e-6, rtol=0)
+    short = {**settings(folders, "understanding", name_embeddings=str(tmp_path)), "scenes": ("moon",)}
+    with pytest.raises(ValueError, match="no stored text embedding of 'moon'"):
+        build_stage(short)
+
+
+def test_settings_of_speed_reach_the_stage(folders: dict[str, Path]) -> None:
+    sections = {
+        "diffusion": {"channels_last": True, "frozen_dtype": "bf16", "vae_slicing": True},
+        "stage2": {"gradient_checkpointing": True},
+    }
+    engine, parts, batch = make(settings(folders, "joint", coefficients=alpha(), sections=sections))
+    plain, _, _ = make(settings(folders, "joint", coefficients=alpha()))
+    diffusion = parts.objective._diffusion[0]
+    assert diffusion.denoiser.dtype == torch.bfloat16
+    assert diffusion.vae.use_slicing
+    assert diffusion.denoiser.is_gradient_checkpointing
+    assert parts.exports["net"].encoder.visual.transformer.grad_checkpointing
+    found, expected = engine.step(batch).metrics, plain.step(batch).metrics
+    assert found["understanding_loss"] == pytest.approx(expected["understanding_loss"], rel=1e-5)
+    assert found["diffusion_loss"] == pytest.approx(expected["diffusion_loss"], rel=0.05)
+
+
+def test_a_cropped_target_is_the_encoders_own_crop(folders: dict[str, Path]) -> None:
+    values = settings(folders, "joint", coefficients=alpha(), sections={"diffusion": {"target": "crop"}})
+    collate = build_stage(values).collate
+    first = collate(rows(), epoch=0, is_training=True).tensors["unit_pixels"]
+    assert torch.equal(first, collate(rows(), epoch=0, is_training=True).tensors["unit_pixels"])
+    assert not torch.equal(first, collate(rows(), epoch=1, is_training=True).tensors["unit_pixels"])
+    whole = collate(rows(), epoch=0, is_training=False).tensors["unit_pixels"]
+    assert not torch.equal(first, whole)
+    # with one size for both, the encoder and the VAE see the same crop
+    same = replace(collate, unit_size_px=collate.image_size_px, mean=(0.5,) * 3, std=(0.5,) * 3)
+    tensors = same(rows(), epoch=0, is_training=True).tensors
+    torch.testing.assert_close(tensors["unit_pixels"], tensors["pixels"], atol=1e-6, rtol=0)
+
+
+def test_without_names_the_stored_embeddings_are_not_asked(folders: dict[str, Path], tmp_path: Path) -> None:
+    values = settings(folders, "understanding", name_embeddings=str(tmp_path / "nowhere"))
+    net = build_stage({**values, "scenes": (), "objects": ()}).exports["net"]
+    assert net.scene_projection.weight.shape[0] == net.encoder.visual.output_dim

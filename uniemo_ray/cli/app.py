@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from uniemo_ray import __version__
-from uniemo_ray.cli import checkpoint, data, model, store, submit
+from uniemo_ray.cli import checkpoint, data, fetch, model, plan, store, submit
 
 ERROR_CODE = 2
 _LIBRARIES = ("ray", "torch", "deepspeed", "diffusers", "open_clip_torch", "transformers")
@@ -31,6 +31,9 @@ app = typer.Typer(
         "The released code's checkpoints:\n"
         "  uniemo import-checkpoint best.pth --preset vit_l14_sd15_released --out model\n"
         "  uniemo export-checkpoint model --out stage2\n\n"
+        "Before a run: what it needs, and the weights it reads:\n"
+        "  uniemo plan --config my.yaml --gpus 4 --gpu-memory 48\n"
+        "  uniemo fetch --preset vit_l14_sd15 --to models\n\n"
         "\b\n"
         "Data:\n"
         "  uniemo data make-sketch --out data/sketch\n"
@@ -48,6 +51,8 @@ app.add_typer(store.app, name="store")
 app.command("regenerate")(store.regenerate)
 app.command("import-checkpoint")(checkpoint.import_checkpoint)
 app.command("export-checkpoint")(checkpoint.export_checkpoint)
+app.command("plan")(plan.plan)
+app.command("fetch")(fetch.fetch)
 app.command("submit", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     submit.submit
 )

@@ -15,7 +15,7 @@ NOT_RESULTS = ("checkpoint_every_s", "keep_checkpoints")
 CLIP = ("encoder.clip", "encoder.clip_pretrained")
 VAE = ("diffusion.model", "diffusion.revision", "diffusion.variant", "diffusion.size_px")
 NET = ("encoder", "fusion", "losses", "seed", *VAE[:3], "diffusion.denoiser", "diffusion.lora_rank")
-JOINT = ("diffusion.prompt", "diffusion.size_px")
+JOINT = ("diffusion.prompt", "diffusion.size_px", "diffusion.target", "diffusion.frozen_dtype")
 SAMPLING = ("diffusion", "generation.micro_batch", "generation.threads", "seed")
 
 
@@ -26,10 +26,8 @@ def declare_ingest(pipeline: Pipeline, config: Config) -> None:
 
 def declare_steps(pipeline: Pipeline, config: Config) -> None:
     """Declare every step in order, with the settings and the steps that its result depends on."""
-    declare_ingest(pipeline, config)
+    declare_precomputed(pipeline, config)
     step = partial(_declare, pipeline, config)
-    step("features", data.features, [*CLIP], after=["ingest"])
-    step("latents", data.latents, [*VAE], after=["ingest"])
     step("scorers", scorers.scorers, [*CLIP, "scorers", "seed"], after=["ingest", "features"])
     step("coefficients", scorers.coefficients, after=["features", "scorers"])
     if has_weights(config.evaluation.weights_dir, INCEPTION_FILE):
@@ -48,6 +46,15 @@ def declare_steps(pipeline: Pipeline, config: Config) -> None:
     step("reference-real", evaluation.reference_real, measured, after=["ingest", "scorers", *real])
 
 
+def declare_precomputed(pipeline: Pipeline, config: Config) -> None:
+    """Declare what no training changes: canonical shards, text embeddings, CLIP features, VAE latents."""
+    declare_ingest(pipeline, config)
+    step = partial(_declare, pipeline, config)
+    step("names", data.names, [*CLIP], after=["ingest"])
+    step("features", data.features, [*CLIP], after=["ingest"])
+    step("latents", data.latents, [*VAE, "diffusion.target"], after=["ingest"])
+
+
 def real_features(config: Config) -> list[str]:
     """Steps with features of real images, for Fréchet distances."""
     published = has_weights(config.evaluation.weights_dir, INCEPTION_FILE)
@@ -58,7 +65,7 @@ def _declare_round(step: Any, round_: int, *, is_last: bool, real: Sequence[str]
     """One training of both stages, its images, and what comes back of them."""
     r = f"{round_}"
     before = [f"mix-{round_ - 1}", f"joint-{round_ - 1}"] if round_ > 1 else []
-    data_steps = ["ingest", "latents", *before[:1]]
+    data_steps = ["ingest", "names", "latents", *before[:1]]
     first, second = partial(training.understanding, round_=round_), partial(training.joint, round_=round_)
     step(f"understanding-{r}", first, [*NET, "stage1"], after=[*data_steps, *before[1:]])
     step(
@@ -67,7 +74,7 @@ def _declare_round(step: Any, round_: int, *, is_last: bool, real: Sequence[str]
         [*NET, *JOINT, "stage2"],
         after=[*data_steps, "coefficients", f"understanding-{r}", *before[1:]],
     )
-    net = ["ingest", "coefficients", f"joint-{r}"]
+    net = ["ingest", "names", "coefficients", f"joint-{r}"]
     step(f"encode-{r}", partial(training.encode, round_=round_), [*NET], after=net)
     step(
         f"model-{r}",
@@ -81,7 +88,7 @@ def _declare_round(step: Any, round_: int, *, is_last: bool, real: Sequence[str]
     step(f"score-{r}", scoring, after=[f"generate-{r}", "scorers"])
     if not is_last:
         step(f"filter-{r}", partial(feedback.filter_images, round_=round_), ["filter"], after=[f"score-{r}"])
-        mixed = ["feedback.synthetic_fraction", "seed", *VAE]
+        mixed = ["feedback.synthetic_fraction", "seed", *VAE, "diffusion.target"]
         after = [f"filter-{r}", f"generate-{r}", "features"]
         step(f"mix-{r}", partial(feedback.mix, round_=round_), mixed, after=after)
     measured = ["evaluation", "seed", *CLIP]

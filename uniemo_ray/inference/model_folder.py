@@ -43,6 +43,7 @@ from uniemo_ray.inference.painter import Painter
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
 from uniemo_ray.models.diffusion import DiffusionParts, load_diffusion
+from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import UniEmoNet
 from uniemo_ray.store.filesystem import open_store
 
@@ -229,7 +230,7 @@ def _load_diffusion(folder: Path, config: Config) -> DiffusionParts | None:
         return None
     # a trained denoiser was saved anew, and so under the plain name
     variant = config.diffusion.variant if config.diffusion.denoiser == "frozen" else None
-    return load_diffusion(str(folder), variant=variant)
+    return tune_diffusion(load_diffusion(str(folder), variant=variant), config.diffusion)
 
 
 def _condition_width(path: Path) -> int:

@@ -3,8 +3,9 @@
 # n names, E joint embedding width, T text-embedding width, V words
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -45,6 +46,7 @@ def build_net(
     object_names: Sequence[str],
     text_width: int | Sequence[int],
     word_embeddings: Tensor | None = None,
+    embed: Callable[[Sequence[str]], Tensor] | None = None,
 ) -> UniEmoNet:
     """A fresh network on a copy of CLIP's image tower; `clip` itself stays frozen and untouched.
 
@@ -55,15 +57,17 @@ def build_net(
         object_names: object base; empty for data without objects.
         text_width: T of the diffusion model's text encoder(s).
         word_embeddings: (V, T) words where the fused condition is to start; without, it starts near 0.
+        embed: names (n,) to their text embeddings (n, E), such as stored ones; by default CLIP's own.
 
     Raises:
         ValueError: for layers that cannot be split, or fusion members that need missing queries.
     """
+    embed = embed or partial(embed_names, clip)
     net = _assemble(
         config,
         visual=deepcopy(clip.model.visual).requires_grad_(True),
-        scenes=AttributeBase(scene_names, embed_names(clip, scene_names)),
-        objects=AttributeBase(object_names, embed_names(clip, object_names)),
+        scenes=AttributeBase(scene_names, embed(scene_names)),
+        objects=AttributeBase(object_names, embed(object_names)),
         text_width=text_width,
     )
     if word_embeddings is not None:

@@ -54,7 +54,8 @@ class Collate:
         crop_scale: Area share of the random crop, or None for no augmentation.
         seed: Base of augmentation and of the drawn objects.
         max_pixels: Larger images are refused.
-        unit_size_px: Side of the un-augmented image in [-1, 1] for the VAE, or None if it is not needed.
+        unit_size_px: Side of the image in [-1, 1] for the VAE, or None if it is not needed.
+        crops_unit: Whether the VAE gets the encoder's random crop in training instead of the whole image.
     """
 
     image_size_px: int
@@ -66,6 +67,7 @@ class Collate:
     seed: int
     max_pixels: int
     unit_size_px: int | None = None
+    crops_unit: bool = False
 
     def __call__(self, raw: Raw, *, epoch: int, is_training: bool) -> Batch:
         """Tensors of a batch.
@@ -86,7 +88,11 @@ class Collate:
         ids = [str(name) for name in raw["image_id"]]
         images = [decode_rgb(data, self.max_pixels) for data in raw["image"]]
         tensors = {
-            "pixels": self._pixels(images, ids, epoch=epoch, is_training=is_training),
+            "pixels": normalise(
+                self._squares(images, ids, self.image_size_px, epoch=epoch, is_cropped=is_training),
+                self.mean,
+                self.std,
+            ),
             "emotion": torch.tensor([emotion_index(str(name)) for name in raw["emotion"]]),
             "scene": torch.tensor([_index(self.scenes, name) for name in raw["scene"]]),
             "object": torch.tensor(
@@ -96,21 +102,32 @@ class Collate:
         if "latent" in raw:
             tensors["latents"] = decode_latents(raw["latent"])
         elif self.unit_size_px is not None:
-            size = self.unit_size_px
-            tensors["unit_pixels"] = to_unit_range(np.stack([to_square(image, size) for image in images]))
+            is_cropped = is_training and self.crops_unit
+            squares = self._squares(images, ids, self.unit_size_px, epoch=epoch, is_cropped=is_cropped)
+            tensors["unit_pixels"] = to_unit_range(squares)
         return Batch(tensors, ids)
 
-    def _pixels(
-        self, images: Sequence[NDArray[np.uint8]], ids: Sequence[str], *, epoch: int, is_training: bool
-    ) -> Tensor:
-        size, scale = self.image_size_px, self.crop_scale
-        if scale is None or not is_training:
-            return normalise(np.stack([to_square(image, size) for image in images]), self.mean, self.std)
-        crops = [
-            random_crop_flip(image, size, seed=augmentation_seed(self.seed, epoch, name), crop_scale=scale)
-            for image, name in zip(images, ids, strict=True)
-        ]
-        return normalise(np.stack(crops), self.mean, self.std)
+    def _squares(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        ids: Sequence[str],
+        size_px: int,
+        *,
+        epoch: int,
+        is_cropped: bool,
+    ) -> NDArray[np.uint8]:
+        """(B, size_px, size_px, 3): whole, or the random crop of (seed, epoch, id), whatever its size."""
+        scale = self.crop_scale
+        if scale is None or not is_cropped:
+            return np.stack([to_square(image, size_px) for image in images])
+        return np.stack(
+            [
+                random_crop_flip(
+                    image, size_px, seed=augmentation_seed(self.seed, epoch, name), crop_scale=scale
+                )
+                for image, name in zip(images, ids, strict=True)
+            ]
+        )
 
     def _object(self, image_id: str, names: Sequence[str] | None, epoch: int) -> int:
         """If an image has several objects, one is drawn per epoch (section 1)."""

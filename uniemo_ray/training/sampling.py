@@ -66,7 +66,7 @@ def groups_of(table: pa.Table, sampling: Sampling) -> Sequence[str]:
     """Name of each row's group, (M,)."""
     if sampling == "natural":
         return ["all"] * table.num_rows
-    emotions = table["emotion"].to_pylist()
+    emotions: list[str] = table["emotion"].to_pylist()
     if sampling == "emotion":
         return emotions
     scenes = table["scene"].to_pylist()

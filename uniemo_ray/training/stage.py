@@ -12,9 +12,11 @@ from uniemo_ray.config import Config, DiffusionConfig, TrainConfig
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts, load_clip
 from uniemo_ray.models.pipeline_folder import find_pipeline
+from uniemo_ray.models.speed import tune_diffusion, tune_training
 from uniemo_ray.models.uniemo import UniEmoNet, parameter_groups, set_trainable
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.batches import Collate
+from uniemo_ray.training.name_embeddings import NameEmbeddings
 from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
 from uniemo_ray.training.parts import StageName, StageParts, stage_config
 
@@ -41,6 +43,8 @@ class StageSettings(BaseModel):
     """Network weights (safetensors, local or s3://) to start from; otherwise CLIP's and fresh heads."""
     denoiser_weights: str | None = None
     """What an earlier round trained of the denoiser, a local path or s3://...safetensors."""
+    name_embeddings: str | None = None
+    """Folder of stored text embeddings of the attribute base; otherwise CLIP's text tower computes them."""
     coefficients: dict[Literal["scene", "object"], dict[str, Sequence[float]]] = {}
     """alpha of eq. 5: kind to attribute to 8 values. Needed by stage 2 unless coefficients are off."""
 
@@ -67,6 +71,7 @@ def build_stage(values: Mapping[str, Any]) -> StageParts:
     )
     collate = _collate(settings, clip, train)
     if settings.stage == "understanding":
+        tune_training(net, None, train)
         return StageParts(UnderstandingObjective(net, config.losses), groups, collate, {"net": net})
     return _joint(net, groups, collate, settings)
 
@@ -87,12 +92,20 @@ def _network(settings: StageSettings, clip: ClipParts, weights: dict[str, Tensor
         scene_names=settings.scenes,
         object_names=settings.objects,
         text_width=text_widths(settings.config.diffusion),
+        embed=_stored_embeddings(settings),
     )
     if weights is not None:
         net.load_state_dict(weights)
     for kind, rows in settings.coefficients.items():
         (net.scenes if kind == "scene" else net.objects).set_coefficients(rows)
     return net
+
+
+def _stored_embeddings(settings: StageSettings) -> NameEmbeddings | None:
+    """None lets CLIP's text tower do it; without any name its width alone counts."""
+    if not settings.name_embeddings or not (settings.scenes or settings.objects):
+        return None
+    return NameEmbeddings.load(settings.name_embeddings)
 
 
 def _read_weights(uri: str) -> dict[str, Tensor]:
@@ -134,6 +147,7 @@ def _collate(settings: StageSettings, clip: ClipParts, train: TrainConfig) -> Co
         seed=config.seed,
         max_pixels=config.data.max_pixels,
         unit_size_px=config.diffusion.size_px if settings.stage == "joint" else None,
+        crops_unit=config.diffusion.target == "crop",
     )
 
 
@@ -169,7 +183,9 @@ def _joint(
             f"{config.diffusion.model!r} has text encoders of {diffusion.text_widths}: "
             "set diffusion.text_widths to these, or leave it empty"
         )
+    tune_diffusion(diffusion, config.diffusion)
     _start_at_words(net, diffusion)
+    tune_training(net, diffusion.denoiser, config.stage2)
     trained = [p for p in diffusion.denoiser.parameters() if p.requires_grad]
     exports: dict[str, nn.Module] = {"net": net}
     if trained:

@@ -13,6 +13,7 @@ from uniemo_ray.inference.scorer import FeatureExtractor, Scorer
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.training.name_embeddings import embed_table
 
 SCORERS_FILE = "scorers.safetensors"
 
@@ -28,6 +29,19 @@ class FeatureActor:
         """Columns LABELS and `clip_feature`, of rows that have an image."""
         table = table.filter(pc.is_valid(table["image"]))
         return to_table(self.extractor(to_columns(table, (*LABELS, "image"))))
+
+
+class NameActor:
+    """Names of the attribute base to their text embeddings."""
+
+    def __init__(self, clip: str, pretrained: str | None = None, device: str = "cpu") -> None:
+        """Load CLIP."""
+        self.clip = load_clip(clip, pretrained=pretrained)
+        self.clip.model.to(device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Columns `name` and `embedding`."""
+        return embed_table(self.clip, table["name"].to_pylist())
 
 
 def load_heads(store: Store) -> ScorerHeads:

@@ -64,13 +64,13 @@ class SyntheticActor:
     asked for is not what a person saw.
     """
 
-    def __init__(self, chosen: list[str], diffusion: dict[str, Any], device: str = "cpu") -> None:
-        """Load the VAE; `chosen` are image ids."""
+    def __init__(self, chosen: list[str], diffusion: dict[str, Any] | None, device: str = "cpu") -> None:
+        """Load the VAE, unless `diffusion` is None: then no latents are wanted; `chosen` are image ids."""
         self.chosen = pa.array(chosen, pa.string())
-        self.latents = LatentActor(diffusion, device)
+        self.latents = None if diffusion is None else LatentActor(diffusion, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """SAMPLES rows and `latent`."""
+        """SAMPLES rows, and `latent` where wanted."""
         rows = table.filter(pc.is_in(table["image_id"], value_set=self.chosen))
         samples = [
             {
@@ -81,4 +81,5 @@ class SyntheticActor:
             }
             for row in rows.to_pylist()
         ]
-        return self.latents(pa.Table.from_pylist(samples, schema=SAMPLES))
+        made = pa.Table.from_pylist(samples, schema=SAMPLES)
+        return made if self.latents is None else self.latents(made)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from uniemo_ray.config import SPLITS, Config
 from uniemo_ray.data.duplicates import Duplicate
@@ -16,7 +17,7 @@ from uniemo_ray.data.emosketch.write import write_sketch
 from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.data.shards import ShardLimits
-from uniemo_ray.distributed.actors.clip import FeatureActor
+from uniemo_ray.distributed.actors.clip import FeatureActor, NameActor
 from uniemo_ray.distributed.actors.diffusion import LatentActor
 from uniemo_ray.distributed.datasets import AttributeNames, read_split
 from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
@@ -24,12 +25,14 @@ from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.sketch import draw_here
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.record import library_versions
-from uniemo_ray.store.shards import ShardEntry, describe_schema, list_shards
+from uniemo_ray.store.shards import ShardEntry, commit_shard, describe_schema, list_shards
 from uniemo_ray.store.steps import StepContext, StepOutput
+from uniemo_ray.training.name_embeddings import FOLDER
 
 logger = logging.getLogger(__name__)
 SKETCH = "emosketch"
 SAMPLES_FOLDER = "samples"
+NAMES_PER_SHARD = 256
 
 
 def ingest(context: StepContext, config: Config) -> StepOutput:
@@ -134,8 +137,36 @@ def features(context: StepContext, config: Config) -> StepOutput:
     return StepOutput(outputs={"rows": rows})
 
 
+def names(context: StepContext, config: Config) -> StepOutput:
+    """Text embeddings of the attribute base; few names are not worth the start of an actor."""
+    base = read_names(context)
+    every = sorted({*base.scenes, *base.objects})
+    clip: dict[str, Any] = {"clip": config.encoder.clip, "pretrained": config.encoder.clip_pretrained}
+    store, plan_hash = context.artefacts, context.fingerprint
+    if len(every) <= NAMES_PER_SHARD:
+        table = NameActor(**clip)(pa.table({"name": pa.array(every, pa.string())}))
+        commit_shard(store, f"{FOLDER}/part-00000", table, plan_hash=plan_hash)
+        return StepOutput(outputs={"names": len(every)})
+    for number, start in enumerate(range(0, len(every), NAMES_PER_SHARD)):
+        part = pa.table({"name": every[start : start + NAMES_PER_SHARD]})
+        commit_shard(store, f"plan/part-{number:05d}", part, plan_hash=plan_hash)
+    map_shards(
+        store,
+        {FOLDER: "plan"},
+        target=store,
+        actor=NameActor,
+        settings=clip,
+        plan_hash=plan_hash,
+        resources=config.resources,
+    )
+    return StepOutput(outputs={"names": len(every)})
+
+
 def latents(context: StepContext, config: Config) -> StepOutput:
     """The training split with a column of VAE latents, computed once instead of every epoch."""
+    if config.diffusion.target == "crop":
+        logger.info("diffusion.target is 'crop', a random transform: latents are computed in every step")
+        return StepOutput(outputs={"rows": {"train": 0}})
     rows = map_shards(
         context.artefacts_of("ingest"),
         {"train": f"{SAMPLES_FOLDER}/train"},

@@ -100,7 +100,10 @@ def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
         {"synthetic": "images"},
         target=context.artefacts,
         actor=SyntheticActor,
-        settings={"chosen": list(mixture.synthetic_ids), "diffusion": vae_settings(config)},
+        settings={
+            "chosen": list(mixture.synthetic_ids),
+            "diffusion": vae_settings(config) if config.diffusion.target == "whole" else None,
+        },
         plan_hash=context.fingerprint,
         resources=config.resources,
     )

@@ -16,7 +16,7 @@ from uniemo_ray.distributed.actors.encoder import EncoderActor
 from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, as_dataset, read_split
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.statistics import SPACE_COLUMNS, compute_space
-from uniemo_ray.distributed.steps.data import read_names
+from uniemo_ray.distributed.steps.data import SAMPLES_FOLDER, read_names
 from uniemo_ray.distributed.steps.scorers import COEFFICIENTS_FILE, read_coefficients
 from uniemo_ray.distributed.train import train_stage
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
@@ -49,7 +49,11 @@ def _train(
     names = read_names(context)
     if stage == "understanding" and not (names.scenes or names.objects):
         logger.info("the data set has no attributes: stage 1 trains without the two contrastive terms")
-    settings: dict[str, Any] = {"scenes": names.scenes, "objects": names.objects}
+    settings: dict[str, Any] = {
+        "scenes": names.scenes,
+        "objects": names.objects,
+        "name_embeddings": context.artefacts_of("names").uri,
+    }
     if start:
         settings["weights"] = f"{context.artefacts_of(start).uri}/{NET_FILE}"
     if stage == "joint" and config.fusion.use_coefficients:
@@ -59,7 +63,7 @@ def _train(
     result = train_stage(
         stage=stage,
         config=config,
-        dataset=training_set(context, stage_config(stage, config), round_=round_, seed=config.seed),
+        dataset=training_set(context, config, stage_config(stage, config), round_=round_),
         settings=settings,
         storage=context.artefacts.uri,
         name=context.name,
@@ -83,16 +87,20 @@ def _keep_weights(artefacts: Store, checkpoint: str) -> None:
                 artefacts.write_bytes(name, file.read())
 
 
-def training_set(context: StepContext, train: TrainConfig, *, round_: int, seed: int) -> "ray.data.Dataset":
+def training_set(
+    context: StepContext, config: Config, train: TrainConfig, *, round_: int
+) -> "ray.data.Dataset":
     """Real training images, from round 2 on with the chosen generated ones, sampled as the stage asks."""
-    parts = [(context.artefacts_of("latents"), "train")]
+    has_latents = config.diffusion.target == "whole"
+    real = ("latents", "train") if has_latents else ("ingest", f"{SAMPLES_FOLDER}/train")
+    parts = [(context.artefacts_of(real[0]), real[1])]
     if round_ > 1:
         parts.append((context.artefacts_of(f"mix-{round_ - 1}"), "synthetic"))
     dataset = as_dataset(*parts[0], *parts[1:])
     if train.sampling == "natural":
         return dataset
     labels = pa.concat_tables([read_split(store, split, columns=LABELS) for store, split in parts])
-    repeats = plan_repeats(labels, train.sampling, most=train.most_repeats, seed=seed)
+    repeats = plan_repeats(labels, train.sampling, most=train.most_repeats, seed=config.seed)
     sampled: ray.data.Dataset = dataset.map_batches(
         repeats, batch_format="pyarrow", batch_size=ROWS_PER_BLOCK
     )
@@ -111,6 +119,7 @@ def stage_settings(context: StepContext, config: Config, *, round_: int) -> dict
         scenes=names.scenes,
         objects=names.objects,
         weights=weights,
+        name_embeddings=context.artefacts_of("names").uri,
         denoiser_weights=trained if config.diffusion.denoiser != "frozen" else None,
         coefficients=read_coefficients(context.artefacts_of("coefficients")),
     ).model_dump(mode="json")

@@ -1,0 +1,280 @@
+"""One training step at the paper's size on a CPU: seconds, peak memory, images a second. Random weights.
+
+Real architectures, the real objectives, DeepSpeed underneath; each part runs in a process of its own, whose
+peak memory is its own. SDXL is counted at full size on torch's meta device and run at a fifth of its width.
+`--scale small` shrinks everything, to try the script itself.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+
+from uniemo_ray.config import Config, load_config
+from uniemo_ray.sizing.architectures import SD15, SDXL, Architecture
+
+PARTS = ("stage1", "stage2", "batching", "sdxl")
+
+
+class Scale(NamedTuple):
+    """What `full` and `small` mean."""
+
+    clip: str
+    size_px: int
+    stage1_batch: int
+    stage2_batch: int
+    divide: int
+    """Divisor of the denoiser's width."""
+    batching_px: int
+    many: int
+    """The larger batch of the batching part."""
+
+
+SCALES = {
+    "full": Scale("ViT-L-14-quickgelu", 512, 8, 2, 1, 256, 8),
+    "small": Scale("tiny", 64, 2, 2, 5, 64, 2),
+}
+
+
+def reduced(shape: Architecture, divide: int) -> Architecture:
+    """The same architecture at a fraction of its denoiser's and VAE's width."""
+    if divide == 1:
+        return shape
+    denoiser = dict(shape.denoiser)
+    denoiser["block_out_channels"] = tuple(width // divide for width in denoiser["block_out_channels"])
+    heads = denoiser["attention_head_dim"]
+    if not isinstance(heads, int):
+        denoiser["attention_head_dim"] = tuple(max(1, count // divide) for count in heads)
+    vae = {**shape.vae, "block_out_channels": tuple(32 for _ in shape.vae["block_out_channels"])}
+    return replace(shape, name=f"{shape.name}, 1/{divide} width", denoiser=denoiser, vae=vae)
+
+
+def make_config(scale: Scale, **stage2: object) -> Config:
+    options = [f"stage2.{name}={value}" for name, value in stage2.items()]
+    return load_config(
+        None,
+        [f"encoder.clip={scale.clip}", f"diffusion.size_px={scale.size_px}", "resources.workers=1", *options],
+    )
+
+
+def make_net(config: Config, text_width: int | tuple[int, ...]):
+    """A network with random weights, as both stages train it."""
+    from uniemo_ray.models.build import empty_net
+    from uniemo_ray.models.uniemo import parameter_groups, set_trainable
+    from uniemo_ray.sizing.blueprint import clip_config
+
+    net = empty_net(
+        config,
+        clip_config=clip_config(config.encoder.clip),
+        scene_names=[f"scene {i}" for i in range(254)],
+        object_names=[f"object {i}" for i in range(409)],
+        text_width=text_width,
+    )
+    # without coefficients scene and object would weigh nothing
+    for base in (net.scenes, net.objects):
+        base.set_coefficients({name: [0.125] * 8 for name in base.names})
+        torch.nn.init.normal_(base.embeddings)
+
+    def groups(stage: int):
+        set_trainable(net, stage=stage, tower="train")
+        train = config.stage1 if stage == 1 else config.stage2
+        return parameter_groups(net, train.rates, train.weight_decay)
+
+    return net, groups
+
+
+def make_diffusion(shape: Architecture):
+    """Stable Diffusion with random weights and the shipped vocabulary at full length."""
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    from uniemo_ray.models.diffusion import TINY_FOLDER, DiffusionParts
+
+    length = int(shape.text_encoders[0]["max_position_embeddings"])
+    return DiffusionParts(
+        vae=AutoencoderKL(**shape.vae),
+        denoiser=UNet2DConditionModel(**shape.denoiser),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**shape.text_encoders[0])),
+        tokenizer=CLIPTokenizer.from_pretrained(TINY_FOLDER / "tokenizer", model_max_length=length),
+        schedule=DDPMScheduler(beta_schedule="scaled_linear"),
+    )
+
+
+def make_batch(net, count: int, *, size_px: int | None = None) -> dict[str, torch.Tensor]:
+    side = int(net.encoder.visual.image_size[0])
+    batch = {
+        "pixels": torch.randn(count, 3, side, side),
+        "emotion": torch.arange(count) % 8,
+        "scene": torch.arange(count),
+        "object": torch.arange(count),
+    }
+    return (
+        batch if size_px is None else {**batch, "unit_pixels": torch.rand(count, 3, size_px, size_px) * 2 - 1}
+    )
+
+
+def timed(engine, batch, *, steps: int = 1) -> float:
+    """Seconds of some steps after a first one, which builds DeepSpeed's buffers."""
+    engine.step(batch)
+    start = time.perf_counter()
+    for _ in range(steps):
+        engine.step(batch)
+    return (time.perf_counter() - start) / steps
+
+
+def run_stage1(scale: Scale) -> dict[str, object]:
+    from uniemo_ray.training.engine import Engine
+    from uniemo_ray.training.objectives import UnderstandingObjective
+
+    config = make_config(scale)
+    train = config.stage1.model_copy(update={"batch_size": scale.stage1_batch})
+    net, groups = make_net(config, 768)
+    engine = Engine(UnderstandingObjective(net, config.losses), groups(1), train=train, total_steps=9, seed=0)
+    seconds = timed(engine, make_batch(net, scale.stage1_batch))
+    return {
+        "what": f"stage 1, {scale.clip}, batch {scale.stage1_batch}",
+        "seconds": seconds,
+        "images": scale.stage1_batch,
+    }
+
+
+def joint_engine(scale: Scale, *, batch: int, is_checkpointed: bool = False):
+    from uniemo_ray.models.speed import tune_training
+    from uniemo_ray.training.engine import Engine
+    from uniemo_ray.training.objectives import JointObjective
+
+    config = make_config(scale, gradient_checkpointing=is_checkpointed)
+    train = config.stage2.model_copy(update={"batch_size": batch})
+    shape = reduced(SD15, scale.divide)
+    net, groups = make_net(config, shape.text_widths)
+    diffusion = make_diffusion(shape)
+    tune_training(net, diffusion.denoiser, config.stage2)
+    objective = JointObjective(net, diffusion, config.losses, prompt=config.diffusion.prompt)
+    return Engine(objective, groups(2), train=train, total_steps=99, seed=0), net
+
+
+def run_stage2(scale: Scale) -> dict[str, object]:
+    engine, net = joint_engine(scale, batch=scale.stage2_batch)
+    seconds = timed(engine, make_batch(net, scale.stage2_batch, size_px=scale.size_px))
+    what = f"stage 2, {reduced(SD15, scale.divide).name}, {scale.size_px} px, batch {scale.stage2_batch}"
+    return {"what": what, "seconds": seconds, "images": scale.stage2_batch}
+
+
+def run_batching(scale: Scale, batch: int) -> dict[str, object]:
+    engine, net = joint_engine(scale, batch=batch, is_checkpointed=True)
+    steps = max(1, scale.many // batch)
+    seconds = timed(engine, make_batch(net, batch, size_px=scale.batching_px), steps=steps)
+    what = f"stage 2 at {scale.batching_px} px, checkpointed, batch {batch}"
+    return {"what": what, "seconds": seconds, "images": batch}
+
+
+def run_sdxl(scale: Scale) -> dict[str, object]:
+    """The condition's way through both text encoders and the denoiser and back, at a fifth of the width."""
+    from diffusers import UNet2DConditionModel
+
+    shape = reduced(SDXL, 5)
+    denoiser = UNet2DConditionModel(**shape.denoiser).requires_grad_(False)
+    length = int(shape.text_encoders[0]["max_position_embeddings"])
+    states = torch.randn(2, length, sum(shape.text_widths), requires_grad=True)
+    pooled = torch.randn(2, int(shape.text_encoders[-1]["projection_dim"]), requires_grad=True)
+    side = 2 * scale.size_px // shape.pixels_per_latent
+    start = time.perf_counter()
+    predicted = denoiser(
+        torch.randn(2, 4, side, side),
+        torch.zeros(2, dtype=torch.long),
+        encoder_hidden_states=states,
+        added_cond_kwargs={"text_embeds": pooled, "time_ids": torch.full((2, 6), float(2 * scale.size_px))},
+    ).sample
+    predicted.pow(2).mean().backward()
+    seconds = time.perf_counter() - start
+    if not (states.grad.abs().max() > 0 and pooled.grad.abs().max() > 0):
+        raise RuntimeError("no gradient reached the text states")
+    what = f"{shape.name}: denoiser there and back, {2 * scale.size_px} px, batch 2"
+    return {"what": what, "seconds": seconds, "images": 2}
+
+
+def show_sdxl_plan(scale: Scale) -> None:
+    """Parameter and memory table of SDXL's stage 2 at full size, from the meta device."""
+    from uniemo_ray.report.plan_table import plan_tables
+    from uniemo_ray.sizing.plan import make_plan
+
+    options = ["diffusion.size_px=1024", "stage2.gradient_checkpointing=true", "stage2.precision=bf16"]
+    clip = "ViT-L-14-quickgelu" if scale.divide == 1 else "tiny"
+    config = load_config(
+        None,
+        [
+            f"encoder.clip={clip}",
+            "resources.workers=8",
+            "stage2.batch_size=64",
+            "stage2.zero_stage=2",
+            *options,
+        ],
+    )
+    plan = make_plan(
+        config, gpu_memory_bytes=48 * 10**9, architecture="sdxl", with_activations=scale.divide == 1
+    )
+    Console(width=100).print(plan_tables(plan))
+
+
+def measure(part: str, scale_name: str, *extra: str) -> dict[str, float | str]:
+    """One part in a process of its own; prints and returns its row."""
+    command = [sys.executable, __file__, "--scale", scale_name, "--run", part, *extra]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    row = json.loads(done.stdout.splitlines()[-1])
+    rate = row["images"] / row["seconds"]
+    print(
+        f"{row['what']}: {row['seconds']:.2f} s a step, {rate:.3f} images/s, peak {row['peak_gb']:.2f} GB",
+        flush=True,
+    )
+    return {**row, "rate": rate}
+
+
+def run_one(part: str, scale: Scale, batch: int) -> None:
+    """What the child process does."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    torch.manual_seed(0)
+    runs = {"stage1": run_stage1, "stage2": run_stage2, "sdxl": run_sdxl}
+    row = run_batching(scale, batch) if part == "batching" else runs[part](scale)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    print(json.dumps({**row, "peak_gb": peak}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scale", choices=SCALES, default="full")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--limit-gb", type=float, default=20.0, help="a larger peak ends with exit code 1")
+    parser.add_argument("--run", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--batch", type=int, default=1, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    scale = SCALES[options.scale]
+    if options.run:
+        run_one(options.run, scale, options.batch)
+        return
+    rows = []
+    for part in options.parts:
+        if part == "batching":
+            one, many = (measure(part, options.scale, "--batch", str(size)) for size in (1, scale.many))
+            ratio = many["rate"] / one["rate"]
+            print(f"batching: {scale.many} images at once are {ratio:.2f} times as fast as one by one")
+            rows += [one, many]
+        else:
+            rows.append(measure(part, options.scale))
+        if part == "sdxl":
+            show_sdxl_plan(scale)
+    if max(float(row["peak_gb"]) for row in rows) > options.limit_gb:
+        sys.exit(f"error: a part took more than {options.limit_gb:g} GB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""`uniemo plan`: the table for people, the JSON for programs, and the exit code for scripts."""
+
+import json
+
+from typer.testing import CliRunner
+
+from uniemo_ray.cli.app import app
+
+runner = CliRunner()
+FAST = ["plan", "--config", "jobs/configs/demo.yaml", "--no-activations"]
+
+
+def test_the_table_shows_parameters_memory_and_work():
+    result = runner.invoke(app, [*FAST, "--images-per-second", "2", "--price", "1.5"])
+    assert result.exit_code == 0, result.output
+    for words in ("denoiser", "ZeRO 1 *", "activations (estimate)", "understanding-2", "GPU hours, cost"):
+        assert words in result.output
+    assert "warning" not in result.output
+
+
+def test_json_and_exit_code_of_what_does_not_fit():
+    result = runner.invoke(app, [*FAST, "--gpus", "1", "--gpu-memory", "1", "--json"])
+    assert result.exit_code == 1
+    plan = json.loads(result.output)
+    assert plan["gpus"] == 1
+    assert plan["memory"][0]["batch_per_gpu"] == 64
+    assert "stage 1 needs about" in plan["warnings"][0]
+
+
+def test_gpus_must_split_the_batch(tmp_path):
+    result = runner.invoke(app, [*FAST, "--gpus", "3"])
+    assert "does not split over resources.workers 3" in str(result.exception)

@@ -1,0 +1,82 @@
+"""What no training changes: computed once as a job, found finished by the loop, skipped for a random crop."""
+
+import logging
+
+import pytest
+import torch
+
+from uniemo_ray.config import Config, load_config
+from uniemo_ray.distributed import feedback_loop
+from uniemo_ray.distributed.feedback_loop import declare_precomputed, declare_steps
+from uniemo_ray.distributed.steps import data
+from uniemo_ray.distributed.steps.training import training_set
+from uniemo_ray.models.clip import embed_names, load_clip
+from uniemo_ray.store.run import RunFolder
+from uniemo_ray.store.steps import Pipeline, StepContext
+from uniemo_ray.training.batches import decode_latents
+from uniemo_ray.training.name_embeddings import NameEmbeddings
+
+SMALL = [
+    "data.sketch_train=32",
+    "data.sketch_val=8",
+    "data.sketch_test=8",
+    "data.rows_per_shard=16",
+    "stage1.batch_size=16",
+    "stage2.batch_size=16",
+    "resources.memory_gb_per_actor=0.5",
+    "resources.actors=1",
+]
+
+
+def run(tmp_path, *overrides: str) -> tuple[Config, dict, RunFolder]:
+    config = load_config(None, [*SMALL, *overrides])
+    folder = RunFolder.open(str(tmp_path / "run"), config)
+    pipeline = Pipeline(folder)
+    declare_precomputed(pipeline, config)
+    return config, {result.record.name: result for result in pipeline.run()}, folder
+
+
+def context_of(folder: RunFolder, results: dict) -> StepContext:
+    records = {name: result.record for name, result in results.items()}
+    return StepContext("joint-1", "f", {}, folder, "artefacts/joint-1", inputs=records, is_resumed=False)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_the_loop_finds_what_the_job_has_computed(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(data, "NAMES_PER_SHARD", 16)  # the way of many names: shards and actors
+    config, results, folder = run(tmp_path)
+    assert list(results) == ["ingest", "names", "features", "latents"]
+    context = context_of(folder, results)
+    names = data.read_names(context)
+    stored = NameEmbeddings.load(context.artefacts_of("names").uri)(names.objects)
+    torch.testing.assert_close(stored, embed_names(load_clip("tiny"), names.objects), atol=1e-5, rtol=1e-5)
+    row = training_set(context, config, config.stage2, round_=1).take(1)[0]
+    assert decode_latents([row["latent"]]).shape[1] == 4
+
+    pipeline = Pipeline(folder)
+    declare_steps(pipeline, config)
+    for name, result in results.items():
+        assert folder.finished(name, pipeline._steps[name].fingerprint) == result.record
+
+    # another target: the same shards, no latents, and the log says so
+    with caplog.at_level(logging.INFO, logger="uniemo_ray"):
+        crop, again, folder = run(tmp_path, "diffusion.target=crop")
+    assert [name for name, result in again.items() if not result.is_skipped] == ["latents"]
+    assert "latents are computed in every step" in caplog.text
+    rows = training_set(context_of(folder, again), crop, crop.stage2, round_=1)
+    assert rows.count() == 32
+    assert "latent" not in rows.schema().names
+
+
+def test_every_stage_depends_on_the_embeddings(tmp_path) -> None:
+    config = load_config(None, SMALL)
+    pipeline = Pipeline(RunFolder.open(str(tmp_path / "run"), config))
+    feedback_loop.declare_steps(pipeline, config)
+    for name in ("understanding-1", "joint-1", "encode-2", "model-2"):
+        assert "names" in pipeline._steps[name].inputs
+
+
+def test_a_crop_needs_augmentation() -> None:
+    with pytest.raises(ValueError, match=r"diffusion\.target is 'crop' but stage2\.augment is off"):
+        load_config(None, ["diffusion.target=crop", "stage2.augment=false"])

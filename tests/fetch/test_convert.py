@@ -1,0 +1,33 @@
+"""Pickled weights become safetensors, and nothing in them runs."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from uniemo_ray.fetch.convert import convert_to_safetensors
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    (tmp_path / "evil.bin").write_bytes(pickle.dumps({"weight": Evil()}))
+    with pytest.raises(ValueError, match=r"evil\.bin holds more than plain tensors"):
+        convert_to_safetensors(tmp_path / "evil.bin", tmp_path / "out.safetensors")
+    torch.save({"a": 3}, tmp_path / "number.bin")
+    with pytest.raises(ValueError, match=r"number\.bin is no table of tensors"):
+        convert_to_safetensors(tmp_path / "number.bin", tmp_path / "out.safetensors")
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_tensors_that_share_memory_are_converted(tmp_path):
+    weight = torch.arange(6.0).reshape(2, 3)
+    torch.save({"a": weight, "b": weight.T}, tmp_path / "tied.bin")
+    found = load_file(convert_to_safetensors(tmp_path / "tied.bin", tmp_path / "t.safetensors"))
+    assert torch.equal(found["a"], weight)
+    assert torch.equal(found["b"], weight.T)

@@ -1,0 +1,103 @@
+"""Estimated activations are those that the real modules keep."""
+
+import pytest
+import torch
+
+from tests.models.tiny import write_clip, write_pipeline
+from uniemo_ray.config import Config
+from uniemo_ray.models.build import build_net
+from uniemo_ray.models.clip import load_clip
+from uniemo_ray.models.conditioning import PLACEHOLDER
+from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.models.uniemo import set_trainable
+from uniemo_ray.sizing.activations import Kept, estimate_activations
+from uniemo_ray.sizing.architectures import find_architecture
+from uniemo_ray.sizing.blueprint import build_blueprint
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    folder = tmp_path_factory.mktemp("models")
+    write_clip(folder / "clip")
+    write_pipeline(folder / "diffusion")
+    return Config.model_validate(
+        {
+            "encoder": {"clip": str(folder / "clip"), "query_length": 3},
+            "diffusion": {"model": str(folder / "diffusion"), "size_px": 16},
+        }
+    )
+
+
+def estimate(config: Config, *, stage: int, batch: int, **train: object) -> int:
+    changed = config.model_copy(
+        update={f"stage{stage}": getattr(config, f"stage{stage}").model_copy(update=train)}
+    )
+    shape = find_architecture(config.diffusion.model)
+    blueprint = build_blueprint(changed, shape, names=(3, 4))
+    return estimate_activations(blueprint, shape, changed, stage=stage, batch=batch)
+
+
+def saved_by(run, weights) -> int:
+    """Bytes that real autograd saves, weights apart."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in weights}
+    found: dict[int, torch.Tensor] = {}
+
+    def pack(tensor):
+        found.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        alive = run()
+    assert alive is not None
+    return sum(t.untyped_storage().nbytes() for key, t in found.items() if key not in known)
+
+
+def test_stage_1_keeps_what_the_real_network_keeps(config) -> None:
+    net = build_net(
+        config,
+        clip=load_clip(config.encoder.clip),
+        scene_names=["a", "b", "c"],
+        object_names=["d", "e", "f", "g"],
+        text_width=16,
+    )
+    set_trainable(net, stage=1, tower="train")
+    net.train()
+    weights = [*net.parameters(), *net.buffers()]
+
+    def run():
+        said = net.understand(torch.randn(2, 3, 32, 32))
+        return said, net.condition(said.features, torch.zeros(2, dtype=torch.long))
+
+    real = saved_by(run, weights)
+    # the classifier's dropout is off in the estimate
+    assert estimate(config, stage=1, batch=2) == pytest.approx(real, rel=0.1)
+
+
+def test_stage_2_adds_text_encoder_and_denoiser(config) -> None:
+    parts = load_diffusion(config.diffusion.model)
+    condition = torch.randn(2, 16, requires_grad=True)
+    weights = [p for m in (parts.denoiser, parts.text_encoder) for p in (*m.parameters(), *m.buffers())]
+    states = []
+    text = saved_by(lambda: states.append(parts.text_states([PLACEHOLDER] * 2, condition)) or states, weights)
+    context = states[0].detach().requires_grad_()
+    times = torch.zeros(2, dtype=torch.long)
+    denoised = saved_by(
+        lambda: parts.denoiser(torch.randn(2, 4, 8, 8), times, encoder_hidden_states=context).sample, weights
+    )
+    own = estimate(config, stage=2, batch=2) - estimate(config, stage=1, batch=2)
+    # in stage 2 the fusion trains as well, which keeps a little more
+    assert own == pytest.approx(text + denoised, rel=0.1)
+    assert denoised > 3 * text
+
+
+def test_checkpointing_and_precision_keep_less(config) -> None:
+    plain = estimate(config, stage=2, batch=4)
+    assert plain > 3 * estimate(config, stage=2, batch=1)
+    assert estimate(config, stage=2, batch=4, gradient_checkpointing=True) < 0.8 * plain
+    assert estimate(config, stage=2, batch=4, precision="bf16") < 0.8 * plain
+
+
+def test_checkpointed_modules_are_there_one_at_a_time() -> None:
+    kept = Kept(bytes=100, inside=(30, 50), entering=8)
+    assert kept.total(is_checkpointed=False) == 100
+    assert kept.total(is_checkpointed=True) == 100 - 80 + 8 + 50

@@ -1,0 +1,50 @@
+"""The plan as a whole: what fits, what does not, and what settings move."""
+
+import json
+
+from uniemo_ray.config import load_config
+from uniemo_ray.sizing.plan import Rates, make_plan
+
+
+def test_a_plan_that_fits_and_one_that_does_not() -> None:
+    config = load_config(None, ["stage1.zero_stage=0", "stage1.batch_size=64", "stage2.batch_size=64"])
+    plan = make_plan(config, gpu_memory_bytes=48_000_000_000, rates=Rates(images_per_second=5.0))
+    assert plan.warnings == ()
+    assert [stage.chosen for stage in plan.memory] == [0, 1]
+    assert [stage.batch_per_gpu for stage in plan.memory] == [32, 32]
+    assert plan.cost is not None
+    values = json.loads(json.dumps(plan.to_json()))
+    assert values["memory"][1]["options"][2]["total"] == plan.memory[1].options[2].total
+    first, second = plan.memory
+    assert first.options[0].frozen == 0  # stage 1 loads no diffusion model
+    assert second.options[0].frozen == 4 * sum(p.total for p in plan.parts[-3:])
+
+    between = (first.options[0].total + first.options[1].total) // 2
+    tight = make_plan(config, gpu_memory_bytes=between, with_activations=False)
+    assert not tight.has_activations
+    assert len(tight.warnings) == 1
+    assert "ZeRO 0 would fit (--set stage2.zero_stage=0)" in tight.warnings[0]
+    tiny = make_plan(config, gpu_memory_bytes=1, with_activations=False)
+    assert all("lower stage" in line for line in tiny.warnings)
+    assert len(tiny.warnings) == 2
+
+
+def test_lora_moves_the_denoiser_into_the_engine() -> None:
+    lora = load_config(None, ["diffusion.denoiser=lora"])
+    options = {"gpu_memory_bytes": 10**11, "with_activations": False}
+    frozen, trained = make_plan(load_config(None, []), **options), make_plan(lora, **options)
+    part = {part.name: part for part in trained.parts}["denoiser"]
+    assert 0 < part.stage2 < 0.1 * part.total
+    before, after = frozen.memory[1].options[0], trained.memory[1].options[0]
+    assert after.frozen < before.frozen
+    assert after.weights - before.weights == 4 * part.total
+    assert after.optimizer - before.optimizer == 8 * part.stage2
+
+
+def test_half_frozen_models_take_half() -> None:
+    options = {"gpu_memory_bytes": 10**11, "with_activations": False}
+    full = make_plan(load_config(None, []), **options)
+    half = make_plan(load_config(None, ["diffusion.frozen_dtype=bf16"]), **options)
+    sizes = {part.name: part.total for part in full.parts}
+    saved = full.memory[1].options[0].frozen - half.memory[1].options[0].frozen
+    assert saved == 2 * (sizes["denoiser"] + sizes["text encoders"])

@@ -1,0 +1,82 @@
+"""`uniemo plan`: what a run will need, before any machine is rented."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from uniemo_ray.config import Config
+
+
+def plan(
+    config: Annotated[Path | None, typer.Option(help="YAML file of the run (default: the defaults).")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Override one setting; repeatable.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs, one per training worker (default: resources.workers).")
+    ] = None,
+    gpu_memory: Annotated[float, typer.Option(min=1, help="GB of one GPU.")] = 48.0,
+    images_per_second: Annotated[
+        float | None, typer.Option(min=1e-6, help="Training images a second of one GPU: gives hours.")
+    ] = None,
+    generated_per_second: Annotated[
+        float | None, typer.Option(min=1e-6, help="Generated images a second of one GPU: adds generation.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Price of one GPU for one hour: gives the cost.")
+    ] = None,
+    train_images: Annotated[
+        int | None, typer.Option(min=1, help="Training images, where the config does not tell.")
+    ] = None,
+    diffusion: Annotated[
+        str | None, typer.Option(help="Architecture instead of diffusion.model: sd15, sdxl or a folder.")
+    ] = None,
+    activations: Annotated[
+        bool, typer.Option(help="Estimate activations (most of this command's time).")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
+) -> None:
+    """Count what a run needs: parameters, memory per GPU, steps, images, bytes, hours, cost.
+
+    Reads no weights. Parameters are counted on the real modules, memory follows DeepSpeed's ZeRO 0 to 3;
+    activations are an estimate and said to be one. Exit code 0: it fits; 1: it does not, and how it would.
+
+    \b
+    Examples:
+      uniemo plan --config jobs/configs/demo.yaml
+      uniemo plan --set encoder.clip=ViT-L-14 --diffusion sd15 --set diffusion.size_px=512 \\
+          --set data.kind=emoset --set data.root=/data/EmoSet-118K \\
+          --gpus 4 --gpu-memory 48 --images-per-second 30 --price 1.80
+    """
+    from uniemo_ray.sizing.plan import Rates, make_plan
+
+    found = make_plan(
+        _config(config, overrides or [], gpus),
+        gpu_memory_bytes=round(gpu_memory * 1e9),
+        rates=Rates(
+            images_per_second=images_per_second, generated_per_second=generated_per_second, price=price
+        ),
+        train_images=train_images,
+        architecture=diffusion,
+        with_activations=activations,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        from rich.console import Console
+
+        from uniemo_ray.report.plan_table import plan_tables
+
+        Console(width=100).print(plan_tables(found))
+    if found.warnings:
+        raise typer.Exit(1)
+
+
+def _config(path: Path | None, overrides: list[str], gpus: int | None) -> "Config":
+    from uniemo_ray.config import load_config
+
+    number = [f"resources.workers={gpus}"] if gpus else []
+    return load_config(str(path) if path else None, [*overrides, *number])

@@ -1,0 +1,28 @@
+"""Pickled weights to safetensors; nothing in a pickle is executed."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def convert_to_safetensors(source: Path, target: Path) -> Path:
+    """Write the tensors of a .bin file as safetensors, under the same names.
+
+    Raises:
+        ValueError: for a file that holds anything but tensors by name.
+    """
+    try:
+        values = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{source.name} holds more than plain tensors and is not read: {reason}") from None
+    values = values.get("state_dict", values) if isinstance(values, dict) else values
+    if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
+        raise ValueError(f"{source.name} is no table of tensors by name: fetch another revision")
+    # Tensors that share memory would be refused: each gets its own.
+    tensors = {str(name): value.detach().contiguous().clone() for name, value in values.items()}
+    save_file(tensors, target, metadata={"format": "pt"})
+    return target

@@ -1,0 +1,95 @@
+"""A plan in the terminal."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from uniemo_ray.sizing.memory import GpuMemory
+from uniemo_ray.sizing.plan import Plan, StageMemory
+
+
+def plan_tables(plan: Plan) -> RenderableType:
+    """Parameters, memory of both stages, work, and warnings; print it with a rich console."""
+    memory = [_memory(stage, plan) for stage in plan.memory]
+    warnings = [Text(f"warning: {line}", style="bold red") for line in plan.warnings]
+    fits = [] if warnings else [Text("Both stages fit at the ZeRO stages of the config.", style="green")]
+    return Group(_parameters(plan), *memory, _work(plan), *_notes(plan), *warnings, *fits)
+
+
+def _parameters(plan: Plan) -> Table:
+    table = _table(f"Parameters: CLIP {plan.clip}, {plan.diffusion}", "part", ["all", "stage 1", "stage 2"])
+    for part in plan.parts:
+        table.add_row(part.name, *(f"{value:,}" for value in (part.total, part.stage1, part.stage2)))
+    sums = [
+        sum(values)
+        for values in zip(*((part.total, part.stage1, part.stage2) for part in plan.parts), strict=True)
+    ]
+    table.add_section()
+    table.add_row("all", *(f"{value:,}" for value in sums), style="bold")
+    return table
+
+
+def _memory(stage: StageMemory, plan: Plan) -> Table:
+    title = f"Stage {stage.stage}: GB on each of {plan.gpus} GPUs, {stage.batch_per_gpu} images on each"
+    heads = [f"ZeRO {o.zero_stage}" + (" *" if o.zero_stage == stage.chosen else "") for o in stage.options]
+    table = _table(title, "GB", heads)
+    rows = ("weights", "master", "gradients", "bucket", "optimizer", "frozen", "activations", "reserve")
+    labels = {
+        "master": "fp32 copy of ZeRO",
+        "bucket": "gradient bucket",
+        "frozen": "frozen models",
+        "activations": "activations (estimate)",
+        "reserve": "reserve (estimate)",
+    }
+    for row in rows:
+        is_missing = row == "activations" and not plan.has_activations
+        cells = ["?" if is_missing else _gb(getattr(option, row)) for option in stage.options]
+        table.add_row(labels.get(row, row), *cells)
+    table.add_section()
+    table.add_row("all", *(_total(option, plan.gpu_memory) for option in stage.options))
+    return table
+
+
+def _total(option: GpuMemory, limit: int) -> Text:
+    return Text(_gb(option.total), style="bold" if option.total <= limit else "bold red")
+
+
+def _work(plan: Plan) -> Table:
+    table = _table("Work", "", ["images", "epochs", "steps"])
+    for stage in plan.work:
+        table.add_row(stage.name, f"{stage.images:,}", str(stage.epochs), f"{stage.steps:,}")
+    table.add_section()
+    table.add_row("generated images", f"{plan.generated:,}", "", "")
+    return table
+
+
+def _notes(plan: Plan) -> list[Text]:
+    written = plan.written
+    parts = ", ".join(
+        f"{name} {_gb(getattr(written, name))}"
+        for name in ("samples", "latents", "images", "checkpoints", "models")
+    )
+    lines = [f"Written to the run folder: about {_gb(written.total)} GB ({parts})"]
+    if plan.cost is None:
+        lines.append("Hours and cost: give --images-per-second (and --price)")
+    else:
+        made = plan.cost.generation_hours
+        generation = "generation not counted" if made is None else f"generation {made:.1f} h"
+        price = "" if plan.cost.price is None else f", cost {plan.cost.price:,.2f}"
+        lines.append(
+            f"Training {plan.cost.training_hours:.1f} h, {generation}: "
+            f"{plan.cost.gpu_hours:.1f} GPU hours{price}"
+        )
+    return [Text("* the config's choice", style="dim"), *(Text(line) for line in lines)]
+
+
+def _table(title: str, first: str, heads: list[str]) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column(first, no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right")
+    return table
+
+
+def _gb(value: int) -> str:
+    return f"{value / 1e9:.2f}"

@@ -1,0 +1,203 @@
+"""The whole plan of a run, from its config alone."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from uniemo_ray.config import Config
+from uniemo_ray.sizing.architectures import Architecture, find_architecture
+from uniemo_ray.sizing.blueprint import STAGES, Blueprint, PartSize, Stage, build_blueprint, part_sizes
+from uniemo_ray.sizing.memory import FP32, ZERO_STAGES, GpuMemory, Load, gpu_memory
+from uniemo_ray.sizing.workload import (
+    Cost,
+    StageWork,
+    Written,
+    cost,
+    generated_images,
+    stage_work,
+    training_images,
+    written_bytes,
+)
+
+NAMES = {"sketch": (16, 24), "emoset": (254, 409)}
+"""Scene and object names of the data sets that have them; they add buffers, no parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What only the user knows."""
+
+    images_per_second: float | None = None
+    """Training images of one GPU."""
+    generated_per_second: float | None = None
+    """Generated images of one GPU."""
+    price: float | None = None
+    """Of one GPU for one hour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageMemory:
+    """One stage's memory under every ZeRO stage."""
+
+    stage: int
+    batch_per_gpu: int
+    chosen: int
+    """ZeRO stage of the config."""
+    options: tuple[GpuMemory, ...]
+    """ZeRO 0 to 3."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run will need."""
+
+    clip: str
+    diffusion: str
+    gpus: int
+    gpu_memory: int
+    """Bytes of one GPU."""
+    parts: tuple[PartSize, ...]
+    memory: tuple[StageMemory, ...]
+    work: tuple[StageWork, ...]
+    generated: int
+    written: Written
+    cost: Cost | None
+    """None without a rate."""
+    has_activations: bool
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, with the sums."""
+        values = asdict(self)
+        for stage, shown in zip(self.memory, values["memory"], strict=True):
+            for option, row in zip(stage.options, shown["options"], strict=True):
+                row["total"] = option.total
+        values["written"]["total"] = self.written.total
+        return values
+
+
+def make_plan(
+    config: Config,
+    *,
+    gpu_memory_bytes: int,
+    rates: Rates | None = None,
+    train_images: int | None = None,
+    architecture: str | None = None,
+    with_activations: bool = True,
+) -> Plan:
+    """Count, estimate and warn; one GPU for each of `resources.workers`.
+
+    Args:
+        config: of the run.
+        gpu_memory_bytes: of one GPU.
+        rates: throughput and price; without, no hours and no cost.
+        train_images: size of the training split, where the config does not tell.
+        architecture: of the diffusion model, instead of `diffusion.model`.
+        with_activations: estimate them; takes most of the time.
+
+    Raises:
+        ValueError: for models or a data set that nothing here knows.
+    """
+    rates = rates or Rates()
+    gpus, images = config.resources.workers, training_images(config, train_images)
+    shape = find_architecture(architecture or config.diffusion.model)
+    blueprint = build_blueprint(config, shape, names=NAMES.get(config.data.kind, (0, 0)))
+    parts = part_sizes(blueprint, config)
+    memory = tuple(
+        _stage_memory(stage, blueprint, shape, config, parts=parts, with_activations=with_activations)
+        for stage in STAGES
+    )
+    work, generated = stage_work(config, images=images, gpus=gpus), generated_images(config)
+    latent = int(shape.denoiser["in_channels"]) * (config.diffusion.size_px // shape.pixels_per_latent) ** 2
+    written = written_bytes(
+        config,
+        images=images,
+        latent_pixels=latent,
+        trained=(sum(part.stage1 for part in parts), sum(part.stage2 for part in parts)),
+        model_bytes=FP32 * sum(part.total for part in parts),
+    )
+    return Plan(
+        clip=config.encoder.clip,
+        diffusion=shape.name,
+        gpus=gpus,
+        gpu_memory=gpu_memory_bytes,
+        parts=tuple(parts),
+        memory=memory,
+        work=tuple(work),
+        generated=generated,
+        written=written,
+        cost=_cost(work, generated, gpus, rates),
+        has_activations=with_activations,
+        warnings=tuple(_warnings(memory, gpu_memory_bytes)),
+    )
+
+
+def _cost(work: list[StageWork], generated: int, gpus: int, rates: Rates) -> Cost | None:
+    if rates.images_per_second is None:
+        return None
+    return cost(
+        work,
+        generated=generated,
+        gpus=gpus,
+        images_per_second=rates.images_per_second,
+        generated_per_second=rates.generated_per_second,
+        price=rates.price,
+    )
+
+
+def _stage_memory(
+    stage: Stage,
+    blueprint: Blueprint,
+    shape: Architecture,
+    config: Config,
+    *,
+    parts: list[PartSize],
+    with_activations: bool,
+) -> StageMemory:
+    from uniemo_ray.sizing.activations import estimate_activations  # torch's fake tensors take a while
+
+    train = config.stage1 if stage == 1 else config.stage2
+    batch = train.batch_size // config.resources.workers
+    kept = (
+        estimate_activations(blueprint, shape, config, stage=stage, batch=batch) if with_activations else None
+    )
+    load = _load(stage, config, parts, activations=kept)
+    options = tuple(gpu_memory(load, zero_stage=zero, gpus=config.resources.workers) for zero in ZERO_STAGES)
+    return StageMemory(stage=stage, batch_per_gpu=batch, chosen=train.zero_stage, options=options)
+
+
+def _load(stage: Stage, config: Config, parts: list[PartSize], *, activations: int | None) -> Load:
+    """What DeepSpeed wraps: the network, and in stage 2 a denoiser that trains; the rest stays outside."""
+    has_denoiser = stage == 2 and config.diffusion.denoiser != "frozen"
+    beside = ("vae", "text encoders") if has_denoiser else ("denoiser", "vae", "text encoders")
+    inside = [part for part in parts if part.name not in ("denoiser", *beside)]
+    inside += [part for part in parts if has_denoiser and part.name == "denoiser"]
+    trained = sum(part.stage1 if stage == 1 else part.stage2 for part in inside)
+    half = 2 if config.diffusion.frozen_dtype != "fp32" else FP32
+    width = {"vae": FP32, "text encoders": half, "denoiser": half}
+    outside = sum(part.total * width[part.name] for part in parts if part.name in beside)
+    return Load(
+        trained=trained,
+        frozen=sum(part.total for part in inside) - trained,
+        outside=outside if stage == 2 else 0,
+        activations=activations,
+    )
+
+
+def _warnings(memory: tuple[StageMemory, ...], limit: int) -> list[str]:
+    found = []
+    for stage in memory:
+        need = stage.options[stage.chosen].total
+        if need <= limit:
+            continue
+        fitting = [option.zero_stage for option in stage.options if option.total <= limit]
+        advice = (
+            f"ZeRO {fitting[0]} would fit (--set stage{stage.stage}.zero_stage={fitting[0]})"
+            if fitting
+            else f"lower stage{stage.stage}.batch_size, set stage{stage.stage}.gradient_checkpointing, "
+            f"or take more or larger GPUs"
+        )
+        found.append(
+            f"stage {stage.stage} needs about {need / 1e9:.1f} GB on each GPU and there are "
+            f"{limit / 1e9:.0f} GB: {advice}"
+        )
+    return found
