@@ -6,7 +6,7 @@ import torch
 from diffusers import UniPCMultistepScheduler
 
 from uniemo_ray.inference.model_folder import ModelParts
-from uniemo_ray.inference.painter import Failure, Painter, Painting, Request, Share
+from uniemo_ray.inference.painter import STOPPED, Failure, Painter, Painting, Request, Share, Step
 from uniemo_ray.inference.sampler import SamplingSettings
 
 SETTINGS = SamplingSettings(scheduler="unipc", steps=3, guidance=4.0, width=32, height=32, micro_batch=4)
@@ -161,3 +161,35 @@ def test_a_space_that_lacks_a_fused_member_is_refused(parts: ModelParts) -> None
         Painter(
             parts.diffusion, net=parts.net, space=type(parts.space)(mean, parts.space.std, parts.space.counts)
         )
+
+
+def test_watching_shows_every_step_and_changes_nothing(painter: Painter) -> None:
+    seen: list[Step] = []
+    previews: list[np.ndarray] = []
+
+    def watch(step: Step) -> bool:
+        seen.append(step)
+        previews.append(step.preview())
+        return True
+
+    watched = painter.paint(REQUESTS, SETTINGS, threads=1, watch=watch)
+    for result, expected in zip(watched, pixels(painter, REQUESTS), strict=True):
+        np.testing.assert_array_equal(result.pixels, expected)
+    assert sorted({step.indices for step in seen}) == [(0, 1, 2, 3), (4,), (5,)]
+    assert [(step.number, step.of) for step in seen if step.indices == (4,)] == [(1, 3), (2, 3), (3, 3)]
+    last = next(p for s, p in zip(seen, previews, strict=True) if s.indices == (5,) and s.number == 3)
+    assert last.shape == (1, 32, 32, 3)
+    np.testing.assert_allclose(last[0].astype(int), watched[5].pixels.astype(int), atol=1)
+
+
+def test_a_stopped_micro_batch_ends_early_and_alone(painter: Painter) -> None:
+    seen: list[Step] = []
+
+    def watch(step: Step) -> bool:
+        seen.append(step)
+        return 0 not in step.indices
+
+    results = painter.paint(REQUESTS, SETTINGS, threads=1, watch=watch)
+    assert [step.number for step in seen if 0 in step.indices] == [1]
+    assert results[:4] == [Failure(STOPPED)] * 4
+    assert all(isinstance(result, Painting) for result in results[4:])
