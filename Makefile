@@ -13,10 +13,10 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench serve s3-up s3-down clean
+.PHONY: help install demo test check format bench bench-serve serve s3-up s3-down clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv with everything pinned in constraints.txt
 
@@ -46,7 +46,10 @@ format: $(STAMP) ## Format and fix what can be fixed
 bench: $(STAMP) ## Measure against bare baselines
 	set -e; for file in benchmarks/bench_*.py; do $(BIN)/python "$$file"; done
 
-serve: $(STAMP) ## Serve the demo's model (MODEL=folder) at http://127.0.0.1:8000/docs
+bench-serve: $(STAMP) ## Measure the service alone (MODEL=folder)
+	$(BIN)/python benchmarks/bench_serve.py --model '$(MODEL)'
+
+serve: $(STAMP) ## Serve the demo's model (MODEL=folder): a page and an API at http://127.0.0.1:8000
 	@test -d '$(MODEL)' || { echo "no model folder $(MODEL): run make demo first, or give MODEL=folder"; exit 2; }
 	$(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app 'model=$(abspath $(MODEL))'
 
