@@ -23,6 +23,7 @@ function showMix() {
     const row = slider.closest(".slider");
     const share = total ? Number(slider.value) / 100 / total : 0;
     row.classList.toggle("is-on", share > 0);
+    slider.style.setProperty("--share", Number(slider.value) / 100);
     row.querySelector("output").textContent = percent(share);
     slider.ariaValueText = `${percent(share)} of the mixture`;
   }
@@ -87,6 +88,7 @@ export function useOrder(order) {
 function prepareEasel(count) {
   const frames = Array.from({ length: count }, () => make("div", { className: "blank" }));
   $("easel").replaceChildren(...frames);
+  $("easel").scrollIntoView({ block: "nearest" });
   return frames;
 }
 

@@ -190,6 +190,8 @@ def test_a_killed_replica_costs_no_request(client, name):
     assert back_after_s < 90, counts
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # Serve waits longer and longer between its tries with the bad one
 def test_a_bad_model_replaces_nothing_and_a_good_one_costs_no_request(client, model_folder, store, tmp_path):
     def ask() -> int:
         return client.post("/v1/understand", content=picture(1)).status_code
