@@ -51,7 +51,7 @@ bench-serve: $(STAMP) ## Measure the service alone (MODEL=folder)
 
 serve: $(STAMP) ## Serve the demo's model (MODEL=folder): a page and an API at http://127.0.0.1:8000
 	@test -d '$(MODEL)' || { echo "no model folder $(MODEL): run make demo first, or give MODEL=folder"; exit 2; }
-	$(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app 'model=$(abspath $(MODEL))'
+	RAY_SERVE_USE_GRPC_BY_DEFAULT=1 $(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app 'model=$(abspath $(MODEL))'
 
 s3-up: ## Start a real S3 server for the tests (Ceph; needs root and Debian packages)
 	$(PYTHON) cluster/local_s3.py start
