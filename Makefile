@@ -2,11 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 CONFIG ?= jobs/configs/demo.yaml
 RUN ?= runs/demo
-MODEL ?= $(RUN)/model
+MODEL ?= $(if $(wildcard $(RUN)/model),$(RUN)/model,tiny)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HEAD := $(BIN)/python cluster/local_head.py
+SERVE_ENV := RAY_SERVE_USE_GRPC_BY_DEFAULT=1
 FAST := not ray and not slow and not integration and not gpu
 
 export HF_HUB_OFFLINE ?= 1
@@ -49,9 +50,11 @@ bench: $(STAMP) ## Measure against bare baselines
 bench-serve: $(STAMP) ## Measure the service alone (MODEL=folder)
 	$(BIN)/python benchmarks/bench_serve.py --model '$(MODEL)'
 
-serve: $(STAMP) ## Serve the demo's model (MODEL=folder): a page and an API at http://127.0.0.1:8000
-	@test -d '$(MODEL)' || { echo "no model folder $(MODEL): run make demo first, or give MODEL=folder"; exit 2; }
-	RAY_SERVE_USE_GRPC_BY_DEFAULT=1 $(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app 'model=$(abspath $(MODEL))'
+serve: $(STAMP) ## Serve the demo's model, else the shipped one (MODEL=folder): http://127.0.0.1:8000
+	@test '$(MODEL)' = tiny || test -d '$(MODEL)' || { echo "no model folder $(MODEL): give another MODEL=folder, or none"; exit 2; }
+	@echo "serving $(MODEL)"
+	$(SERVE_ENV) $(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app \
+		'model=$(if $(filter tiny,$(MODEL)),tiny,$(abspath $(MODEL)))'
 
 s3-up: ## Start a real S3 server for the tests (Ceph; needs root and Debian packages)
 	$(PYTHON) cluster/local_s3.py start

@@ -1,5 +1,6 @@
 """The Ray Serve application.
 
+serve run serve.app:build_app                          the small model that is shipped
 serve run serve.app:build_app model=runs/demo/model
 serve deploy serve/config.yaml
 """
@@ -18,6 +19,7 @@ from serve.pool import Pool
 from serve.settings import STORE, Limits
 from uniemo_ray.config import Settings
 from uniemo_ray.inference.checksums import verify
+from uniemo_ray.inference.model_folder import SHIPPED
 
 RETRY_AFTER_S = 2.0
 
@@ -25,8 +27,9 @@ RETRY_AFTER_S = 2.0
 class BuildArgs(Settings):
     """Arguments of the application: `key=value` of `serve run`, `args:` of a Serve config."""
 
-    model: str = Field(min_length=1)
-    """Model folder: a local path that exists on the replicas' machines, or `s3://bucket/prefix`."""
+    model: str = Field(SHIPPED, min_length=1)
+    """Model folder: a local path that exists on the replicas' machines, `s3://bucket/prefix`, or `tiny`, which
+    comes with the package."""
     models: dict[str, str] = Field(default_factory=dict)
     """Further models by the name that requests give in `model`."""
     tokens: str | None = None
@@ -118,7 +121,7 @@ def _pooled(pool: Pool) -> Any:
 def _checked(folder: str) -> str:
     """A model folder, made absolute and verified if it is here: replicas run elsewhere."""
     path = Path(folder).expanduser()
-    if "://" in folder or not path.is_dir():
+    if folder == SHIPPED or "://" in folder or not path.is_dir():
         return folder  # the replicas will say whether it exists
     verify(path)
     return str(path.resolve())

@@ -1,5 +1,6 @@
 """The whole service in one process, without Ray: for a laptop, for work on the page, for tests.
 
+python -m serve.local                     the small model that is shipped
 python -m serve.local runs/demo/model
 """
 
@@ -22,6 +23,7 @@ from serve.models.library import Library, describe
 from serve.models.understander import Understander
 from serve.settings import STORE, Limits
 from serve.tokens import TokenFile
+from uniemo_ray.inference.model_folder import SHIPPED
 from uniemo_ray.store.filesystem import open_store
 
 
@@ -106,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m serve.local", description="Serve a model without Ray.")
-    parser.add_argument("model", help="model folder, local or s3://")
+    parser.add_argument("model", nargs="?", default=SHIPPED, help="model folder, local or s3://")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--tokens", type=Path, help="token file; needed beyond loopback")
