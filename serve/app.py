@@ -22,14 +22,15 @@ from uniemo_ray.inference.checksums import verify
 from uniemo_ray.inference.model_folder import SHIPPED
 
 RETRY_AFTER_S = 2.0
+HEALTH_CHECK_PERIOD_S = 1.0
+"""How long a dead replica may go unnoticed, and its replacement not begin to load."""
 
 
 class BuildArgs(Settings):
     """Arguments of the application: `key=value` of `serve run`, `args:` of a Serve config."""
 
     model: str = Field(SHIPPED, min_length=1)
-    """Model folder: a local path that exists on the replicas' machines, `s3://bucket/prefix`, or `tiny`, which
-    comes with the package."""
+    """Model folder: a local path on the replicas' machines, `s3://bucket/prefix`, or the shipped `tiny`."""
     models: dict[str, str] = Field(default_factory=dict)
     """Further models by the name that requests give in `model`."""
     tokens: str | None = None
@@ -88,6 +89,7 @@ def build_app(args: BuildArgs) -> serve.Application:
         max_ongoing_requests=most,
         max_queued_requests=most,
         max_surge_percent=100,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
     )
     return endpoint(Endpoint).bind(
@@ -114,6 +116,7 @@ def _pooled(pool: Pool) -> Any:
         # a new replica answers before an old one goes, and one that cannot start replaces nothing
         max_surge_percent=100,
         graceful_shutdown_timeout_s=60,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         max_constructor_retry_count=3,
     )
 

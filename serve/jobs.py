@@ -89,13 +89,14 @@ class JobBoard:
         return job
 
     def find(self, job_id: str, *, owner: str) -> Job | None:
-        """A generation, unless it is unknown, expired or somebody else's."""
+        """A generation, unless it is unknown, expired, cancelled or somebody else's."""
         try:
             raw = self.store.read_json(f"{job_id}/job.json")
         except FileNotFoundError:
             return None
         job = Job(**raw | {"order": Order(**raw["order"])})
-        return job if job.owner == owner and self.clock() < job.expires_at else None
+        is_there = job.owner == owner and self.clock() < job.expires_at
+        return job if is_there and not self.is_cancelled(job_id) else None
 
     def state(self, job: Job) -> JobState:
         """How far it is, as its caller should see it."""
@@ -116,8 +117,11 @@ class JobBoard:
         self.store.write_bytes(f"{job_id}/state.json", to_json(asdict(state)))
 
     def cancel(self, job_id: str) -> None:
-        """Ask whoever paints it to stop."""
+        """Forget a generation: whoever paints it stops, and its pictures are gone."""
         self.store.write_bytes(f"{job_id}/cancel", b"")
+        for key in self.store.list(f"{job_id}/"):
+            if key.partition("/")[2].startswith(("image-", "preview-")):
+                self.store.delete(key)
 
     def is_cancelled(self, job_id: str) -> bool:
         """Whether somebody asked to stop it."""

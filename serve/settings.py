@@ -29,7 +29,7 @@ class Limits(Settings):
     """Sampling steps of one generation."""
     side_px: int = Field(1024, ge=16)
     """Width and height of a generated image."""
-    generated_pixels: int = Field(4_194_304, ge=256)
+    generated_pixels: int = Field(8_388_608, ge=256)
     """n x width x height of one generate request."""
     guidance: float = Field(50, gt=0)
     """Guidance scale."""

@@ -1,12 +1,13 @@
 """`/v1/model`, `/healthz`, `/readyz`, `/metrics`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse
 
 from serve.api.problems import ProblemError, problem_responses
-from serve.api.schemas import Schema
+from serve.api.schemas import Schema, one_of
 from serve.api.state import RETRY_AFTER_S, service_of, within
 from serve.backend import DEFAULT_MODEL
 from serve.settings import Limits
@@ -55,14 +56,14 @@ class Health(Schema):
     status: str
 
 
-def make_router() -> APIRouter:
-    """The routes."""
+def make_router(models: Sequence[str]) -> APIRouter:
+    """The routes, with the served models in their description."""
     router = APIRouter(tags=["about"])
 
     @router.get("/v1/model", responses=problem_responses(401, 403, 422, 429, 500, 503))
     async def model(
         request: Request,
-        name: Annotated[str, Query(alias="model", description="Which of the served models.")] = DEFAULT_MODEL,
+        name: Annotated[one_of(models), Query(alias="model", description="Which.")] = DEFAULT_MODEL,  # type: ignore[valid-type]
     ) -> ModelAnswer:
         """The model card, what the model knows, and the limits of requests."""
         service = service_of(request)

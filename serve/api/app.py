@@ -64,10 +64,10 @@ def make_api(
     app.add_middleware(Guard, tokens=tokens, rates=rates, metrics=service.metrics)
     add_problem_handlers(app)
     for router in (
-        understand.make_router(limits),
-        generate.make_router(limits),
-        generations.make_router(limits),
-        about.make_router(),
+        understand.make_router(limits, models),
+        generate.make_router(limits, models),
+        generations.make_router(limits, models),
+        about.make_router(models),
         page.make_router(),
     ):
         app.include_router(router)

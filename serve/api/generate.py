@@ -1,6 +1,7 @@
 """`POST /v1/generate`."""
 
 import base64
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -18,10 +19,10 @@ _FILE = {"schema": {"type": "string", "format": "binary"}}
 _JSON = "application/json"
 
 
-def make_router(limits: Limits) -> APIRouter:
-    """The route, with the service's limits in its description."""
+def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
+    """The route, with the service's limits and models in its description."""
     router = APIRouter(prefix="/v1", tags=["generate"])
-    model = limited_generate(limits)
+    model = limited_generate(limits, models)
 
     @router.post(
         "/generate",

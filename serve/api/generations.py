@@ -1,6 +1,8 @@
 """`/v1/generations`: asked for now, painted later, watched meanwhile."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -19,6 +21,14 @@ from serve.settings import Limits
 
 ID = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$", description="What the creation answered.")]
 Index = Annotated[int, Path(ge=0, le=999, description="Of the image, from 0.")]
+_LINKS = {
+    name: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+    for name, operation in (
+        ("Look", "get_generation"),
+        ("Watch", "watch_generation"),
+        ("Cancel", "cancel_generation"),
+    )
+}
 _GET = (401, 403, 404, 422, 429, 500, 503)
 
 
@@ -57,16 +67,16 @@ class Generation(Schema):
     """Why it failed."""
 
 
-def make_router(limits: Limits) -> APIRouter:
-    """The routes, with the service's limits in their description."""
+def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
+    """The routes, with the service's limits and models in their description."""
     router = APIRouter(prefix="/v1/generations", tags=["generations"])
-    model = limited_generate(limits)
+    model = limited_generate(limits, models)
 
     @router.post(
         "",
         status_code=202,
         responses={
-            202: {"headers": {"Location": {"schema": {"type": "string"}}}},
+            202: {"headers": {"Location": {"schema": {"type": "string"}}}, "links": _LINKS},
             **problem_responses(400, 401, 403, 408, 413, 422, 429, 500, 503),
         },
     )
@@ -77,7 +87,7 @@ def make_router(limits: Limits) -> APIRouter:
         response.headers["location"] = f"/v1/generations/{job.id}"
         return show(service, job, await asyncio.to_thread(service.board.state, job))
 
-    @router.get("/{id}", responses=problem_responses(*_GET))
+    @router.get("/{id}", operation_id="get_generation", responses=problem_responses(*_GET))
     async def get_generation(request: Request, id: ID) -> Generation:
         """How far it is."""
         service = service_of(request)
@@ -86,6 +96,7 @@ def make_router(limits: Limits) -> APIRouter:
 
     @router.get(
         "/{id}/events",
+        operation_id="watch_generation",
         responses={200: {"content": {"text/event-stream": {}}}, **problem_responses(*_GET)},
         response_class=StreamingResponse,
     )
@@ -99,15 +110,18 @@ def make_router(limits: Limits) -> APIRouter:
         events = follow(service, job, lambda state: show(service, job, state))
         return StreamingResponse(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
-    @router.delete("/{id}", responses=problem_responses(*_GET))
+    @router.delete("/{id}", operation_id="cancel_generation", responses=problem_responses(*_GET))
     async def cancel_generation(request: Request, id: ID) -> Generation:
-        """Stop it: a replica that works on nothing else is free at the next step."""
+        """Stop and forget it: a replica that works on nothing else is free at the next step.
+
+        The answer is how it was; afterwards it is not found, and its images are gone.
+        """
         service = service_of(request)
         job = await _find(request, id)
         state = await asyncio.to_thread(service.board.state, job)
+        await asyncio.to_thread(service.board.cancel, job.id)
         if not state.is_final:
-            await asyncio.to_thread(service.board.cancel, job.id)
-            state = await asyncio.to_thread(service.board.state, job)
+            state = replace(state, status="cancelled")
         return show(service, job, state)
 
     def add_picture(path: str, name: str, summary: str) -> None:
@@ -155,6 +169,7 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
         )
         work = await service.backend.start(job.id, order)
         work.add_done_callback(lambda _: _count_down(service, caller))
+        work.add_done_callback(lambda _: _count_images(service, job))
         is_started = True
     finally:
         if not is_started:
@@ -164,6 +179,16 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
 
 def _count_down(service: Service, caller: str) -> None:
     service.unfinished[caller] -= 1
+
+
+def _count_images(service: Service, job: Job) -> None:
+    """For the metrics; the store is asked outside the event loop."""
+
+    def count() -> None:
+        if service.board.state(job).status == "done":
+            service.metrics.painted_later(job.order.emotions, job.order.n)
+
+    asyncio.get_running_loop().run_in_executor(None, count)
 
 
 async def _find(request: Request, job_id: str) -> Job:

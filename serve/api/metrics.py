@@ -3,7 +3,7 @@
 Ray's own metrics port has every replica's queues, batch sizes and latencies.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -55,12 +55,16 @@ class Metrics:
                 self._images.labels("understand", result.result.top).inc()
                 self._batches.labels("understand").observe(result.batch)
 
-    def painted(self, emotions: Mapping[str, float], images: Iterable[Painted]) -> None:
-        """Count images that were generated."""
-        heaviest = max(emotions, key=lambda name: emotions[name])
+    def painted(self, emotions: Mapping[str, float], images: Sequence[Painted]) -> None:
+        """Count images that were generated while the caller waited."""
+        self.painted_later(emotions, len(images))
         for image in images:
-            self._images.labels("generate", heaviest).inc()
             self._batches.labels("generate").observe(image.batch)
+
+    def painted_later(self, emotions: Mapping[str, float], count: int) -> None:
+        """Count the images of a finished generation."""
+        heaviest = max(emotions, key=lambda name: emotions[name])
+        self._images.labels("generate", heaviest).inc(count)
 
     def text(self) -> bytes:
         """All numbers in Prometheus' text format."""

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from serve.backend import Refusal, UnavailableError
 
@@ -84,8 +85,11 @@ def add_problem_handlers(app: FastAPI) -> None:
         return ProblemError(503, str(error), retry_after_s=error.retry_after_s).response()
 
     @app.exception_handler(HTTPException)
-    async def refuse_plainly(_request: Request, error: HTTPException) -> JSONResponse:
-        return answer(error.status_code, str(error.detail), headers=error.headers or {})
+    async def refuse_plainly(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["allow"] = _allowed(request)
+        return answer(error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def refuse_invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -94,6 +98,15 @@ def add_problem_handlers(app: FastAPI) -> None:
         detail = str(first["msg"]).removeprefix("Value error, ")
         is_syntax = first["type"] == "json_invalid"
         return answer(400 if is_syntax else 422, detail, field=None if is_syntax else ".".join(places))
+
+
+def _allowed(request: Request) -> str:
+    """The methods of every route of a path; Starlette names those of the first one only."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE:
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
 
 
 def inner_error(error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -17,7 +18,6 @@ from pydantic import (
     StrictStr,
     Tag,
     create_model,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -58,7 +58,12 @@ Emotions = Annotated[
     | Annotated[dict[Emotion, Weight], Field(min_length=1), Tag("<weights>")],
     Discriminator(_form),
 ]
-Prompt = Annotated[str, AfterValidator(_with_place), Field(json_schema_extra={"pattern": r"\{\}"})]
+Prompt = Annotated[
+    str,
+    AfterValidator(_with_place),
+    # the format is ours: whether a text fits into the model's tokens is nothing that a schema can say
+    Field(json_schema_extra={"pattern": r"\{\}", "format": "prompt"}),
+]
 
 
 class Schema(BaseModel):
@@ -82,8 +87,8 @@ class _Base64(EncoderProtocol):
         return base64.b64encode(value)
 
     @classmethod
-    def get_json_format(cls) -> Literal["base64"]:
-        return "base64"
+    def get_json_format(cls) -> Literal["base64-image"]:
+        return "base64-image"
 
 
 Base64File = Annotated[bytes, EncodedBytes(encoder=_Base64)]
@@ -130,9 +135,9 @@ class GenerateRequest(Schema):
     """Sampling steps; this and the next three by default as in training, see `/v1/model`."""
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)
     """How strongly the emotion steers; 1 or less is not at all."""
-    width: int | None = Field(None, ge=8)
-    """Pixels; a multiple of `pixels_multiple` of `/v1/model`."""
-    height: int | None = Field(None, ge=8)
+    width: int | None = Field(None, ge=8, multiple_of=8)
+    """Pixels; a multiple of 8, for some models of more: `pixels_multiple` of `/v1/model`."""
+    height: int | None = Field(None, ge=8, multiple_of=8)
     """Pixels."""
     mix: Literal["condition", "guidance"] = "condition"
     """How several emotions meet: interpolated, or one guidance term each."""
@@ -140,12 +145,6 @@ class GenerateRequest(Schema):
     """Of the files; by default what `Accept` names, else PNG."""
     model: str = DEFAULT_MODEL
     """Which of the served models."""
-
-    @model_validator(mode="after")
-    def _last_seed_fits(self) -> "GenerateRequest":
-        if self.seed is not None and self.seed + self.n - 1 > LARGEST_SEED:
-            raise ValueError(f"seed + n must not go beyond {LARGEST_SEED}")
-        return self
 
     def order(self, format_: Format) -> Order:
         """What the models are asked, with a seed in any case."""
@@ -233,28 +232,36 @@ class GenerateAnswer(Schema):
     images: list[GeneratedFile]
 
 
-def limited_understand(limits: Limits) -> type[UnderstandRequest]:
-    """The request with the service's limits in it."""
+def limited_understand(limits: Limits, models: Sequence[str]) -> type[UnderstandRequest]:
+    """The request with the service's limits and models in it."""
     file = Annotated[Base64File, Field(max_length=limits.body_bytes)]
     return _limited(
         UnderstandRequest,
         images=Annotated[list[file], Field(min_length=1, max_length=limits.images)],
         names=Annotated[StrictInt, Field(ge=1, le=limits.names)],
+        model=one_of(models),
     )
 
 
-def limited_generate(limits: Limits) -> type[GenerateRequest]:
-    """The request with the service's limits in it."""
-    side = Annotated[int, Field(ge=8, le=limits.side_px)] | None
+def limited_generate(limits: Limits, models: Sequence[str]) -> type[GenerateRequest]:
+    """The request with the service's limits and models in it."""
+    side = Annotated[int, Field(ge=8, le=limits.side_px, multiple_of=8)] | None
     return _limited(
         GenerateRequest,
         prompt=Annotated[Prompt, Field(max_length=limits.prompt_characters)] | None,
         n=Annotated[int, Field(ge=1, le=limits.n)],
+        seed=Annotated[int, Field(ge=0, le=LARGEST_SEED - limits.n + 1)] | None,  # the last image has one too
         steps=Annotated[int, Field(ge=1, le=limits.steps)] | None,
         guidance=Annotated[float, Field(ge=0, le=limits.guidance, allow_inf_nan=False)] | None,
         width=side,
         height=side,
+        model=one_of(models),
     )
+
+
+def one_of(models: Sequence[str]) -> Any:
+    """The type of a model's name; whether it is served is checked where requests are answered."""
+    return Annotated[StrictStr, Field(json_schema_extra={"enum": list(models)})]
 
 
 def _limited(base: type[RequestT], **annotations: Any) -> type[RequestT]:

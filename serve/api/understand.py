@@ -1,6 +1,7 @@
 """`POST /v1/understand`."""
 
 import base64
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Query, Request
@@ -19,6 +20,7 @@ from serve.api.schemas import (
     UnderstandRequest,
     Understood,
     limited_understand,
+    one_of,
 )
 from serve.api.state import service_of, within
 from serve.backend import DEFAULT_MODEL, Look, Refusal, Seen
@@ -45,10 +47,10 @@ class Options(NamedTuple):
     model: str
 
 
-def make_router(limits: Limits) -> APIRouter:
-    """The route, with the service's limits in its description."""
+def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
+    """The route, with the service's limits and models in its description."""
     router = APIRouter(prefix="/v1", tags=["understand"])
-    model = limited_understand(limits)
+    model = limited_understand(limits, models)
 
     @router.post(
         "/understand",
@@ -59,12 +61,12 @@ def make_router(limits: Limits) -> APIRouter:
         request: Request,
         attention: Annotated[bool, Query(description="Also say where the model looks.")] = False,
         names: Annotated[int, Query(ge=1, le=limits.names, description="Scenes and objects to list.")] = 5,
-        model_name: Annotated[str, Query(alias="model", description="Which model.")] = DEFAULT_MODEL,
+        model_name: Annotated[one_of(models), Query(alias="model", description="Which.")] = DEFAULT_MODEL,  # type: ignore[valid-type]
     ) -> UnderstandAnswer:
         """Which emotions images evoke, and which scenes and objects they show.
 
-        Send a file as it is, several as `image` of a form, or JSON with base64. JSON has its options inside;
-        for files they go into the address.
+        Send a file as it is, several as `image` of a form, or JSON with base64. Options go into the address;
+        what JSON says inside goes first.
         """
         service = service_of(request)
         options = Options(attention, names, model_name)
@@ -84,9 +86,7 @@ async def _read(
 ) -> tuple[list[Upload], Options]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        if request.query_params:
-            raise ProblemError(422, "JSON has its options inside: leave the address without")
-        return _from_json(await request.body(), model)
+        return _from_json(await request.body(), model, options)
     if kind == "multipart/form-data":
         async with request.form(max_files=limits.images, max_fields=0) as form:
             return await _from_form(form), options
@@ -95,13 +95,14 @@ async def _read(
     raise ProblemError(415, "send an image, multipart/form-data or application/json")
 
 
-def _from_json(body: bytes, model: type[UnderstandRequest]) -> tuple[list[Upload], Options]:
+def _from_json(body: bytes, model: type[UnderstandRequest], options: Options) -> tuple[list[Upload], Options]:
     try:
         asked = model.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError([e | {"loc": ("body", *e["loc"])} for e in error.errors()]) from None
     uploads = [Upload(data, "", f"images.{i}") for i, data in enumerate(asked.images)]
-    return uploads, Options(asked.attention, asked.names, asked.model)
+    inside = {name: getattr(asked, name) for name in asked.model_fields_set & set(Options._fields)}
+    return uploads, options._replace(**inside)
 
 
 async def _from_form(form: FormData) -> list[Upload]:
@@ -168,7 +169,10 @@ def _request_body(model: type[UnderstandRequest], limits: Limits) -> dict[str, A
         "required": True,
         "content": {
             **{kind: {"schema": file} for kind in MEDIA_TYPES.values()},
-            "multipart/form-data": {"schema": form},
+            "multipart/form-data": {
+                "schema": form,
+                "encoding": {"image": {"contentType": ", ".join(MEDIA_TYPES.values())}},
+            },
             "application/json": {"schema": model.model_json_schema()},
         },
     }

@@ -46,7 +46,10 @@ class Ticket:
 
 
 class Illustrator:
-    """A model that paints batches of tickets; an image does not depend on the others in its batch."""
+    """A model that paints batches of tickets; an image does not depend on the others in its batch.
+
+    One call at a time: with two threads in one model, torch's kernels do not always give the same bits.
+    """
 
     def __init__(self, model: UniEmo, *, micro_batch: int, threads: int) -> None:
         """Keep the model.

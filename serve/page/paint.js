@@ -138,16 +138,18 @@ async function paint(order) {
     });
     if (last.name === "done") {
       await finish(frames, order, last.content);
-      $("status").textContent = `Done, with seed ${order.seed}${order.n > 1 ? ` to ${order.seed + order.n - 1}` : ""}.`;
+      $("status").textContent = order.n > 1
+        ? `Done, with seeds ${order.seed} to ${order.seed + order.n - 1}.` : `Done, with seed ${order.seed}.`;
     } else {
       const reason = last.name === "cancelled" ? "Cancelled." : last.content.problem?.detail ?? "It failed.";
       $("easel").replaceChildren(make("p", { textContent: reason }));
       $("status").textContent = reason;
     }
   } catch (error) {
-    $("easel").replaceChildren(make("p", { textContent: "No picture this time." }));
-    $("status").textContent = "";
-    notice(error.message);
+    const isCancelled = Boolean(state.running?.isCancelled);  // what is cancelled is no longer found
+    $("easel").replaceChildren(make("p", { textContent: isCancelled ? "Cancelled." : "No picture this time." }));
+    $("status").textContent = isCancelled ? "Cancelled." : "";
+    if (!isCancelled) notice(error.message);
   } finally {
     setRunning(null);
   }
@@ -163,6 +165,8 @@ export function startPainting() {
     $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0] % 1000000;
   });
   $("cancel").addEventListener("click", () => {
-    if (state.running?.id) cancelGeneration(state.running.id).catch((error) => notice(error.message));
+    if (!state.running?.id) return;
+    state.running.isCancelled = true;
+    cancelGeneration(state.running.id).catch((error) => notice(error.message));
   });
 }

@@ -34,7 +34,7 @@ function showResult(seen) {
   }
   for (const kind of ["scenes", "objects"]) {
     $(kind).replaceChildren(
-      ...seen[kind].map(({ name, score }) =>
+      ...seen[kind].filter(({ score }, i) => i === 0 || score >= 0.01).map(({ name, score }) =>
         make("span", { className: "chip" }, name.replaceAll("_", " "), make("small", { textContent: percent(score) }))),
     );
   }

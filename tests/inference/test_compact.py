@@ -15,7 +15,12 @@ from uniemo_ray.inference.model_folder import SHIPPED_FOLDER
 
 def test_eight_bits_round_to_a_127th_of_the_rows_largest() -> None:
     torch.manual_seed(0)
-    state = {"w": torch.randn(3, 4, 5), "zero": torch.zeros(2, 2), "b": torch.randn(7), "scale": torch.ones(1)}
+    state = {
+        "w": torch.randn(3, 4, 5),
+        "zero": torch.zeros(2, 2),
+        "b": torch.randn(7),
+        "scale": torch.ones(1),
+    }
     small = to_eight_bits(state)
     assert small["w"].dtype == small["zero"].dtype == torch.int8
     back = from_eight_bits(small)
@@ -51,7 +56,7 @@ def test_saved_in_full_and_made_compact_again_it_is_the_same_model(tmp_path: Pat
 
 
 def test_other_base_models_have_no_compact_form(model_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="only models on encoder.clip 'tiny'"):
+    with pytest.raises(ValueError, match=r"only models on encoder\.clip 'tiny'"):
         save_compact(model_folder, tmp_path / "small")
     assert not (tmp_path / "small").exists()
 

@@ -52,7 +52,6 @@ def test_a_missing_model_names_itself(tmp_path):
 @pytest.mark.parametrize(
     "values",
     [
-        {},
         {"model": ""},
         {"model": "m", "threads": 0},
         {"model": "m", "modle": "x"},

@@ -158,8 +158,11 @@ def board(tmp_path) -> JobBoard:
 
 
 def run(illustrator, board, job, *, paint=None, timeout_s=60.0):
+    turn = asyncio.Lock()
+
     async def own_paint(ticket):
-        return (await asyncio.to_thread(illustrator, [ticket]))[0]
+        async with turn:
+            return (await asyncio.to_thread(illustrator, [ticket]))[0]
 
     work = run_job(
         job.id, illustrator.tickets(job.order), paint=paint or own_paint, board=board, timeout_s=timeout_s

@@ -92,9 +92,13 @@ def test_impossible_json(client, body, status, words, field):
     assert_problem(client.post(URL, content=body, headers=headers), status, words, field)
 
 
-def test_json_with_options_in_the_address_is_refused(client):
+def test_options_in_the_address_hold_where_json_is_silent(client):
     body = {"images": [base64.b64encode(WHITE).decode()]}
-    assert_problem(client.post(f"{URL}?names=3", json=body), 422, "options inside")
+    assert (
+        len(client.post(f"{URL}?names=1", json={"images": body["images"]}).json()["results"][0]["scenes"])
+        == 1
+    )
+    assert len(client.post(f"{URL}?names=1", json=body | {"names": 2}).json()["results"][0]["scenes"]) == 2
 
 
 @pytest.mark.parametrize(("query", "field"), [("names=0", "names"), ("attention=perhaps", "attention")])

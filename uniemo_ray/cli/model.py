@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 50_000_000
 
 _Model = Annotated[
-    str, typer.Option(envvar="UNIEMO_MODEL", help="Model folder: a path, s3://bucket/prefix, or tiny (shipped).")
+    str,
+    typer.Option(envvar="UNIEMO_MODEL", help="Model folder: a path, s3://bucket/prefix, or tiny (shipped)."),
 ]
 
 
