@@ -6,11 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +16,7 @@ import psutil
 from ray import serve
 
 from benchmarks.mutated_images import mutants
-from benchmarks.serve_load import (
-    Ask,
-    Tally,
-    at_rate,
-    looker,
-    median,
-    one_by_one,
-    painter,
-    percentile,
-    session,
-    together,
-)
+from benchmarks.serve_load import at_rate, loaded, looker, median, painter, percentile, session, together
 from serve.app import BuildArgs, build_app
 from serve.backend import DEFAULT_MODEL, Look, Order
 from serve.models.illustrator import Illustrator
@@ -100,15 +86,7 @@ def load_directly(arguments: BuildArgs) -> tuple[Understander, Illustrator]:
 
 def latency(bench: Bench) -> list[Figure]:
     """One caller against direct calls, in turns, so that both see the same machine."""
-    ask, direct, served = looker(bench.url, bench.photos), [], []
-    looks = [Look(data, False, DEFAULT_MODEL) for data in bench.photos]
-    asyncio.run(one_by_one(ask, 20))
-    for _ in range(bench.count(20)):
-        for look in looks[:25]:
-            began = time.perf_counter()
-            bench.understander([look])
-            direct.append(time.perf_counter() - began)
-        served += asyncio.run(one_by_one(ask, 25)).times
+    direct, served = asyncio.run(_in_turns(bench))
     figures = []
     for name, share, bound_ms in (("p50", 0.5, 6), ("p99", 0.99, 15)):
         bare, full = 1000 * percentile(direct, share), 1000 * percentile(served, share)
@@ -117,6 +95,25 @@ def latency(bench: Bench) -> list[Figure]:
             Figure(f"understand, 1 caller, {name}", measured, f"+{bound_ms} ms", full - bare <= bound_ms)
         )
     return figures
+
+
+async def _in_turns(bench: Bench) -> tuple[list[float], list[float]]:
+    """Seconds of direct calls and of requests on one connection."""
+    ask, direct, served = looker(bench.url, bench.photos), [], []
+    looks = [Look(data, False, DEFAULT_MODEL) for data in bench.photos]
+    async with session() as opened:
+        for _ in range(20):
+            await ask(opened)
+        for _ in range(bench.count(20)):
+            for look in looks:
+                began = time.perf_counter()
+                bench.understander([look])
+                direct.append(time.perf_counter() - began)
+            for _ in looks:
+                began = time.perf_counter()
+                await ask(opened)
+                served.append(time.perf_counter() - began)
+    return direct, served
 
 
 def throughput(bench: Bench) -> list[Figure]:
@@ -167,41 +164,6 @@ def overload(bench: Bench) -> list[Figure]:
     )
     is_met = set(tally.statuses) <= {200, 429, 503} and tally.percentile(0.99) <= bound_s and grown < FLAT_MB
     return [Figure("twice the capacity", measured, f"200/429/503, p99 {bound_s:.1f} s, flat", is_met)]
-
-
-@contextmanager
-def loaded(ask: Ask, *, callers: int) -> Iterator[Tally]:
-    """Callers in a thread of their own, as long as the block runs."""
-    tally, is_over = Tally(), threading.Event()
-
-    async def call(opened: aiohttp.ClientSession) -> None:
-        while not is_over.is_set():
-            part = await _one(ask, opened, tally)
-            if part != 200:
-                await asyncio.sleep(0.05)
-
-    async def run() -> None:
-        async with session() as opened:
-            await asyncio.gather(*(call(opened) for _ in range(callers)))
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    try:
-        yield tally
-    finally:
-        is_over.set()
-        thread.join()
-
-
-async def _one(ask: Ask, opened: aiohttp.ClientSession, tally: Tally) -> int:
-    try:
-        status = await ask(opened)
-    except (aiohttp.ClientError, TimeoutError):
-        status = 0
-    tally.statuses[status] += 1
-    if status == 200:
-        tally.finished_at.append(time.monotonic())
-    return status
 
 
 def kills(bench: Bench) -> list[Figure]:

@@ -1,12 +1,13 @@
-"""Callers of a served model: one by one, many at once, or as many a second as asked for."""
+"""Callers of a served model: many at once, or as many a second as asked for."""
 
 import asyncio
 import io
 import statistics
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -110,20 +111,9 @@ async def _once(ask: Ask, opened: aiohttp.ClientSession, tally: Tally) -> int:
     return status
 
 
-async def one_by_one(ask: Ask, count: int) -> Tally:
-    """One caller, one request after the other."""
+async def together(ask: Ask, *, callers: int, seconds: float) -> Tally:
+    """Callers that ask again as soon as they are answered."""
     tally, began = Tally(), time.perf_counter()
-    async with session() as opened:
-        for _ in range(count):
-            await _once(ask, opened, tally)
-    tally.seconds = time.perf_counter() - began
-    return tally
-
-
-async def together(ask: Ask, *, callers: int, seconds: float, tally: Tally | None = None) -> Tally:
-    """Callers that ask again as soon as they are answered; a tally given grows while they do."""
-    tally = tally or Tally()
-    began = time.perf_counter()
 
     async def call(opened: aiohttp.ClientSession) -> None:
         while time.perf_counter() < began + seconds:
@@ -147,3 +137,26 @@ async def at_rate(ask: Ask, *, per_s: float, seconds: float) -> Tally:
         await asyncio.gather(*waiting)
     tally.seconds = time.perf_counter() - began
     return tally
+
+
+@contextmanager
+def loaded(ask: Ask, *, callers: int) -> Iterator[Tally]:
+    """Callers in a thread of their own, as long as the block runs."""
+    tally, is_over = Tally(), threading.Event()
+
+    async def call(opened: aiohttp.ClientSession) -> None:
+        while not is_over.is_set():
+            if await _once(ask, opened, tally) != 200:
+                await asyncio.sleep(PAUSE_S)
+
+    async def run() -> None:
+        async with session() as opened:
+            await asyncio.gather(*(call(opened) for _ in range(callers)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    try:
+        yield tally
+    finally:
+        is_over.set()
+        thread.join()

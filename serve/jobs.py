@@ -119,7 +119,7 @@ class JobBoard:
     def cancel(self, job_id: str) -> None:
         """Forget a generation: whoever paints it stops, and its pictures are gone."""
         self.store.write_bytes(f"{job_id}/cancel", b"")
-        for key in self.store.list(f"{job_id}/"):
+        for key in self.store.list(job_id):
             if key.partition("/")[2].startswith(("image-", "preview-")):
                 self.store.delete(key)
 

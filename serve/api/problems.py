@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from serve.backend import Refusal, UnavailableError
 
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _FIELD_CHARACTERS = 100
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+_RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
 
 
 class Problem(BaseModel):
@@ -86,9 +88,8 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refuse_plainly(request: Request, error: HTTPException) -> JSONResponse:
-        headers = dict(error.headers or {})
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["allow"] = _allowed(request)
+        is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        headers = {"allow": _allowed(request)} if is_method else error.headers
         return answer(error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(RequestValidationError)
@@ -102,11 +103,12 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 def _allowed(request: Request) -> str:
     """The methods of every route of a path; Starlette names those of the first one only."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE:
-            methods |= route.methods or set()
-    return ", ".join(sorted(methods))
+    scopes = ({**request.scope, "method": method} for method in _METHODS)
+    return ", ".join(
+        scope["method"]
+        for scope in scopes
+        if any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
+    )
 
 
 def inner_error(error: Exception) -> JSONResponse:
@@ -140,6 +142,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            **({"headers": {"Retry-After": _RETRY_AFTER}} if status in (429, 503) else {}),
         }
         for status in statuses
     }

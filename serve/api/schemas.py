@@ -28,9 +28,10 @@ from uniemo_ray.emotions import EMOTIONS, emotion_index
 MEDIA_TYPE = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 SMALLEST_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mOo6DkBAANMAc3Rz2dLAAAAAElFTkSuQmCC"
 """One pixel, in base64, for examples."""
-LARGEST_SEED = 2**63 - 1
+LARGEST_SEED = 2**53 - 1
+"""Larger ones are not exact in JSON everywhere."""
 LARGEST_DRAWN_SEED = 2**32
-"""Seeds that we choose: short enough to read out, and exact in every language's numbers."""
+"""Seeds that we choose: short enough to read out."""
 
 
 def _known_emotion(name: str) -> str:

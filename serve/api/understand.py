@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
 
 from serve.api.files import MEDIA_TYPES, inspect
+from serve.api.form import Part, read_form
 from serve.api.overlays import overlay_png, seen_box
 from serve.api.problems import ProblemError, problem_responses, refused
 from serve.api.schemas import (
@@ -88,8 +88,9 @@ async def _read(
     if kind == "application/json":
         return _from_json(await request.body(), model, options)
     if kind == "multipart/form-data":
-        async with request.form(max_files=limits.images, max_fields=0) as form:
-            return await _from_form(form), options
+        content_type = request.headers["content-type"]
+        form = await run_in_threadpool(read_form, await request.body(), content_type, most=limits.images)
+        return _from_form(form), options
     if kind.startswith("image/") or kind in ("", "application/octet-stream"):
         return [Upload(await request.body(), kind, "")], options
     raise ProblemError(415, "send an image, multipart/form-data or application/json")
@@ -105,13 +106,12 @@ def _from_json(body: bytes, model: type[UnderstandRequest], options: Options) ->
     return uploads, options._replace(**inside)
 
 
-async def _from_form(form: FormData) -> list[Upload]:
-    files = [file for file in form.getlist("image") if isinstance(file, UploadFile)]
-    if not files or len(files) != len(form.multi_items()):
+def _from_form(form: list[Part]) -> list[Upload]:
+    if not form or any(part.name != "image" for part in form):
         raise ProblemError(422, "the form needs files named image, and nothing else", field="image")
     return [
-        Upload(await file.read(), file.content_type or "", f"image.{i}" if len(files) > 1 else "image")
-        for i, file in enumerate(files)
+        Upload(part.data, part.media_type, f"image.{i}" if len(form) > 1 else "image")
+        for i, part in enumerate(form)
     ]
 
 

@@ -32,6 +32,14 @@ def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp
     assert understanding.name == "Understanding"
 
 
+def test_without_a_model_the_shipped_one_is_served(monkeypatch, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)  # a folder of that name changes nothing
+    library = build_app(BuildArgs())._bound_deployment.init_args[0]._bound_deployment.init_args[0]
+    assert library.models == {"default": "tiny"}
+    assert yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]["model"] == "tiny"
+
+
 def test_a_damaged_model_is_refused_before_anything_is_deployed(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"config\.json|checksums"):

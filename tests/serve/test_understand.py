@@ -70,7 +70,7 @@ def test_the_bad_one_of_several_is_named(client):
 def test_empty_bodies_and_forms(client):
     assert_problem(client.post(URL), 422, "the file is empty")
     assert_problem(client.post(URL, files={"photo": ("a.png", WHITE)}), 422, "files named image", "image")
-    assert_problem(client.post(URL, files=[("image", ("a.png", WHITE))] * 17), 400, "Too many files")
+    assert_problem(client.post(URL, files=[("image", ("a.png", WHITE))] * 17), 422, "more than 16")
     assert_problem(client.post(URL, data={"image": "text"}), 415, "send an image")
 
 
@@ -151,3 +151,21 @@ def test_a_body_that_does_not_arrive_is_given_up(board):
 
     asyncio.run(talk())
     assert sent[0]["status"] == 408
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n%s\r\n--x--\r\n' % WHITE, 200, ""),
+        (b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n%s\r\n' % WHITE, 400, "ends before"),
+        (b"--x\r\n\r\n%s\r\n--x--\r\n" % WHITE, 422, "files named image"),
+        (b"no form at all", 400, "no form"),
+        (b"", 400, "ends before"),
+    ],
+)
+def test_forms_as_they_come(client, body, status, words):
+    response = client.post(URL, content=body, headers={"content-type": "multipart/form-data; boundary=x"})
+    if status == 200:
+        assert response.json()["results"][0]["top"] == "amusement"
+    else:
+        assert_problem(response, status, words, response.json().get("field"))
