@@ -70,7 +70,7 @@ def test_the_bad_one_of_several_is_named(client):
 def test_empty_bodies_and_forms(client):
     assert_problem(client.post(URL), 422, "the file is empty")
     assert_problem(client.post(URL, files={"photo": ("a.png", WHITE)}), 422, "files named image", "image")
-    assert_problem(client.post(URL, files=[("image", ("a.png", WHITE))] * 17), 422, "more than 16")
+    assert_problem(client.post(URL, files=[("image", ("a.png", WHITE))] * 17), 422, "more than 16", "image")
     assert_problem(client.post(URL, data={"image": "text"}), 415, "send an image")
 
 
