@@ -1,20 +1,23 @@
 # Needs Python 3.11 or 3.12 and make; everything else is installed into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+SCALE ?= 1
 CONFIG ?= jobs/configs/demo.yaml
 RUN ?= runs/demo
-MODEL ?= $(RUN)/model
+MODEL ?= $(if $(wildcard $(RUN)/model),$(RUN)/model,tiny)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HEAD := $(BIN)/python cluster/local_head.py
 FULLSIZE := benchmarks/bench_fullsize.py
+# cheaper hops from the proxy to the model
+SERVE_ENV := RAY_SERVE_USE_GRPC_BY_DEFAULT=1 RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP=0 RAY_SERVE_LOG_TO_STDERR=0
 FAST := not ray and not slow and not integration and not gpu
 
 export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-fullsize serve s3-up s3-down clean
+.PHONY: help install demo test check format bench bench-serve bench-fullsize serve s3-up s3-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,9 +53,14 @@ bench: $(STAMP) ## Measure against bare baselines
 bench-fullsize: $(STAMP) ## One step at the paper's size on this CPU: up to 20 GB of memory
 	$(BIN)/python $(FULLSIZE)
 
-serve: $(STAMP) ## Serve the demo's model (MODEL=folder) at http://127.0.0.1:8000/docs
-	@test -d '$(MODEL)' || { echo "no model folder $(MODEL): run make demo first, or give MODEL=folder"; exit 2; }
-	$(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app 'model=$(abspath $(MODEL))'
+bench-serve: $(STAMP) ## Measure the service alone: half an hour (SCALE=0.1: a tenth; MODEL=folder)
+	$(SERVE_ENV) $(BIN)/python benchmarks/bench_serve.py --model '$(MODEL)' --scale $(SCALE)
+
+serve: $(STAMP) ## Serve the demo's model, else the shipped one (MODEL=folder): http://127.0.0.1:8000
+	@test '$(MODEL)' = tiny || test -d '$(MODEL)' || { echo "no model folder $(MODEL): give another MODEL=folder, or none"; exit 2; }
+	@echo "serving $(MODEL)"
+	$(SERVE_ENV) $(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app \
+		'model=$(if $(filter tiny,$(MODEL)),tiny,$(abspath $(MODEL)))'
 
 s3-up: ## Start a real S3 server for the tests (Ceph; needs root and Debian packages)
 	$(PYTHON) cluster/local_s3.py start

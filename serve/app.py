@@ -1,107 +1,130 @@
 """The Ray Serve application.
 
+serve run serve.app:build_app                          the small model that is shipped
 serve run serve.app:build_app model=runs/demo/model
+serve deploy serve/config.yaml
 """
 
-import io
-import threading
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
-from PIL.Image import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 from ray import serve
+from ray.serve.config import BackpressureConfig
 
-from serve.api import GenerateRequest, make_api
-from serve.limits import Limits
-from uniemo_ray import UniEmo, __version__
-from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.inference.uniemo import UnderstandResult
+from serve.backend import DEFAULT_MODEL
+from serve.deployments import Endpoint, Generation, Understanding
+from serve.models.library import Library
+from serve.pool import Pool
+from serve.settings import STORE, Limits
+from uniemo_ray.config import Settings
+from uniemo_ray.inference.checksums import verify
+from uniemo_ray.inference.model_folder import SHIPPED
+
+RETRY_AFTER_S = 2.0
+HEALTH_CHECK_PERIOD_S = 1.0
+"""How long a dead replica may go unnoticed, and its replacement not begin to load."""
 
 
-class BuildArgs(BaseModel):
+class BuildArgs(Settings):
     """Arguments of the application: `key=value` of `serve run`, `args:` of a Serve config."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model: str = Field(SHIPPED, min_length=1)
+    """Model folder: a local path on the replicas' machines, `s3://bucket/prefix`, or the shipped `tiny`."""
+    models: dict[str, str] = Field(default_factory=dict)
+    """Further models by the name that requests give in `model`."""
+    tokens: str | None = None
+    """Token file (`python -m serve.tokens`); without one, only this machine is served."""
+    store: str = STORE
+    """Where generations are kept; on several machines a folder that all of them see, or `s3://`."""
+    device: str = "cpu"
+    """Torch device of the models."""
+    threads: int = Field(1, ge=1)
+    """CPU threads of a replica; part of what determines an image's bytes."""
+    understand_micro_batch: int = Field(1, ge=1)
+    """Images per pass of understanding: 1 is best on a CPU, 8 to 32 on a GPU."""
+    generate_micro_batch: int = Field(1, ge=1)
+    """Images per pass of the sampler; part of what determines an image's bytes."""
+    endpoint_replicas: int = Field(1, ge=1)
+    """Copies of the HTTP interface. Rates and concurrency are limited in each of them."""
+    understanding: Pool = Pool()
+    """Replicas for understanding."""
+    generation: Pool = Pool(batch_size=4)
+    """Replicas for generation."""
+    limits: Limits = Limits()
+    """Bounds of requests."""
 
-    model: str = Field(min_length=1)
-    """Model folder: a local path that exists on the replicas' machines, or `s3://bucket/prefix`."""
-    replicas: int = Field(1, ge=1)
-    """Copies of the model."""
-    cpus_per_replica: float = Field(1.0, gt=0)
-    """CPUs that a replica reserves."""
-    max_ongoing_requests: int = Field(8, ge=1)
-    """Requests inside one replica; further ones wait in the queue."""
-    max_queued_requests: int = Field(64, ge=1)
-    """Waiting requests per proxy; further ones are answered with 503."""
-
-
-class ModelBackend:
-    """A model folder that answers one request at a time."""
-
-    def __init__(self, folder: str) -> None:
-        self.model = UniEmo.from_pretrained(folder)
-        self.turn = threading.Lock()
-
-    def understand(self, image: Image) -> UnderstandResult:
-        """Emotions, scene and objects of one image."""
-        with self.turn:
-            return self.model.understand([image])[0]
-
-    def generate(self, request: GenerateRequest) -> bytes:
-        """One PNG with its provenance as text."""
-        buffer = io.BytesIO()
-        with self.turn:
-            picture = self.model.generate(
-                request.emotion,
-                request.prompt,
-                seed=request.seed,
-                steps=request.steps,
-                guidance=request.guidance,
-            )[0]
-        picture.save(buffer, "PNG")
-        return buffer.getvalue()
-
-    def describe(self) -> dict[str, Any]:
-        """The model's fingerprint, card and emotions."""
-        parts = self.model.parts
-        return {
-            "fingerprint": parts.fingerprint,
-            "emotions": list(EMOTIONS),
-            "size_px": parts.config.diffusion.size_px,
-            "card": parts.card,
-            "uniemo_ray": __version__,
-        }
-
-
-@serve.ingress()
-class Endpoint:
-    """One replica: the model and the HTTP interface in one process, so that a request takes no extra hop."""
-
-    def __init__(self, folder: str) -> None:
-        self.backend = ModelBackend(folder)
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """Called by Serve once the model is loaded."""
-        return make_api(self.backend, limits=Limits())
-
-    def describe(self) -> dict[str, Any]:
-        """The model's description, for calls by handle."""
-        return self.backend.describe()
+    @model_validator(mode="after")
+    def _default_is_taken(self) -> "BuildArgs":
+        if DEFAULT_MODEL in self.models or "" in self.models:
+            raise ValueError(f"models must not name one {DEFAULT_MODEL!r} or '': that is what `model` gives")
+        return self
 
 
 def build_app(args: BuildArgs) -> serve.Application:
     """Typed application builder.
 
-    A relative model path means one beside the caller; it is made absolute, as replicas run elsewhere.
+    Raises:
+        ValueError: a model folder here is damaged; what is deployed already goes on.
     """
-    is_local = "://" not in args.model and Path(args.model).is_dir()
-    folder = str(Path(args.model).resolve()) if is_local else args.model
-    make_deployment = serve.deployment(
-        num_replicas=args.replicas,
-        ray_actor_options={"num_cpus": args.cpus_per_replica},
-        max_ongoing_requests=args.max_ongoing_requests,
-        max_queued_requests=args.max_queued_requests,
+    library = Library(
+        models={
+            name: _checked(folder) for name, folder in {DEFAULT_MODEL: args.model, **args.models}.items()
+        },
+        understand_micro_batch=args.understand_micro_batch,
+        generate_micro_batch=args.generate_micro_batch,
+        threads=args.threads,
+        device=args.device,
+        max_pixels=args.limits.pixels,
+        names=args.limits.names,
     )
-    return make_deployment(Endpoint).bind(folder)
+    store = args.store if "://" in args.store else str(Path(args.store).expanduser().resolve())
+    understanding = _pooled(args.understanding)(Understanding).bind(library, args.understanding)
+    generation = _pooled(args.generation)(Generation).bind(library, args.generation, args.limits, store)
+    # more than the guard lets in, so that its problem answers speak and not the proxy's plain ones
+    most = args.limits.active_requests + 64
+    endpoint = serve.deployment(
+        num_replicas=args.endpoint_replicas,
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=most,
+        max_queued_requests=most,
+        max_surge_percent=100,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
+    )
+    return endpoint(Endpoint).bind(
+        understanding,
+        generation,
+        models=tuple(library.models),
+        limits=args.limits,
+        store=store,
+        tokens=None if args.tokens is None else str(Path(args.tokens).expanduser().resolve()),
+    )
+
+
+def _pooled(pool: Pool) -> Any:
+    """The decorator of a model deployment."""
+    return serve.deployment(
+        ray_actor_options={"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus},
+        max_ongoing_requests=4 * pool.batch_size,
+        max_queued_requests=pool.queue,
+        autoscaling_config={
+            "min_replicas": pool.min_replicas,
+            "max_replicas": max(pool.min_replicas, pool.max_replicas),
+            "target_ongoing_requests": pool.batch_size,
+        },
+        # a new replica answers before an old one goes, and one that cannot start replaces nothing
+        max_surge_percent=100,
+        graceful_shutdown_timeout_s=60,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        max_constructor_retry_count=3,
+    )
+
+
+def _checked(folder: str) -> str:
+    """A model folder, made absolute and verified if it is here: replicas run elsewhere."""
+    path = Path(folder).expanduser()
+    if folder == SHIPPED or "://" in folder or not path.is_dir():
+        return folder  # the replicas will say whether it exists
+    verify(path)
+    return str(path.resolve())

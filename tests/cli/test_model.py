@@ -1,4 +1,4 @@
-"""Arguments of `understand` and `generate`."""
+"""Arguments of `understand`, `generate` and `compact`."""
 
 import json
 
@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from uniemo_ray.cli.app import app
 from uniemo_ray.cli.model import parse_emotion
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.inference.checksums import verify
+from uniemo_ray.inference.model_folder import SHIPPED_FOLDER
 from uniemo_ray.inference.provenance import read_provenance
 
 runner = CliRunner()
@@ -99,3 +101,10 @@ def test_generate_writes_pictures_with_provenance(model_folder, tmp_path):
     assert [entry["seed"] for entry in written] == [7, 8]
     assert written[0]["emotions"] == {"awe": 0.25, "fear": 0.75}
     assert paths[0].read_bytes() != paths[1].read_bytes()
+
+
+def test_a_compact_folder_is_written(tmp_path):
+    result = runner.invoke(app, ["compact", str(SHIPPED_FOLDER), "--out", str(tmp_path / "small")])
+    assert result.exit_code == 0, result.output
+    assert "MB, fingerprint" in result.output
+    assert verify(tmp_path / "small")

@@ -15,7 +15,7 @@ from diffusers import (
 from tests.inference.conftest import CONFIG, OBJECTS, SCENES
 from tests.models.tiny import write_pipeline, write_xl_pipeline
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
-from uniemo_ray.inference.painter import Failure, Painter, Painting, Request, Share
+from uniemo_ray.inference.painter import STOPPED, Failure, Painter, Painting, Request, Share, Step
 from uniemo_ray.inference.sampler import SamplingSettings
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.diffusion import load_diffusion
@@ -246,3 +246,35 @@ def test_an_sdxl_model_folder_paints_the_same(denoiser, parts: ModelParts, clip,
         for each in (whole, loaded)
     )
     np.testing.assert_array_equal(first, second)
+
+
+def test_watching_shows_every_step_and_changes_nothing(painter: Painter) -> None:
+    seen: list[Step] = []
+    previews: list[np.ndarray] = []
+
+    def watch(step: Step) -> bool:
+        seen.append(step)
+        previews.append(step.preview())
+        return True
+
+    watched = painter.paint(REQUESTS, SETTINGS, threads=1, watch=watch)
+    for result, expected in zip(watched, pixels(painter, REQUESTS), strict=True):
+        np.testing.assert_array_equal(result.pixels, expected)
+    assert sorted({step.indices for step in seen}) == [(0, 1, 2, 3), (4,), (5,)]
+    assert [(step.number, step.of) for step in seen if step.indices == (4,)] == [(1, 3), (2, 3), (3, 3)]
+    last = next(p for s, p in zip(seen, previews, strict=True) if s.indices == (5,) and s.number == 3)
+    assert last.shape == (1, 32, 32, 3)
+    np.testing.assert_allclose(last[0].astype(int), watched[5].pixels.astype(int), atol=1)
+
+
+def test_a_stopped_micro_batch_ends_early_and_alone(painter: Painter) -> None:
+    seen: list[Step] = []
+
+    def watch(step: Step) -> bool:
+        seen.append(step)
+        return 0 not in step.indices
+
+    results = painter.paint(REQUESTS, SETTINGS, threads=1, watch=watch)
+    assert [step.number for step in seen if 0 in step.indices] == [1]
+    assert results[:4] == [Failure(STOPPED)] * 4
+    assert all(isinstance(result, Painting) for result in results[4:])

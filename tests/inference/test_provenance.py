@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,6 +16,7 @@ from uniemo_ray.inference.provenance import (
     read_provenance,
     sha256_hex,
 )
+from uniemo_ray.inference.xmp import from_xmp, to_xmp
 
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 
@@ -64,3 +66,19 @@ def test_saving_keeps_provenance_and_bytes(tmp_path) -> None:
     image.save(tmp_path / "a.jpg")
     with Image.open(tmp_path / "a.jpg") as other:
         assert other.format == "JPEG"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_formats_without_text_chunks_carry_xmp(kind: str) -> None:
+    image = GeneratedImage.from_png(encode_png(PIXELS, {"seed": 3, "prompt": 'a "room" & <emotion> ☂'}))
+    first, second = io.BytesIO(), io.BytesIO()
+    image.save(first, kind, quality=90)
+    image.save(second, kind, quality=90)
+    assert first.getvalue() == second.getvalue()
+    assert read_provenance(first.getvalue()) == image.provenance
+    assert image.provenance["prompt"] == 'a "room" & <emotion> ☂'
+
+
+@pytest.mark.parametrize("packet", [b"", b"<x", b"\xff\xfe", to_xmp({})[:90], b"<a/>"])
+def test_foreign_or_damaged_xmp_is_empty(packet: bytes) -> None:
+    assert from_xmp(packet) == {}

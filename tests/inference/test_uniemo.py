@@ -91,6 +91,25 @@ def test_what_is_no_picture_is_named(model: UniEmo, picture, words: str) -> None
         model.understand([picture])
 
 
+def test_a_fixed_pass_makes_an_answer_independent_of_its_company(model: UniEmo) -> None:
+    rng = np.random.default_rng(8)
+    pictures = [rng.integers(0, 255, (40, 50, 3), dtype=np.uint8) for _ in range(7)]
+    together = model.understand(pictures, micro_batch=4)
+    for picture, result in zip(pictures, together, strict=True):
+        assert model.understand([picture], micro_batch=4)[0].emotions == result.emotions
+    loose = model.understand(pictures)
+    assert [result.top for result in loose] == [result.top for result in together]
+
+
+def test_requests_of_several_plans_share_a_micro_batch(model: UniEmo) -> None:
+    awe = model.plan("awe", n=2, seed=3, micro_batch=4)
+    fear = model.plan({"fear": 1}, "{} street", seed=9, micro_batch=4)
+    images = model.paint([*awe.requests, *fear.requests], awe.settings, threads=1)
+    alone = model.generate("fear", "{} street", seed=9, micro_batch=4, threads=1)[0]
+    assert images[2].tobytes() == alone.tobytes()
+    assert images[2].provenance == alone.provenance
+
+
 def test_images_are_reproducible_and_carry_their_provenance(model: UniEmo, tmp_path: Path) -> None:
     images = model.generate("awe", n=3, seed=7)
     again = model.generate("awe", n=1, seed=8)[0]

@@ -1,85 +1,97 @@
-"""The Serve application in process, over a tiny random model folder."""
+"""The Serve application in process, without a cluster, over a tiny random model folder."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from fastapi.testclient import TestClient
-from PIL import Image
 from pydantic import ValidationError
 from ray import serve
 
-from serve.api import GenerateRequest, make_api
-from serve.app import BuildArgs, ModelBackend, build_app
-from serve.limits import Limits
-from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.inference.provenance import read_provenance
+from serve import deployments
+from serve.app import BuildArgs, build_app
+from serve.deployments import check_exposure
+from serve.models.library import Library
+from serve.pool import Pool
+from serve.tokens import add_token
 
 CONFIG = Path(__file__).parents[2] / "serve" / "config.yaml"
 
 
-@pytest.fixture(scope="module")
-def backend(model_folder) -> ModelBackend:
-    return ModelBackend(str(model_folder))
+def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(model_folder.parent)
+    args = BuildArgs(model=model_folder.name, models={"b": "s3://bucket/b"}, generation=Pool(max_replicas=3))
+    endpoint = build_app(args)._bound_deployment
+    assert endpoint.init_kwargs["models"] == ("default", "b")
+    understanding, generation = (bound._bound_deployment for bound in endpoint.init_args)
+    library = generation.init_args[0]
+    assert library.models == {"default": str(model_folder.resolve()), "b": "s3://bucket/b"}
+    config = generation._deployment_config
+    assert config.autoscaling_config.max_replicas == 3
+    assert config.max_surge_percent == 100
+    assert config.max_ongoing_requests >= generation.init_args[1].batch_size
+    assert understanding.name == "Understanding"
 
 
-def test_the_application_loads_the_model(model_folder, backend):
-    handle = serve.run(build_app(BuildArgs(model=str(model_folder))), _local_testing_mode=True)
-    described = handle.describe.remote().result()
-    assert described["emotions"] == list(EMOTIONS)
-    assert described["fingerprint"] == backend.model.parts.fingerprint != ""
+def test_without_a_model_the_shipped_one_is_served(monkeypatch, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)  # a folder of that name changes nothing
+    library = build_app(BuildArgs())._bound_deployment.init_args[0]._bound_deployment.init_args[0]
+    assert library.models == {"default": "tiny"}
+    assert yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]["model"] == "tiny"
+
+
+def test_a_damaged_model_is_refused_before_anything_is_deployed(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.json|checksums"):
+        build_app(BuildArgs(model=str(tmp_path)))
 
 
 def test_a_missing_model_names_itself(tmp_path):
     with pytest.raises(Exception, match="gone"):
-        serve.run(build_app(BuildArgs(model=str(tmp_path / "gone"))), _local_testing_mode=True)
-
-
-def test_understand_equals_the_direct_call(backend):
-    image = Image.fromarray(np.random.default_rng(1).integers(0, 255, (40, 60, 3), dtype=np.uint8))
-    direct = backend.model.understand([image])[0]
-    assert backend.understand(image).emotions == direct.emotions
-
-
-def test_generated_bytes_depend_on_the_request_alone(backend):
-    wanted = GenerateRequest(emotion="awe", seed=5, steps=2)
-    first = backend.generate(wanted)
-    other = backend.generate(GenerateRequest(emotion="fear", seed=5, steps=2))
-    assert backend.generate(wanted) == first != other
-    assert read_provenance(first)["seed"] == 5
-
-
-def test_over_http(backend):
-    client = TestClient(make_api(backend, limits=Limits()))
-    picture = client.post("/v1/generate", json={"emotion": {"awe": 1, "fear": 3}, "steps": 2})
-    assert picture.status_code == 200, picture.text
-    seen = client.post("/v1/understand", content=picture.content).json()
-    assert sum(seen["emotions"].values()) == pytest.approx(1)
-    refused = client.post(
-        "/v1/generate", json={"emotion": "sadness", "steps": 2}
-    )  # the model has no image of it
-    assert refused.status_code == 422
-    assert "sadness" in refused.json()["detail"]
-
-
-def test_a_relative_model_folder_is_made_absolute(model_folder, monkeypatch):
-    monkeypatch.chdir(model_folder.parent)
-    application = build_app(BuildArgs(model=model_folder.name, replicas=3))
-    assert application._bound_deployment.init_args == (str(model_folder.resolve()),)
-    assert application._bound_deployment.num_replicas == 3
+        serve.run(
+            serve.deployment(deployments.Understanding).bind(
+                Library(models={"default": str(tmp_path / "gone")}), Pool()
+            ),
+            name="gone",
+            _local_testing_mode=True,
+        )
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"model": ""}, {"model": "m", "replicas": 0}, {"model": "m", "modle": "x"}]
+    "values",
+    [
+        {"model": ""},
+        {"model": "m", "threads": 0},
+        {"model": "m", "modle": "x"},
+        {"model": "m", "models": {"default": "x"}},
+        {"model": "m", "limits": {"steps": 0}},
+        {"model": "m", "generation": {"replicas": 2}},
+    ],
 )
 def test_arguments_are_checked(values):
     with pytest.raises(ValidationError):
         BuildArgs.model_validate(values)
 
 
+@pytest.mark.parametrize(
+    ("host", "is_fine"), [("127.0.0.1", True), ("0.0.0.0", False), ("10.1.2.3", False), (None, True)]
+)
+def test_beyond_loopback_a_token_file_is_needed(host, is_fine, tmp_path, monkeypatch):
+    monkeypatch.setattr(deployments, "_http_host", lambda: host)
+    if is_fine:
+        assert check_exposure(None) is None
+    else:
+        with pytest.raises(ValueError, match="refusing to serve"):
+            check_exposure(None)
+    token = add_token(tmp_path / "tokens.json", "ann")
+    assert check_exposure(str(tmp_path / "tokens.json")).name_of(token) == "ann"
+
+
 def test_the_config_file_fits_the_builder_and_binds_to_loopback():
     config = yaml.safe_load(CONFIG.read_text())
     assert config["http_options"]["host"] == "127.0.0.1"
-    assert config["applications"][0]["import_path"] == "serve.app:build_app"
-    assert BuildArgs.model_validate(config["applications"][0]["args"]).replicas == 1
+    application = config["applications"][0]
+    assert application["import_path"] == "serve.app:build_app"
+    args = BuildArgs.model_validate(application["args"])
+    longest = max(args.limits.generate_timeout_s, args.limits.understand_timeout_s)
+    assert config["http_options"]["request_timeout_s"] > longest + args.limits.body_timeout_s

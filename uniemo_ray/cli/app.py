@@ -20,7 +20,7 @@ app = typer.Typer(
         "The whole method, on a Ray cluster or your own machine:\n"
         "  uniemo submit jobs/feedback_loop.py -- --config jobs/configs/demo.yaml\n\n"
         "\b\n"
-        "What it leaves behind, a model folder:\n"
+        "What it leaves behind, a model folder (--model tiny is one that is shipped):\n"
         "  uniemo understand photo.jpg --model runs/demo/model\n"
         '  uniemo generate awe --prompt "{} forest" --model runs/demo/model --out pictures\n\n'
         "\b\n"
@@ -47,6 +47,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("understand")(model.understand)
 app.command("generate")(model.generate)
+app.command("compact")(model.compact)
 app.add_typer(store.app, name="store")
 app.command("regenerate")(store.regenerate)
 app.command("import-checkpoint")(checkpoint.import_checkpoint)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,18 @@ CHECKSUMS = "checksums.json"
 CONFIG = "config.json"
 FORMAT = "uniemo_ray model"
 VERSION = 1
+BASE = Path(str(files("uniemo_ray"))) / "tiny" / "weights"
+"""Where `BASE_PARTS` lie for a compact folder, whose config.json says `"base": "tiny"`."""
+BASE_PARTS = ("clip", "diffusion")
 _PROSE = frozenset({"README.md"})
 
 
 def write_checksums(folder: Path) -> str:
     """Write `checksums.json` over all files of a folder; returns the folder's fingerprint."""
     sums = {_relative(path, folder): _hash(path) for path in _files(folder)}
+    base = base_of(folder)
+    if base != folder:
+        sums |= {_relative(path, base): _hash(path) for part in BASE_PARTS for path in _files(base / part)}
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
     return _fingerprint(sums)
 
@@ -30,9 +37,9 @@ def verify(folder: Path) -> str:
         ValueError: one line that names the file, what is wrong with it and what to do.
     """
     read_config(folder)
-    sums = _read_json(folder / CHECKSUMS)
+    sums, base = _read_json(folder / CHECKSUMS), base_of(folder)
     for name, expected in sorted(sums.items()):
-        path = folder / name
+        path = (base if name.partition("/")[0] in BASE_PARTS else folder) / name
         if not path.is_file():
             raise ValueError(f"{path} is missing from the model folder: copy or download the folder again")
         if _hash(path) != expected:
@@ -64,6 +71,18 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{VERSION}: use the uniemo_ray that wrote it, or save the model again"
         )
     return config
+
+
+def base_of(folder: Path) -> Path:
+    """Where a model folder's `BASE_PARTS` lie: in itself, or in the package.
+
+    Raises:
+        ValueError: for a base that this program does not have.
+    """
+    base = _read_json(folder / CONFIG).get("base")
+    if base not in (None, "tiny"):
+        raise ValueError(f"{folder / CONFIG} is based on {base!r}, expected 'tiny': update uniemo_ray")
+    return folder if base is None else BASE
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,6 +9,9 @@ coefficients.parquet        section 2
 scorers.safetensors         section-2 classifier and name heads
 README.md                   model card
 checksums.json              SHA-256 of all of these
+
+A compact one (`uniemo_ray.inference.compact`) has no clip/ and diffusion/ of its own; `tiny` is one that is
+shipped with the package.
 """
 
 import json
@@ -30,14 +33,17 @@ from uniemo_ray.config import Config
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.emotion_space import EmotionSpace
 from uniemo_ray.inference.checksums import (
+    BASE,
     CHECKSUMS,
     CONFIG,
     FORMAT,
     VERSION,
+    base_of,
     read_config,
     verify,
     write_checksums,
 )
+from uniemo_ray.inference.compact import NET, from_eight_bits
 from uniemo_ray.inference.heads import ScorerHeads
 from uniemo_ray.inference.painter import Painter
 from uniemo_ray.models.build import empty_net
@@ -50,9 +56,11 @@ from uniemo_ray.store.filesystem import open_store
 SECTIONS = ("seed", "encoder", "fusion", "losses", "diffusion", "generation")
 """What of a run's config belongs to its model."""
 TEXT_TOWER = "text_tower.safetensors"
-NET, SPACE, SCORERS = "model.safetensors", "emotion_space.safetensors", "scorers.safetensors"
+SPACE, SCORERS = "emotion_space.safetensors", "scorers.safetensors"
 NO_DIFFUSION = "holds no diffusion model: it understands images and makes none"
 COEFFICIENTS, CARD = "coefficients.parquet", "README.md"
+SHIPPED = "tiny"
+SHIPPED_FOLDER = BASE.with_name("model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,17 +124,17 @@ def load_model_folder(source: str | Path) -> ModelParts:
     """Read a model folder after checking version, completeness and every checksum.
 
     Args:
-        source: local path or `s3://`.
+        source: local path, `s3://`, or `tiny` for the one that comes with the package.
 
     Raises:
         ValueError: one line that names the file and what is wrong with it.
     """
     folder, temporary = _fetch(str(source))
     fingerprint = verify(folder)
-    config_file = read_config(folder)
+    config_file, base = read_config(folder), base_of(folder)
     config = _settings(config_file, folder)
-    diffusion = _load_diffusion(folder / "diffusion", config)
-    clip_config = read_clip_config(folder / "clip")
+    diffusion = _load_diffusion(base / "diffusion", config)
+    clip_config = read_clip_config(base / "clip")
     net = empty_net(
         config,
         clip_config=clip_config["model_cfg"],
@@ -137,9 +145,9 @@ def load_model_folder(source: str | Path) -> ModelParts:
     if diffusion and diffusion.text_width != len(net.fusion.offset):
         raise ValueError(
             f"{folder / NET} makes conditions of width {len(net.fusion.offset)}, the text encoders in "
-            f"{folder / 'diffusion'} have {diffusion.text_width}: save the model again"
+            f"{base / 'diffusion'} have {diffusion.text_width}: save the model again"
         )
-    merges, text_tower = folder / "clip" / MERGES_FILE, folder / "clip" / TEXT_TOWER
+    merges, text_tower = base / "clip" / MERGES_FILE, base / "clip" / TEXT_TOWER
     return ModelParts(
         config=config,
         clip_config=clip_config,
@@ -251,6 +259,8 @@ def _swap(folder: Path, final: Path) -> None:
 
 
 def _fetch(source: str) -> tuple[Path, "tempfile.TemporaryDirectory[str] | None"]:
+    if source == SHIPPED:
+        return SHIPPED_FOLDER, None
     store = open_store(source)
     local = store.local_path_or_none()
     if local is not None:
@@ -278,7 +288,7 @@ def _settings(header: dict[str, Any], folder: Path) -> Config:
 
 def _load_weights(net: UniEmoNet, path: Path) -> UniEmoNet:
     try:
-        net.load_state_dict(load_file(_present(path)))
+        net.load_state_dict(from_eight_bits(load_file(_present(path))))
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} does not fit {CONFIG} ({reason}): save the model again") from None

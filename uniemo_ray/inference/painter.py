@@ -3,7 +3,7 @@
 # B micro-batch, K emotions of an image, D encoder width, T text width, H, W sides of the picture
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -77,6 +77,28 @@ class Failure(NamedTuple):
     reason: str
 
 
+class Step(NamedTuple):
+    """One denoising step of a micro-batch, for whoever watches."""
+
+    indices: tuple[int, ...]
+    """Which requests are in the micro-batch."""
+    number: int
+    """Finished steps, from 1."""
+    of: int
+    """Steps of the settings."""
+    preview: Callable[[], NDArray[np.uint8]]
+    """The images as they are now, (len(indices), H, W, 3); decoding them takes time."""
+
+
+Watch = Callable[[Step], bool]
+"""Sees every step and says whether to go on; it does not touch what is painted."""
+STOPPED = "stopped: nobody waits for this image any more"
+
+
+class _StoppedError(Exception):
+    """The watch said so."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     """A request that can be sampled."""
@@ -122,12 +144,18 @@ class Painter:
         check_threads(settings.micro_batch, threads)
 
     def paint(
-        self, requests: Sequence[Request], settings: SamplingSettings, *, threads: int
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        *,
+        threads: int,
+        watch: Watch | None = None,
     ) -> list[Painting | Failure]:
         """One result per request, in order.
 
         The batch that runs always has `settings.micro_batch` rows: the last one is filled up by
-        repeating a request, because another batch size gives other bits.
+        repeating a request, because another batch size gives other bits. A micro-batch that `watch`
+        ends gives failures for its requests, the others are painted.
 
         Raises:
             ValueError: for settings that cannot run.
@@ -144,7 +172,11 @@ class Painter:
                     ready.append(prepared)
             for batch in _micro_batches(ready, settings.micro_batch):
                 padded = batch + [batch[-1]] * (settings.micro_batch - len(batch))
-                painted = self._paint_batch(padded, settings)[: len(batch)]
+                on_step = self._reporter(batch, settings, watch)
+                try:
+                    painted = self._paint_batch(padded, settings, on_step)[: len(batch)]
+                except _StoppedError:
+                    painted = [Failure(STOPPED)] * len(batch)
                 for item, result in zip(batch, painted, strict=True):
                     results[item.index] = result
         return [r for r in results if r is not None]
@@ -183,7 +215,29 @@ class Painter:
             object_weight=float(condition.object_weight[0]),
         )
 
-    def _paint_batch(self, batch: list[_Prepared], settings: SamplingSettings) -> list[Painting | Failure]:
+    def _reporter(
+        self, batch: list[_Prepared], settings: SamplingSettings, watch: Watch | None
+    ) -> Callable[[int, Tensor], None] | None:
+        """What tells `watch` about each step of a micro-batch, without the rows that fill it up."""
+        if watch is None:
+            return None
+        indices = tuple(item.index for item in batch)
+
+        def report(number: int, latents: Tensor) -> None:
+            def preview() -> NDArray[np.uint8]:
+                return to_pictures(self.diffusion.decode_latents(latents[: len(batch)].nan_to_num()))
+
+            if not watch(Step(indices, number, settings.steps, preview)):
+                raise _StoppedError
+
+        return report
+
+    def _paint_batch(
+        self,
+        batch: list[_Prepared],
+        settings: SamplingSettings,
+        on_step: Callable[[int, Tensor], None] | None,
+    ) -> list[Painting | Failure]:
         generators = [torch.Generator().manual_seed(item.request.seed) for item in batch]
         height, width = (side // self.pixels_per_latent for side in (settings.height, settings.width))
         channels = int(_config(self.diffusion.denoiser).in_channels)
@@ -195,6 +249,7 @@ class Painter:
             self._guided(batch),
             settings=settings,
             generators=generators,
+            on_step=on_step,
         )
         is_finite = latents.isfinite().flatten(1).all(dim=1)
         pixels = to_pictures(self.diffusion.decode_latents(latents.nan_to_num()))

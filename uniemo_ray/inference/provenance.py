@@ -1,4 +1,4 @@
-"""Where an image comes from, written into the PNG itself."""
+"""Where an image comes from, written into the file itself: PNG text, XMP in JPEG and WebP."""
 
 # H, W sides of the picture
 
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from uniemo_ray.inference.xmp import from_xmp, to_xmp
 
 PREFIX = "uniemo:"
 """Prefix of our text chunks; other programs' chunks are left alone when reading."""
@@ -41,7 +43,7 @@ def sha256_hex(data: bytes) -> str:
 
 
 class GeneratedImage(PngImageFile):
-    """A PIL image that keeps its provenance when it is saved as PNG, which Pillow's own would drop."""
+    """A PIL image that keeps its provenance when it is saved, which Pillow's own would drop."""
 
     @staticmethod
     def from_png(png: bytes) -> "GeneratedImage":
@@ -56,13 +58,14 @@ class GeneratedImage(PngImageFile):
         return read_provenance(self)
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
-        """As Pillow's `save`; a PNG gets the provenance and the bytes of `encode_png`."""
+        """As Pillow's `save`; a PNG gets the provenance and the bytes of `encode_png`, others get XMP."""
         text = PngInfo()
         for key, value in sorted(self.info.items()):
             if isinstance(key, str) and key.startswith(PREFIX):
                 text.add_itxt(key, value)
-        # Pillow's other formats ignore these
-        super().save(fp, format, **{"pnginfo": text, "compress_level": COMPRESSION} | params)
+        # each format takes what it knows and ignores the rest
+        ours = {"pnginfo": text, "compress_level": COMPRESSION, "xmp": to_xmp(self.provenance)}
+        super().save(fp, format, **ours | params)
 
 
 def encode_png(pixels: NDArray[np.uint8], provenance: Mapping[str, Any]) -> bytes:
@@ -82,8 +85,10 @@ def encode_png(pixels: NDArray[np.uint8], provenance: Mapping[str, Any]) -> byte
 
 
 def read_provenance(image: bytes | Image.Image) -> dict[str, Any]:
-    """What `encode_png` wrote; empty for a picture that is not ours."""
+    """What `encode_png` or `GeneratedImage.save` wrote; empty for a picture that is not ours."""
     opened = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image
     opened.load()  # text chunks may stand behind the pixels
+    if opened.format in ("JPEG", "WEBP"):
+        return from_xmp(opened.info.get("xmp", b""))
     ours = {k: v for k, v in opened.info.items() if isinstance(k, str) and k.startswith(PREFIX)}
     return {key.removeprefix(PREFIX): json.loads(value) for key, value in sorted(ours.items())}

@@ -8,7 +8,7 @@ per-image generators fit in; for one plain prompt both give the same pixels.
 # H, W sides of the picture, h, w of its latents
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,10 +101,14 @@ def sample(
     *,
     settings: SamplingSettings,
     generators: list[torch.Generator],
+    on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Denoise (B, channels, h, w) unit noise into scaled latents.
 
     Guidance (section 4): `eps = eps_empty + sum_k w_k g (eps_k - eps_empty)`.
+
+    `on_step` sees the number of every finished step, from 1, and the latents after it; what it raises
+    ends the sampling.
     """
     is_guided = settings.guidance > 1
     copies = len(guided.weights) + int(is_guided)
@@ -116,11 +120,13 @@ def sample(
     step_options = {"generator": generators} if takes_generator else {}
     scheduler.set_timesteps(settings.steps, device=noise.device)
     latents: Tensor = noise * scheduler.init_noise_sigma
-    for t in scheduler.timesteps:
+    for number, t in enumerate(scheduler.timesteps, start=1):
         x = scheduler.scale_model_input(torch.cat([latents] * copies), t)
         parts = denoiser(x, t, **inputs, return_dict=False)[0].chunk(copies)
         predicted = _combine(parts, guided.weights, settings.guidance if is_guided else None)
         latents = scheduler.step(predicted, t, latents, return_dict=False, **step_options)[0]
+        if on_step is not None:
+            on_step(number, latents)
     return latents
 
 

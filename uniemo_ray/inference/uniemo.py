@@ -17,7 +17,7 @@ from torch import Tensor
 from uniemo_ray.data.images import normalise, to_square
 from uniemo_ray.emotions import EMOTIONS, emotion_index, valence
 from uniemo_ray.inference.model_folder import NO_DIFFUSION, ModelParts, load_model_folder, save_model_folder
-from uniemo_ray.inference.painter import Failure, Mix, Painter, Painting, Request, Share
+from uniemo_ray.inference.painter import Failure, Mix, Painter, Painting, Request, Share, Watch
 from uniemo_ray.inference.pictures import Picture, read_picture
 from uniemo_ray.inference.provenance import GeneratedImage, encode_png, library_versions
 from uniemo_ray.inference.sampler import SamplingSettings
@@ -55,6 +55,15 @@ class UnderstandResult:
     """(gh, gw) where the object queries look, sums to 1."""
 
 
+class Plan(NamedTuple):
+    """Images to make, checked and with every default filled in."""
+
+    requests: list[Request]
+    """One per image."""
+    settings: SamplingSettings
+    """What they share."""
+
+
 class UniEmo:
     """A trained UniEmo with its diffusion model and emotion space."""
 
@@ -63,7 +72,7 @@ class UniEmo:
         self.parts = parts
         self.device = torch.device(device)
         self.net = parts.net.to(self.device).eval()
-        self.painter = (
+        self._painter = (
             Painter(parts.diffusion, net=parts.net, space=parts.space, device=device)
             if parts.diffusion
             else None
@@ -71,6 +80,17 @@ class UniEmo:
         preprocess = parts.clip_config.get("preprocess_cfg", {})
         self.mean: tuple[float, ...] = tuple(preprocess.get("mean", OPENAI_DATASET_MEAN))
         self.std: tuple[float, ...] = tuple(preprocess.get("std", OPENAI_DATASET_STD))
+
+    @property
+    def painter(self) -> Painter:
+        """What makes the images.
+
+        Raises:
+            ValueError: for a model that only understands.
+        """
+        if self._painter is None:
+            raise ValueError(f"this model {NO_DIFFUSION}")
+        return self._painter
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "UniEmo":
@@ -98,7 +118,12 @@ class UniEmo:
         return save_model_folder(self.parts if card is None else replace(self.parts, card=card), path)
 
     def understand(
-        self, images: Picture | Sequence[Picture], *, with_attention: bool = False, names: int = 5
+        self,
+        images: Picture | Sequence[Picture],
+        *,
+        with_attention: bool = False,
+        names: int = 5,
+        micro_batch: int | None = None,
     ) -> list[UnderstandResult]:
         """Emotions, scene and object attributes of images, one result each.
 
@@ -106,6 +131,8 @@ class UniEmo:
             images: one or several of: PIL image, path, encoded bytes, uint8 array (H, W, 3).
             with_attention: also say where the expert queries look.
             names: how many scenes and objects to list.
+            micro_batch: fixed size of a pass, filled up at the end; with it the numbers of an image do
+                not depend, not even in the last bit, on how many others came along.
 
         Raises:
             ValueError: for something that is no usable picture, saying which.
@@ -115,10 +142,13 @@ class UniEmo:
         )
         side = int(self.net.encoder.visual.image_size[0])
         squares = [to_square(read_picture(picture, i), side) for i, picture in enumerate(pictures)]
+        size = micro_batch or BATCH_SIZE
         results: list[UnderstandResult] = []
-        for i in range(0, len(squares), BATCH_SIZE):
-            pixels = normalise(np.stack(squares[i : i + BATCH_SIZE]), self.mean, self.std)
-            results += self._understand(pixels.to(self.device), with_attention=with_attention, names=names)
+        for i in range(0, len(squares), size):
+            batch = squares[i : i + size]
+            filled = batch + [batch[-1]] * (size - len(batch)) if micro_batch else batch
+            pixels = normalise(np.stack(filled), self.mean, self.std).to(self.device)
+            results += self._understand(pixels, with_attention=with_attention, names=names)[: len(batch)]
         return results
 
     @torch.no_grad()
@@ -186,8 +216,40 @@ class UniEmo:
                 without `{}`, a side that does not divide, an emotion the model has no images of, or a
                 model without a diffusion model.
         """
-        if self.painter is None:
-            raise ValueError(f"this model {NO_DIFFUSION}")
+        plan = self.plan(
+            emotion,
+            prompt,
+            n=n,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            size=size,
+            scheduler=scheduler,
+            mix=mix,
+            micro_batch=micro_batch,
+        )
+        images = []
+        for result in self.paint(plan.requests, plan.settings, threads=threads):
+            if isinstance(result, Failure):
+                raise ValueError(result.reason)
+            images.append(result)
+        return images
+
+    def plan(
+        self,
+        emotion: str | Mapping[str, float],
+        prompt: str | None = None,
+        *,
+        n: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: int | tuple[int, int] | None = None,
+        scheduler: str | None = None,
+        mix: Mix = "condition",
+        micro_batch: int = 1,
+    ) -> Plan:
+        """What `generate` would paint, with the same arguments and errors, without painting it."""
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         if mix not in ("condition", "guidance"):
@@ -205,19 +267,38 @@ class UniEmo:
             micro_batch=micro_batch,
         )
         text = _fill(prompt, default=diffusion.prompt)
-        requests = [Request(seed + i, text, _shares(emotion), mix) for i in range(n)]
+        shares = _shares(emotion)
+        return Plan([Request(seed + i, text, shares, mix) for i in range(n)], settings)
+
+    def paint(
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        *,
+        threads: int | None = None,
+        watch: Watch | None = None,
+    ) -> list[GeneratedImage | Failure]:
+        """Paint requests, possibly of several plans with equal settings; one result each, in order.
+
+        Args:
+            requests: of one or several plans.
+            settings: what they share.
+            threads: CPU threads; as in training by default.
+            watch: sees every step and may end a micro-batch.
+
+        Raises:
+            ValueError: for settings that cannot run.
+        """
         used_threads = threads or self.parts.config.generation.threads
-        results = self.painter.paint(requests, settings, threads=used_threads)
+        results = self.painter.paint(requests, settings, threads=used_threads, watch=watch)
         return [
-            self._finish(request, result, settings, threads=used_threads)
+            result if isinstance(result, Failure) else self._finish(request, result, settings, used_threads)
             for request, result in zip(requests, results, strict=True)
         ]
 
     def _finish(
-        self, request: Request, result: Painting | Failure, settings: SamplingSettings, *, threads: int
+        self, request: Request, result: Painting, settings: SamplingSettings, threads: int
     ) -> GeneratedImage:
-        if isinstance(result, Failure):
-            raise ValueError(result.reason)
         provenance = settings._asdict() | {
             "seed": request.seed,
             "prompt": request.prompt,

@@ -68,6 +68,10 @@ class Store(ABC):
     def local_path_or_none(self, key: str = "") -> Path | None:
         """The path of a key (or of the root) on this machine's disk; None when it is remote."""
 
+    def presigned_url(self, key: str, *, ttl_s: float) -> str | None:
+        """An address where anybody can read a key for some seconds; None where storage has no such thing."""
+        return None
+
     @abstractmethod
     def arrow(self) -> tuple[FileSystem, str]:
         """File system of pyarrow and the root's path in it, for bulk reads and writes (such as Ray Data)."""

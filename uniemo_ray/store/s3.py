@@ -144,6 +144,13 @@ class S3Store(Store):
         return None
 
     @override
+    def presigned_url(self, key: str, *, ttl_s: float) -> str:
+        where = {"Bucket": self.bucket, "Key": self._key(key)}
+        with self._clear_errors(key):
+            url: str = self._client.generate_presigned_url("get_object", Params=where, ExpiresIn=int(ttl_s))
+        return url
+
+    @override
     def arrow(self) -> tuple[FileSystem, str]:
         options: dict[str, Any] = {"force_virtual_addressing": self.addressing == "virtual"}
         if self.region:

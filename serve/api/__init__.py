@@ -1,0 +1,1 @@
+"""The HTTP interface: plain FastAPI over a backend; no Ray in here."""

@@ -1,0 +1,118 @@
+"""The FastAPI application over a backend."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from serve.api import about, generate, generations, page, understand
+from serve.api.body import BodyLimit
+from serve.api.guard import Guard
+from serve.api.problems import Problem, add_problem_handlers
+from serve.api.rates import Rates
+from serve.api.state import Service
+from serve.backend import DEFAULT_MODEL, Backend
+from serve.jobs import JobBoard
+from serve.settings import Limits
+from serve.tokens import TokenFile
+from uniemo_ray import __version__
+
+logger = logging.getLogger(__name__)
+
+SWEEP_INTERVAL_S = 300.0
+DESCRIPTION = """Understand which emotions images evoke, and generate images that evoke one.
+
+Every error is a JSON problem (RFC 9457). 429 and 503 carry `Retry-After`. The same generate request with a
+seed gives the same bytes, whatever else the server does, as long as `/v1/model` shows the same
+`fingerprint`, `micro_batch` and version."""
+
+
+def make_api(
+    backend: Backend,
+    *,
+    board: JobBoard,
+    limits: Limits,
+    tokens: TokenFile | None = None,
+    models: Sequence[str] = (DEFAULT_MODEL,),
+) -> FastAPI:
+    """The HTTP interface.
+
+    Args:
+        backend: answers the requests.
+        board: keeps generations.
+        limits: of requests.
+        tokens: who gets in; without, only this machine is served.
+        models: names that requests may give.
+    """
+    app = FastAPI(
+        title="UniEmo",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,  # FastAPI's own page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=_sweeping,
+    )
+    service = Service(backend, limits, board, tuple(models))
+    rates = Rates(limits)
+    service.metrics.watch(active=lambda: rates.active, jobs=service.unfinished.total)
+    app.state.service = service
+    app.add_middleware(BodyLimit, limits=limits)
+    app.add_middleware(Guard, tokens=tokens, rates=rates, metrics=service.metrics)
+    add_problem_handlers(app)
+    for router in (
+        understand.make_router(limits, models),
+        generate.make_router(limits, models),
+        generations.make_router(limits, models),
+        about.make_router(models),
+        page.make_router(),
+    ):
+        app.include_router(router)
+    app.openapi = lambda: _openapi(app, needs_token=tokens is not None)  # type: ignore[method-assign]
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _sweeping(app: FastAPI) -> AsyncIterator[None]:
+    """Delete expired generations as long as the application runs."""
+    board: JobBoard = app.state.service.board
+
+    async def sweep() -> None:
+        while True:
+            try:
+                count = await asyncio.to_thread(board.sweep)
+            except Exception as error:  # storage may come back, and the service goes on without sweeping
+                logger.error("expired generations could not be deleted: %s", type(error).__name__)
+            else:
+                if count:
+                    logger.info("deleted %d expired generations", count)
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+
+    task = asyncio.create_task(sweep())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _openapi(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
+    """The description, with the one problem schema in place of FastAPI's own error schemas."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = schema["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        schemas["Problem"] = Problem.model_json_schema()
+        if needs_token:
+            schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            for path, operations in schema["paths"].items():
+                if path not in ("/healthz", "/readyz"):
+                    for operation in operations.values():
+                        operation["security"] = [{"token": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,105 @@
+"""Where a picture ends inside its file and how many frames it has, read from the file's blocks, undecoded."""
+
+import struct
+
+
+def picture_end(data: bytes, kind: str) -> int:
+    """Bytes up to the end of the picture; all of them for BMP and TIFF, which do not say it in one place."""
+    readers = {"PNG": _png_end, "WEBP": _riff_end, "GIF": _gif_end, "JPEG": _jpeg_end}
+    reader = readers.get(kind)
+    return len(data) if reader is None else reader(data)
+
+
+def _png_end(data: bytes) -> int:
+    place: int = 8
+    while place + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, place)
+        place += 12 + int(length)
+        if name == b"IEND":
+            return place
+    return len(data)
+
+
+def _riff_end(data: bytes) -> int:
+    length = int(struct.unpack_from("<I", data, 4)[0]) if len(data) >= 8 else 0
+    return 8 + length + length % 2
+
+
+def _gif_end(data: bytes) -> int:
+    return _gif_walk(data, len(data))[0]
+
+
+def gif_frames(data: bytes, most: int) -> int:
+    """Frames of a GIF; counting ends beyond `most`."""
+    return max(1, _gif_walk(data, most)[1])
+
+
+def _gif_walk(data: bytes, most_frames: int) -> tuple[int, int]:
+    """Where the trailer ends (the whole file when the blocks do not add up), and frames up to there."""
+    place = 13 + _colours(data[10]) if len(data) > 10 else len(data)
+    frames = 0
+    while place < len(data) and frames <= most_frames:
+        kind = data[place]
+        if kind == 0x3B:
+            return place + 1, frames
+        if kind == 0x2C and place + 9 < len(data):
+            frames += 1
+            place = _after_blocks(data, place + 11 + _colours(data[place + 9]))
+        elif kind == 0x21:
+            place = _after_blocks(data, place + 2)
+        else:
+            break
+    return len(data), frames
+
+
+def tiff_frames(data: bytes, most: int) -> int:
+    """Directories of a TIFF; counting ends beyond `most`."""
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
+    number, link, entry = ("Q", "Q", 20) if is_big else ("H", "I", 12)
+    first = 8 if is_big else 4
+    place, frames = struct.unpack_from(f"{order}{link}", data, first)[0], 0
+    while place and place + 8 <= len(data) and frames <= most:
+        frames += 1
+        count = struct.unpack_from(f"{order}{number}", data, place)[0]
+        after = place + struct.calcsize(f"={number}") + entry * count
+        if after + struct.calcsize(f"={link}") > len(data):
+            break
+        place = struct.unpack_from(f"{order}{link}", data, after)[0]
+    return max(1, frames)
+
+
+def _colours(flags: int) -> int:
+    """Bytes of a GIF colour table."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _after_blocks(data: bytes, place: int) -> int:
+    while place < len(data) and data[place]:
+        place += 1 + data[place]
+    return place + 1
+
+
+def _jpeg_end(data: bytes) -> int:
+    """After the end marker of the first picture; the whole file when there is none."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xD9:
+            return place + 2
+        if marker == 0xFF:
+            place += 1
+            continue
+        place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
+        if marker == 0xDA:
+            place = _after_scan(data, place)
+    return len(data)
+
+
+def _after_scan(data: bytes, place: int) -> int:
+    """At the marker that ends a scan: 0xFF followed by neither a stuffed zero nor a restart marker."""
+    while (place := data.find(b"\xff", place)) >= 0 and place + 1 < len(data):
+        if data[place + 1] not in (0x00, 0xFF, *range(0xD0, 0xD8)):
+            return place
+        place += 1
+    return len(data)

@@ -1,0 +1,94 @@
+"""A look at an uploaded file before anything is decoded: is it the picture it says, and nothing else?"""
+
+import io
+import struct
+import warnings
+
+from PIL import Image
+
+from serve.api.file_structure import gif_frames, picture_end, tiff_frames
+from serve.api.problems import ProblemError
+from serve.settings import Limits
+from uniemo_ray.data.images import FORMATS
+
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+}
+_ALIASES = {"image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp", "image/apng": "image/png"}
+_VAGUE = ("", "application/octet-stream", "image/*", "multipart/form-data")
+_SCRIPTS = (b"<?php", b"<script", b"<!doctype html")
+_ARCHIVE_END = b"PK\x05\x06"
+_ARCHIVE_END_BYTES = 22
+
+
+def inspect(data: bytes, *, media_type: str, limits: Limits, field: str) -> None:
+    """Refuse what should not be decoded.
+
+    Args:
+        data: the file.
+        media_type: what the sender called it; empty for nothing.
+        limits: on pixels and frames.
+        field: which part of the request this is, for the problem.
+
+    Raises:
+        ProblemError: it is no picture, another kind than it says, too large, or two things at once.
+    """
+    if not data:
+        raise ProblemError(422, "the file is empty: send an image", field=field)
+    kind, pixels, frames = _header(data, limits.frames, field)
+    declared = media_type.partition(";")[0].strip().lower()
+    declared = _ALIASES.get(declared, declared)
+    if declared not in _VAGUE and declared != MEDIA_TYPES[kind]:
+        raise ProblemError(
+            422, f"the file was sent as {declared[:60]} but is {MEDIA_TYPES[kind]}", field=field
+        )
+    if frames > limits.frames:
+        raise ProblemError(422, f"the file has more than {limits.frames} frames", field=field)
+    if pixels * frames > limits.pixels:
+        raise ProblemError(422, f"the picture has more than {limits.pixels} pixels", field=field)
+    if _is_polyglot(data, kind):
+        raise ProblemError(422, "the file holds something else beside the picture", field=field)
+
+
+def _header(data: bytes, most_frames: int, field: str) -> tuple[str, int, int]:
+    """Kind, width x height and frames, from the file's structure alone."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limits speak for it
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                kind, pixels = str(image.format), image.width * image.height
+                # Pillow counts the frames of GIF and TIFF one by one, which a file can make slow
+                slow = {"GIF": gif_frames, "TIFF": tiff_frames}.get(kind)
+                frames = slow(data, most_frames) if slow else getattr(image, "n_frames", 1)
+    except Image.DecompressionBombError:
+        raise ProblemError(422, "the picture has too many pixels", field=field) from None
+    except Exception:  # damaged files make Pillow raise nearly anything
+        names = ", ".join(FORMATS)
+        raise ProblemError(
+            422, f"the file is damaged or no picture: send one of {names}", field=field
+        ) from None
+    return ("JPEG", pixels, 1) if kind == "MPO" else (kind, pixels, frames)  # a JPEG with more behind it
+
+
+def _is_polyglot(data: bytes, kind: str) -> bool:
+    """Whether another program would take the file for something else."""
+    start, lowered = data[:1024], data.lower()
+    if b"%PDF-" in start or any(mark in lowered for mark in _SCRIPTS) or _is_archive(data):
+        return True
+    rest = data[picture_end(data, kind) :].strip(b"\0\r\n ")
+    # cameras put further pictures behind the first one of a JPEG
+    return bool(rest) and not (kind == "JPEG" and rest.startswith(b"\xff\xd8"))
+
+
+def _is_archive(data: bytes) -> bool:
+    """Whether a ZIP directory ends exactly where the file does, which is where ZIP readers look."""
+    place = data.rfind(_ARCHIVE_END, max(0, len(data) - _ARCHIVE_END_BYTES - 65535))
+    if place < 0 or place + _ARCHIVE_END_BYTES > len(data):
+        return False
+    comment = struct.unpack_from("<H", data, place + 20)[0]
+    return bool(place + _ARCHIVE_END_BYTES + comment <= len(data))

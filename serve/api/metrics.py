@@ -1,0 +1,71 @@
+"""What Prometheus reads at `/metrics`: the counts of one endpoint replica.
+
+Ray's own metrics port has every replica's queues, batch sizes and latencies.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from serve.backend import Painted, Refusal, Seen
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """Counters of one application, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        options: dict[str, Any] = {"registry": self.registry}
+        self._requests = Counter(
+            "uniemo_requests", "Finished requests.", ["route", "method", "status"], **options
+        )
+        self._seconds = Histogram(
+            "uniemo_request_seconds", "Time to the end of the answer.", ["route"], buckets=SECONDS, **options
+        )
+        self._active = Gauge("uniemo_active_requests", "Open requests.", **options)
+        self._jobs = Gauge("uniemo_unfinished_generations", "Generations queued or at work.", **options)
+        self._images = Counter(
+            "uniemo_images",
+            "Images by likeliest (understood) or heaviest (generated) emotion.",
+            ["work", "emotion"],
+            **options,
+        )
+        self._batches = Histogram(
+            "uniemo_batch_images", "Images worked on together.", ["work"], buckets=BATCHES, **options
+        )
+
+    def watch(self, *, active: Any, jobs: Any) -> None:
+        """Functions that tell the numbers of open requests and unfinished generations."""
+        self._active.set_function(active)
+        self._jobs.set_function(jobs)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a finished request; status 0 means that the caller went away."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def understood(self, results: Iterable[Seen | Refusal]) -> None:
+        """Count images that were understood."""
+        for result in results:
+            if isinstance(result, Seen):
+                self._images.labels("understand", result.result.top).inc()
+                self._batches.labels("understand").observe(result.batch)
+
+    def painted(self, emotions: Mapping[str, float], images: Sequence[Painted]) -> None:
+        """Count images that were generated while the caller waited."""
+        self.painted_later(emotions, len(images))
+        for image in images:
+            self._batches.labels("generate").observe(image.batch)
+
+    def painted_later(self, emotions: Mapping[str, float], count: int) -> None:
+        """Count the images of a finished generation."""
+        heaviest = max(emotions, key=lambda name: emotions[name])
+        self._images.labels("generate", heaviest).inc(count)
+
+    def text(self) -> bytes:
+        """All numbers in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,62 @@
+"""What all routes share."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from fastapi import Request
+
+from serve.api.metrics import Metrics
+from serve.api.problems import ProblemError
+from serve.backend import Backend
+from serve.jobs import JobBoard
+from serve.settings import Limits
+
+RETRY_AFTER_S = 5.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Service:
+    """Backend, limits and counts of one application."""
+
+    backend: Backend
+    limits: Limits
+    board: JobBoard
+    models: tuple[str, ...]
+    """Names that requests may give."""
+    metrics: Metrics = field(default_factory=Metrics)
+    unfinished: Counter[str] = field(default_factory=Counter)
+    """Generations by caller that were started here and are not known to be finished."""
+
+    def check_model(self, name: str) -> None:
+        """Raise ProblemError for a model that is not served."""
+        if name not in self.models:
+            raise ProblemError(
+                422, f"unknown model: expected one of {', '.join(sorted(self.models))}", field="model"
+            )
+
+
+def service_of(request: Request) -> Service:
+    """The service that answers a request."""
+    service: Service = request.app.state.service
+    return service
+
+
+def caller_of(request: Request) -> str:
+    """Name of the caller's token, as the guard found it."""
+    name: str = request.state.caller
+    return name
+
+
+async def within(timeout_s: float, work: Awaitable[T]) -> T:
+    """The result of some work, which is cancelled when it takes too long. Raises ProblemError."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await work
+    except TimeoutError:
+        raise ProblemError(
+            503, f"this took longer than {timeout_s:g} s", retry_after_s=RETRY_AFTER_S
+        ) from None

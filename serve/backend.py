@@ -1,0 +1,121 @@
+"""What the HTTP interface asks of the models; no Ray and no HTTP in here."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from uniemo_ray.inference.painter import Mix
+from uniemo_ray.inference.uniemo import UnderstandResult
+
+Format = Literal["png", "webp", "jpeg"]
+DEFAULT_MODEL = "default"
+
+
+class Look(NamedTuple):
+    """One image to understand."""
+
+    data: bytes
+    """Encoded, inspected, not yet decoded."""
+    with_attention: bool
+    model: str
+
+
+class Seen(NamedTuple):
+    """What a model saw in one image."""
+
+    result: UnderstandResult
+    width: int
+    """Pixels of the upright image."""
+    height: int
+    model: str
+    """Fingerprint of the model."""
+    batch: int
+    """Images that were understood together."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Images to generate; equal orders give equal bytes."""
+
+    model: str
+    emotions: Mapping[str, float]
+    """Weights, not normalised."""
+    prompt: str | None
+    """`{}` stands for the emotion; None is the prompt of training."""
+    n: int
+    seed: int
+    """Of the first image."""
+    steps: int | None
+    """None here and below: as in training."""
+    guidance: float | None
+    width: int | None
+    height: int | None
+    mix: Mix
+    format: Format
+
+
+class Painted(NamedTuple):
+    """A generated image."""
+
+    data: bytes
+    """Encoded, with its provenance inside."""
+    provenance: dict[str, Any]
+    batch: int
+    """Images that were painted together."""
+
+
+class Refusal(NamedTuple):
+    """Why there is no result, in words for the caller; a value, because exceptions change on their way."""
+
+    detail: str
+    field: str | None = None
+    is_ours: bool = False
+    """Whether the service failed (5xx) and not the request (4xx)."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model as `/v1/model` shows it."""
+
+    fingerprint: str
+    card: str
+    emotions: tuple[str, ...]
+    """All it knows, in order."""
+    paintable: tuple[str, ...]
+    """Those it has seen images of and can generate."""
+    defaults: Mapping[str, Any]
+    """Steps, guidance, width, height, prompt where a request is silent."""
+    pixels_multiple: int
+    """Sides of generated images are multiples of it."""
+    micro_batch: int
+    """Images per pass of the sampler; with threads and versions part of what determines bytes."""
+    uniemo_ray: str
+    """Version of the package."""
+
+
+class UnavailableError(Exception):
+    """No replica can take the work now."""
+
+    def __init__(self, detail: str, *, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class Backend(Protocol):
+    """What answers the requests."""
+
+    async def is_ready(self) -> bool:
+        """Whether both kinds of work would be taken now."""
+
+    async def describe(self, model: str) -> Description:
+        """The model behind a name."""
+
+    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
+        """One result per image, in order. Raises UnavailableError."""
+
+    async def generate(self, order: Order) -> list[Painted] | Refusal:
+        """All images of an order; being cancelled frees the model. Raises UnavailableError."""
+
+    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
+        """Begin a generation that writes to the job board; the task ends with it. Raises UnavailableError."""

@@ -1,0 +1,120 @@
+"""The backend over Ray Serve's handles: one call per image, so that batches form across requests."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
+from ray.serve.handle import DeploymentHandle
+
+from serve.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen, UnavailableError
+from serve.settings import Limits
+
+logger = logging.getLogger(__name__)
+
+PAUSES_S = (0.1, 0.3, 1.0)
+"""Before further tries: every call gives the same result again, so what a dying replica took is repeated."""
+RETRY_AFTER_S = 2.0
+READY_TIMEOUT_S = 5.0
+Handle = DeploymentHandle[Any]
+_REJECTED_WITHIN_S = 0.05
+"""A full queue rejects at once; what is still there after this was taken."""
+
+
+class HandleBackend:
+    """Calls the model deployments."""
+
+    def __init__(self, understanding: Handle, generation: Handle, *, limits: Limits) -> None:
+        self.understanding, self.generation, self.limits = understanding, generation, limits
+        self.descriptions: dict[str, Description] = {}
+        self.jobs: set[asyncio.Task[None]] = set()
+
+    async def is_ready(self) -> bool:
+        """Whether a replica of each kind answers."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await _all(_call(handle.ping.remote) for handle in (self.understanding, self.generation))
+        except (TimeoutError, UnavailableError):
+            return False
+        return True
+
+    async def describe(self, model: str) -> Description:
+        """The model behind a name; asked once, as a model never changes under a deployment."""
+        if model not in self.descriptions:
+            handle = _for(self.generation, model)
+            self.descriptions[model] = await _call(partial(handle.describe.remote, model))
+        return self.descriptions[model]
+
+    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
+        """One call per image."""
+        handle = _for(self.understanding, looks[0].model)
+        return await _all(_call(partial(handle.look.remote, look)) for look in looks)
+
+    async def generate(self, order: Order) -> list[Painted] | Refusal:
+        """One call per image: image i is what seed + i gives."""
+        handle = _for(self.generation, order.model)
+        singles = [replace(order, n=1, seed=order.seed + i) for i in range(order.n)]
+        images: list[Painted] = []
+        for result in await _all(_call(partial(handle.paint.remote, one)) for one in singles):
+            if isinstance(result, Refusal):
+                return result
+            images.append(result)
+        return images
+
+    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
+        """One call for all images; the replica reports to the job board, whoever still listens."""
+        handle = _for(self.generation, order.model)
+        task = asyncio.create_task(_call(partial(handle.run.remote, job_id, order)))
+        self.jobs.add(task)  # the loop itself keeps no task alive
+        task.add_done_callback(self.jobs.discard)
+        task.add_done_callback(_log_failure)
+        done, _ = await asyncio.wait([task], timeout=_REJECTED_WITHIN_S)
+        if done and isinstance(error := task.exception(), UnavailableError):
+            raise error
+        return task
+
+
+def _for(handle: Handle, model: str) -> Handle:
+    """The handle that prefers replicas which have a model loaded."""
+    return handle if model == DEFAULT_MODEL else handle.options(multiplexed_model_id=model)
+
+
+async def _call(ask: Callable[[], Any]) -> Any:
+    """The result of a call, repeated when its replica died. Raises UnavailableError."""
+    for pause_s in (0.0, *PAUSES_S):
+        await asyncio.sleep(pause_s)
+        response = ask()
+        try:
+            return await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except BackPressureError:
+            raise UnavailableError("too much waits already", retry_after_s=RETRY_AFTER_S) from None
+        except (RayActorError, RequestCancelledError) as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from None  # it was us who left
+            logger.warning("a replica went away: %s", type(error).__name__)
+        except DeploymentUnavailableError:
+            break
+    raise UnavailableError("no replica answers", retry_after_s=RETRY_AFTER_S)
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """All results in order; when one fails, the others are cancelled."""
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a generation was lost: %s", type(error).__name__)

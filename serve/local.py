@@ -1,0 +1,120 @@
+"""The whole service in one process, without Ray: for a laptop, for work on the page, for tests.
+
+python -m serve.local                     the small model that is shipped
+python -m serve.local runs/demo/model
+"""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from serve.api.app import make_api
+from serve.api.guard import is_loopback
+from serve.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
+from serve.jobs import JobBoard
+from serve.models.illustrator import Illustrator, Ticket
+from serve.models.job import run_job
+from serve.models.library import Library, describe
+from serve.models.understander import Understander
+from serve.settings import STORE, Limits
+from serve.tokens import TokenFile
+from uniemo_ray.inference.model_folder import SHIPPED
+from uniemo_ray.store.filesystem import open_store
+
+
+class LocalBackend:
+    """Models in this process, one piece of work at a time."""
+
+    def __init__(
+        self, understander: Understander, illustrator: Illustrator, *, board: JobBoard, limits: Limits
+    ) -> None:
+        self.understander, self.illustrator = understander, illustrator
+        self.board, self.limits = board, limits
+        self.turn = asyncio.Lock()
+
+    async def is_ready(self) -> bool:
+        """Loaded models are."""
+        return True
+
+    async def describe(self, model: str) -> Description:
+        """There is one model."""
+        return describe(self.illustrator)
+
+    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
+        """In a thread, so that other requests are answered meanwhile."""
+        async with self.turn:
+            return await asyncio.to_thread(self.understander, looks)
+
+    async def generate(self, order: Order) -> list[Painted] | Refusal:
+        """In a thread, one image after the other."""
+        tickets = self.illustrator.tickets(order)
+        if isinstance(tickets, Refusal):
+            return tickets
+        images = []
+        try:
+            for ticket in tickets:
+                image = await self._paint(ticket)
+                if isinstance(image, Refusal):
+                    return image
+                images.append(image)
+        finally:
+            for ticket in tickets:
+                ticket.is_cancelled = True
+        return images
+
+    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
+        """As a task of this process."""
+        work = run_job(
+            job_id,
+            self.illustrator.tickets(order),
+            paint=self._paint,
+            board=self.board,
+            timeout_s=self.limits.generate_timeout_s,
+        )
+        return asyncio.create_task(work)
+
+    async def _paint(self, ticket: Ticket) -> Painted | Refusal:
+        async with self.turn:
+            return (await asyncio.to_thread(self.illustrator, [ticket]))[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; errors are one line on standard error."""
+    options = _parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        if options.tokens is None and not is_loopback(options.host):
+            raise ValueError(f"refusing to bind to {options.host} without tokens: give --tokens FILE")
+        tokens = None if options.tokens is None else TokenFile(options.tokens)
+        limits = Limits()
+        library = Library(models={DEFAULT_MODEL: options.model})
+        model = library.load(DEFAULT_MODEL)
+        board = JobBoard(open_store(options.store), ttl_s=limits.result_ttl_s)
+        backend = LocalBackend(
+            library.understander(model), library.illustrator(model), board=board, limits=limits
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    app = make_api(backend, board=board, limits=limits, tokens=tokens)
+    uvicorn.run(app, host=options.host, port=options.port, access_log=False, server_header=False)
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m serve.local", description="Serve a model without Ray.")
+    parser.add_argument("model", nargs="?", default=SHIPPED, help="model folder, local or s3://")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--tokens", type=Path, help="token file; needed beyond loopback")
+    parser.add_argument("--store", default=STORE, help="where generations are kept, local or s3://")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The work of a replica as plain classes: batch in, batch out; no Ray and no HTTP in here."""

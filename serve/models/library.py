@@ -1,0 +1,70 @@
+"""The named models of a replica."""
+
+from pydantic import Field
+
+from serve.backend import Description
+from serve.models.illustrator import Illustrator
+from serve.models.understander import Understander
+from serve.settings import Limits
+from uniemo_ray import UniEmo, __version__
+from uniemo_ray.config import Settings
+from uniemo_ray.emotions import EMOTIONS
+
+
+class Library(Settings):
+    """Which models there are and how they run."""
+
+    models: dict[str, str]
+    """Name to model folder, local or `s3://`; `default` is there."""
+    understand_micro_batch: int = Field(1, ge=1)
+    """Images per pass of understanding: 1 is best on a CPU."""
+    generate_micro_batch: int = Field(1, ge=1)
+    """Images per pass of the sampler; part of what determines an image's bytes."""
+    threads: int = Field(1, ge=1)
+    """CPU threads of a replica; likewise."""
+    device: str = "cpu"
+    """Torch device."""
+    max_pixels: int = Field(Limits().pixels, ge=1)
+    """Largest width x height of an image to understand."""
+    names: int = Field(Limits().names, ge=1)
+    """How many scenes and objects to list."""
+
+    def load(self, name: str) -> UniEmo:
+        """The model of a name. Raises ValueError for a folder that is none."""
+        return UniEmo.from_pretrained(self.models[name], device=self.device)
+
+    def understander(self, model: UniEmo) -> Understander:
+        """A loaded model, for understanding."""
+        return Understander(
+            model,
+            micro_batch=self.understand_micro_batch,
+            max_pixels=self.max_pixels,
+            names=self.names,
+            threads=self.threads,
+        )
+
+    def illustrator(self, model: UniEmo) -> Illustrator:
+        """A loaded model, for generation."""
+        return Illustrator(model, micro_batch=self.generate_micro_batch, threads=self.threads)
+
+
+def describe(illustrator: Illustrator) -> Description:
+    """A loaded model as `/v1/model` shows it."""
+    parts, painter = illustrator.model.parts, illustrator.model.painter
+    diffusion = parts.config.diffusion
+    return Description(
+        fingerprint=parts.fingerprint,
+        card=parts.card,
+        emotions=EMOTIONS,
+        paintable=tuple(name for name, count in zip(EMOTIONS, parts.space.counts, strict=True) if count),
+        defaults={
+            "steps": diffusion.steps,
+            "guidance": diffusion.guidance,
+            "width": diffusion.size_px,
+            "height": diffusion.size_px,
+            "prompt": diffusion.prompt.replace("<emotion>", "{}"),
+        },
+        pixels_multiple=painter.pixels_per_latent,
+        micro_batch=illustrator.micro_batch,
+        uniemo_ray=__version__,
+    )

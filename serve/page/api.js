@@ -1,0 +1,86 @@
+// All talk with the server: this server, no other.
+
+import { $ } from "./dom.js";
+
+let token = sessionStorage.getItem("token") ?? "";
+
+export class Problem extends Error {}
+
+async function askForToken() {
+  const dialog = $("token-dialog");
+  $("token").value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
+  if (dialog.returnValue !== "given") throw new Problem("This server asks for a token. Load the page again to give one.");
+  token = $("token").value.trim();
+  sessionStorage.setItem("token", token);
+}
+
+export async function call(path, options = {}) {
+  const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("The server cannot be reached.");
+  }
+  if (response.status === 401) {
+    await askForToken();
+    return call(path, options);
+  }
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    const again = response.headers.get("retry-after");
+    const hint = again ? ` Try again in ${again} s.` : "";
+    throw new Problem(`${problem.detail ?? `The server answered ${response.status}.`}${hint}`);
+  }
+  return response;
+}
+
+export const getModel = async (name) =>
+  (await call(`/v1/model?model=${encodeURIComponent(name)}`)).json();
+
+export async function understand(file, model) {
+  const query = new URLSearchParams({ attention: "true", model });
+  const headers = { "content-type": "application/octet-stream" };
+  return (await call(`/v1/understand?${query}`, { method: "POST", headers, body: file })).json();
+}
+
+export async function startGeneration(order) {
+  const headers = { "content-type": "application/json" };
+  return (await call("/v1/generations", { method: "POST", headers, body: JSON.stringify(order) })).json();
+}
+
+export const cancelGeneration = (id) => call(`/v1/generations/${id}`, { method: "DELETE" });
+
+export const getFile = async (url) => (await call(url)).blob();
+
+// EventSource cannot send a token, so the stream is read by hand. Calls `onEvent(name, data)` until the last event.
+export async function watch(id, onEvent) {
+  for (let tries = 0; tries < 5; tries += 1) {
+    const response = await call(`/v1/generations/${id}/events`);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    try {
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        const blocks = (text + value).split("\n\n");
+        text = blocks.pop();
+        for (const block of blocks) {
+          const name = /^event: (.*)$/m.exec(block)?.[1];
+          const data = /^data: (.*)$/m.exec(block)?.[1];
+          if (!name) continue;
+          const content = JSON.parse(data);
+          if (["done", "failed", "cancelled"].includes(name)) return { name, content };
+          onEvent(name, content);
+        }
+      }
+    } catch (error) {
+      if (error instanceof SyntaxError) throw error;
+    }
+  }
+  throw new Problem("The connection to the server broke off.");
+}

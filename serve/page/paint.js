@@ -1,0 +1,172 @@
+// Generating: sliders to an order, an order to events, events to a picture that appears.
+
+import { cancelGeneration, getFile, startGeneration, watch } from "./api.js";
+import { $, make, notice, percent, toBlob } from "./dom.js";
+import { addToGallery } from "./gallery.js";
+
+const state = { model: null, running: null };
+
+const sliders = () => [...document.querySelectorAll(".slider input")];
+
+function weights() {
+  return Object.fromEntries(sliders().filter((s) => Number(s.value) > 0).map((s) => [s.name, Number(s.value) / 100]));
+}
+
+export function heaviest(emotions) {
+  return Object.entries(emotions).sort((a, b) => b[1] - a[1])[0]?.[0];
+}
+
+function showMix() {
+  const chosen = weights();
+  const total = Object.values(chosen).reduce((sum, weight) => sum + weight, 0);
+  for (const slider of sliders()) {
+    const row = slider.closest(".slider");
+    const share = total ? Number(slider.value) / 100 / total : 0;
+    row.classList.toggle("is-on", share > 0);
+    slider.style.setProperty("--share", Number(slider.value) / 100);
+    row.querySelector("output").textContent = percent(share);
+    slider.ariaValueText = `${percent(share)} of the mixture`;
+  }
+  document.body.dataset.emotion = heaviest(chosen) ?? "";
+  $("paint").disabled = total === 0 || state.running !== null;
+}
+
+function choose(emotions) {
+  for (const slider of sliders()) slider.value = Math.round(100 * (emotions[slider.name] ?? 0));
+  showMix();
+}
+
+export function showSliders(model) {
+  state.model = model;
+  $("sliders").replaceChildren(
+    ...model.emotions.map((name) => {
+      const isKnown = model.paintable.includes(name);
+      const input = make("input", { type: "range", name, min: 0, max: 100, step: 5, value: 0, ariaLabel: `Share of ${name}`, disabled: !isKnown });
+      const button = make("button", { type: "button", textContent: name, ariaLabel: `Only ${name}`, disabled: !isKnown });
+      const row = make("div", { className: "slider" }, button, input, make("output"));
+      row.dataset.emotion = name;
+      row.classList.toggle("is-unknown", !isKnown);
+      if (!isKnown) row.title = "This model has seen no picture of it";
+      input.addEventListener("input", showMix);
+      button.addEventListener("click", () => choose({ [name]: 1 }));
+      return row;
+    }),
+  );
+  $("steps").value = model.defaults.steps;
+  $("steps").max = model.limits.steps;
+  $("guidance").value = model.defaults.guidance;
+  $("count").max = model.limits.n;
+  const first = model.paintable.includes("awe") ? "awe" : model.paintable[0];
+  choose(first ? { [first]: 1 } : {});
+}
+
+function readOrder() {
+  const subject = $("subject").value.trim();
+  return {
+    emotion: weights(),
+    ...(subject && { prompt: subject.includes("{}") ? subject : `{} ${subject}` }),
+    n: Number($("count").value),
+    seed: Number($("seed").value),
+    steps: Number($("steps").value),
+    guidance: Number($("guidance").value),
+    mix: $("meet").value,
+    model: state.model.model,
+  };
+}
+
+export function useOrder(order) {
+  choose(order.emotion);
+  $("subject").value = (order.prompt ?? "").replace(/^\{\} /, "");
+  $("count").value = 1;
+  $("seed").value = order.seed;
+  $("steps").value = order.steps;
+  $("guidance").value = order.guidance;
+  $("meet").value = order.mix;
+  $("make").scrollIntoView();
+}
+
+function prepareEasel(count) {
+  const frames = Array.from({ length: count }, () => make("div", { className: "blank" }));
+  $("easel").replaceChildren(...frames);
+  $("easel").scrollIntoView({ block: "nearest" });
+  return frames;
+}
+
+function put(frames, i, blob, text, isFinished) {
+  const url = URL.createObjectURL(blob);
+  const image = make("img", { src: url, alt: text, className: isFinished ? "" : "is-unfinished" });
+  image.addEventListener("load", () => { if (!isFinished) URL.revokeObjectURL(url); });
+  frames[i].replaceWith(image);
+  frames[i] = image;
+  return url;
+}
+
+function setRunning(running) {
+  state.running = running;
+  $("cancel").hidden = running === null;
+  $("progress").hidden = running === null;
+  $("easel").ariaBusy = String(running !== null);
+  showMix();
+}
+
+async function finish(frames, order, generation) {
+  for (const [i, image] of generation.images.entries()) {
+    // not image.url, which may lead into another server's storage
+    const blob = await getFile(`/v1/generations/${generation.id}/images/${i}`);
+    const url = put(frames, i, blob, `Generated: ${heaviest(order.emotion)}`, true);
+    addToGallery({ ...order, n: 1, seed: image.seed }, url, image.provenance);
+  }
+}
+
+async function paint(order) {
+  const frames = prepareEasel(order.n);
+  const steps = Array(order.n).fill(0);
+  setRunning({ id: null });
+  $("bar").removeAttribute("value");
+  $("status").textContent = "Waiting for its turn …";
+  try {
+    const generation = await startGeneration(order);
+    setRunning({ id: generation.id });
+    const last = await watch(generation.id, (name, data) => {
+      if (name === "step") {
+        steps[data.image] = data.step / data.steps;
+        $("bar").value = steps.reduce((sum, share) => sum + share, 0) / order.n;
+        const which = order.n > 1 ? `Picture ${data.image + 1} of ${order.n}, step` : "Step";
+        $("status").textContent = `${which} ${data.step} of ${data.steps}`;
+      }
+      if (name === "preview") put(frames, data.image, toBlob(data.data, data.media_type), "Unfinished picture", false);
+    });
+    if (last.name === "done") {
+      await finish(frames, order, last.content);
+      $("status").textContent = order.n > 1
+        ? `Done, with seeds ${order.seed} to ${order.seed + order.n - 1}.` : `Done, with seed ${order.seed}.`;
+    } else {
+      const reason = last.name === "cancelled" ? "Cancelled." : last.content.problem?.detail ?? "It failed.";
+      $("easel").replaceChildren(make("p", { textContent: reason }));
+      $("status").textContent = reason;
+    }
+  } catch (error) {
+    const isCancelled = Boolean(state.running?.isCancelled);  // what is cancelled is no longer found
+    $("easel").replaceChildren(make("p", { textContent: isCancelled ? "Cancelled." : "No picture this time." }));
+    $("status").textContent = isCancelled ? "Cancelled." : "";
+    if (!isCancelled) notice(error.message);
+  } finally {
+    setRunning(null);
+  }
+}
+
+export function startPainting() {
+  $("order").addEventListener("submit", (event) => {
+    event.preventDefault();
+    notice("");
+    if (state.running === null) paint(readOrder());
+  });
+  $("dice").addEventListener("click", () => {
+    $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0] % 1000000;
+  });
+  $("cancel").addEventListener("click", () => {
+    if (!state.running?.id) return;
+    state.running.isCancelled = true;
+    cancelGeneration(state.running.id).catch((error) => notice(error.message));
+  });
+}

@@ -1,0 +1,141 @@
+"""`/v1/generate` over a fake backend: forms of the answer, refusals, overload and time."""
+
+import base64
+import hashlib
+import io
+
+import pytest
+from PIL import Image
+
+from serve.settings import Limits
+from tests.serve.fake import (
+    BROKEN_SEED,
+    FULL_SEED,
+    REFUSED_SEED,
+    SECRET,
+    SLOW_SEED,
+    assert_problem,
+    client_of,
+    make_fake,
+)
+
+URL = "/v1/generate"
+
+
+def test_json_by_default(client):
+    answer = client.post(URL, json={"emotion": "awe", "seed": 7, "n": 2}).json()
+    assert answer["seed"] == 7
+    assert [image["seed"] for image in answer["images"]] == [7, 8]
+    data = base64.b64decode(answer["images"][1]["data"])
+    assert answer["images"][1]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert Image.open(io.BytesIO(data)).getpixel((0, 0)) == (8, 8, 8)
+    assert answer["images"][1]["provenance"] == {"seed": 8}
+
+
+@pytest.mark.parametrize(
+    ("accept", "format_", "kind"),
+    [
+        ("image/png", None, "PNG"),
+        ("image/webp", None, "WEBP"),
+        ("image/*", None, "PNG"),
+        ("text/html, image/jpeg;q=0.9, image/webp;q=0.1", None, "JPEG"),
+        ("image/*, application/json;q=0.5", "jpeg", "JPEG"),
+    ],
+)
+def test_the_image_itself_by_accept(client, accept, format_, kind):
+    body = {"emotion": "awe", "seed": 7} | ({"format": format_} if format_ else {})
+    response = client.post(URL, json=body, headers={"accept": accept})
+    assert response.headers["content-type"] == f"image/{kind.lower()}"
+    assert Image.open(io.BytesIO(response.content)).format == kind
+
+
+@pytest.mark.parametrize(
+    ("accept", "more"),
+    [("text/html", {}), ("image/png", {"n": 2}), ("image/png", {"format": "webp"}), ("*/*;q=0", {})],
+)
+def test_an_answer_that_cannot_be_given(client, accept, more):
+    response = client.post(URL, json={"emotion": "awe"} | more, headers={"accept": accept})
+    assert_problem(response, 406, "no such answer")
+
+
+def test_a_seed_is_drawn_and_told(client):
+    seeds = {client.post(URL, json={"emotion": "awe"}).json()["seed"] for _ in range(3)}
+    assert len(seeds) == 3
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_pixels_of_all_images_are_limited_together(board):
+    app, _ = make_fake(board, limits=Limits(generated_pixels=1000))
+    client = client_of(app)
+    assert client.post(URL, json={"emotion": "awe", "n": 4, "width": 16, "height": 8}).status_code == 200
+    assert_problem(
+        client.post(URL, json={"emotion": "awe", "n": 8, "width": 16, "height": 8}),
+        422,
+        "more than 1000 pixels",
+        "n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "words", "field"),
+    [
+        ({"emotion": "joy"}, "unknown emotion 'joy'", "emotion"),
+        ({"emotion": {"joy": 1}}, "unknown emotion 'joy'", "emotion.joy"),
+        ({"emotion": {"awe": 0}}, "greater than 0", "emotion.awe"),
+        ({"emotion": {}}, "at least 1", "emotion"),
+        ({"emotion": 3}, "valid string", "emotion"),
+        ({"emotion": "sadness"}, "no image of sadness", "emotion"),
+        ({"emotion": "awe", "prompt": "room"}, "the prompt needs {}", "prompt"),
+        ({"emotion": "awe", "prompt": "{}" * 200}, "at most 300", "prompt"),
+        ({"emotion": "awe", "steps": 101}, "less than or equal to 100", "steps"),
+        ({"emotion": "awe", "steps": "3"}, "valid integer", "steps"),
+        ({"emotion": "awe", "n": 9}, "less than or equal to 8", "n"),
+        ({"emotion": "awe", "width": 1032}, "less than or equal to 1024", "width"),
+        ({"emotion": "awe", "width": 10}, "multiple of 8", "width"),
+        ({"emotion": "awe", "seed": -1}, "greater than or equal to 0", "seed"),
+        ({"emotion": "awe", "seed": 2**53 - 1}, "less than or equal to 9007199254740984", "seed"),
+        ({"emotion": "awe", "sed": 1}, "Extra inputs", "sed"),
+        ({"emotion": "awe", "format": "gif"}, "'png', 'webp' or 'jpeg'", "format"),
+        ({"emotion": "awe", "model": "other"}, "unknown model", "model"),
+        ({"emotion": "awe", "seed": REFUSED_SEED}, "too long", "prompt"),
+        ({}, "Field required", "emotion"),
+    ],
+)
+def test_impossible_requests(client, request_, words, field):
+    assert_problem(client.post(URL, json=request_), 422, words, field)
+
+
+def test_strange_text_comes_back_as_valid_text(client):
+    body = '{"emotion": "awe", "\\ud800": 1}'
+    response = client.post(URL, content=body, headers={"content-type": "application/json"})
+    assert response.status_code in (400, 422)
+    assert response.json()["status"] == response.status_code
+    assert_problem(client.post(URL, content="{", headers={"content-type": "application/json"}), 400, "JSON")
+
+
+def test_a_large_body_is_refused(client):
+    chunks = (bytes(1000) for _ in range(60))
+    response = client.post(URL, content=chunks, headers={"content-type": "application/json"})
+    assert_problem(response, 413, "larger than 50000 bytes")
+
+
+def test_an_inner_error_tells_nothing(client, caplog):
+    response = client.post(URL, json={"emotion": "awe", "seed": BROKEN_SEED})
+    assert_problem(response, 500, "could not be completed")
+    assert SECRET not in response.text
+    assert SECRET in caplog.text  # the log has it
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_full_queue_says_when_to_come_again(client):
+    response = client.post(URL, json={"emotion": "awe", "seed": FULL_SEED})
+    assert_problem(response, 503, "too much waits already")
+    assert response.headers["retry-after"] == "2"
+
+
+def test_what_takes_too_long_is_cancelled(served):
+    client, backend = served
+    response = client.post(URL, json={"emotion": "awe", "seed": SLOW_SEED})
+    assert_problem(response, 503, "longer than 0.4 s")
+    assert response.headers["retry-after"] == "5"
+    assert backend.cancelled == [SLOW_SEED]
