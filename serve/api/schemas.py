@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     EncodedBytes,
     EncoderProtocol,
     Field,
+    Strict,
     StrictBool,
-    StrictInt,
     StrictStr,
     Tag,
     create_model,
@@ -67,6 +68,16 @@ Prompt = Annotated[
 ]
 
 
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 8.0 is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def whole(**bounds: int) -> Any:
+    """The type of an integer with bounds; the order of these keeps the bounds in the description."""
+    return Annotated[int, Strict(), Field(**bounds), BeforeValidator(_whole)]
+
+
 class Schema(BaseModel):
     """Base of all: a wrong key is an error."""
 
@@ -105,7 +116,7 @@ class UnderstandRequest(Schema):
     """Files in base64."""
     attention: StrictBool = False
     """Also say where the model looks, which takes a little longer."""
-    names: StrictInt = Field(5, ge=1)
+    names: int = Field(5, ge=1)
     """How many scenes and objects to list."""
     model: StrictStr = DEFAULT_MODEL
     """Which of the served models."""
@@ -239,20 +250,20 @@ def limited_understand(limits: Limits, models: Sequence[str]) -> type[Understand
     return _limited(
         UnderstandRequest,
         images=Annotated[list[file], Field(min_length=1, max_length=limits.images)],
-        names=Annotated[StrictInt, Field(ge=1, le=limits.names)],
+        names=whole(ge=1, le=limits.names),
         model=one_of(models),
     )
 
 
 def limited_generate(limits: Limits, models: Sequence[str]) -> type[GenerateRequest]:
     """The request with the service's limits and models in it."""
-    side = Annotated[int, Field(ge=8, le=limits.side_px, multiple_of=8)] | None
+    side = whole(ge=8, le=limits.side_px, multiple_of=8) | None
     return _limited(
         GenerateRequest,
         prompt=Annotated[Prompt, Field(max_length=limits.prompt_characters)] | None,
-        n=Annotated[int, Field(ge=1, le=limits.n)],
-        seed=Annotated[int, Field(ge=0, le=LARGEST_SEED - limits.n + 1)] | None,  # the last image has one too
-        steps=Annotated[int, Field(ge=1, le=limits.steps)] | None,
+        n=whole(ge=1, le=limits.n),
+        seed=whole(ge=0, le=LARGEST_SEED - limits.n + 1) | None,  # the last image has one too
+        steps=whole(ge=1, le=limits.steps) | None,
         guidance=Annotated[float, Field(ge=0, le=limits.guidance, allow_inf_nan=False)] | None,
         width=side,
         height=side,

@@ -139,3 +139,13 @@ def test_what_takes_too_long_is_cancelled(served):
     assert_problem(response, 503, "longer than 0.4 s")
     assert response.headers["retry-after"] == "5"
     assert backend.cancelled == [SLOW_SEED]
+
+
+def test_json_has_one_kind_of_number(client):
+    answers = [
+        client.post(URL, json={"emotion": "awe", "seed": s, "width": w}).json()
+        for s, w in ((7, 8), (7.0, 8.0))
+    ]
+    assert answers[0] == answers[1]
+    assert_problem(client.post(URL, json={"emotion": "awe", "seed": 7.5}), 422, "valid integer", "seed")
+    assert_problem(client.post(URL, json={"emotion": "awe", "n": True}), 422, "valid integer", "n")
