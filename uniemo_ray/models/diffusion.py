@@ -11,7 +11,6 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
@@ -24,7 +23,7 @@ from uniemo_ray.models.conditioning import (
     encode_prompts,
     tokenize,
 )
-from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline
+from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline, load_part
 
 ATTENTION_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 TARGETS = ("epsilon", "v_prediction", "sample")
@@ -248,8 +247,8 @@ def load_diffusion(name: str, *, revision: str | None = None, variant: str | Non
             "tokenizer_2": CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer_2"),
         }
     return DiffusionParts(
-        vae=_load_part(folder, "vae", AutoencoderKL, torch_dtype=torch.float32),
-        denoiser=_load_part(folder, "unet", UNet2DConditionModel, torch_dtype=torch.float32),
+        vae=load_part(folder, "vae", AutoencoderKL, torch_dtype=torch.float32),
+        denoiser=load_part(folder, "unet", UNet2DConditionModel, torch_dtype=torch.float32),
         text_encoder=_load_text(folder, "text_encoder", CLIPTextModel),
         tokenizer=CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer"),
         schedule=_training_schedule(folder.path),
@@ -260,38 +259,7 @@ def load_diffusion(name: str, *, revision: str | None = None, variant: str | Non
 
 def _load_text(folder: PipelineFolder, part: str, kind: Any) -> Any:
     # without this option transformers says that shapes differ, but not which
-    return _load_part(folder, part, kind, dtype=torch.float32, ignore_mismatched_sizes=True)
-
-
-def _load_part(folder: PipelineFolder, part: str, kind: Any, **options: Any) -> Any:
-    """A model of the folder, with every tensor from its file: libraries fill gaps with random numbers."""
-    try:
-        model, report = kind.from_pretrained(
-            folder.path,
-            subfolder=part,
-            variant=folder.variant,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **options,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"diffusion.model {folder.path}: {part} cannot be loaded ({reason}): copy the folder again"
-        ) from None
-    if report["mismatched_keys"]:
-        name, found, expected = min(report["mismatched_keys"])
-        raise ValueError(
-            f"diffusion.model {folder.path}: {part} cannot be loaded ({name} has shape {tuple(found)}, its "
-            f"config says {tuple(expected)}): copy the folder again"
-        )
-    if report["missing_keys"]:
-        first = min(str(key) for key in report["missing_keys"])
-        raise ValueError(
-            f"diffusion.model {folder.path}: the weights of {part} lack {first}: copy the folder again"
-        )
-    return model
+    return load_part(folder, part, kind, dtype=torch.float32, ignore_mismatched_sizes=True)
 
 
 def unfreeze_denoiser(

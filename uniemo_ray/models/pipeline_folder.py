@@ -8,6 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
+
 TINY_FOLDER = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "diffusion"
 INDEX_FILE = "model_index.json"
 _STEMS = {
@@ -84,6 +86,47 @@ def find_pipeline(name: str, *, revision: str | None = None, variant: str | None
         _check_part(path, part, index, variant)
     is_empty_zero = is_xl and bool(index.get("force_zeros_for_empty_prompt", True))
     return PipelineFolder(path, is_xl, is_empty_zero, variant)
+
+
+def load_part(folder: PipelineFolder, part: str, kind: Any, **options: Any) -> Any:
+    """A model of the folder, with every tensor from its file: libraries fill gaps with random numbers.
+
+    Args:
+        folder: complete.
+        part: name of a part with weights.
+        kind: its class.
+        options: for the class's own `from_pretrained`.
+
+    Raises:
+        ValueError: one line, when the weights are damaged, lack a tensor or have another shape.
+    """
+    try:
+        model, report = kind.from_pretrained(
+            folder.path,
+            subfolder=part,
+            variant=folder.variant,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"diffusion.model {folder.path}: {part} cannot be loaded ({reason}): copy the folder again"
+        ) from None
+    if report["mismatched_keys"]:
+        name, found, expected = min(report["mismatched_keys"])
+        raise ValueError(
+            f"diffusion.model {folder.path}: {part} cannot be loaded ({name} has shape {tuple(found)}, its "
+            f"config says {tuple(expected)}): copy the folder again"
+        )
+    if report["missing_keys"]:
+        first = min(str(key) for key in report["missing_keys"])
+        raise ValueError(
+            f"diffusion.model {folder.path}: the weights of {part} lack {first}: copy the folder again"
+        )
+    return model
 
 
 def _parts(*, is_xl: bool) -> list[str]:
