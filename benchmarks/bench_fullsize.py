@@ -45,7 +45,7 @@ SCALES = {
 
 
 def reduced(shape: Architecture, divide: int) -> Architecture:
-    """The same architecture at a fraction of its denoiser's and VAE's width."""
+    """The same architecture at a fraction of its denoiser's width, with shallow text encoders."""
     if divide == 1:
         return shape
     denoiser = dict(shape.denoiser)
@@ -54,7 +54,9 @@ def reduced(shape: Architecture, divide: int) -> Architecture:
     if not isinstance(heads, int):
         denoiser["attention_head_dim"] = tuple(max(1, count // divide) for count in heads)
     vae = {**shape.vae, "block_out_channels": tuple(32 for _ in shape.vae["block_out_channels"])}
-    return replace(shape, name=f"{shape.name}, 1/{divide} width", denoiser=denoiser, vae=vae)
+    encoders = tuple({**values, "num_hidden_layers": 2} for values in shape.text_encoders)
+    name = f"{shape.name}, 1/{divide} width"
+    return replace(shape, name=name, denoiser=denoiser, vae=vae, text_encoders=encoders)
 
 
 def make_config(scale: Scale, **stage2: object) -> Config:
@@ -68,12 +70,12 @@ def make_config(scale: Scale, **stage2: object) -> Config:
 def make_net(config: Config, text_width: int | tuple[int, ...]):
     """A network with random weights, as both stages train it."""
     from uniemo_ray.models.build import empty_net
+    from uniemo_ray.models.clip import find_clip_config
     from uniemo_ray.models.uniemo import parameter_groups, set_trainable
-    from uniemo_ray.sizing.blueprint import clip_config
 
     net = empty_net(
         config,
-        clip_config=clip_config(config.encoder.clip),
+        clip_config=find_clip_config(config.encoder.clip)[0]["model_cfg"],
         scene_names=[f"scene {i}" for i in range(254)],
         object_names=[f"object {i}" for i in range(409)],
         text_width=text_width,
@@ -92,19 +94,26 @@ def make_net(config: Config, text_width: int | tuple[int, ...]):
 
 
 def make_diffusion(shape: Architecture):
-    """Stable Diffusion with random weights and the shipped vocabulary at full length."""
+    """Stable Diffusion or SDXL with random weights and the shipped vocabulary at full length."""
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    from uniemo_ray.models.diffusion import TINY_FOLDER, DiffusionParts
+    from uniemo_ray.models.diffusion import DiffusionParts
+    from uniemo_ray.models.pipeline_folder import TINY_FOLDER
 
     length = int(shape.text_encoders[0]["max_position_embeddings"])
+    tokenizer = CLIPTokenizer.from_pretrained(TINY_FOLDER / "tokenizer", model_max_length=length)
+    first, *rest = (CLIPTextConfig(**values) for values in shape.text_encoders)
+    second = (
+        {"text_encoder_2": CLIPTextModelWithProjection(rest[0]), "tokenizer_2": tokenizer} if rest else {}
+    )
     return DiffusionParts(
         vae=AutoencoderKL(**shape.vae),
         denoiser=UNet2DConditionModel(**shape.denoiser),
-        text_encoder=CLIPTextModel(CLIPTextConfig(**shape.text_encoders[0])),
-        tokenizer=CLIPTokenizer.from_pretrained(TINY_FOLDER / "tokenizer", model_max_length=length),
+        text_encoder=CLIPTextModel(first),
+        tokenizer=tokenizer,
         schedule=DDPMScheduler(beta_schedule="scaled_linear"),
+        **second,
     )
 
 
@@ -146,14 +155,16 @@ def run_stage1(scale: Scale) -> dict[str, object]:
     }
 
 
-def joint_engine(scale: Scale, *, batch: int, is_checkpointed: bool = False):
+def joint_engine(
+    scale: Scale, *, batch: int, shape: Architecture | None = None, is_checkpointed: bool = False
+):
     from uniemo_ray.models.speed import tune_training
     from uniemo_ray.training.engine import Engine
     from uniemo_ray.training.objectives import JointObjective
 
     config = make_config(scale, gradient_checkpointing=is_checkpointed)
     train = config.stage2.model_copy(update={"batch_size": batch})
-    shape = reduced(SD15, scale.divide)
+    shape = shape or reduced(SD15, scale.divide)
     net, groups = make_net(config, shape.text_widths)
     diffusion = make_diffusion(shape)
     tune_training(net, diffusion.denoiser, config.stage2)
@@ -177,28 +188,11 @@ def run_batching(scale: Scale, batch: int) -> dict[str, object]:
 
 
 def run_sdxl(scale: Scale) -> dict[str, object]:
-    """The condition's way through both text encoders and the denoiser and back, at a fifth of the width."""
-    from diffusers import UNet2DConditionModel
-
-    shape = reduced(SDXL, 5)
-    denoiser = UNet2DConditionModel(**shape.denoiser).requires_grad_(False)
-    length = int(shape.text_encoders[0]["max_position_embeddings"])
-    states = torch.randn(2, length, sum(shape.text_widths), requires_grad=True)
-    pooled = torch.randn(2, int(shape.text_encoders[-1]["projection_dim"]), requires_grad=True)
-    side = 2 * scale.size_px // shape.pixels_per_latent
-    start = time.perf_counter()
-    predicted = denoiser(
-        torch.randn(2, 4, side, side),
-        torch.zeros(2, dtype=torch.long),
-        encoder_hidden_states=states,
-        added_cond_kwargs={"text_embeds": pooled, "time_ids": torch.full((2, 6), float(2 * scale.size_px))},
-    ).sample
-    predicted.pow(2).mean().backward()
-    seconds = time.perf_counter() - start
-    if not (states.grad.abs().max() > 0 and pooled.grad.abs().max() > 0):
-        raise RuntimeError("no gradient reached the text states")
-    what = f"{shape.name}: denoiser there and back, {2 * scale.size_px} px, batch 2"
-    return {"what": what, "seconds": seconds, "images": 2}
+    """The whole of stage 2 through both text encoders, at a fifth of the denoiser's width."""
+    shape, batch, side = reduced(SDXL, 5), 2, 2 * scale.size_px
+    engine, net = joint_engine(scale, batch=batch, shape=shape)
+    seconds = timed(engine, make_batch(net, batch, size_px=side))
+    return {"what": f"stage 2, {shape.name}, {side} px, batch {batch}", "seconds": seconds, "images": batch}
 
 
 def show_sdxl_plan(scale: Scale) -> None:

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from uniemo_ray.config import Config, load_config
+from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
 from uniemo_ray.distributed import feedback_loop
 from uniemo_ray.distributed.feedback_loop import declare_precomputed, declare_steps
 from uniemo_ray.distributed.steps import data
 from uniemo_ray.distributed.steps.training import training_set
 from uniemo_ray.models.clip import embed_names, load_clip
+from uniemo_ray.models.diffusion import load_diffusion
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline, StepContext
 from uniemo_ray.training.batches import decode_latents
@@ -52,7 +54,9 @@ def test_the_loop_finds_what_the_job_has_computed(tmp_path, monkeypatch, caplog)
     stored = NameEmbeddings.load(context.artefacts_of("names").uri)(names.objects)
     torch.testing.assert_close(stored, embed_names(load_clip("tiny"), names.objects), atol=1e-5, rtol=1e-5)
     row = training_set(context, config, config.stage2, round_=1).take(1)[0]
-    assert decode_latents([row["latent"]]).shape[1] == 4
+    square = to_square(decode_rgb(row["image"], 10**6), config.diffusion.size_px)
+    expected = load_diffusion("tiny").encode_images(to_unit_range(square[None]))
+    torch.testing.assert_close(decode_latents([row["latent"]]), expected, atol=1e-2, rtol=1e-2)
 
     pipeline = Pipeline(folder)
     declare_steps(pipeline, config)

@@ -15,9 +15,11 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "ran"),))
 
-    (tmp_path / "evil.bin").write_bytes(pickle.dumps({"weight": Evil()}))
-    with pytest.raises(ValueError, match=r"evil\.bin holds more than plain tensors"):
-        convert_to_safetensors(tmp_path / "evil.bin", tmp_path / "out.safetensors")
+    (tmp_path / "old.bin").write_bytes(pickle.dumps({"weight": Evil()}))
+    torch.save({"weight": Evil()}, tmp_path / "new.bin")
+    for name in ("old.bin", "new.bin"):
+        with pytest.raises(ValueError, match=rf"{name} holds more than plain tensors"):
+            convert_to_safetensors(tmp_path / name, tmp_path / "out.safetensors")
     torch.save({"a": 3}, tmp_path / "number.bin")
     with pytest.raises(ValueError, match=r"number\.bin is no table of tensors"):
         convert_to_safetensors(tmp_path / "number.bin", tmp_path / "out.safetensors")
@@ -31,3 +33,9 @@ def test_tensors_that_share_memory_are_converted(tmp_path):
     found = load_file(convert_to_safetensors(tmp_path / "tied.bin", tmp_path / "t.safetensors"))
     assert torch.equal(found["a"], weight)
     assert torch.equal(found["b"], weight.T)
+
+
+def test_the_older_file_format_is_read_too(tmp_path):
+    torch.save({"a": torch.ones(3)}, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    found = load_file(convert_to_safetensors(tmp_path / "old.bin", tmp_path / "t.safetensors"))
+    assert torch.equal(found["a"], torch.ones(3))

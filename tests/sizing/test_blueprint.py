@@ -57,5 +57,5 @@ def test_tiny_counts_equal_the_training_jobs(folders, denoiser) -> None:  # noqa
 
 def test_unknown_models_are_named() -> None:
     config = Config.model_validate({"encoder": {"clip": "ViT-Q"}})
-    with pytest.raises(ValueError, match=r"encoder\.clip 'ViT-Q'"):
+    with pytest.raises(ValueError, match="unknown CLIP 'ViT-Q'"):
         build_blueprint(config, SD15, names=(0, 0))

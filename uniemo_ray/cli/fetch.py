@@ -23,8 +23,9 @@ def fetch(
 ) -> None:
     """Download the weights of a preset, on a machine that reaches a model hub.
 
-    Pinned revisions, every file checked against the hash that the hub states, .bin converted to safetensors
-    without running what is in it. Interrupted, it goes on where it stopped. HF_ENDPOINT and HF_TOKEN apply.
+    Pinned revisions (of CLIP B/16 and L/14 the newest, and fetched.json says which), every file checked
+    against the hash that the hub states, .bin converted to safetensors without running what is in it.
+    Interrupted, it goes on where it stopped. HF_ENDPOINT and HF_TOKEN apply.
 
     \b
     Examples:
@@ -50,8 +51,15 @@ def fetch(
     )
     shutil.rmtree(folder, ignore_errors=True)
     typer.echo(f"{done.files} files fetched ({done.bytes / 1e6:.1f} MB), {done.kept} were there")
-    typer.echo(_how_to_use(store))
+    typer.echo(_how_to_use(store, preset))
 
 
-def _how_to_use(store: "Store") -> str:
-    return f"--set encoder.clip={store.uri}/clip --set diffusion.model={store.uri}/diffusion"
+def _how_to_use(store: "Store", preset: str) -> str:
+    """Settings for a job; models are read from folders, so what lies on S3 has to be copied first."""
+    local = store.local_path_or_none()
+    folder = str(local) if local else "FOLDER"
+    settings = (
+        f"--set preset={preset} --set encoder.clip={folder}/clip --set encoder.clip_pretrained=null "
+        f"--set diffusion.model={folder}/diffusion"
+    )
+    return settings if local else f"copy {store.uri} to a FOLDER that every machine has, then: {settings}"

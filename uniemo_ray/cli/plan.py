@@ -47,8 +47,7 @@ def plan(
     \b
     Examples:
       uniemo plan --config jobs/configs/demo.yaml
-      uniemo plan --set encoder.clip=ViT-L-14 --diffusion sd15 --set diffusion.size_px=512 \\
-          --set data.kind=emoset --set data.root=/data/EmoSet-118K \\
+      uniemo plan --set preset=vit_l14_sd15 --set data.kind=emoset --set data.root=/data/EmoSet-118K \\
           --gpus 4 --gpu-memory 48 --images-per-second 30 --price 1.80
     """
     from uniemo_ray.sizing.plan import Rates, make_plan

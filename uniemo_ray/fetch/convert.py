@@ -1,6 +1,7 @@
 """Pickled weights to safetensors; nothing in a pickle is executed."""
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -15,7 +16,8 @@ def convert_to_safetensors(source: Path, target: Path) -> Path:
         ValueError: for a file that holds anything but tensors by name.
     """
     try:
-        values = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+        is_zip = zipfile.is_zipfile(source)  # before PyTorch 1.6 it was none, and cannot be mapped
+        values = torch.load(source, map_location="cpu", weights_only=True, mmap=is_zip)
     except (pickle.UnpicklingError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{source.name} holds more than plain tensors and is not read: {reason}") from None

@@ -1,10 +1,8 @@
 """A run's models on torch's meta device: the real modules, without any weight in memory."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
-import open_clip
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -13,7 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from uniemo_ray.config import Config
 from uniemo_ray.models.build import empty_net
-from uniemo_ray.models.clip import TINY_FOLDER, read_clip_config
+from uniemo_ray.models.clip import find_clip_config
 from uniemo_ray.models.diffusion import ATTENTION_LAYERS
 from uniemo_ray.models.uniemo import PARTS, UniEmoNet, part_of, set_trainable
 from uniemo_ray.sizing.architectures import Architecture
@@ -54,7 +52,7 @@ def build_blueprint(config: Config, architecture: Architecture, *, names: tuple[
     with torch.device("meta"):
         net = empty_net(
             config,
-            clip_config=clip_config(config.encoder.clip),
+            clip_config=find_clip_config(config.encoder.clip)[0]["model_cfg"],
             scene_names=[f"scene {i}" for i in range(names[0])],
             object_names=[f"object {i}" for i in range(names[1])],
             text_width=architecture.text_widths,
@@ -100,24 +98,6 @@ def _trained_by_part(net: UniEmoNet, config: Config, stage: Stage) -> dict[str, 
     for name, parameter in net.named_parameters():
         found[part_of(name)] += parameter.numel() if parameter.requires_grad else 0
     return found
-
-
-def clip_config(name: str) -> dict[str, object]:
-    """open_clip's `model_cfg` of `encoder.clip`; no weights are needed.
-
-    Raises:
-        ValueError: when nothing of that name is known.
-    """
-    folder = TINY_FOLDER if name == "tiny" else Path(name)
-    if name == "tiny" or folder.is_dir():
-        return dict(read_clip_config(folder)["model_cfg"])
-    found = open_clip.get_model_config(name)
-    if found is None:
-        raise ValueError(
-            f"encoder.clip {name!r} is neither 'tiny', nor a folder here, nor an open_clip model: "
-            f"name the architecture with --set encoder.clip=ViT-L-14"
-        )
-    return dict(found)
 
 
 def _train_denoiser(denoiser: UNet2DConditionModel, config: Config) -> None:
