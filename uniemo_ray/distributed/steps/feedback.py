@@ -13,7 +13,7 @@ from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.feedback.mixing import mix as choose_mixture
-from uniemo_ray.feedback.plan import plan_images
+from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.rank_filter import NEEDED, filter_by_rank
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
@@ -27,7 +27,7 @@ def generate(
 ) -> StepOutput:
     """Plan the round's images and generate them shard by shard."""
     model_step = f"model-{round_}"
-    plan = plan_images(
+    plan = PlannedImages(
         round_=round_,
         kind=kind,
         per_emotion=config.generation.per_emotion
@@ -55,7 +55,7 @@ def score(context: StepContext, config: Config, *, source: str) -> StepOutput:
         store=context.artefacts,
         encoder=config.encoder,
         heads=context.artefacts_of("scorers").uri,
-        plan_hash=context.fingerprint,
+        plan_hash=context.place,
         resources=config.resources,
         retries=config.generation.retries,
     )
