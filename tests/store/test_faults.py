@@ -72,7 +72,11 @@ def contents(store: Store) -> dict[str, str]:
 
 
 def images(store: Store) -> dict[str, str]:
-    return {key: digest for key, digest in contents(store).items() if key.endswith(".parquet")}
+    return {
+        key: digest
+        for key, digest in contents(store).items()
+        if "/images/" in key and "/manifest/" not in key
+    }
 
 
 def wait_until_stopped(pid: int) -> None:
@@ -116,11 +120,11 @@ def test_a_late_commit_of_a_followed_driver_changes_nothing(uri: str, tmp_path: 
     assert (report.findings, report.tally.rows) == ((), 24)
 
 
-def test_a_late_entry_before_the_new_drivers_own_is_not_taken(uri: str) -> None:
+def test_a_late_entry_before_the_new_drivers_own_is_not_taken(uri: str, tmp_path: Path) -> None:
     """The first driver wakes while the second has sealed the folder, but not reached that shard."""
     with driver(uri, ttl_s=2, point="checked", skip=2, signal="STOP") as late:
         wait_until_stopped(late.pid)
-        with driver(uri, ttl_s=60, point="made", signal="STOP") as second:
+        with driver(uri, ttl_s=60, point="made", signal="STOP", once=str(tmp_path / "once")) as second:
             wait_until_stopped(second.pid)
             late.send_signal(signal.SIGCONT)
             assert "TakenOverError" in late.communicate(timeout=60)[0]
