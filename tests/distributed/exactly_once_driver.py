@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ray.cluster_utils import Cluster
 
-from head_process import client_environment, start_head, stop_head
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.faults import VARIABLE
 from uniemo_ray.store.filesystem import open_store
@@ -26,14 +27,20 @@ TIMEOUT_S = 600
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What a driver needs to reach a head of our own."""
-    folder = tmp_path_factory.mktemp("head")
-    state = start_head(folder, num_cpus=2, store_mb=200)
+def environment() -> Iterator[dict[str, str]]:
+    """What a driver needs to reach a raylet of our own, which outlives it."""
+    node = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
-        yield client_environment(state) | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        yield client_environment(cluster)
     finally:
-        stop_head(folder)
+        cluster.shutdown()
+
+
+def client_environment(cluster: Cluster) -> dict[str, str]:
+    """What a driver needs to reach a cluster."""
+    own = {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **own}
 
 
 @contextmanager

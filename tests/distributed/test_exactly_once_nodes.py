@@ -1,6 +1,5 @@
 """Machines that leave under a generation: one of three raylets is killed and replaced."""
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +8,9 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.distributed.exactly_once_driver import (
-    ROOT,
     TIMEOUT_S,
     assert_sound,
+    client_environment,
     driver,
     entries,
     image_files,
@@ -23,10 +22,9 @@ NODE = {"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": 
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """A head without CPUs and three machines with one each."""
-    temp_dir = str(tmp_path_factory.mktemp("ray"))
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "temp_dir": temp_dir})
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
     try:
         for _ in range(3):
             made.add_node(**NODE)
@@ -36,11 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_a_machine_is_killed_and_replaced(cluster: Cluster, tmp_path: Path) -> None:
-    environment = os.environ | {
-        "RAY_ADDRESS": cluster.address,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
-    }
+    environment = client_environment(cluster)
     straight, uri = str(tmp_path / "straight"), str(tmp_path / "run")
     with driver(straight, environment, actors=3) as process:
         assert "finished (skipped: False)" in process.communicate(timeout=TIMEOUT_S)[0]
