@@ -80,7 +80,7 @@ def submit(uri: str, environment: dict[str, str], **options: object) -> tuple[in
 
 def made(store: Store) -> Store:
     """The folder of the generating step."""
-    return store.sub(next(key for key in store.list("artefacts") if "/plan/" in key).partition("/plan/")[0])
+    return store.sub("/".join(store.list("artefacts")[0].split("/")[:2]))
 
 
 def image_files(store: Store) -> dict[str, str]:
