@@ -147,25 +147,19 @@ def seal_manifest(store: Store) -> dict[str, ShardEntry]:
 def _tagged(store: Store, prefix: str, seal: Seal) -> list[tuple[str, ShardEntry]]:
     """Entries that count with their files' tags, sorted by name; only those that no seal holds are read."""
     folder = f"manifest/{prefix}".rpartition("/")[0]
-    wanted = [
-        (key, tag)
-        for key, tag in store.iterate_tagged(folder)
-        if key.startswith(f"manifest/{prefix}") and key.endswith(".json")
-    ]
-
-    def entry_of(item: tuple[str, str]) -> ShardEntry | None:
-        tag, entry = seal.entries.get(item[0], ("", None))
-        return entry if entry is not None and tag == item[1] else _read_or_none(store, item[0], seal)
-
+    found: list[tuple[str, ShardEntry]] = []
+    unknown: list[tuple[str, str]] = []
+    for key, tag in store.iterate_tagged(folder):
+        if key.startswith(f"manifest/{prefix}") and key.endswith(".json"):
+            known = seal.entries.get(key)
+            if known is not None and known[0] == tag:
+                found.append(known)
+            else:
+                unknown.append((key, tag))
     with ThreadPoolExecutor(_READERS) as pool:
-        entries = list(pool.map(entry_of, wanted))
-    found = [(tag, entry) for (_, tag), entry in zip(wanted, entries, strict=True) if entry is not None]
+        read = pool.map(lambda item: _read(store, item[0]), unknown)
+        found += [(tag, entry) for (_, tag), entry in zip(unknown, read, strict=True) if seal.accepts(entry)]
     return sorted(found, key=lambda item: item[1].name)
-
-
-def _read_or_none(store: Store, key: str, seal: Seal) -> ShardEntry | None:
-    entry = _read(store, key)
-    return entry if seal.accepts(entry) else None
 
 
 @cache
