@@ -56,7 +56,7 @@ mon_data_avail_warn = 5
 mon_data_avail_crit = 2
 auth_allow_insecure_global_id_reclaim = false
 [client.rgw.local]
-rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw_dns_name = localhost
 """
 

@@ -265,9 +265,10 @@ class GenerationConfig(Settings):
     rows_per_shard: int = Field(64, ge=1)
     """Images per committed Parquet file."""
     actors: int = Field(2, ge=1)
-    """Size of the actor pool."""
+    """Most actors that generate."""
     retries: int = Field(2, ge=0)
-    """How often a failed shard is tried again."""
+    """How often a failed shard is tried again; then its rows are tried alone, and those that fail are kept as
+    rows with a reason."""
 
 
 class FilterConfig(Settings):
@@ -322,9 +323,14 @@ class ResourceConfig(Settings):
     use_gpu: bool = False
     """One GPU per training worker and actor."""
     actors: int = Field(2, ge=1)
-    """Actors that extract features and score."""
+    """Most actors that extract features and score."""
+    min_actors: int = Field(1, ge=1)
+    """Fewest actors of a pool, of those that generate as well: it works as soon as so many have room, and
+    shrinks to them when there is less to do or machines leave."""
     memory_gb_per_actor: float = Field(1.5, gt=0)
-    """Memory that an actor reserves."""
+    """Memory that an actor reserves; no machine gets more actors than it has memory for."""
+    price_per_node_hour: float = Field(0.0, ge=0)
+    """Price of a machine, in any currency: with it, progress tells the cost so far."""
     max_failures: int = Field(2, ge=0)
     """Restarts of a training stage from its last checkpoint."""
 

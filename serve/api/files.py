@@ -77,7 +77,7 @@ def _header(data: bytes, most_frames: int, field: str) -> tuple[str, int, int]:
 
 def _is_polyglot(data: bytes, kind: str) -> bool:
     """Whether another program would take the file for something else."""
-    # PDF readers look at the start; behind a BMP or TIFF, which do not say where they end, nothing else would tell
+    # PDF readers look at the start; a BMP or TIFF does not say where it ends, so there all of it counts
     start, lowered = data if kind in ("BMP", "TIFF") else data[:1024], data.lower()
     if b"%PDF-" in start or any(mark in lowered for mark in _SCRIPTS) or _is_archive(data):
         return True

@@ -73,7 +73,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def whole(**bounds: int) -> Any:
+def whole(**bounds: Any) -> Any:
     """The type of an integer with bounds; the order of these keeps the bounds in the description."""
     return Annotated[int, Strict(), Field(**bounds), BeforeValidator(_whole)]
 

@@ -5,7 +5,7 @@ import pytest
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.plan import Kind, plan_images
+from uniemo_ray.feedback.plan import Kind, PlannedImages, TablePlan, plan_images
 from uniemo_ray.feedback.schema import PLAN
 
 
@@ -85,3 +85,41 @@ def test_the_plain_prompt_names_the_emotion() -> None:
 def test_impossible_plans_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_plan(**change)  # type: ignore[arg-type]
+
+
+def lazy(per_emotion: int = 3, *, seed: int = 0) -> PlannedImages:
+    return PlannedImages(
+        round_=1,
+        kind="emotion",
+        per_emotion=per_emotion,
+        seed=seed,
+        model="abc",
+        diffusion=DiffusionConfig(steps=7, guidance=2.5, size_px=32),
+        generation=GenerationConfig(micro_batch=4, threads=2),
+    )
+
+
+def test_ranges_of_a_plan_are_those_of_its_table() -> None:
+    plan = lazy()
+    assert plan.num_rows == 24
+    assert pa.concat_tables([plan.slice(0, 7), plan.slice(7, 100)]).equals(make_plan())
+    assert plan.slice(24, 5).num_rows == 0
+
+
+def test_digests_name_rows_and_stay_when_a_plan_grows() -> None:
+    digests = {lazy().digest(start, 5) for start in (0, 5, 10, 20)}
+    assert len(digests) == 4
+    assert lazy(9).digest(5, 5) == lazy().digest(5, 5)
+    assert lazy(9).digest(20, 5) != lazy().digest(20, 5)  # there, it has four rows
+    assert lazy(9).digest(20, 4) == lazy().digest(20, 5)
+    assert lazy(seed=1).digest(5, 5) != lazy().digest(5, 5)
+
+
+def test_digests_of_a_table_depend_on_every_value() -> None:
+    table = make_plan()
+    changed = table.set_column(0, "image_id", pa.array(["new", *table["image_id"].to_pylist()[1:]]))
+    assert TablePlan(changed).digest(0, 3) != TablePlan(table).digest(0, 3)
+    assert TablePlan(changed).digest(1, 3) == TablePlan(table).digest(1, 3)
+    assert TablePlan(make_plan(9)).digest(0, 24) == TablePlan(table).digest(0, 24)
+    with pytest.raises(ValueError, match="must be distinct, 24 rows repeat one"):
+        TablePlan(pa.concat_tables([table, table]))

@@ -1,5 +1,6 @@
 """Stores to test against: a folder, and a bucket of the S3 server that the environment names."""
 
+import functools
 import os
 import secrets
 import subprocess
@@ -22,8 +23,14 @@ def s3_uri(monkeypatch: pytest.MonkeyPatch) -> str:
         pytest.skip("UNIEMO_TEST_S3_ENDPOINT is not set: no S3 server to test against")
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_DEFAULT_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
-    boto3.Session().client("s3").create_bucket(Bucket=_BUCKET)
+    _make_bucket(endpoint)
     return f"s3://{_BUCKET}/{secrets.token_hex(6)}"
+
+
+@functools.cache
+def _make_bucket(endpoint: str) -> None:
+    """Once for all tests: a client takes longer to make than most tests to run."""
+    boto3.Session().client("s3", endpoint_url=endpoint).create_bucket(Bucket=_BUCKET)
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.integration)])

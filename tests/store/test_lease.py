@@ -1,17 +1,20 @@
 """One driver at a time, whoever dies."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from uniemo_ray.store.errors import RunLockedError, StoreError
-from uniemo_ray.store.filesystem import Store
+from uniemo_ray.store.filesystem import Store, open_store
 from uniemo_ray.store.lease import Lease
 
 HOLDER = """
@@ -156,3 +159,63 @@ def test_a_driver_that_was_taken_over_may_not_commit(store: Store) -> None:
 def test_nothing_held_nothing_committed(store: Store) -> None:
     with pytest.raises(StoreError):
         Lease(store).check()
+
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *now) {
+    long failed = syscall(SYS_clock_gettime, id, now);
+    if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) now->tv_sec += SKEW;
+    return (int)failed;
+}
+time_t time(time_t *out) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return out ? (*out = now.tv_sec) : now.tv_sec;
+}
+int gettimeofday(struct timeval *out, void *zone) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    out->tv_sec = now.tv_sec;
+    out->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+"""
+ELSEWHERE = """
+import sys, time
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.lease import Lease
+with Lease(open_store(sys.argv[1]), ttl_s=2.0):
+    print(time.time(), flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("skew_s", [-3600, 3600])
+def test_clocks_an_hour_apart(tmp_path: Path, skew_s: int) -> None:
+    """A driver whose clock is wrong, in a container of its own as on another machine."""
+    if os.geteuid() != 0 or shutil.which("cc") is None or shutil.which("unshare") is None:
+        pytest.skip("needs root, a C compiler and unshare")
+    (tmp_path / "clock.c").write_text(CLOCK)
+    library = tmp_path / "clock.so"
+    build = ["cc", "-shared", "-fPIC", f"-DSKEW={skew_s}", "-o", str(library), str(tmp_path / "clock.c")]
+    subprocess.run(build, check=True)
+    uri = str(tmp_path / "run")
+    command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", ELSEWHERE, uri]
+    environment = os.environ | {"LD_PRELOAD": str(library)}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as other:
+        try:
+            assert abs(float(hear(other)) - time.time() - skew_s) < 60
+            with pytest.raises(RunLockedError, match="is in use by process 1 on "):
+                Lease(open_store(uri)).acquire()
+            other.kill()
+            with Lease(open_store(uri)) as lease:
+                assert lease.epoch == 2
+        finally:
+            other.kill()

@@ -37,8 +37,10 @@ def declare_steps(pipeline: Pipeline, config: Config) -> None:
         own = partial(_declare, pipeline, config.for_round(round_))
         _declare_round(own, round_, is_last=is_last, real=real_features(config))
     plain = partial(feedback.generate, round_=1, kind="plain")
-    step("generate-plain", plain, [*SAMPLING, "evaluation.plain_per_emotion"], after=["model-1"])
-    step("score-plain", partial(feedback.score, source="generate-plain"), after=["generate-plain", "scorers"])
+    size = "evaluation.plain_per_emotion"
+    step("generate-plain", plain, [*SAMPLING, size], after=["model-1"], grows_by=[size])
+    scoring = partial(feedback.score, source="generate-plain")
+    step("score-plain", scoring, after=["generate-plain", "scorers"], grows_by=[])
     measured = ["evaluation", "seed", *CLIP]
     real = real_features(config)
     after = ["generate-plain", "score-plain", *real]
@@ -82,10 +84,12 @@ def _declare_round(step: Any, round_: int, *, is_last: bool, real: Sequence[str]
         ["diffusion", *NET],
         after=[*net, "scorers", f"encode-{r}"],
     )
-    images = [*SAMPLING, "generation.per_emotion", "generation.rows_per_shard"]
-    step(f"generate-{r}", partial(feedback.generate, round_=round_), images, after=[f"model-{r}"])
+    size = "generation.per_emotion"
+    images = [*SAMPLING, size, "generation.rows_per_shard"]
+    making = partial(feedback.generate, round_=round_)
+    step(f"generate-{r}", making, images, after=[f"model-{r}"], grows_by=[size])
     scoring = partial(feedback.score, source=f"generate-{r}")
-    step(f"score-{r}", scoring, after=[f"generate-{r}", "scorers"])
+    step(f"score-{r}", scoring, after=[f"generate-{r}", "scorers"], grows_by=[])
     if not is_last:
         step(f"filter-{r}", partial(feedback.filter_images, round_=round_), ["filter"], after=[f"score-{r}"])
         mixed = ["feedback.synthetic_fraction", "seed", *VAE, "diffusion.target"]
@@ -104,12 +108,14 @@ def _declare(
     settings: Sequence[str] = (),
     *,
     after: Sequence[str] = (),
+    grows_by: Sequence[str] | None = None,
 ) -> None:
     def execute(context: StepContext) -> StepOutput:
         output: StepOutput = run(context, config)
         return output
 
-    pipeline.step(name, run=execute, settings={key: setting(config, key) for key in settings}, inputs=after)
+    values = {key: setting(config, key) for key in settings}
+    pipeline.step(name, run=execute, settings=values, inputs=after, grows_by=grows_by)
 
 
 def setting(config: Config, key: str) -> Any:

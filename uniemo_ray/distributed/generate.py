@@ -4,23 +4,22 @@ Images never pass through the driver: it writes the plan, follows counts, and re
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset
 
 from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig
 from uniemo_ray.distributed.actors.clip import ScoreActor
 from uniemo_ray.distributed.actors.diffusion import GenerateActor
-from uniemo_ray.distributed.map_shards import map_shards
-from uniemo_ray.feedback.schema import PLAN, require_columns
+from uniemo_ray.distributed.map_shards import TableActor, map_shards
+from uniemo_ray.feedback.plan import Plan, TablePlan
+from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.inference.painter import check_threads
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.fingerprint import fingerprint
-from uniemo_ray.store.shards import commit_shard, committed, shard_paths
+from uniemo_ray.store.shards import committed
 
-PLAN_FOLDER, IMAGES_FOLDER, SCORES_FOLDER = "plan", "images", "scores"
+SCORES_FOLDER = "scores"
 
 
 class MappedShards(NamedTuple):
@@ -30,16 +29,22 @@ class MappedShards(NamedTuple):
     """All rows, also those that failed."""
     failed: dict[str, int]
     """Rows without a result, by reason."""
-    plan_hash: str
-    """What the shards were made for."""
     rows_per_second_and_actor: float
     """By the actors' own clocks, from reading a shard to having committed it."""
 
 
 def generate_images(
-    plan: pa.Table, *, store: Store, model: str, config: GenerationConfig, resources: ResourceConfig
+    plan: Plan | pa.Table,
+    *,
+    store: Store,
+    model: str,
+    config: GenerationConfig,
+    resources: ResourceConfig,
+    actor: Callable[..., TableActor] = GenerateActor,
 ) -> MappedShards:
     """Generate a plan's images into `images/part-NNNNN`; what is committed there already is kept.
+
+    A plan that begins with the one that was generated before adds to its images.
 
     Args:
         plan: PLAN rows.
@@ -47,31 +52,29 @@ def generate_images(
         model: model folder, readable on every worker.
         config: rows per shard, actors, threads, retries.
         resources: what an actor reserves.
+        actor: makes IMAGES rows of PLAN rows.
 
     Raises:
         ValueError: for a plan that cannot be generated reproducibly, or of which no row could be; or
             when the store holds shards of another plan.
         RuntimeError: when a shard still fails after all retries.
     """
+    plan = TablePlan(plan) if isinstance(plan, pa.Table) else plan
     _check(plan, config)
-    plan_hash = fingerprint({"plan": plan.to_pylist(), "rows_per_shard": config.rows_per_shard})
-    for number, start in enumerate(range(0, plan.num_rows, config.rows_per_shard)):
-        part = plan.slice(start, config.rows_per_shard)
-        commit_shard(store, f"{PLAN_FOLDER}/part-{number:05d}", part, plan_hash=plan_hash)
+    commit_plan(plan, store, rows_per_shard=config.rows_per_shard)
     # an actor computes on as many threads as its images' bytes were planned for
     reserved = {"actors": config.actors, "cpus_per_worker": max(config.threads, resources.cpus_per_worker)}
-
     map_shards(
         store,
         {IMAGES_FOLDER: PLAN_FOLDER},
         target=store,
-        actor=GenerateActor,
+        actor=actor,
         settings={"model": model, "threads": config.threads},
-        plan_hash=plan_hash,
+        plan_hash=None,
         resources=resources.model_copy(update=reserved),
         retries=config.retries,
     )
-    result = _summary(store, IMAGES_FOLDER, plan_hash)
+    result = _summary(store, IMAGES_FOLDER)
     if sum(result.failed.values()) == result.rows:
         reason, count = max(result.failed.items(), key=lambda item: item[1])
         raise ValueError(f"none of {result.rows} images could be generated; {count} times: {reason}")
@@ -112,38 +115,28 @@ def score_images(
         resources=resources,
         retries=retries,
     )
-    return _summary(store, SCORES_FOLDER, plan_hash)
+    return _summary(store, SCORES_FOLDER)
 
 
-def _check(plan: pa.Table, config: GenerationConfig) -> None:
+def _check(plan: Plan, config: GenerationConfig) -> None:
     """Refuse before any actor starts what every actor would refuse."""
-    require_columns(plan, PLAN, name="plan")
     if not plan.num_rows:
         raise ValueError("expected a plan with at least one image, got none")
-    if repeated := plan.num_rows - pc.count_distinct(plan["image_id"]).as_py():
-        raise ValueError(f"image ids of a plan must be distinct, {repeated} rows repeat one")
-    threads = set(plan["threads"].to_pylist())
+    rows = plan.table if isinstance(plan, TablePlan) else plan.slice(0, 1)  # all others are alike
+    threads = set(rows["threads"].to_pylist())
     if threads != {config.threads}:
         raise ValueError(f"the plan is for threads {sorted(threads)}, generation.threads is {config.threads}")
-    for micro_batch in set(plan["micro_batch"].to_pylist()):
+    for micro_batch in set(rows["micro_batch"].to_pylist()):
         check_threads(micro_batch, config.threads)
 
 
-def _summary(store: Store, folder: str, plan_hash: str) -> MappedShards:
+def _summary(store: Store, folder: str) -> MappedShards:
+    """From the manifest alone: the shards themselves may be ten thousand."""
     entries = committed(store, f"{folder}/").values()
-    if others := {entry.plan_hash for entry in entries} - {plan_hash}:
-        raise ValueError(
-            f"{store.uri}/{folder} holds shards of another plan ({others.pop()[:12]}): choose an empty folder"
-        )
-    filesystem, _ = store.arrow()
-    shards = pyarrow.dataset.dataset(
-        shard_paths(store, f"{folder}/"), filesystem=filesystem, format="parquet"
-    )
-    reasons = shards.to_table(columns=["reason"])["reason"].to_pylist()
-    seconds = sum(entry.seconds for entry in entries)
+    failed: Counter[str] = Counter()
+    for entry in entries:
+        failed.update(entry.failed)
+    rows, seconds = sum(entry.rows for entry in entries), sum(entry.seconds for entry in entries)
     return MappedShards(
-        rows=len(reasons),
-        failed=dict(Counter(reason for reason in reasons if reason is not None)),
-        plan_hash=plan_hash,
-        rows_per_second_and_actor=len(reasons) / seconds if seconds else 0.0,
+        rows=rows, failed=dict(failed), rows_per_second_and_actor=rows / seconds if seconds else 0.0
     )

@@ -6,87 +6,39 @@ an exception never ends the pool, it comes back as a row.
 """
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
+from uniemo_ray.distributed.progress import Progress, shown
+from uniemo_ray.distributed.shard_mapper import MapWork, ShardMapper, ShardReport, ShardTask, TableActor
+from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.shards import commit_shard, committed
+from uniemo_ray.store.errors import TakenOverError
+from uniemo_ray.store.shards import ShardEntry, committed, seal_manifest
+
+__all__ = ["TableActor", "map_shards"]
 
 logger = logging.getLogger(__name__)
-PROGRESS_EVERY_S = 5.0
 RETRIES = 2
 """How often failed shards are tried again."""
 
 
-class TableActor(Protocol):
-    """Loads in `__init__`, then turns tables into tables."""
+class _Wanted(NamedTuple):
+    """A shard that there has to be in the end."""
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows in, rows out."""
-        ...
-
-
-class _Failure(NamedTuple):
-    """What went wrong with a shard; only text leaves an actor."""
-
-    shard: str
-    kind: str
-    """Name of the exception's class."""
-    reason: str
-    """First line of its message."""
-
-    @staticmethod
-    def of(error: Exception, shard: str) -> "_Failure":
-        return _Failure(shard, type(error).__name__, (str(error).splitlines() or ["no message"])[0])
-
-
-class _ShardMapper:
-    """What an actor of the pool runs: read a shard, transform it, commit it, report a small row."""
-
-    def __init__(
-        self, make: Callable[..., TableActor], settings: Mapping[str, Any], source: Store, target: Store
-    ) -> None:
-        self.source, self.target = source, target
-        self.actor: TableActor | Exception
-        try:
-            self.actor = make(**settings)
-        except Exception as error:  # every shard will report it: a pool that cannot start says less
-            logger.exception("%s cannot start", make)
-            self.actor = error
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows = [
-            self.map(str(key), str(name), str(plan))
-            for key, name, plan in zip(batch["key"], batch["name"], batch["plan"], strict=True)
-        ]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-    def map(self, key: str, name: str, plan: str) -> dict[str, Any]:
-        try:
-            rows, failure = self.commit(key, name, plan), _Failure(name, "", "")
-        except Exception as error:
-            logger.exception("%s failed", name)
-            rows, failure = 0, _Failure.of(error, name)
-        return {"rows": rows, **failure._asdict()}
-
-    def commit(self, key: str, name: str, plan: str) -> int:
-        if isinstance(self.actor, Exception):
-            raise self.actor
-        started = time.monotonic()
-        filesystem, root = self.source.arrow()
-        with filesystem.open_input_file(f"{root}/{key}") as file:
-            table = pq.read_table(file)
-        result = self.actor(table)
-        commit_shard(self.target, name, result, plan_hash=plan, seconds=time.monotonic() - started)
-        return int(result.num_rows)
+    key: str
+    """Of the input file."""
+    bytes: int
+    """Of the input file, as are the next two; 0 and "" where no manifest tells."""
+    sha256: str
+    name: str
+    plan: str
+    rows: int | None
+    """Of the input, where a manifest tells."""
 
 
 def map_shards(
@@ -96,7 +48,7 @@ def map_shards(
     target: Store,
     actor: Callable[..., TableActor],
     settings: Mapping[str, Any],
-    plan_hash: str,
+    plan_hash: str | None,
     resources: ResourceConfig,
     retries: int = RETRIES,
 ) -> dict[str, int]:
@@ -108,91 +60,138 @@ def map_shards(
         target: store of the results.
         actor: class whose instances are `TableActor`; importable on the workers.
         settings: keyword arguments of that class, plain JSON; `device` is added.
-        plan_hash: what the results are made for; results of another plan are refused.
+        plan_hash: what the results are made for; None: each for what its input was made for.
         resources: size of the pool and what an actor reserves.
-        retries: how often failed shards are tried again.
+        retries: how often failed shards are tried again. After that a `RejectingActor` gets the rows one by
+            one, and those at fault become rows with a reason.
 
     Raises:
         FileNotFoundError: a folder without input shards.
-        ValueError: raised by the actor; a wrong plan or model stays wrong, so it is not tried again.
+        ValueError: results of another plan are there; or raised by the actor: a wrong plan or model stays
+            wrong, so it is not tried again.
+        TakenOverError: another driver has followed this one.
         RuntimeError: a shard that still fails after all retries.
     """
-    inputs = {folder: _names(source, prefix, folder) for folder, prefix in folders.items()}
+    wanted = [
+        shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
+    ]
     where = {"device": "cuda" if resources.use_gpu else "cpu"}
-    arguments = (actor, {**settings, **where}, source, target)
-    for attempt in range(retries + 1):
-        todo = _todo(inputs, target, plan_hash)
-        failures = _map(todo, arguments, resources) if todo else []
-        if not failures:
+    work = MapWork(actor, {**settings, **where}, source, target, retries, label=" and ".join(folders))
+    done = _done(wanted, target)
+    for attempt in range(1, retries + 2):
+        todo = [shard for shard in wanted if shard.name not in done]
+        if not todo:
             break
-        _raise_if_final(failures, attempts=attempt + 1, is_last=attempt == retries)
-    done = {folder: committed(target, f"{folder}/") for folder in folders}
-    return {folder: sum(entry.rows for entry in entries.values()) for folder, entries in done.items()}
+        tasks = [ShardTask(*shard[:-1], attempt=attempt, is_last=attempt > retries) for shard in todo]
+        progress = _progress(wanted, done, work=work, resources=resources)
+        failures = _map(tasks, work, progress, resources)
+        if failures:
+            _raise_if_final(failures, attempts=attempt, is_last=attempt > retries)
+        done = _done(wanted, target)
+    if lost := [shard.name for shard in wanted if shard.name not in done]:
+        raise RuntimeError(f"{len(lost)} shards were made but are not listed, among them {lost[0]}")
+    faults.reach("mapped")
+    return {
+        folder: sum(entry.rows for name, entry in done.items() if name.startswith(f"{folder}/"))
+        for folder in folders
+    }
 
 
-def _names(source: Store, prefix: str, folder: str) -> dict[str, str]:
-    """Input key to name of the result."""
-    keys = [key for key in source.list(prefix) if key.endswith(".parquet")]
-    if not keys:
+def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> list[_Wanted]:
+    """What becomes of a folder's shards."""
+    entries = committed(source, f"{prefix}/").values()
+    inputs: list[tuple[str, ShardEntry | None]] = [(entry.key, entry) for entry in entries]
+    if not inputs:  # of a writer without a manifest
+        inputs = [(key, None) for key in source.list(prefix) if key.endswith(".parquet")]
+    if not inputs:
         raise FileNotFoundError(f"no Parquet shards below {source.uri}/{prefix}")
-    return {key: f"{folder}/{key.rpartition('/')[2].removesuffix('.parquet')}" for key in keys}
+    wanted = []
+    for key, entry in inputs:
+        plan = plan_hash if plan_hash is not None else entry.plan_hash if entry is not None else ""
+        name = f"{folder}/{key.rpartition('/')[2].removesuffix('.parquet')}"
+        known = (0, "", None) if entry is None else (entry.bytes, entry.sha256, entry.rows)
+        wanted.append(_Wanted(key, known[0], known[1], name, plan, rows=known[2]))
+    return wanted
 
 
-def _todo(inputs: Mapping[str, Mapping[str, str]], target: Store, plan_hash: str) -> list[dict[str, str]]:
-    """What is not committed yet, one row per shard."""
-    todo = []
-    for folder, names in inputs.items():
-        done = committed(target, f"{folder}/")
-        todo += [
-            {"key": key, "name": name, "plan": plan_hash} for key, name in names.items() if name not in done
-        ]
-        if done:
-            logger.info("%s: %d of %d shards are there", folder, len(done), len(names))
-    return todo
+def _done(wanted: Sequence[_Wanted], target: Store) -> dict[str, ShardEntry]:
+    """What is committed, closed to drivers that this one has followed."""
+    listed = seal_manifest(target)
+    done = {shard.name: listed[shard.name] for shard in wanted if shard.name in listed}
+    for shard in wanted:
+        if shard.name in done and done[shard.name].plan_hash != shard.plan:
+            other = done[shard.name].plan_hash
+            raise ValueError(
+                f"{target.uri}/{shard.name} was made for another plan ({other[:12]}): choose an empty folder"
+            )
+    if done:
+        logger.info("%s: %d of %d shards are there", target.uri, len(done), len(wanted))
+    return done
 
 
-def _map(todo: list[dict[str, str]], arguments: tuple[Any, ...], resources: ResourceConfig) -> list[_Failure]:
+def _progress(
+    wanted: Sequence[_Wanted],
+    done: Mapping[str, ShardEntry],
+    *,
+    work: MapWork,
+    resources: ResourceConfig,
+) -> Progress:
+    rows = [shard.rows for shard in wanted if shard.rows is not None]
+    return Progress(
+        label=work.label,
+        rows=sum(rows) if len(rows) == len(wanted) else None,
+        shards=len(wanted),
+        price_per_node_hour=resources.price_per_node_hour,
+        rows_before=sum(entry.rows for entry in done.values()),
+        failed_before=sum(sum(entry.failed.values()) for entry in done.values()),
+        shards_before=len(done),
+    )
+
+
+def _map(
+    tasks: Sequence[ShardTask], work: MapWork, progress: Progress, resources: ResourceConfig
+) -> list[ShardReport]:
+    """Run the pool over the tasks; returns what failed."""
     # One block per shard: otherwise Ray packs the small spec rows into one block, and one actor works.
-    plan = ray.data.from_items(todo, override_num_blocks=len(todo))
+    plan = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=len(tasks))
+    most = min(resources.actors, len(tasks))
     results = plan.map_batches(
-        _ShardMapper,
-        fn_constructor_args=arguments,
-        compute=ray.data.ActorPoolStrategy(size=min(resources.actors, len(todo))),
+        ShardMapper,
+        fn_constructor_args=(work,),
+        # Starts at full size; actors that have nothing to do, or no machine, are let go down to the smallest.
+        compute=ray.data.ActorPoolStrategy(
+            min_size=min(resources.min_actors, most), max_size=most, initial_size=most
+        ),
         batch_size=1,
         num_cpus=resources.cpus_per_worker,
         num_gpus=1 if resources.use_gpu else 0,
         memory=int(resources.memory_gb_per_actor * 2**30),
     )
-    try:
-        return _follow(results.iter_rows(), shards=len(todo))
-    except ray.exceptions.RayError as error:
-        return [_Failure.of(error, "the actor pool")]
+    with shown(progress):
+        try:
+            return _follow(results.iter_rows(), progress)
+        except ray.exceptions.RayError as error:
+            return [ShardReport.of(error, "the actor pool")]
 
 
-def _follow(results: Iterable[Mapping[str, Any]], *, shards: int) -> list[_Failure]:
-    """A progress line every few seconds, as shards are committed; returns what failed."""
-    started = shown = time.monotonic()
-    rows, failures = 0, []
-    for done, row in enumerate(results, start=1):
-        rows += int(row["rows"])
-        if row["kind"]:
-            failures.append(_Failure(*(str(row[name]) for name in _Failure._fields)))
-        now = time.monotonic()
-        if now - shown >= PROGRESS_EVERY_S or done == shards:
-            shown, seconds = now, now - started
-            left_s = int(seconds / done * (shards - done))
-            progress = f"{done}/{shards} shards, {rows} rows, {rows / seconds:.0f} rows/s"
-            logger.info("%s, ETA %d:%02d", progress, left_s // 60, left_s % 60)
+def _follow(rows: Iterable[Mapping[str, Any]], progress: Progress) -> list[ShardReport]:
+    failures = []
+    for row in rows:
+        report = ShardReport(**row)
+        if report.kind:
+            failures.append(report)
+        else:
+            progress.add(report)
     return failures
 
 
-def _raise_if_final(failures: list[_Failure], *, attempts: int, is_last: bool) -> None:
+def _raise_if_final(failures: list[ShardReport], *, attempts: int, is_last: bool) -> None:
     """Raise what another attempt would only repeat; otherwise say that one follows."""
-    wrong = [failure for failure in failures if failure.kind == "ValueError"]
-    if wrong:
-        raise ValueError(wrong[0].reason)
-    shard, kind, reason = failures[0]
-    what = f"{len(failures)} shards failed, among them {shard} by {kind}: {reason}"
+    for error in (TakenOverError, ValueError):
+        if wrong := [failure for failure in failures if failure.kind == error.__name__]:
+            raise error(wrong[0].reason)
+    first = failures[0]
+    what = f"{len(failures)} shards failed, among them {first.shard} by {first.kind}: {first.reason}"
     if is_last:
         raise RuntimeError(f"{what} (after {attempts} attempts)")
     logger.warning("%s; they are tried again", what)

@@ -1,16 +1,141 @@
 """The generation plan: one row per image, which alone determines that image."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig
 from uniemo_ray.emotions import EMOTIONS, emotion_index
-from uniemo_ray.feedback.schema import PLAN
+from uniemo_ray.feedback.schema import PLAN, require_columns
 from uniemo_ray.feedback.seeds import stable_seed
+from uniemo_ray.store.fingerprint import fingerprint
 
 Kind = Literal["emotion", "plain"]
+
+
+class Plan(Protocol):
+    """PLAN rows of any number, never all in memory."""
+
+    @property
+    def num_rows(self) -> int:
+        """Images."""
+        ...
+
+    def slice(self, offset: int, length: int) -> pa.Table:
+        """Some of the rows; fewer at the end."""
+        ...
+
+    def digest(self, offset: int, length: int) -> str:
+        """Hash of what `slice` gives, the same in a larger plan that begins with this one."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedImages:
+    """`per_emotion` images of each emotion.
+
+    Rows run through the emotions image by image, and a row's seed depends on the run seed and its
+    image id alone: with a larger `per_emotion` the old rows stay, in place and unchanged.
+
+    Raises:
+        ValueError: for an unknown or repeated emotion, a count below 1, or a plain prompt that
+            never names the emotion.
+    """
+
+    round_: int
+    """Feedback round, counted from 1; part of the image id."""
+    kind: Kind
+    """`emotion` conditions on the fused feature, `plain` on the reference prompt."""
+    per_emotion: int
+    seed: int
+    """Run seed."""
+    model: str
+    """Fingerprint of the model that will generate."""
+    diffusion: DiffusionConfig
+    """Prompt, sampler and size."""
+    generation: GenerationConfig
+    """Micro-batch and threads, which are part of what determines an image's bytes."""
+    emotions: Sequence[str] = EMOTIONS
+    """Wanted emotions, distinct."""
+
+    def __post_init__(self) -> None:
+        _validate(self.per_emotion, self.emotions, kind=self.kind, diffusion=self.diffusion)
+
+    @property
+    def num_rows(self) -> int:
+        """Images."""
+        return self.per_emotion * len(self.emotions)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What all rows have in common."""
+        return {
+            "kind": self.kind,
+            "steps": self.diffusion.steps,
+            "guidance": self.diffusion.guidance,
+            "scheduler": self.diffusion.scheduler,
+            "width": self.diffusion.size_px,
+            "height": self.diffusion.size_px,
+            "micro_batch": self.generation.micro_batch,
+            "threads": self.generation.threads,
+            "model": self.model,
+        }
+
+    def slice(self, offset: int, length: int) -> pa.Table:
+        """PLAN rows of a range; fewer at the end."""
+        settings, rows = self.settings, []
+        for number in range(offset, min(offset + length, self.num_rows)):
+            index, emotion = number // len(self.emotions), self.emotions[number % len(self.emotions)]
+            image_id = f"r{self.round_}-{self.kind}-{emotion}-{index:05d}"
+            own = {"image_id": image_id, "emotion": emotion, "seed": stable_seed(self.seed, image_id)}
+            prompt = prompt_for(emotion, kind=self.kind, diffusion=self.diffusion)
+            rows.append(settings | own | {"prompt": prompt})
+        return pa.Table.from_pylist(rows, schema=PLAN)
+
+    def digest(self, offset: int, length: int) -> str:
+        """Hash of a range of rows, without making them."""
+        return fingerprint(
+            {
+                **self.settings,
+                "round": self.round_,
+                "seed": self.seed,
+                "prompts": [prompt_for(e, kind=self.kind, diffusion=self.diffusion) for e in self.emotions],
+                "emotions": list(self.emotions),
+                "rows": [offset, min(offset + length, self.num_rows)],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """A plan that someone has made row by row.
+
+    Raises:
+        ValueError: columns that are not PLAN's, or image ids that are there twice.
+    """
+
+    table: pa.Table
+
+    def __post_init__(self) -> None:
+        require_columns(self.table, PLAN, name="plan")
+        if repeated := self.table.num_rows - pc.count_distinct(self.table["image_id"]).as_py():
+            raise ValueError(f"image ids of a plan must be distinct, {repeated} rows repeat one")
+
+    @property
+    def num_rows(self) -> int:
+        """Images."""
+        return int(self.table.num_rows)
+
+    def slice(self, offset: int, length: int) -> pa.Table:
+        """PLAN rows of a range; fewer at the end."""
+        return self.table.slice(offset, length)
+
+    def digest(self, offset: int, length: int) -> str:
+        """Hash of a range of rows."""
+        return fingerprint({"rows": self.slice(offset, length).to_pylist()})
 
 
 def plan_images(
@@ -24,44 +149,18 @@ def plan_images(
     generation: GenerationConfig,
     emotions: Sequence[str] = EMOTIONS,
 ) -> pa.Table:
-    """Plan `per_emotion` images of each emotion, as a PLAN table.
-
-    Rows run through the emotions image by image, and a row's seed depends on the run seed and its
-    image id alone: with a larger `per_emotion` the old rows stay, in place and unchanged.
-
-    Args:
-        round_: feedback round, counted from 1; part of the image id.
-        kind: `emotion` conditions on the fused feature, `plain` on the reference prompt.
-        per_emotion: images per emotion.
-        seed: run seed.
-        model: fingerprint of the model that will generate.
-        diffusion: prompt, sampler and size.
-        generation: micro-batch and threads, which are part of what determines an image's bytes.
-        emotions: wanted emotions, distinct.
-
-    Raises:
-        ValueError: for an unknown or repeated emotion, a count below 1, or a plain prompt that
-            never names the emotion.
-    """
-    _validate(per_emotion, emotions, kind=kind, diffusion=diffusion)
-    settings = {
-        "kind": kind,
-        "steps": diffusion.steps,
-        "guidance": diffusion.guidance,
-        "scheduler": diffusion.scheduler,
-        "width": diffusion.size_px,
-        "height": diffusion.size_px,
-        "micro_batch": generation.micro_batch,
-        "threads": generation.threads,
-        "model": model,
-    }
-    rows = []
-    for index in range(per_emotion):
-        for emotion in emotions:
-            image_id = f"r{round_}-{kind}-{emotion}-{index:05d}"
-            own = {"image_id": image_id, "emotion": emotion, "seed": stable_seed(seed, image_id)}
-            rows.append(settings | own | {"prompt": prompt_for(emotion, kind=kind, diffusion=diffusion)})
-    return pa.Table.from_pylist(rows, schema=PLAN)
+    """All rows of `PlannedImages`, whose arguments these are, as one PLAN table."""
+    plan = PlannedImages(
+        round_=round_,
+        kind=kind,
+        per_emotion=per_emotion,
+        seed=seed,
+        model=model,
+        diffusion=diffusion,
+        generation=generation,
+        emotions=emotions,
+    )
+    return plan.slice(0, plan.num_rows)
 
 
 def prompt_for(emotion: str, *, kind: Kind, diffusion: DiffusionConfig) -> str:

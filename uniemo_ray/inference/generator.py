@@ -63,6 +63,10 @@ class ImageGenerator:
                 results[i] = result
         return _columns([row for row in results if row is not None])
 
+    def reject(self, batch: Mapping[str, NDArray[Any]], reason: str) -> Columns:
+        """IMAGES columns of rows that could not be painted."""
+        return _columns([_failed(row, reason) for row in _rows(batch)])
+
     def _check_plan(self, rows: list[Row]) -> None:
         """All rows must be meant for this actor; doing otherwise would give other bytes silently."""
         for key, mine in (("threads", self.threads), ("model", self.fingerprint)):

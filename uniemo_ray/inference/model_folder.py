@@ -51,6 +51,7 @@ from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
 from uniemo_ray.models.diffusion import DiffusionParts, load_diffusion
 from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import UniEmoNet
+from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 
 SECTIONS = ("seed", "encoder", "fusion", "losses", "diffusion", "generation")
@@ -114,10 +115,16 @@ def save_model_folder(parts: ModelParts, target: str | Path) -> str:
         if final:
             _swap(folder, final)
         else:
-            for key in store.list():
-                store.delete(key)
-            store.upload_dir(folder)
+            _upload(folder, store)
     return fingerprint
+
+
+def _upload(folder: Path, store: Store) -> None:
+    # The checksums first: what a crash leaves is then known as part of a model, and never loads as one.
+    store.put_file(folder / CHECKSUMS, CHECKSUMS)
+    written = store.upload_dir(folder)
+    for key in set(store.list()) - set(written):
+        store.delete(key)
 
 
 def load_model_folder(source: str | Path) -> ModelParts:

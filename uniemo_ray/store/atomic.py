@@ -4,12 +4,12 @@ import ctypes
 import errno
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from uniemo_ray.store import faults
 from uniemo_ray.store.errors import StoreError, explain_os, is_full
 
 _AT_FDCWD = -100
@@ -47,6 +47,9 @@ def create_atomically(path: Path, data: bytes) -> bool:
         with temporary.open("xb") as file:
             file.write(data)
             _flush(file)
+        if temporary.read_bytes() != data:
+            raise StoreError(f"{path}: what was written does not read back the same: check this disk")
+        faults.reach("staged")
         is_created = _link(temporary, path)
         _flush_folder(path.parent)
         return is_created
@@ -58,8 +61,15 @@ def is_temporary(name: str) -> bool:
 
 
 def remove_stale_temporaries(root: Path, *, older_than_s: float) -> int:
-    """Delete what killed writers left below a folder, but no younger files; returns how many."""
-    limit, count = time.time() - older_than_s, 0
+    """Delete what killed writers left below a folder, but no younger files; returns how many.
+
+    Age is by the file system's own clock, which on a shared one is not this machine's.
+    """
+    if not root.is_dir():
+        return 0
+    with _staged(root / "now") as probe:
+        probe.touch()
+        limit, count = probe.stat().st_mtime - older_than_s, 0
     for path in root.rglob(f"{_PREFIX}*{_SUFFIX}"):
         try:
             if path.lstat().st_mtime < limit:

@@ -1,17 +1,21 @@
 """What a run needs of its storage; the same words for a local folder and for S3."""
 
 import builtins
+import copy
 import json
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pyarrow.fs import FileSystem
 
 from uniemo_ray.store.atomic import write_atomically
 from uniemo_ray.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from uniemo_ray.store.fence import Fence
 
 _CHUNK = 1 << 20
 
@@ -26,6 +30,15 @@ class Store(ABC):
         StoreError: storage is full, forbidden, unreachable or damaged, as one clear line.
         ValueError: a key that is empty, absolute or leaves the root.
     """
+
+    fence: "Fence | None" = None
+    """The driver's lease that shards are committed under; None outside of a run."""
+
+    def fenced(self, fence: "Fence") -> Self:
+        """The same store, for committing under a lease; `sub` hands the lease on."""
+        store = copy.copy(self)
+        store.fence = fence
+        return store
 
     @property
     @abstractmethod
@@ -52,13 +65,21 @@ class Store(ABC):
     def exists(self, key: str) -> bool:
         """Whether a file has this key (folders do not count)."""
 
-    @abstractmethod
     def iterate(self, folder: str = "") -> Iterator[str]:
         """Keys of all files below a folder, relative to the root, unordered, without temporary files."""
+        return (key for key, _ in self.iterate_tagged(folder))
+
+    @abstractmethod
+    def iterate_tagged(self, folder: str = "") -> Iterator[tuple[str, str]]:
+        """As `iterate`, each key with a text that changes when the file is written anew."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove a key; one that does not exist is fine."""
+
+    @abstractmethod
+    def clear_unfinished(self, *, older_than_s: float) -> int:
+        """Drop what killed writers left unfinished so long ago, by the storage's clock; returns how many."""
 
     @abstractmethod
     def sub(self, folder: str) -> "Store":

@@ -15,6 +15,10 @@ class RunLockedError(StoreError):
     """Another driver works on the run folder."""
 
 
+class TakenOverError(StoreError):
+    """Another driver has followed this one, which must not commit anything more."""
+
+
 def explain_os(error: OSError, where: str) -> StoreError:
     """The clear line for an operating system's error at a path."""
     if is_full(error):

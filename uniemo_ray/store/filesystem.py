@@ -15,8 +15,8 @@ def open_store(uri: str) -> Store:
     """The store at a local path (`runs/a`, `~/a`, `file:///a`) or at `s3://bucket/prefix`. Writes nothing.
 
     S3 takes its endpoint (`AWS_ENDPOINT_URL`), region and credentials from the usual chain, and the
-    addressing style from `UNIEMO_S3_ADDRESSING` (`auto`, `path` or `virtual`). The bucket is asked for once,
-    right here.
+    addressing style from `UNIEMO_S3_ADDRESSING` (`auto`, `path` or `virtual`). A request that is not answered
+    for `UNIEMO_S3_TIMEOUT_S` (30) seconds is sent again. The bucket is asked for once, right here.
 
     Raises:
         ValueError: an address that is neither, or a local path that is a file.

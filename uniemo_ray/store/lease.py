@@ -11,10 +11,10 @@ from typing import Any
 
 from uniemo_ray.store.base import Store, to_json
 from uniemo_ray.store.errors import RunLockedError, StoreError
-from uniemo_ray.store.process import ProcessIdentity, is_alive, is_same_machine, this_process
+from uniemo_ray.store.fence import Fence, lease_key, leases, newest_epoch
+from uniemo_ray.store.process import ProcessIdentity, is_alive, is_same_machine, is_stopped, this_process
 
 logger = logging.getLogger(__name__)
-_FOLDER = "lock"
 _held: set[str] = (
     set()
 )  # tokens of this process, which outlives a lease that it could not write back (disk full)
@@ -38,7 +38,8 @@ class Lease:
 
     Taking it creates the next number, which the storage grants to one taker only. So a takeover needs no
     deletion that could hit the wrong file, and a driver that was taken over can see it. A holder on this
-    machine is looked up directly; one elsewhere counts as dead when its beat stands still for its `ttl_s`.
+    machine is looked up directly; one elsewhere, or one that was stopped, counts as dead when its beat stands
+    still for its `ttl_s` on the watcher's own clock. No two machines' clocks are ever compared.
     """
 
     def __init__(self, store: Store, *, ttl_s: float = 60.0) -> None:
@@ -65,18 +66,18 @@ class Lease:
         self._thread = threading.Thread(target=self._keep_beating, name="uniemo-lease", daemon=True)
         self._thread.start()
 
+    @property
+    def fence(self) -> Fence:
+        """What writers on other machines need of this lease."""
+        return Fence(self._store, self._epoch)
+
     def check(self) -> None:
         """Before anything is committed: is the lease still ours?
 
         Raises:
-            StoreError: it is not held, or another driver has taken it over.
+            TakenOverError: it is not held, or another driver has taken it over.
         """
-        newest = self._newest_epoch()
-        if self._epoch == 0 or newest != self._epoch:
-            raise StoreError(
-                f"another driver has taken over {self._store.uri} (lease {newest}, ours was {self._epoch}): "
-                "this one stops and commits nothing more"
-            )
+        self.fence.check()
 
     def release(self) -> None:
         """Give the lease back; a failure to say so is logged, because the process's end says it too."""
@@ -101,21 +102,21 @@ class Lease:
         self.release()
 
     def _try_to_take(self) -> bool:
-        newest = self._newest_epoch()
+        newest = newest_epoch(self._store)
         if newest and not self._is_free(newest):
             return False
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         holder = Holder(this_process(), token=secrets.token_hex(8), acquired_at=now, ttl_s=self._ttl_s)
-        if not self._store.put_if_absent(_key(newest + 1), to_json(asdict(holder))):
+        if not self._store.put_if_absent(lease_key(newest + 1), to_json(asdict(holder))):
             return False
-        if self._newest_epoch() != newest + 1:
+        if newest_epoch(self._store) != newest + 1:
             # We slept between looking and taking, and the number had come and gone meanwhile.
-            self._store.delete(_key(newest + 1))
+            self._store.delete(lease_key(newest + 1))
             return False
         self._epoch, self._holder = newest + 1, holder
         _held.add(holder.token)
-        for key in self._store.list(_FOLDER):
-            if 0 < _number(key) < self._epoch:
+        for epoch, key in list(leases(self._store)):
+            if epoch < self._epoch:
                 self._store.delete(key)
         return True
 
@@ -125,7 +126,11 @@ class Lease:
             return True
         if is_same_machine(holder.process):
             is_ours = holder.process == this_process()
-            if holder.token in _held or (is_alive(holder.process) and not is_ours):
+            if holder.token in _held:
+                raise self._locked(holder)
+            if is_alive(holder.process) and not is_ours:
+                if is_stopped(holder.process):  # it may go on any time, and will then find itself followed
+                    return self._stands_still(epoch, holder)
                 raise self._locked(holder)
             logger.info(
                 "taking over %s: its driver (process %d) is gone", self._store.uri, holder.process.pid
@@ -163,7 +168,7 @@ class Lease:
             if self._holder is None:
                 return
             try:
-                if self._newest_epoch() != self._epoch:
+                if newest_epoch(self._store) != self._epoch:
                     logger.error("another driver has taken over %s", self._store.uri)
                     return
                 beat = replace(self._holder, beat=self._holder.beat + 1)
@@ -172,24 +177,12 @@ class Lease:
             except StoreError as error:
                 logger.warning("lease not renewed, will try again: %s", error)
 
-    def _newest_epoch(self) -> int:
-        return max((_number(key) for key in self._store.iterate(_FOLDER)), default=0)
-
     def _read(self, epoch: int) -> Holder | None:
         try:
-            values: dict[str, Any] = self._store.read_json(_key(epoch))
+            values: dict[str, Any] = self._store.read_json(lease_key(epoch))
         except FileNotFoundError:
             return None  # a newer holder has cleaned up
         return Holder(**{**values, "process": ProcessIdentity(**values["process"])})
 
     def _write(self, holder: Holder) -> None:
-        self._store.write_bytes(_key(self._epoch), to_json(asdict(holder)))
-
-
-def _key(epoch: int) -> str:
-    return f"{_FOLDER}/{epoch:08d}.json"
-
-
-def _number(key: str) -> int:
-    stem = key.removeprefix(f"{_FOLDER}/").removesuffix(".json")
-    return int(stem) if stem.isdigit() else 0
+        self._store.write_bytes(lease_key(self._epoch), to_json(asdict(holder)))

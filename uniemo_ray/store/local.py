@@ -3,12 +3,19 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pyarrow.fs import FileSystem, LocalFileSystem
 from typing_extensions import override
 
-from uniemo_ray.store.atomic import clear_errors, create_atomically, is_temporary, write_atomically
+from uniemo_ray.store.atomic import (
+    clear_errors,
+    create_atomically,
+    is_temporary,
+    remove_stale_temporaries,
+    write_atomically,
+)
 from uniemo_ray.store.base import Store, check_key
 
 
@@ -52,12 +59,21 @@ class LocalStore(Store):
 
     @override
     def iterate(self, folder: str = "") -> Iterator[str]:
+        return (path.relative_to(self.root).as_posix() for path in self._files(folder))
+
+    @override
+    def iterate_tagged(self, folder: str = "") -> Iterator[tuple[str, str]]:
+        for path in self._files(folder):
+            with suppress(FileNotFoundError):  # deleted between the two looks
+                status = path.stat()
+                tag = f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+                yield path.relative_to(self.root).as_posix(), tag
+
+    def _files(self, folder: str) -> Iterator[Path]:
         start = self._path(folder) if folder else self.root
         with clear_errors(start):
             for parent, _, names in os.walk(start, onerror=_refuse):
-                for name in names:
-                    if not is_temporary(name):
-                        yield Path(parent, name).relative_to(self.root).as_posix()
+                yield from (Path(parent, name) for name in names if not is_temporary(name))
 
     @override
     def delete(self, key: str) -> None:
@@ -66,8 +82,14 @@ class LocalStore(Store):
             path.unlink(missing_ok=True)
 
     @override
+    def clear_unfinished(self, *, older_than_s: float) -> int:
+        return remove_stale_temporaries(self.root, older_than_s=older_than_s)
+
+    @override
     def sub(self, folder: str) -> "LocalStore":
-        return LocalStore(self._path(folder))
+        store = LocalStore(self._path(folder))
+        store.fence = self.fence
+        return store
 
     @override
     def local_path_or_none(self, key: str = "") -> Path:

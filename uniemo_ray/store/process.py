@@ -45,6 +45,12 @@ def is_alive(process: ProcessIdentity) -> bool:
     return found is not None and found[0] not in ("Z", "X") and found[1] == process.start_ticks
 
 
+def is_stopped(process: ProcessIdentity) -> bool:
+    """Whether a process of this machine was stopped by a signal or a debugger: it lives and does nothing."""
+    found = _state_and_start(process.pid)
+    return found is not None and found[0] in ("T", "t") and found[1] == process.start_ticks
+
+
 def _machine() -> tuple[str, str]:
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

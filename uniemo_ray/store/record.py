@@ -1,7 +1,7 @@
 """The commit record of a finished step, and the versions that made it."""
 
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -32,11 +32,14 @@ class StepRecord:
     status: str
     has_artefacts: bool
     """Whether its artefact folder held files at the commit; if they are gone later, the step runs again."""
+    place: str = ""
+    """What names its artefact folder, where that is not the fingerprint: runs of a step that only grows share
+    one."""
 
     @property
     def artefacts(self) -> str:
         """Its artefact folder, as a key in the run's store."""
-        return artefact_folder(self.name, self.fingerprint)
+        return artefact_folder(self.name, self.place or self.fingerprint)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -49,16 +52,15 @@ class StepRecord:
         Raises:
             ValueError: a record without one of the fields.
         """
-        names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in values]
+        missing = [each.name for each in fields(cls) if each.name not in values and each.default is MISSING]
         if missing:
             raise ValueError(f"commit record lacks {', '.join(missing)}")
-        return cls(**{name: values[name] for name in names})
+        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
 
-def artefact_folder(name: str, fingerprint: str) -> str:
-    """Where a step with this fingerprint keeps its files; another fingerprint has another folder."""
-    return f"artefacts/{name}-{fingerprint[:12]}"
+def artefact_folder(name: str, place: str) -> str:
+    """Where a step keeps its files; `place` is its fingerprint, or what all its sizes have in common."""
+    return f"artefacts/{name}-{place[:12]}"
 
 
 def library_versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from uniemo_ray import __version__
-from uniemo_ray.store.atomic import remove_stale_temporaries
+from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store, to_json
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import open_store
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 """Format of a run folder; a change that older code would misread raises it."""
 _MARKER, _CONFIG, _KIND = "run.json", "config.json", "uniemo_ray run"
+_HISTORY = "steps/history"
 _STALE_AFTER_S = 3600.0
 
 
@@ -74,11 +75,14 @@ class RunFolder:
             yield self
             return
         with self.lease:
-            root = self.store.local_path_or_none()
-            if root is not None:
-                remove_stale_temporaries(root, older_than_s=_STALE_AFTER_S)
+            self.store.clear_unfinished(older_than_s=_STALE_AFTER_S)
             self._write_config()
             yield self
+
+    @property
+    def fenced_store(self) -> Store:
+        """The store for what is committed while the lease is held."""
+        return self.store.fenced(self.lease.fence) if self.lease.epoch else self.store
 
     def record(self, name: str) -> StepRecord | None:
         """The commit record of a step as of the newest submission that finished it."""
@@ -102,7 +106,23 @@ class RunFolder:
         """
         self.lease.check()
         self.store.write_json(_history(record.name, record.fingerprint), record.to_dict())
+        faults.reach("recorded")
         self.point_to(record)
+
+    def forget(self, name: str, folder: str) -> None:
+        """Open a step again whose records say that it finished in this artefact folder; its files stay.
+
+        Raises:
+            StoreError: the lease is no longer ours; nothing was changed.
+        """
+        self.lease.check()
+        for key in self.store.list(_HISTORY):
+            record = self._read_record(key) if key.startswith(f"{_HISTORY}/{name}-") else None
+            if record is not None and (record.name, record.artefacts) == (name, folder):
+                self.store.delete(key)
+        newest = self.record(name)
+        if newest is not None and newest.artefacts == folder:
+            self.store.delete(f"steps/{name}.json")
 
     def point_to(self, record: StepRecord) -> None:
         """Make a record the newest of its step."""
@@ -176,4 +196,4 @@ def _read_marker(store: Store) -> Any:
 
 
 def _history(name: str, fingerprint: str) -> str:
-    return f"steps/history/{name}-{fingerprint[:12]}.json"
+    return f"{_HISTORY}/{name}-{fingerprint[:12]}.json"

@@ -1,18 +1,24 @@
 """A store below a prefix of an S3 bucket: boto3 for control, pyarrow's S3 for bulk."""
 
+import base64
+import functools
+import hashlib
 import os
+import random
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from pyarrow.fs import FileSystem, S3FileSystem
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem
 from typing_extensions import override
 
 from uniemo_ray.store.base import Store, check_key
@@ -21,6 +27,10 @@ from uniemo_ray.store.s3_errors import explain_s3, is_conflict, is_missing
 
 _STYLES = ("auto", "path", "virtual")
 _CONFLICT_TRIES = 8
+_READ_TRIES = 6
+_ATTEMPTS = 16
+"""Pauses between them grow from half a second to ten on average: a server may be gone for a minute."""
+_TIMEOUT_VARIABLE, _TIMEOUT_S = "UNIEMO_S3_TIMEOUT_S", 30.0
 
 
 class S3Store(Store):
@@ -66,24 +76,32 @@ class S3Store(Store):
 
     @override
     def read_bytes(self, key: str) -> bytes:
+        where = {"Bucket": self.bucket, "Key": self._key(key)}
         with self._clear_errors(key):
-            data: bytes = self._client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
-        return data
+            for attempt in range(_READ_TRIES - 1):
+                # boto3 tries a request again, but not the rest of an answer that broke off
+                body = self._client.get_object(**where)["Body"]
+                with suppress(HTTPClientError, IncompleteReadError):
+                    return bytes(body.read())
+                time.sleep(random.uniform(0, 2.0**attempt))
+            return bytes(self._client.get_object(**where)["Body"].read())
 
     @override
     def write_bytes(self, key: str, data: bytes) -> None:
         with self._clear_errors(key):
-            self._client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
+            where = {"Bucket": self.bucket, "Key": self._key(key)}
+            self._client.put_object(**where, Body=data, ContentMD5=_md5(data))
 
     @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
         # A put whose answer is lost is sent again and then finds itself: the writer's mark tells that apart.
         writer = secrets.token_hex(8)
         where = {"Bucket": self.bucket, "Key": self._key(key)}
+        body = {"Body": data, "ContentMD5": _md5(data)}  # the server refuses what arrives otherwise
         with self._clear_errors(key):
             for attempt in range(_CONFLICT_TRIES):
                 try:
-                    self._client.put_object(**where, Body=data, IfNoneMatch="*", Metadata={"writer": writer})
+                    self._client.put_object(**where, **body, IfNoneMatch="*", Metadata={"writer": writer})
                     return True
                 except ClientError as error:
                     if not is_conflict(error):
@@ -112,20 +130,35 @@ class S3Store(Store):
         return True
 
     @override
-    def iterate(self, folder: str = "") -> Iterator[str]:
+    def iterate_tagged(self, folder: str = "") -> Iterator[tuple[str, str]]:
         base = f"{self.prefix}/"
         prefix = f"{self._key(folder)}/" if folder else base
         with self._clear_errors(folder):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
             for page in pages:
                 # Consoles and file browsers mark "folders" by empty objects that end in a slash.
-                keys = (item["Key"] for item in page.get("Contents", ()))
-                yield from (key.removeprefix(base) for key in keys if not key.endswith("/"))
+                for item in page.get("Contents", ()):
+                    if not item["Key"].endswith("/"):
+                        yield item["Key"].removeprefix(base), item["ETag"]
 
     @override
     def delete(self, key: str) -> None:
         with self._clear_errors(key):
             self._client.delete_object(Bucket=self.bucket, Key=self._key(key))
+
+    @override
+    def clear_unfinished(self, *, older_than_s: float) -> int:
+        # A process that is killed while it sends a large file in parts leaves them: unseen, but paid for.
+        where, count = {"Bucket": self.bucket, "Prefix": f"{self.prefix}/"}, 0
+        with self._clear_errors():
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(**where):
+                now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+                for upload in page.get("Uploads", ()):
+                    if (now - upload["Initiated"]).total_seconds() >= older_than_s:
+                        upload_id = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+                        self._client.abort_multipart_upload(Bucket=self.bucket, **upload_id)
+                        count += 1
+        return count
 
     @override
     def sub(self, folder: str) -> "S3Store":
@@ -136,7 +169,7 @@ class S3Store(Store):
             region=self.region,
             addressing=self.addressing,
         )
-        store._made_client = self._made_client
+        store._made_client, store.fence = self._made_client, self.fence
         return store
 
     @override
@@ -152,7 +185,12 @@ class S3Store(Store):
 
     @override
     def arrow(self) -> tuple[FileSystem, str]:
-        options: dict[str, Any] = {"force_virtual_addressing": self.addressing == "virtual"}
+        options: dict[str, Any] = {
+            "force_virtual_addressing": self.addressing == "virtual",
+            "retry_strategy": AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+            "connect_timeout": 10,
+            "request_timeout": _timeout_s(),
+        }
         if self.region:
             options["region"] = self.region
         if self.endpoint:
@@ -161,7 +199,7 @@ class S3Store(Store):
             # As in `_connect`; pyarrow's SDK takes this from the environment alone.
             os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
         with self._clear_errors():
-            credentials = boto3.Session().get_credentials()
+            credentials = _session().get_credentials()
             frozen = credentials.get_frozen_credentials() if credentials else None
         # Only lasting keys are handed over: pyarrow's own chain can renew the others, a copy cannot.
         if frozen is not None and frozen.token is None:
@@ -171,7 +209,7 @@ class S3Store(Store):
     @property
     def _client(self) -> Any:
         if self._made_client is None:
-            self._made_client = self._connect(attempts=10, timeout_s=60)
+            self._made_client = self._connect(attempts=_ATTEMPTS, timeout_s=_timeout_s())
         return self._made_client
 
     def _connect(self, *, attempts: int, timeout_s: float) -> Any:
@@ -185,9 +223,7 @@ class S3Store(Store):
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        return boto3.Session().client(
-            "s3", endpoint_url=self.endpoint, region_name=self.region, config=config
-        )
+        return _session().client("s3", endpoint_url=self.endpoint, region_name=self.region, config=config)
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{check_key(key)}"
@@ -209,3 +245,27 @@ class S3Store(Store):
             if isinstance(error, ClientError) and is_missing(error):
                 raise FileNotFoundError(f"{self.uri}/{key} does not exist") from None
             raise explain_s3(error, where=f"{self.uri}/{key}".rstrip("/"), endpoint=self.endpoint) from error
+
+
+def _timeout_s() -> float:
+    """How long a server may be silent before a request is sent again."""
+    return float(os.environ.get(_TIMEOUT_VARIABLE, _TIMEOUT_S))
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+@functools.cache
+def _service_models() -> Any:
+    return botocore.session.Session().get_component("data_loader")
+
+
+def _session() -> boto3.Session:
+    """A fresh session, as credentials may have changed, on the models of S3 that were parsed before.
+
+    Parsing them takes ten times as long as everything else, and each store makes clients of its own.
+    """
+    session = botocore.session.Session()
+    session.register_component("data_loader", _service_models())
+    return boto3.Session(botocore_session=session)

@@ -2,44 +2,43 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store, check_key, to_json
+from uniemo_ray.store.entry import ShardEntry
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.record import library_versions
+from uniemo_ray.store.seal import Seal, entry_key, read_seal, write_seal
+
+__all__ = [
+    "ShardEntry",
+    "check_bytes",
+    "commit_shard",
+    "committed",
+    "describe_schema",
+    "find_shard",
+    "list_shards",
+    "read_shard_bytes",
+    "read_shards",
+    "seal_manifest",
+    "shard_paths",
+]
 
 logger = logging.getLogger(__name__)
 _PLAN_KEY = b"uniemo_ray.plan_hash"
-_READERS = 16
-
-
-@dataclass(frozen=True)
-class ShardEntry:
-    """A manifest entry, `manifest/NAME.json`: the shard is committed."""
-
-    name: str
-    """Stable name without ending, such as `images-00042`."""
-    rows: int
-    bytes: int
-    sha256: str
-    schema: dict[str, str]
-    """Column name -> pyarrow type."""
-    plan_hash: str
-    """What the shard was made for; a shard of another plan is never taken for it."""
-    versions: dict[str, str]
-    seconds: float
-    """Time it took to make the rows."""
-
-    @property
-    def key(self) -> str:
-        """Where the data lies in the store."""
-        return f"{self.name}.parquet"
+_REASON = "reason"
+_READERS = 32
+_MANY_UNSEALED = 256
+"""Entries that are worth a new seal: reading them one by one takes S3 a second or two."""
 
 
 def commit_shard(
@@ -50,14 +49,17 @@ def commit_shard(
     plan_hash: str,
     seconds: float = 0.0,
     versions: Mapping[str, str] | None = None,
+    attempt: int = 1,
 ) -> ShardEntry:
     """Commit a table under a stable name; of several attempts at one name the first to be listed counts.
 
     The data comes first and the manifest entry last, both created without replacing. So a crash in between
-    leaves data that no reader sees, and the next attempt lists exactly those bytes.
+    leaves data that no reader sees, and the next attempt lists exactly those bytes. A fenced store lists
+    nothing once its lease is another driver's.
 
     Raises:
         ValueError: the name is taken by a shard of another plan, rows or columns.
+        TakenOverError: another driver has followed the one that the store belongs to.
         StoreError: storage failed, as one clear line.
     """
     check_key(name)
@@ -65,9 +67,11 @@ def commit_shard(
     if listed is not None:
         return _same(listed, table, plan_hash=plan_hash, store=store)
     data = _to_parquet(table, plan_hash)
+    faults.reach("made")
     if not store.put_if_absent(f"{name}.parquet", data):
         data = store.read_bytes(f"{name}.parquet")
         logger.info("%s was written before but not listed: it is listed now", name)
+    faults.reach("put")
     entry = ShardEntry(
         name=name,
         rows=table.num_rows,
@@ -75,47 +79,119 @@ def commit_shard(
         sha256=hashlib.sha256(data).hexdigest(),
         schema=describe_schema(table.schema),
         plan_hash=plan_hash,
-        versions=dict(library_versions() if versions is None else versions),
+        versions=dict(_versions() if versions is None else versions),
         seconds=round(seconds, 3),
+        attempt=attempt,
+        epoch=store.fence.epoch if store.fence else 0,
+        failed=_failed(table),
     )
     _check_content(data, entry, store=store)
-    if not store.put_if_absent(_manifest(name), to_json(asdict(entry))):
-        return _same(_read(store, _manifest(name)), table, plan_hash=plan_hash, store=store)
-    return entry
+    found = _list(store, entry)
+    faults.reach("listed")
+    return entry if found is None else _same(found, table, plan_hash=plan_hash, store=store)
+
+
+def _list(store: Store, entry: ShardEntry) -> ShardEntry | None:
+    """List a shard, or give the entry that another attempt has listed first."""
+    if store.fence is not None:
+        store.fence.check()
+    elif epoch := read_seal(store).epoch:
+        raise StoreError(
+            f"{store.uri} is written under leases (the last was {epoch}): commit through its run"
+        )
+    faults.reach("checked")
+    key = entry_key(entry.name)
+    if store.put_if_absent(key, to_json(asdict(entry))):
+        return None
+    found = find_shard(store, entry.name)
+    if found is None:
+        logger.warning("%s was listed by a driver that had been followed: that does not count", entry.name)
+        store.write_json(key, asdict(entry))
+    return found
 
 
 def list_shards(store: Store, prefix: str, entries: Sequence[ShardEntry]) -> None:
     """List shards that something else has written below a prefix: exactly these from now on.
 
     Raises:
+        TakenOverError: another driver has followed the one that the store belongs to.
         StoreError: storage failed, as one clear line.
     """
+    if store.fence is not None:
+        store.fence.check()
+    epoch = store.fence.epoch if store.fence else 0
     names = {entry.name for entry in entries}
     for name in committed(store, prefix):
         if name not in names:
-            store.delete(_manifest(name))
+            store.delete(entry_key(name))
     for entry in entries:
-        store.write_json(_manifest(entry.name), asdict(entry))
+        store.write_json(entry_key(entry.name), asdict(replace(entry, epoch=epoch)))
 
 
 def find_shard(store: Store, name: str) -> ShardEntry | None:
     """The manifest entry of one shard, or None while it is not committed."""
     try:
-        return _read(store, _manifest(name))
+        entry = _read(store, entry_key(name))
     except FileNotFoundError:
         return None
+    if store.fence is not None and entry.epoch == store.fence.epoch:
+        return entry
+    return entry if read_seal(store).accepts(entry) else None
 
 
 def committed(store: Store, prefix: str = "") -> dict[str, ShardEntry]:
     """All committed shards whose name starts with `prefix`, by name, sorted."""
-    keys = [
-        key
-        for key in store.list("manifest")
-        if key.startswith(f"manifest/{prefix}") and key.endswith(".json")
-    ]
+    return {entry.name: entry for _, entry in _tagged(store, prefix, read_seal(store))}
+
+
+def seal_manifest(store: Store) -> dict[str, ShardEntry]:
+    """All committed shards by name, of a manifest that is closed to earlier drivers from now on.
+
+    Also gathers the entries in one file when many are in none. For the driver, before and after its actors
+    work in a folder.
+
+    Raises:
+        TakenOverError: another driver has followed this one.
+    """
+    seal = read_seal(store)
+    if store.fence is not None:
+        store.fence.check()
+    entries = _tagged(store, "", seal)
+    is_followed = store.fence is not None and max(seal.epoch, 1) < store.fence.epoch
+    if is_followed or len(entries) - len(seal.entries) >= _MANY_UNSEALED:
+        write_seal(store, entries)
+        faults.reach("sealed")
+    return {entry.name: entry for _, entry in entries}
+
+
+def _tagged(store: Store, prefix: str, seal: Seal) -> list[tuple[str, ShardEntry]]:
+    """Entries that count with their files' tags, sorted by name; only those that no seal holds are read."""
+    folder = f"manifest/{prefix}".rpartition("/")[0]
+    found: list[tuple[str, ShardEntry]] = []
+    unknown: list[tuple[str, str]] = []
+    for key, tag in store.iterate_tagged(folder):
+        if key.startswith(f"manifest/{prefix}") and key.endswith(".json"):
+            known = seal.entries.get(key)
+            if known is not None and known[0] == tag:
+                found.append(known)
+            else:
+                unknown.append((key, tag))
     with ThreadPoolExecutor(_READERS) as pool:
-        entries = list(pool.map(lambda key: _read(store, key), keys))
-    return {entry.name: entry for entry in entries}
+        read = pool.map(lambda item: _read(store, item[0]), unknown)
+        found += [(tag, entry) for (_, tag), entry in zip(unknown, read, strict=True) if seal.accepts(entry)]
+    return sorted(found, key=lambda item: item[1].name)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return library_versions()  # some ten files to look up, the same for every shard
+
+
+def _failed(table: pa.Table) -> dict[str, int]:
+    """Rows without a result by reason, of tables that have reasons."""
+    if _REASON not in table.column_names:
+        return {}
+    return dict(Counter(reason for reason in table[_REASON].to_pylist() if reason is not None))
 
 
 def shard_paths(store: Store, prefix: str = "") -> list[str]:
@@ -154,12 +230,21 @@ def read_shard_bytes(store: Store, entry: ShardEntry) -> bytes:
         raise StoreError(
             f"{where} is listed but missing: delete its manifest entry to make it again"
         ) from None
-    advice = "delete it and its manifest entry to make it again"
-    if len(data) != entry.bytes:
-        raise StoreError(f"{where} has {len(data)} bytes instead of {entry.bytes}: {advice}")
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise StoreError(f"{where} has another sha256 than listed: {advice}")
+    check_bytes(data, where, length=entry.bytes, sha256=entry.sha256)
     return data
+
+
+def check_bytes(data: bytes, where: str, *, length: int, sha256: str) -> None:
+    """Compare a shard's bytes with what its manifest entry says.
+
+    Raises:
+        StoreError: they are others.
+    """
+    advice = "uniemo store repair removes it, and submitting again makes it anew"
+    if len(data) != length:
+        raise StoreError(f"{where} has {len(data)} bytes instead of {length}: {advice}")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise StoreError(f"{where} has another sha256 than listed: {advice}")
 
 
 def _to_parquet(table: pa.Table, plan_hash: str) -> bytes:
@@ -206,10 +291,6 @@ def describe_schema(schema: pa.Schema) -> dict[str, str]:
     """Column name to pyarrow type, as a manifest entry has it."""
     # Parquet calls the items of a list `element`, whatever Arrow called them in memory.
     return {column.name: str(column.type).replace("<item: ", "<element: ") for column in schema}
-
-
-def _manifest(name: str) -> str:
-    return f"manifest/{name}.json"
 
 
 def _read(store: Store, key: str) -> ShardEntry:

@@ -39,6 +39,8 @@ class StepContext:
 
     name: str
     fingerprint: str
+    place: str
+    """The fingerprint without the settings that let the step grow; names its folder and what it makes."""
     settings: Any
     """Plain values of the step's settings."""
     run: RunFolder
@@ -52,7 +54,7 @@ class StepContext:
     @property
     def artefacts(self) -> Store:
         """The step's own folder. After a crash, the next attempt finds here what this one has written."""
-        return self.run.store.sub(self.folder)
+        return self.run.fenced_store.sub(self.folder)
 
     def artefacts_of(self, name: str) -> Store:
         """The folder of an input step."""
@@ -69,6 +71,7 @@ class Step:
     run: Callable[[StepContext], StepOutput]
     code_version: int
     fingerprint: str
+    place: str
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Pipeline:
         run: Callable[[StepContext], StepOutput],
         settings: BaseModel | Mapping[str, Any] | None = None,
         inputs: Sequence[str] = (),
+        grows_by: Sequence[str] | None = None,
         code_version: int = 1,
     ) -> Step:
         """Declare a step.
@@ -102,6 +106,9 @@ class Pipeline:
             run: Does the work. It is called again after a crash and then finds its own files.
             settings: All values (and only those) that decide the result.
             inputs: Names of earlier steps whose results it uses.
+            grows_by: For a step that goes on from a smaller run of itself: its settings that may grow (none
+                when only its inputs do). Runs of all sizes share a folder, and the newest is the one that
+                counts.
             code_version: Raise it when a change of code changes results.
 
         Raises:
@@ -115,15 +122,13 @@ class Pipeline:
         if unknown:
             raise ValueError(f"step {name!r} needs {', '.join(unknown)}: declare it before")
         plain = canonical({} if settings is None else settings, f"settings of step {name}")
-        digest = fingerprint(
-            {
-                "name": name,
-                "settings": plain,
-                "inputs": {other: self._steps[other].fingerprint for other in inputs},
-                "code_version": code_version,
-            }
-        )
-        step = Step(name, plain, tuple(inputs), run, code_version, digest)
+        what = {"name": name, "settings": plain, "code_version": code_version}
+        digest = fingerprint({**what, "inputs": {other: self._steps[other].fingerprint for other in inputs}})
+        place = digest
+        if grows_by is not None:
+            what["settings"] = {key: value for key, value in plain.items() if key not in grows_by}
+            place = fingerprint({**what, "inputs": {other: self._steps[other].place for other in inputs}})
+        step = Step(name, plain, tuple(inputs), run, code_version, digest, place)
         self._steps[name] = step
         return step
 
@@ -152,11 +157,14 @@ class Pipeline:
         return StepResult(record, is_skipped=True)
 
     def _execute(self, step: Step, records: Mapping[str, StepRecord], *, label: str) -> StepResult:
-        folder = artefact_folder(step.name, step.fingerprint)
+        folder = artefact_folder(step.name, step.place)
         is_resumed = not self._run.store.is_empty(folder)
+        if step.place != step.fingerprint:
+            self._run.forget(step.name, folder)
         context = StepContext(
             step.name,
             step.fingerprint,
+            step.place,
             step.settings,
             self._run,
             folder,
@@ -197,6 +205,7 @@ class Pipeline:
             versions=library_versions(),
             status=output.status,
             has_artefacts=not self._run.store.is_empty(context.folder),
+            place=step.place,
         )
 
 

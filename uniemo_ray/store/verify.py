@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from uniemo_ray.store.shards import ShardEntry, committed, read_shard_bytes
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest"
 ID_COLUMN = "image_id"
+_READERS = 8
+"""Shards that are read at a time."""
 
 Kind = Literal["torn", "missing", "foreign", "duplicated"]
 
@@ -54,7 +57,7 @@ class Report(NamedTuple):
 def verify_run(store: Store) -> Report:
     """Re-hash every committed shard of a run and look for files that nobody listed. Writes nothing.
 
-    Memory: one shard, and 8 bytes for every image id of a folder.
+    Memory: a few shards, and some 32 bytes for every image id of a folder.
     """
     tally = Tally(0, 0, 0, 0)
     findings: list[Finding] = []
@@ -81,19 +84,28 @@ def shard_folders(store: Store) -> list[str]:
 
 def _verify_folder(store: Store, folder: str, entries: dict[str, ShardEntry]) -> Iterator[Finding]:
     ids: dict[str, list[tuple[str, np.ndarray]]] = {}
-    for name, entry in entries.items():
-        try:
-            data = read_shard_bytes(store, entry)
-        except StoreError as error:
-            kind: Kind = "torn" if store.exists(entry.key) else "missing"
-            yield Finding(kind, folder, name, str(error))
-            continue
-        if ID_COLUMN in entry.schema:
-            column = pq.read_table(pa.BufferReader(data), columns=[ID_COLUMN])[ID_COLUMN]
-            ids.setdefault(_place(name), []).append((name, id_hashes(column.to_pylist())))
+    with ThreadPoolExecutor(_READERS) as pool:
+        checked = pool.map(lambda entry: _verify_shard(store, folder, entry), entries.values())
+        for name, found in zip(entries, checked, strict=True):
+            if isinstance(found, Finding):
+                yield found
+            elif found is not None:
+                ids.setdefault(_place(name), []).append((name, found))
     for shards in ids.values():
         yield from _duplicates(shards, folder)
     yield from _foreign(store, folder, entries)
+
+
+def _verify_shard(store: Store, folder: str, entry: ShardEntry) -> Finding | np.ndarray | None:
+    """What is wrong with a shard, or the hashes of its image ids if it has such."""
+    try:
+        data = read_shard_bytes(store, entry)
+    except StoreError as error:
+        return Finding("torn" if store.exists(entry.key) else "missing", folder, entry.name, str(error))
+    if ID_COLUMN not in entry.schema:
+        return None
+    column = pq.read_table(pa.BufferReader(data), columns=[ID_COLUMN])[ID_COLUMN]
+    return id_hashes(column.to_pylist())
 
 
 def _place(name: str) -> str:
@@ -102,12 +114,14 @@ def _place(name: str) -> str:
 
 
 def _duplicates(shards: list[tuple[str, np.ndarray]], folder: str) -> Iterator[Finding]:
-    seen = np.empty(0, dtype=np.uint64)
-    for name, hashes in shards:
-        repeated = int(np.isin(hashes, seen).sum()) + len(hashes) - len(np.unique(hashes))
-        if repeated:
-            yield Finding("duplicated", folder, name, f"{repeated} image ids are in this folder twice")
-        seen = np.union1d(seen, hashes)
+    """Ids that an earlier row has, at the shard where they come again."""
+    hashes = np.concatenate([found for _, found in shards])
+    owner = np.repeat(np.arange(len(shards)), [len(found) for _, found in shards])
+    order = np.argsort(hashes, kind="stable")
+    repeats = order[1:][hashes[order[1:]] == hashes[order[:-1]]]
+    for number, count in zip(*np.unique(owner[repeats], return_counts=True), strict=True):
+        detail = f"{count} image ids are in this folder twice"
+        yield Finding("duplicated", folder, shards[number][0], detail)
 
 
 def _foreign(store: Store, folder: str, entries: dict[str, ShardEntry]) -> Iterator[Finding]:
@@ -132,20 +146,12 @@ def repair_run(run: RunFolder) -> tuple[Finding, ...]:
         findings = verify_run(run.store).findings
         for finding in findings:
             store = run.store.sub(finding.folder)
+            run.lease.check()
             # The entry first: a crash in between leaves a file that nobody lists, which is safe.
             store.delete(f"{MANIFEST}/{finding.name}.json")
             store.delete(f"{finding.name}.parquet")
         for folder in {finding.folder for finding in findings if finding.kind != "foreign"}:
-            _reopen_step(run, folder)
+            step = folder.rpartition("/")[2].rpartition("-")[0]
+            run.forget(step, folder)
+            logger.info("%s is open again", step)
     return findings
-
-
-def _reopen_step(run: RunFolder, folder: str) -> None:
-    """Forget that the step of an artefact folder is finished; its good shards stay."""
-    name = folder.rpartition("/")[2]
-    step = name.rpartition("-")[0]
-    record = run.record(step)
-    run.store.delete(f"steps/history/{name}.json")
-    if record is not None and record.artefacts == folder:
-        run.store.delete(f"steps/{step}.json")
-    logger.info("%s is open again", step)

@@ -64,3 +64,8 @@ class ScoreActor:
     def __call__(self, table: pa.Table) -> pa.Table:
         """SCORES rows."""
         return conform(self.scorer(to_columns(table, ("image_id", "emotion", "image", "reason"))), SCORES)
+
+    def reject(self, table: pa.Table, reason: str) -> pa.Table:
+        """SCORES rows without scores."""
+        reasons = pa.array([reason] * table.num_rows, pa.string())
+        return self(table.drop_columns(["reason"]).append_column("reason", reasons))

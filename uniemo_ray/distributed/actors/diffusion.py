@@ -56,6 +56,10 @@ class GenerateActor:
         columns = self.generator(to_columns(table, tuple(table.column_names)))
         return conform(columns, IMAGES)
 
+    def reject(self, table: pa.Table, reason: str) -> pa.Table:
+        """IMAGES rows without an image."""
+        return conform(self.generator.reject(to_columns(table, tuple(table.column_names)), reason), IMAGES)
+
 
 class SyntheticActor:
     """Generated images to training samples: the chosen ones, labelled with the intended emotion.

@@ -13,7 +13,7 @@ from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.rank_filter import filter_scores
 from uniemo_ray.distributed.steps.data import vae_settings
 from uniemo_ray.feedback.mixing import mix as choose_mixture
-from uniemo_ray.feedback.plan import plan_images
+from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.shard_filter import KEPT_FOLDER
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
@@ -26,7 +26,7 @@ def generate(
 ) -> StepOutput:
     """Plan the round's images and generate them shard by shard."""
     model_step = f"model-{round_}"
-    plan = plan_images(
+    plan = PlannedImages(
         round_=round_,
         kind=kind,
         per_emotion=config.generation.per_emotion
@@ -54,7 +54,7 @@ def score(context: StepContext, config: Config, *, source: str) -> StepOutput:
         store=context.artefacts,
         encoder=config.encoder,
         heads=context.artefacts_of("scorers").uri,
-        plan_hash=context.fingerprint,
+        plan_hash=context.place,
         resources=config.resources,
         retries=config.generation.retries,
     )

@@ -1,0 +1,53 @@
+"""What is seen of a run while it runs."""
+
+import logging
+import re
+import time
+
+import pytest
+
+from uniemo_ray.distributed.progress import Progress, shown
+from uniemo_ray.distributed.shard_mapper import ShardReport
+
+
+def progress() -> Progress:
+    return Progress(
+        label="images", rows=100, shards=10, price_per_node_hour=1.8, rows_before=20, shards_before=2
+    )
+
+
+def test_a_line_says_everything() -> None:
+    view = progress()
+    assert (
+        view.line(0.0, nodes=0)
+        == "images: 20/100, 0.0/s, ETA unknown, 0 failures, 2/10 shards, 0 nodes, cost 0.00"
+    )
+    for _ in range(2):
+        view.add(ShardReport("a", rows=10, failed=1, groups='{"fear": 4, "awe": 5}'))
+    view.node_seconds = 2 * 3600.0
+    expected = (
+        "images: 40/100, 0.2/s, ETA 0:05:00, 2 failures, 4/10 shards, 1 node, cost 3.60; awe 10, fear 8"
+    )
+    assert view.line(100.0, nodes=1) == expected
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    view = Progress(label="features", rows=None, shards=1)
+    view.add(ShardReport("a", rows=10))
+    assert view.line(1.0, nodes=3) == "features: 10, 10.0/s, ETA 0:00:00, 0 failures, 1/1 shards, 3 nodes"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_lines_come_while_the_driver_waits(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    view = progress()
+    with shown(view, every_s=0.2):
+        time.sleep(1.0)
+        view.add(ShardReport("a", rows=10))
+    lines = [record.message for record in caplog.records if record.message.startswith("images: ")]
+    assert len(lines) >= 3
+    assert "20/100" in lines[0]
+    assert "30/100" in lines[-1]
+    assert re.search(r"cost 0\.00", lines[-1])
+    assert 0.5 < view.node_seconds < 60

@@ -1,0 +1,126 @@
+"""One actor's work, without Ray: what cannot be made is told, alone, and does not end the rest."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from uniemo_ray.distributed.shard_mapper import MapWork, ShardMapper, ShardReport, ShardTask
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.shards import commit_shard, committed, read_shards
+
+ROOT = Path(__file__).parents[2]
+CHILD = """
+import sys
+from tests.distributed.test_shard_mapper import mapper, task
+print(mapper(sys.argv[1], deadly="c").map(task()).rows)
+"""
+
+
+class Upper:
+    """Upper case, but one text kills the process and one raises."""
+
+    def __init__(self, deadly: str = "", raising: str = "", error: str = "") -> None:
+        self.deadly, self.raising, self.error = deadly, raising, error
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        texts = table["x"].to_pylist()
+        if self.deadly in texts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.raising in texts:
+            raise {"": RuntimeError, "value": ValueError, "store": StoreError}[self.error]("bad\nmore")
+        return pa.table(
+            {"emotion": [t.upper() for t in texts], "reason": pa.array([None] * len(texts), pa.string())}
+        )
+
+    def reject(self, table: pa.Table, reason: str) -> pa.Table:
+        return pa.table({"emotion": table["x"], "reason": [reason] * table.num_rows})
+
+
+class Strict(Upper):
+    """Knows no rows without a result."""
+
+    reject = None  # type: ignore[assignment]
+
+
+def mapper(folder: str, make: type = Upper, **settings: str) -> ShardMapper:
+    source, target = open_store(f"{folder}/in"), open_store(f"{folder}/out")
+    return ShardMapper(MapWork(make, settings, source, target, retries=1, label="test"))
+
+
+def task(*, is_last: bool = False) -> ShardTask:
+    return ShardTask("a/0.parquet", 0, "", "b/0", "p", attempt=1 + is_last, is_last=is_last)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    rows = pa.table({"x": ["a", "b", "c", "d"]})
+    commit_shard(open_store(f"{tmp_path}/in"), "a/0", rows, plan_hash="q")
+    return str(tmp_path)
+
+
+def result(folder: str) -> list[tuple[str, str | None]]:
+    rows = read_shards(open_store(f"{folder}/out")).to_pylist()
+    return [(row["emotion"], row["reason"]) for row in rows]
+
+
+def attempts(folder: str) -> list[str]:
+    store: Store = open_store(f"{folder}/out")
+    return store.list("attempts")
+
+
+def test_a_shard_is_made_once(folder: str) -> None:
+    report = mapper(folder).map(task())
+    assert report == ShardReport("b/0", rows=4, groups=json.dumps({"A": 1, "B": 1, "C": 1, "D": 1}))
+    assert mapper(folder, deadly="a").map(task()).rows == 4  # it is there: nobody tries again
+    assert attempts(folder) == []
+    assert committed(open_store(f"{folder}/out"))["b/0"].plan_hash == "p"
+
+
+def test_damaged_input_is_not_worked_on(folder: str) -> None:
+    listed = task()._replace(bytes=1, sha256="s")
+    report = mapper(folder).map(listed)
+    assert report.kind == "StoreError"
+    assert "bytes instead of 1: uniemo store repair removes it" in report.reason
+
+
+def test_rows_that_raise_are_left_out_at_last(folder: str) -> None:
+    first = mapper(folder, raising="b").map(task())
+    assert first == ShardReport("b/0", kind="RuntimeError", reason="bad")
+    report = mapper(folder, raising="b").map(task(is_last=True))
+    assert (report.rows, report.failed, report.kind) == (4, 1, "")
+    assert result(folder) == [("A", None), ("b", "RuntimeError: bad"), ("C", None), ("D", None)]
+    assert committed(open_store(f"{folder}/out"))["b/0"].failed == {"RuntimeError: bad": 1}
+    assert attempts(folder) == []
+
+
+@pytest.mark.parametrize(("error", "kind"), [("value", "ValueError"), ("store", "StoreError")])
+def test_a_wrong_model_or_lost_storage_is_no_rows_fault(folder: str, error: str, kind: str) -> None:
+    assert mapper(folder, raising="b", error=error).map(task(is_last=True)).kind == kind
+    assert committed(open_store(f"{folder}/out")) == {}
+    assert attempts(folder) == []
+
+
+def test_an_actor_without_such_rows_fails_as_a_whole(folder: str) -> None:
+    assert mapper(folder, Strict, raising="b").map(task(is_last=True)).kind == "RuntimeError"
+
+
+def test_a_row_that_kills_is_found_and_left_out(folder: str) -> None:
+    codes = []
+    for _ in range(8):
+        command = [sys.executable, "-c", CHILD, folder]
+        codes.append(subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": "."}).returncode)
+        if codes[-1] == 0:
+            break
+    # twice as a whole (one retry), then twice alone
+    assert codes == [-signal.SIGKILL] * 4 + [0]
+    assert result(folder) == [("A", None), ("B", None), ("c", "killed 2 processes"), ("D", None)]
+    assert committed(open_store(f"{folder}/out"))["b/0"].attempt == 5
+    assert attempts(folder) == []

@@ -1,0 +1,162 @@
+"""Seen while it runs: one line in the job's log every few seconds, and metrics for Prometheus."""
+
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import ray
+from ray.util import metrics
+
+if TYPE_CHECKING:
+    from uniemo_ray.distributed.shard_mapper import ShardReport
+
+logger = logging.getLogger(__name__)
+EVERY_S = 10.0
+_TAGS = ("step",)
+
+
+@dataclass
+class Progress:
+    """Counts of one call, as its shards are committed."""
+
+    label: str
+    """What is made, such as `images`."""
+    rows: int | None
+    """Rows that there will be, where that is known before."""
+    shards: int
+    price_per_node_hour: float = 0.0
+    """Of any currency; 0 leaves the cost out."""
+    rows_before: int = 0
+    """Committed by earlier submissions, as are the next two."""
+    failed_before: int = 0
+    shards_before: int = 0
+    rows_done: int = 0
+    failed: int = 0
+    shards_done: int = 0
+    groups: Counter[str] = field(default_factory=Counter)
+    """Rows with a result by emotion, of this submission."""
+    node_seconds: float = 0.0
+
+    def add(self, report: "ShardReport") -> None:
+        """Count a committed shard."""
+        self.rows_done += report.rows
+        self.failed += report.failed
+        self.shards_done += 1
+        self.groups.update(json.loads(report.groups))
+
+    def cost(self) -> float:
+        """Price of the nodes' time so far."""
+        return self.node_seconds / 3600 * self.price_per_node_hour
+
+    def eta_s(self, seconds: float) -> float | None:
+        """Seconds that the shards left will take at the rate so far; None before the first one."""
+        left = self.shards - self.shards_before - self.shards_done
+        return seconds / self.shards_done * left if self.shards_done else None
+
+    def line(self, seconds: float, *, nodes: int) -> str:
+        """The view after so many seconds.
+
+        images: 1280/10000, 3.2/s, ETA 0:45:25, 3 failures, 20/157 shards, 2 nodes, cost 0.12; awe 160, fear 9
+        """
+        done = self.rows_before + self.rows_done
+        eta = self.eta_s(seconds)
+        parts = [
+            f"{self.label}: {done}" + ("" if self.rows is None else f"/{self.rows}"),
+            f"{self.rows_done / seconds:.1f}/s" if seconds > 0 else "0.0/s",
+            "ETA unknown" if eta is None else f"ETA {_clock(eta)}",
+            f"{self.failed_before + self.failed} failures",
+            f"{self.shards_before + self.shards_done}/{self.shards} shards",
+            f"{nodes} node{'' if nodes == 1 else 's'}",
+        ]
+        if self.price_per_node_hour:
+            parts.append(f"cost {self.cost():.2f}")
+        by_group = ", ".join(f"{name} {count}" for name, count in sorted(self.groups.items()))
+        return ", ".join(parts) + (f"; {by_group}" if by_group else "")
+
+
+@contextmanager
+def shown(progress: Progress, *, every_s: float = EVERY_S) -> Iterator[None]:
+    """Log the progress every few seconds and at the end, and keep the driver's metrics up to date.
+
+    A thread does it: the driver itself waits for the next shard, which may take minutes.
+    """
+    started, is_over = time.monotonic(), threading.Event()
+    gauges = DriverMetrics(progress.label)
+
+    def show(since: float) -> float:
+        now = time.monotonic()
+        nodes = count_nodes()
+        progress.node_seconds += nodes * (now - since)
+        logger.info("%s", progress.line(now - started, nodes=nodes))
+        gauges.show(progress, now - started)
+        return now
+
+    def keep_showing() -> None:
+        last = started
+        while not is_over.wait(every_s):
+            last = show(last)
+        show(last)
+
+    thread = threading.Thread(target=keep_showing, name="uniemo-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(timeout=every_s)
+
+
+def count_nodes() -> int:
+    """Machines that are in the cluster now."""
+    return sum(bool(node["Alive"]) for node in ray.nodes())
+
+
+class WorkerMetrics:
+    """What an actor tells Prometheus: `uniemo_rows_total` and so on, by step and emotion."""
+
+    def __init__(self, step: str) -> None:
+        self.tags = {"step": step}
+        self.rows = metrics.Counter("uniemo_rows", "Rows with a result", tag_keys=(*_TAGS, "emotion"))
+        self.failures = metrics.Counter("uniemo_failed_rows", "Rows without a result", tag_keys=_TAGS)
+        self.shards = metrics.Counter("uniemo_shards", "Committed shards", tag_keys=_TAGS)
+        self.errors = metrics.Counter("uniemo_failed_shards", "Shards to be tried again", tag_keys=_TAGS)
+
+    def count(self, report: "ShardReport") -> None:
+        """After each shard."""
+        if report.kind:
+            self.errors.inc(1, self.tags)
+            return
+        groups = json.loads(report.groups) or {"": report.rows - report.failed}
+        for emotion, count in groups.items():
+            if count:
+                self.rows.inc(count, {**self.tags, "emotion": emotion})
+        if report.failed:
+            self.failures.inc(report.failed, self.tags)
+        self.shards.inc(1, self.tags)
+
+
+class DriverMetrics:
+    """What the driver tells Prometheus."""
+
+    def __init__(self, step: str) -> None:
+        self.tags = {"step": step}
+        self.left = metrics.Gauge("uniemo_shards_left", "Shards to be made", tag_keys=_TAGS)
+        self.eta = metrics.Gauge("uniemo_eta_seconds", "Estimated time to the end", tag_keys=_TAGS)
+        self.cost = metrics.Gauge("uniemo_cost", "Price of the nodes' time so far", tag_keys=_TAGS)
+
+    def show(self, progress: Progress, seconds: float) -> None:
+        """After each line."""
+        self.left.set(progress.shards - progress.shards_before - progress.shards_done, self.tags)
+        self.eta.set(progress.eta_s(seconds) or 0.0, self.tags)
+        self.cost.set(progress.cost(), self.tags)
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

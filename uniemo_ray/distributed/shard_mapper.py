@@ -1,0 +1,200 @@
+"""What an actor of a pool runs: read a shard, transform it, commit it, report a small row."""
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from uniemo_ray.distributed.progress import WorkerMetrics
+from uniemo_ray.store.attempts import begin, end
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.entry import ShardEntry
+from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.shards import check_bytes, commit_shard, find_shard
+
+logger = logging.getLogger(__name__)
+DEATHS_OF_A_ROW = 2
+"""How many processes a row may kill when it is tried alone: one may have been the machine's own end."""
+
+
+class TableActor(Protocol):
+    """Loads in `__init__`, then turns tables into tables, each row for itself."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Rows in, rows out."""
+        ...
+
+
+@runtime_checkable
+class RejectingActor(Protocol):
+    """An actor that knows how a row without a result looks."""
+
+    def reject(self, table: pa.Table, reason: str) -> pa.Table:
+        """Rows in, rows without a result and with this reason out."""
+        ...
+
+
+class ShardTask(NamedTuple):
+    """One shard to make."""
+
+    key: str
+    """Of the input file."""
+    bytes: int
+    """Of the input file, by its manifest; 0 when it has none."""
+    sha256: str
+    name: str
+    """Of the result."""
+    plan: str
+    """Plan hash of the result."""
+    attempt: int
+    """Of the driver, counted from 1."""
+    is_last: bool
+    """Whether no attempt follows: then rows that raise are left out one by one."""
+
+
+class ShardReport(NamedTuple):
+    """What became of a shard; only numbers and text leave an actor."""
+
+    shard: str
+    rows: int = 0
+    failed: int = 0
+    groups: str = "{}"
+    """JSON: rows with a result by emotion."""
+    kind: str = ""
+    """Name of the exception's class; empty when the shard is committed."""
+    reason: str = ""
+    """First line of its message."""
+
+    @staticmethod
+    def of(error: Exception, shard: str) -> "ShardReport":
+        """The report of a shard that is not committed."""
+        reason = (str(error).splitlines() or ["no message"])[0]
+        return ShardReport(shard, kind=type(error).__name__, reason=reason)
+
+
+@dataclass(frozen=True)
+class MapWork:
+    """What all shards of a call have in common."""
+
+    make: Callable[..., TableActor]
+    settings: Mapping[str, Any]
+    source: Store
+    target: Store
+    retries: int
+    label: str
+    """For the metrics."""
+
+
+class ShardMapper:
+    """One actor process."""
+
+    def __init__(self, work: MapWork) -> None:
+        self.work = work
+        self.metrics = WorkerMetrics(work.label)
+        self.actor: TableActor | Exception
+        try:
+            self.actor = work.make(**work.settings)
+        except Exception as error:  # every shard will report it: a pool that cannot start says less
+            logger.exception("%s cannot start", work.make)
+            self.actor = error
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Ray Data's form: columns of `ShardTask` in, columns of `ShardReport` out."""
+        columns = [batch[name].tolist() for name in ShardTask._fields]
+        reports = [self.map(ShardTask(*values)) for values in zip(*columns, strict=True)]
+        return {name: np.array([getattr(report, name) for report in reports]) for name in ShardReport._fields}
+
+    def map(self, task: ShardTask) -> ShardReport:
+        """Make one shard, or say why there is none."""
+        try:
+            report = self._commit(task)
+        except Exception as error:
+            logger.exception("%s failed", task.name)
+            report = ShardReport.of(error, task.name)
+        self.metrics.count(report)
+        return report
+
+    def _commit(self, task: ShardTask) -> ShardReport:
+        if isinstance(self.actor, Exception):
+            raise self.actor
+        if listed := find_shard(self.work.target, task.name):
+            end(self.work.target, task.name)
+            return _report(listed, {})  # by an attempt whose process died before it could tell
+        deaths = begin(self.work.target, task.name)
+        started = time.monotonic()
+        try:
+            result = self._transform(self._read(task), task, deaths)
+            entry = commit_shard(
+                self.work.target,
+                task.name,
+                result,
+                plan_hash=task.plan,
+                seconds=time.monotonic() - started,
+                attempt=task.attempt + deaths,
+            )
+        finally:
+            end(self.work.target, task.name)
+        return _report(entry, _groups(result))
+
+    def _read(self, task: ShardTask) -> pa.Table:
+        data = self.work.source.read_bytes(task.key)
+        if task.sha256:  # not of a writer without a manifest
+            check_bytes(data, f"{self.work.source.uri}/{task.key}", length=task.bytes, sha256=task.sha256)
+        return pq.read_table(pa.BufferReader(data))
+
+    def _transform(self, table: pa.Table, task: ShardTask, deaths: int) -> pa.Table:
+        """The actor's result; if there is none for the whole, the rows at fault are found and rejected."""
+        actor = self.actor
+        assert not isinstance(actor, Exception)
+        if deaths > self.work.retries and isinstance(actor, RejectingActor):
+            logger.warning("%s has killed %d processes: its rows are tried one by one", task.name, deaths)
+            return self._one_by_one(actor, table, task.name)
+        try:
+            return actor(table)
+        except (ValueError, StoreError):
+            raise  # of the whole run, such as a wrong model; of storage
+        except Exception as error:
+            if not (task.is_last and isinstance(actor, RejectingActor)):
+                raise
+            logger.warning("%s raises %s: its rows are tried one by one", task.name, type(error).__name__)
+            return self._one_by_one(actor, table, task.name)
+
+    def _one_by_one(self, actor: Any, table: pa.Table, name: str) -> pa.Table:
+        parts, errors = [], []
+        for number in range(table.num_rows):
+            row, attempts = table.slice(number, 1), f"{name}/row-{number:06d}"
+            deaths = begin(self.work.target, attempts)
+            if deaths >= DEATHS_OF_A_ROW:
+                parts.append(actor.reject(row, f"killed {deaths} processes"))
+                continue  # a row that kills has to be known as such when another one kills as well
+            try:
+                parts.append(actor(row))
+            except (ValueError, StoreError):
+                raise
+            except Exception as error:
+                errors.append(error)
+                parts.append(actor.reject(row, f"{type(error).__name__}: {error}".splitlines()[0]))
+            end(self.work.target, attempts)
+        if len(errors) == table.num_rows:
+            raise errors[0]  # no row's fault
+        return pa.concat_tables(parts)
+
+
+def _report(entry: ShardEntry, groups: Mapping[str, int]) -> ShardReport:
+    return ShardReport(entry.name, entry.rows, sum(entry.failed.values()), json.dumps(groups))
+
+
+def _groups(table: pa.Table) -> dict[str, int]:
+    """Rows with a result by emotion."""
+    if "emotion" not in table.column_names:
+        return {}
+    emotions = table["emotion"].to_pylist()
+    reasons = table["reason"].to_pylist() if "reason" in table.column_names else [None] * len(emotions)
+    return dict(Counter(e for e, reason in zip(emotions, reasons, strict=True) if reason is None))
