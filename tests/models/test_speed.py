@@ -161,7 +161,7 @@ def test_every_attention_is_torchs_fused_one(clip, diffusion):
     assert (text.fused, text.by_hand) == (2, 0)
     attentions = [m for m in diffusion.denoiser.modules() if type(m).__name__ == "Attention"]
     with Counting() as denoiser, torch.no_grad():
-        diffusion.denoiser(LATENTS, torch.zeros(2, dtype=torch.long), states)
+        diffusion.denoiser(LATENTS, torch.zeros(2, dtype=torch.long), states.hidden)
     assert attentions
     assert (denoiser.fused, denoiser.by_hand) == (len(attentions), 0)
 

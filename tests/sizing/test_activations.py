@@ -79,7 +79,7 @@ def test_stage_2_adds_text_encoder_and_denoiser(config) -> None:
     weights = [p for m in (parts.denoiser, parts.text_encoder) for p in (*m.parameters(), *m.buffers())]
     states = []
     text = saved_by(lambda: states.append(parts.text_states([PLACEHOLDER] * 2, condition)) or states, weights)
-    context = states[0].detach().requires_grad_()
+    context = states[0].hidden.detach().requires_grad_()
     times = torch.zeros(2, dtype=torch.long)
     denoised = saved_by(
         lambda: parts.denoiser(torch.randn(2, 4, 8, 8), times, encoder_hidden_states=context).sample, weights
