@@ -233,7 +233,7 @@ def mutated(bench: Bench) -> list[Figure]:
         async with session() as opened:
             await asyncio.gather(*(call(opened) for _ in range(8)))
 
-    asyncio.run(send(500, 1))
+    asyncio.run(send(bench.count(500), 1))
     before = replicas_mb()
     statuses.clear()
     asyncio.run(send(bench.count(10_000), 0))

@@ -73,9 +73,9 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def whole(**bounds: Any) -> Any:
+def whole(*, ge: int, le: int, multiple_of: int | None = None) -> Any:
     """The type of an integer with bounds; the order of these keeps the bounds in the description."""
-    return Annotated[int, Strict(), Field(**bounds), BeforeValidator(_whole)]
+    return Annotated[int, Strict(), Field(ge=ge, le=le, multiple_of=multiple_of), BeforeValidator(_whole)]
 
 
 class Schema(BaseModel):
