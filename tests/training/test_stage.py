@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_clip, write_pipeline, write_xl_pipeline
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.models.pipeline_folder import text_widths
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
 from uniemo_ray.training.parts import StageParts, stage_config
-from uniemo_ray.training.stage import StageSettings, build_stage, load_trained_diffusion, text_widths
+from uniemo_ray.training.stage import StageSettings, build_stage, load_trained_diffusion
 
 
 @pytest.fixture(scope="module")
