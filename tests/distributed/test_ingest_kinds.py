@@ -134,7 +134,7 @@ def test_less_than_a_batch_is_refused_by_the_loop_not_by_ingest(tmp_path: Path) 
     class Ingested:
         outputs = {"sizes": {"train": 8}}  # noqa: RUF012
 
-    context = StepContext("features", "f", {}, run, "artefacts/f", {"ingest": Ingested()}, False)  # type: ignore[dict-item]
+    context = StepContext("features", "f", "f", {}, run, "artefacts/f", {"ingest": Ingested()}, False)  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="8 usable images, less than one batch of 128: lower batch_size"):
         features(context, config)
 

@@ -15,13 +15,14 @@ from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_clip, write_pipe
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.models.clip import load_clip
+from uniemo_ray.models.pipeline_folder import text_widths
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.name_embeddings import embed_table
 from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
 from uniemo_ray.training.parts import StageParts, stage_config
-from uniemo_ray.training.stage import StageSettings, build_stage, load_trained_diffusion, text_widths
+from uniemo_ray.training.stage import StageSettings, build_stage, load_trained_diffusion
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from uniemo_ray.models.attributes import AttributeBase
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import MERGES_FILE, ClipParts, embed_names, find_clip_config, load_clip, make_clip
 from uniemo_ray.models.diffusion import load_diffusion
-from uniemo_ray.models.pipeline_folder import find_pipeline
+from uniemo_ray.models.pipeline_folder import text_widths
 from uniemo_ray.models.released import CLASSIFIER, MAPPERS, MODEL, Sections, from_released, to_released
 from uniemo_ray.models.uniemo import UniEmoNet
 
@@ -190,18 +190,13 @@ def _tag(config: Config) -> str | None:
 
 def _skeleton(config: Config, clip_config: dict[str, Any], names: AttributeNames) -> UniEmoNet:
     """The network without memory behind its parameters."""
-    diffusion = config.diffusion
-    widths = diffusion.text_widths
-    if widths is None:
-        found = find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
-        widths = found.text_widths
     with torch.device("meta"):
         return empty_net(
             config,
             clip_config=clip_config["model_cfg"],
             scene_names=names.scenes,
             object_names=names.objects,
-            text_width=widths,
+            text_width=text_widths(config.diffusion),
         )
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
+from uniemo_ray.config import DiffusionConfig
+
 TINY_FOLDER = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "diffusion"
 INDEX_FILE = "model_index.json"
 _STEMS = {
@@ -86,6 +88,18 @@ def find_pipeline(name: str, *, revision: str | None = None, variant: str | None
         _check_part(path, part, index, variant)
     is_empty_zero = is_xl and bool(index.get("force_zeros_for_empty_prompt", True))
     return PipelineFolder(path, is_xl, is_empty_zero, variant)
+
+
+def text_widths(diffusion: DiffusionConfig) -> tuple[int, ...]:
+    """T of each text encoder: stage 1 neither loads nor imports a diffusion model.
+
+    Raises:
+        ValueError: when neither the setting nor the model's folder says it.
+    """
+    if diffusion.text_widths is not None:
+        return diffusion.text_widths
+    found = find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
+    return found.text_widths
 
 
 def load_part(folder: PipelineFolder, part: str, kind: Any, **options: Any) -> Any:

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from uniemo_ray.config import Config, DiffusionConfig, TrainConfig
+from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts, load_clip
-from uniemo_ray.models.pipeline_folder import find_pipeline
+from uniemo_ray.models.pipeline_folder import text_widths
 from uniemo_ray.models.speed import tune_diffusion, tune_training
 from uniemo_ray.models.uniemo import UniEmoNet, parameter_groups, set_trainable
 from uniemo_ray.store.filesystem import open_store
@@ -112,18 +112,6 @@ def _read_weights(uri: str) -> dict[str, Tensor]:
     folder, _, name = uri.rpartition("/")
     weights: dict[str, Tensor] = load_safetensors(open_store(folder or ".").read_bytes(name))
     return weights
-
-
-def text_widths(diffusion: DiffusionConfig) -> tuple[int, ...]:
-    """T of each text encoder: stage 1 neither loads nor imports a diffusion model.
-
-    Raises:
-        ValueError: when neither the setting nor the model's folder says it.
-    """
-    if diffusion.text_widths is not None:
-        return diffusion.text_widths
-    found = find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
-    return found.text_widths
 
 
 def _start_at_words(net: UniEmoNet, diffusion: "DiffusionParts") -> None:
