@@ -29,7 +29,8 @@ TIMEOUT_S = 600
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     """What a driver needs to reach a raylet of our own, which outlives it."""
-    node = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
+    # room for the actors of two drivers: those of a stopped one stay where they are
+    node = {"num_cpus": 4, "object_store_memory": 100_000_000, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
         yield client_environment(cluster)
