@@ -40,7 +40,7 @@ def run(tmp_path, *overrides: str) -> tuple[Config, dict, RunFolder]:
 
 def context_of(folder: RunFolder, results: dict) -> StepContext:
     records = {name: result.record for name, result in results.items()}
-    return StepContext("joint-1", "f", {}, folder, "artefacts/joint-1", inputs=records, is_resumed=False)
+    return StepContext("joint-1", "f", "f", {}, folder, "artefacts/joint-1", inputs=records, is_resumed=False)
 
 
 @pytest.mark.ray
