@@ -146,7 +146,12 @@ def test_killed_in_every_step_and_submitted_again(tmp_path: Path, environment: d
     run = tmp_path / "run"
     killed = run_with_kills(run, environment)
     names = [path.stem for path in (run / "steps").glob("*.json")]
-    quick = {"names", "scorers", "coefficients", "filter-1"}  # may end between their first line and the signal
+    quick = {
+        "names",
+        "scorers",
+        "coefficients",
+        "filter-1",
+    }  # may end between their first line and the signal
     assert set(names) - set(killed) <= quick
     assert json.loads((run / "summary.json").read_text())["rounds"][1]["understanding"]["accuracy"] >= 0
 
