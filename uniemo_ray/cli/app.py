@@ -31,6 +31,7 @@ app = typer.Typer(
         "The released code's checkpoints:\n"
         "  uniemo import-checkpoint best.pth --preset vit_l14_sd15_released --out model\n"
         "  uniemo export-checkpoint model --out stage2\n\n"
+        "\b\n"
         "Before a run: what it needs, and the weights it reads:\n"
         "  uniemo plan --config my.yaml --gpus 4 --gpu-memory 48\n"
         "  uniemo fetch --preset vit_l14_sd15 --to models\n\n"
