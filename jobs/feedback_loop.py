@@ -6,29 +6,21 @@
 Submitting again continues: finished steps are skipped, and a changed setting redoes what depends on it.
 """
 
-import ray
 from rich.console import Console
 
 from uniemo_ray.distributed.feedback_loop import declare_steps
-from uniemo_ray.distributed.logs import quiet_ray
 from uniemo_ray.distributed.preflight import check_inputs
+from uniemo_ray.distributed.run_steps import open_pipeline
 from uniemo_ray.distributed.steps.finish import REPORT, finish
-from uniemo_ray.job import execute, locate, read_arguments
+from uniemo_ray.job import execute, read_arguments
 from uniemo_ray.report.table import final_table
-from uniemo_ray.store.run import RunFolder
-from uniemo_ray.store.steps import Pipeline
 
 
 def main() -> None:
     """Check, run the steps, show the result."""
     config = read_arguments(__doc__, config="jobs/configs/sketch.yaml")
     check_inputs(config)
-    run = RunFolder.open(locate(config.run), config)
-    pipeline = Pipeline(run)
-    declare_steps(pipeline, config)
-    ray.init()
-    quiet_ray()
-    with run.locked():
+    with open_pipeline(config, declare_steps) as (run, pipeline):
         summary = finish(run, config, pipeline.run())
     Console(width=110).print(final_table(summary))
     print(f"report: {run.store.uri}/{REPORT}")

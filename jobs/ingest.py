@@ -7,26 +7,17 @@ Submitting again continues: finished shards are skipped. The feedback loop on th
 same data settings finds the step finished.
 """
 
-import ray
-
 from uniemo_ray.distributed.feedback_loop import declare_ingest
-from uniemo_ray.distributed.logs import quiet_ray
 from uniemo_ray.distributed.preflight import check_data
-from uniemo_ray.job import execute, locate, read_arguments
-from uniemo_ray.store.run import RunFolder
-from uniemo_ray.store.steps import Pipeline
+from uniemo_ray.distributed.run_steps import open_pipeline
+from uniemo_ray.job import execute, read_arguments
 
 
 def main() -> None:
     """Check, run the step, say where the shards lie."""
     config = read_arguments(__doc__)
     check_data(config.data)
-    run = RunFolder.open(locate(config.run), config)
-    pipeline = Pipeline(run)
-    declare_ingest(pipeline, config)
-    ray.init()
-    quiet_ray()
-    with run.locked():
+    with open_pipeline(config, declare_ingest) as (run, pipeline):
         (result,) = pipeline.run()
     for kind, found in result.record.outputs.items():
         print(f"{kind}: {found}")

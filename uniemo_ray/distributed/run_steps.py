@@ -1,0 +1,35 @@
+"""What every job does around its steps: the run folder, its pipeline, Ray, the lease."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import ray
+
+from uniemo_ray.config import Config
+from uniemo_ray.distributed.logs import quiet_ray
+from uniemo_ray.job import locate
+from uniemo_ray.store.run import RunFolder
+from uniemo_ray.store.steps import Pipeline
+
+
+@contextmanager
+def open_pipeline(
+    config: Config, declare: Callable[[Pipeline, Config], None]
+) -> Iterator[tuple[RunFolder, Pipeline]]:
+    """The run folder and its declared steps, with Ray up and the run's lease held.
+
+    Args:
+        config: of the run; its inputs were checked.
+        declare: adds the job's steps.
+
+    Raises:
+        ValueError: the folder holds something else.
+        RunLockedError: another driver works on it.
+    """
+    run = RunFolder.open(locate(config.run), config)
+    pipeline = Pipeline(run)
+    declare(pipeline, config)
+    ray.init()
+    quiet_ray()
+    with run.locked():
+        yield run, pipeline
