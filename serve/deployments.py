@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from fastapi import FastAPI
 from ray import serve
@@ -23,102 +24,100 @@ from serve.settings import Limits
 from serve.tokens import TokenFile
 from uniemo_ray.store.filesystem import open_store
 
+Model = TypeVar("Model", bound=Callable[..., Any])
+Item = TypeVar("Item", Look, Ticket)
+Result = TypeVar("Result")
+
+
+class Loaded(Generic[Model, Item, Result]):
+    """The models of a replica: the default one from the start, others when they are asked for.
+
+    Work comes one item at a time and is done in batches of what has arrived, one batch at a time.
+    """
+
+    def __init__(self, load: Callable[[str], Model], pool: Pool) -> None:
+        self.first = load(DEFAULT_MODEL)  # a bad folder fails right here
+        self.turn = asyncio.Lock()
+
+        async def load_other(name: str) -> Model:
+            return await asyncio.to_thread(load, name)
+
+        # made here and not as decorators, because their numbers are settings
+        self.others = serve.multiplexed(max_num_models_per_replica=pool.models_per_replica)(load_other)
+        batched = serve.batch(max_batch_size=pool.batch_size, batch_wait_timeout_s=pool.batch_wait_s)
+        self.soon: Any = batched(self._together)
+
+    async def get(self, name: str) -> Model:
+        """The model of a name."""
+        if name == DEFAULT_MODEL:
+            return self.first
+        model: Model = await self.others(name)
+        return model
+
+    async def work(self, item: Item) -> Result:
+        """What its model makes of an item, together with others that wait."""
+        result: Result = await self.soon(item)
+        return result
+
+    async def _together(self, items: list[Item]) -> list[Result]:
+        results: dict[int, Result] = {}
+        for name in {item.model for item in items}:
+            chosen = [i for i, item in enumerate(items) if item.model == name]
+            model = await self.get(name)
+            async with self.turn:
+                found = await asyncio.to_thread(model, [items[i] for i in chosen])
+            results |= zip(chosen, found, strict=True)
+        return [results[i] for i in range(len(items))]
+
 
 class Understanding:
     """Looks at images, in batches of whatever has arrived."""
 
     def __init__(self, library: Library, pool: Pool) -> None:
-        self.library = library
-        self.first = library.understander(library.load(DEFAULT_MODEL))  # a bad folder fails right here
-        self.turn = asyncio.Lock()
-
-        async def load(name: str) -> Understander:
-            return library.understander(await asyncio.to_thread(library.load, name))
-
-        # made here and not as decorators, because their numbers are settings
-        self.others = serve.multiplexed(max_num_models_per_replica=pool.models_per_replica)(load)
-        self.look_soon = serve.batch(max_batch_size=pool.batch_size, batch_wait_timeout_s=pool.batch_wait_s)(
-            self._look_together
+        self.models: Loaded[Understander, Look, Seen | Refusal] = Loaded(
+            lambda name: library.understander(library.load(name)), pool
         )
 
     async def look(self, look: Look) -> Seen | Refusal:
         """One image, together with others that wait."""
-        result: Seen | Refusal = await self.look_soon(look)
-        return result
+        return await self.models.work(look)
 
     async def ping(self) -> None:
         """Answers when the model is loaded."""
-
-    async def _look_together(self, looks: list[Look]) -> list[Seen | Refusal]:
-        results: dict[int, Seen | Refusal] = {}
-        for name in {look.model for look in looks}:
-            chosen = [i for i, look in enumerate(looks) if look.model == name]
-            model = self.first if name == DEFAULT_MODEL else await self.others(name)
-            async with self.turn:
-                seen = await asyncio.to_thread(model, [looks[i] for i in chosen])
-            results |= zip(chosen, seen, strict=True)
-        return [results[i] for i in range(len(looks))]
 
 
 class Generation:
     """Paints images, in batches of whatever has arrived; runs whole generations."""
 
     def __init__(self, library: Library, pool: Pool, limits: Limits, store: str) -> None:
-        self.library, self.limits = library, limits
+        self.limits = limits
         self.board = JobBoard(open_store(store), ttl_s=limits.result_ttl_s)
-        self.first = library.illustrator(library.load(DEFAULT_MODEL))
-        self.turn = asyncio.Lock()
-
-        async def load(name: str) -> Illustrator:
-            return library.illustrator(await asyncio.to_thread(library.load, name))
-
-        self.others = serve.multiplexed(max_num_models_per_replica=pool.models_per_replica)(load)
-        self.paint_soon = serve.batch(max_batch_size=pool.batch_size, batch_wait_timeout_s=pool.batch_wait_s)(
-            self._paint_together
+        self.models: Loaded[Illustrator, Ticket, Painted | Refusal] = Loaded(
+            lambda name: library.illustrator(library.load(name)), pool
         )
 
     async def paint(self, order: Order) -> Painted | Refusal:
         """The first image of an order. When the caller goes away, the painter stops."""
-        tickets = (await self._model(order.model)).tickets(order)
+        tickets = (await self.models.get(order.model)).tickets(order)
         if isinstance(tickets, Refusal):
             return tickets
         try:
-            return await self._paint(tickets[0])
+            return await self.models.work(tickets[0])
         finally:
             tickets[0].is_cancelled = True
 
     async def run(self, job_id: str, order: Order) -> None:
         """A whole generation, reported on the job board."""
-        tickets = (await self._model(order.model)).tickets(order)
+        tickets = (await self.models.get(order.model)).tickets(order)
         timeout_s = self.limits.generate_timeout_s
-        await run_job(job_id, tickets, paint=self._paint, board=self.board, timeout_s=timeout_s)
+        await run_job(job_id, tickets, paint=self.models.work, board=self.board, timeout_s=timeout_s)
 
     async def describe(self, model: str) -> Description:
         """The model behind a name."""
-        return describe(await self._model(model))
+        return describe(await self.models.get(model))
 
     async def ping(self) -> None:
         """Answers when the model is loaded."""
-
-    async def _model(self, name: str) -> Illustrator:
-        if name == DEFAULT_MODEL:
-            return self.first
-        model: Illustrator = await self.others(name)
-        return model
-
-    async def _paint(self, ticket: Ticket) -> Painted | Refusal:
-        result: Painted | Refusal = await self.paint_soon(ticket)
-        return result
-
-    async def _paint_together(self, tickets: list[Ticket]) -> list[Painted | Refusal]:
-        results: dict[int, Painted | Refusal] = {}
-        for name in {ticket.model for ticket in tickets}:
-            chosen = [i for i, ticket in enumerate(tickets) if ticket.model == name]
-            model = await self._model(name)
-            async with self.turn:
-                painted = await asyncio.to_thread(model, [tickets[i] for i in chosen])
-            results |= zip(chosen, painted, strict=True)
-        return [results[i] for i in range(len(tickets))]
 
 
 @serve.ingress()

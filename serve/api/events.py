@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 from pydantic import BaseModel
 
@@ -44,18 +44,16 @@ async def follow(service: Service, job: Job, show: Callable[[JobState], BaseMode
 
 
 def _changes(service: Service, job: Job, i: int, old: ImageState, new: ImageState) -> list[bytes]:
-    return list(_image_events(service, job, i, old, new))
-
-
-def _image_events(service: Service, job: Job, i: int, old: ImageState, new: ImageState) -> Iterator[bytes]:
+    events = []
     if new.step > old.step:
-        yield event("step", json.dumps({"image": i, "step": new.step, "steps": new.of}))
+        events.append(event("step", json.dumps({"image": i, "step": new.step, "steps": new.of})))
     if new.previews > old.previews and not new.sha256:
         data = service.board.read_picture(job.id, f"preview-{i}")
         if data is not None:
             text = base64.b64encode(data).decode()
             entries = {"image": i, "step": new.step, "media_type": "image/webp", "data": text}
-            yield event("preview", json.dumps(entries))
+            events.append(event("preview", json.dumps(entries)))
+    return events
 
 
 def event(name: str, data: str) -> bytes:
