@@ -27,7 +27,7 @@ def test_entries_and_names(emoset: Path) -> None:
     assert folder.names.scenes == ("snowy_mountain", "beach")
     assert folder.names.objects == ("polar_bear", "tree", "toy")
     assert folder.notes == []
-    assert folder.duplicates == ()
+    assert folder.refused == ()
     with pytest.raises(ValueError, match="unknown split 'dev'"):
         folder.entries("dev")
 
@@ -59,7 +59,7 @@ def test_an_id_counts_once_over_all_splits(emoset: Path) -> None:
     (emoset / "test.json").write_text(json.dumps([*test, train[3], test[0]]))
     folder = EmoSetFolder(emoset)
     assert len(folder.entries("test")) == 8
-    leaked, doubled = folder.duplicates
+    leaked, doubled = folder.refused
     assert leaked.reason == "duplicate_id"
     assert leaked.split == "test"
     assert "train.json" in leaked.detail

@@ -39,7 +39,7 @@ class EmoSetFolder:
         space: Mikels' eight emotions.
         names: Scenes and objects of info.json, normalised; empty where it lists none.
         notes: What a user should know and what is no fault.
-        duplicates: Entries whose image id an earlier entry (train before val before test) has taken.
+        refused: Entries whose image id an earlier entry (train before val before test) has taken.
     """
 
     space = MIKELS
@@ -60,12 +60,7 @@ class EmoSetFolder:
             faults += _missing_emotions(self.root, lists["train"])
         if faults:
             raise FolderError(faults)
-        self._entries, self.duplicates = _without_duplicates(lists)
-
-    @property
-    def refused(self) -> tuple[Rejected, ...]:
-        """The duplicates."""
-        return self.duplicates
+        self._entries, self.refused = _without_duplicates(lists)
 
     def entries(self, split: str) -> list[Entry]:
         """Entries of a split in the order of its file, each image id once over all splits."""
