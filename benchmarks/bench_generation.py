@@ -12,7 +12,7 @@ import ray
 
 from uniemo_ray.config import Config, ResourceConfig
 from uniemo_ray.distributed.generate import generate_images
-from uniemo_ray.feedback.plan import plan_images
+from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.model_folder import load_model_folder
 from uniemo_ray.store.filesystem import open_store
@@ -48,7 +48,7 @@ def main() -> None:
     rows = 32
     generation = parts.config.generation.model_copy(update={"rows_per_shard": rows, "actors": 1})
     config = parts.config.model_copy(update={"generation": generation})
-    plan = plan_images(
+    plan = PlannedImages(
         round_=1,
         kind="emotion",
         per_emotion=rows * options.shards // 8,
@@ -56,7 +56,7 @@ def main() -> None:
         model=parts.fingerprint,
         diffusion=config.diffusion,
         generation=generation,
-    )
+    ).table
     model = str(Path(options.model).resolve())
     bare = bare_rate(plan, model, rows)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)

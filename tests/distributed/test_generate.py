@@ -10,7 +10,7 @@ import pytest
 from tests.inference.conftest import CONFIG, clip, heads, model_folder, parts, pipeline_folder  # noqa: F401
 from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig
 from uniemo_ray.distributed.generate import MappedShards, generate_images, score_images
-from uniemo_ray.feedback.plan import plan_images
+from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.models.clip import save_clip_config
 from uniemo_ray.store.base import Store
@@ -25,7 +25,7 @@ GENERATION = GenerationConfig(micro_batch=4, threads=1, rows_per_shard=5, actors
 def plan(model_folder: Path) -> pa.Table:
     """14 rows, one of them poisoned."""
     generator = ImageGenerator(model_folder)
-    table = plan_images(
+    table = PlannedImages(
         round_=1,
         kind="emotion",
         per_emotion=2,
@@ -34,7 +34,7 @@ def plan(model_folder: Path) -> pa.Table:
         model=generator.fingerprint,
         diffusion=CONFIG.diffusion,
         generation=GENERATION,
-    )
+    ).table
     rows = table.to_pylist()
     rows[3]["prompt"] = "poison"
     return pa.Table.from_pylist(rows, schema=table.schema)

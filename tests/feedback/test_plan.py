@@ -5,7 +5,7 @@ import pytest
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.plan import Kind, PlannedImages, TablePlan, plan_images
+from uniemo_ray.feedback.plan import Kind, PlannedImages, TablePlan
 from uniemo_ray.feedback.schema import PLAN
 
 
@@ -17,7 +17,7 @@ def make_plan(
     emotions: tuple[str, ...] = EMOTIONS,
     diffusion: DiffusionConfig | None = None,
 ) -> pa.Table:
-    return plan_images(
+    return PlannedImages(
         round_=1,
         kind=kind,
         per_emotion=per_emotion,
@@ -26,7 +26,7 @@ def make_plan(
         diffusion=diffusion or DiffusionConfig(steps=7, guidance=2.5, size_px=32),
         generation=GenerationConfig(micro_batch=4, threads=2),
         emotions=emotions,
-    )
+    ).table
 
 
 def test_a_row_holds_every_setting() -> None:

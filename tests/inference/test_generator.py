@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig
-from uniemo_ray.feedback.plan import plan_images
+from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.provenance import library_versions, read_provenance, sha256_hex
@@ -32,7 +32,7 @@ def make_plan(fingerprint: str, **diffusion: Any) -> pa.Table:
     sampling = DiffusionConfig(**{"size_px": 32, "steps": 2} | diffusion)
     generation = GenerationConfig(micro_batch=4, threads=1)
     tables = [
-        plan_images(
+        PlannedImages(
             round_=1,
             kind=kind,
             per_emotion=2,
@@ -41,7 +41,7 @@ def make_plan(fingerprint: str, **diffusion: Any) -> pa.Table:
             model=fingerprint,
             diffusion=sampling,
             generation=generation,
-        )
+        ).table
         for kind in ("emotion", "plain")
     ]
     return pa.concat_tables(tables)

@@ -12,7 +12,7 @@ import uniemo_ray
 from uniemo_ray.config import DiffusionConfig, GenerationConfig
 from uniemo_ray.data.images import normalise
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.plan import plan_images
+from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.inference.uniemo import UniEmo
@@ -133,7 +133,7 @@ def test_images_are_reproducible_and_carry_their_provenance(model: UniEmo, tmp_p
 def test_equals_the_image_of_the_same_plan_row(model: UniEmo, model_folder: Path) -> None:
     """One way from emotion and seed to pixels, whether a user or the feedback loop asks."""
     generator = ImageGenerator(model_folder)
-    plan = plan_images(
+    plan = PlannedImages(
         round_=1,
         kind="emotion",
         per_emotion=1,
@@ -142,7 +142,7 @@ def test_equals_the_image_of_the_same_plan_row(model: UniEmo, model_folder: Path
         model=generator.fingerprint,
         diffusion=DiffusionConfig(size_px=32, steps=3),
         generation=GenerationConfig(micro_batch=4),
-    )
+    ).table
     row = plan.to_pylist()[0]
     out = generator({key: plan[key].to_numpy(zero_copy_only=False) for key in plan.column_names})
     image = model.generate("fear", seed=row["seed"], micro_batch=4)[0]

@@ -84,6 +84,11 @@ class PlannedImages:
             "model": self.model,
         }
 
+    @property
+    def table(self) -> pa.Table:
+        """All PLAN rows, of a plan that fits in memory."""
+        return self.slice(0, self.num_rows)
+
     def slice(self, offset: int, length: int) -> pa.Table:
         """PLAN rows of a range; fewer at the end."""
         settings, rows = self.settings, []
@@ -136,31 +141,6 @@ class TablePlan:
     def digest(self, offset: int, length: int) -> str:
         """Hash of a range of rows."""
         return fingerprint({"rows": self.slice(offset, length).to_pylist()})
-
-
-def plan_images(
-    *,
-    round_: int,
-    kind: Kind,
-    per_emotion: int,
-    seed: int,
-    model: str,
-    diffusion: DiffusionConfig,
-    generation: GenerationConfig,
-    emotions: Sequence[str] = EMOTIONS,
-) -> pa.Table:
-    """All rows of `PlannedImages`, whose arguments these are, as one PLAN table."""
-    plan = PlannedImages(
-        round_=round_,
-        kind=kind,
-        per_emotion=per_emotion,
-        seed=seed,
-        model=model,
-        diffusion=diffusion,
-        generation=generation,
-        emotions=emotions,
-    )
-    return plan.slice(0, plan.num_rows)
 
 
 def prompt_for(emotion: str, *, kind: Kind, diffusion: DiffusionConfig) -> str:
