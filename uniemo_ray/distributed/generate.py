@@ -1,6 +1,6 @@
 """Plan to images, images to scores: actor pools over shards, tried again where they fail.
 
-Images never pass through the driver: it writes the plan, follows counts, and reads back one column.
+Images never pass through the driver: it writes the plan and follows counts.
 """
 
 from collections import Counter
@@ -12,7 +12,8 @@ import pyarrow as pa
 from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig
 from uniemo_ray.distributed.actors.clip import ScoreActor
 from uniemo_ray.distributed.actors.diffusion import GenerateActor
-from uniemo_ray.distributed.map_shards import TableActor, map_shards
+from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.shard_mapper import TableActor
 from uniemo_ray.feedback.plan import Plan, TablePlan
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.inference.painter import check_threads

@@ -20,8 +20,6 @@ from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import TakenOverError
 from uniemo_ray.store.shards import ShardEntry, committed, seal_manifest
 
-__all__ = ["TableActor", "map_shards"]
-
 logger = logging.getLogger(__name__)
 RETRIES = 2
 """How often failed shards are tried again."""

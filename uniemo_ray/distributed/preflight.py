@@ -14,7 +14,7 @@ from uniemo_ray.models.clip import TINY_FOLDER as TINY_CLIP
 from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config, read_clip_config
 from uniemo_ray.models.encoder import stage_ends
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
-from uniemo_ray.models.pipeline_folder import find_pipeline
+from uniemo_ray.models.pipeline_folder import configured_pipeline
 
 REBUILD = "python jobs/pretrain_tiny.py makes the tiny base models"
 
@@ -102,7 +102,7 @@ def _check_clip_weights(encoder: EncoderConfig) -> None:
 def _check_diffusion(diffusion: DiffusionConfig) -> None:
     if diffusion.model == "tiny":
         _require(TINY_DIFFUSION / "model_index.json", setting="diffusion.model", is_tiny=True)
-    find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
+    configured_pipeline(diffusion)
 
 
 def _require(path: Path, *, setting: str, is_tiny: bool) -> None:

@@ -1,12 +1,12 @@
 """Pickled weights to safetensors; nothing in a pickle is executed."""
 
 import pickle
-import zipfile
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from uniemo_ray.models.pickled import read_pickled
 
 
 def convert_to_safetensors(source: Path, target: Path) -> Path:
@@ -16,8 +16,7 @@ def convert_to_safetensors(source: Path, target: Path) -> Path:
         ValueError: for a file that holds anything but tensors by name.
     """
     try:
-        is_zip = zipfile.is_zipfile(source)  # before PyTorch 1.6 it was none, and cannot be mapped
-        values = torch.load(source, map_location="cpu", weights_only=True, mmap=is_zip)
+        values = read_pickled(source)
     except (pickle.UnpicklingError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{source.name} holds more than plain tensors and is not read: {reason}") from None

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from uniemo_ray.fetch.hub import Hub, Listing, sha256_of
+from uniemo_ray.fetch.hub import Hub, Listing
 from uniemo_ray.fetch.sources import Source
 from uniemo_ray.store.base import Store
+from uniemo_ray.store.fingerprint import file_sha256
 
 RECORD = "fetched.json"
 """What came from where; its key `complete` says that nothing is missing."""
@@ -76,7 +77,7 @@ def fetch(
             size = listing.files[wanted.name].size
             say(f"{wanted.key} ({size / 1e6:.1f} MB) from {source.repository}")
             path = _bring(hub, listing, wanted, scratch=scratch / source.folder, known=dict(source.sha256))
-            record["files"][wanted.key] = {**origin, "sha256": sha256_of(path), "size": path.stat().st_size}
+            record["files"][wanted.key] = {**origin, "sha256": file_sha256(path), "size": path.stat().st_size}
             store.put_file(path, wanted.key)
             path.unlink()
             store.write_json(RECORD, record | {"complete": False})
@@ -128,7 +129,7 @@ def _is_there(store: Store, key: str, entry: dict[str, Any] | None, origin: dict
     if entry is None or {name: entry.get(name) for name in origin} != origin or not store.exists(key):
         return False
     local = store.local_path_or_none(key)
-    return local is None or sha256_of(local) == entry["sha256"]
+    return local is None or file_sha256(local) == entry["sha256"]
 
 
 def _bring(hub: Hub, listing: Listing, wanted: Wanted, *, scratch: Path, known: dict[str, str]) -> Path:
@@ -136,7 +137,7 @@ def _bring(hub: Hub, listing: Listing, wanted: Wanted, *, scratch: Path, known: 
     path = scratch / listing.commit[:12] / wanted.name
     if not path.exists():  # left by a call that stopped between the download and the store
         hub.download(listing, wanted.name, path)
-    if wanted.name in known and sha256_of(path) != known[wanted.name]:
+    if wanted.name in known and file_sha256(path) != known[wanted.name]:
         path.unlink()
         raise ValueError(f"{listing.repository} has another {wanted.name} than was pinned: it was removed")
     if wanted.is_pickled:

@@ -16,6 +16,8 @@ from urllib.parse import quote, urlsplit
 
 from typing_extensions import override
 
+from uniemo_ray.store.fingerprint import file_sha256
+
 logger = logging.getLogger(__name__)
 CHUNK = 1 << 20
 ATTEMPTS = 5
@@ -152,13 +154,7 @@ def matches(path: Path, file: HubFile) -> bool:
     """Whether a local file has the stated size and hash."""
     if path.stat().st_size != file.size:
         return False
-    return (sha256_of(path) if file.is_sha256 else git_sha1_of(path)) == file.digest
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return (file_sha256(path) if file.is_sha256 else git_sha1_of(path)) == file.digest
 
 
 def git_sha1_of(path: Path) -> str:

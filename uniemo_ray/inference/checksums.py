@@ -1,18 +1,18 @@
 """A folder that knows whether it is whole: format, version and a SHA-256 for every file."""
 
-import hashlib
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from uniemo_ray.inference.provenance import canonical_json, sha256_hex
+from uniemo_ray.store.fingerprint import file_sha256
+from uniemo_ray.tiny import WEIGHTS
 
 CHECKSUMS = "checksums.json"
 CONFIG = "config.json"
 FORMAT = "uniemo_ray model"
 VERSION = 1
-BASE = Path(str(files("uniemo_ray"))) / "tiny" / "weights"
+BASE = WEIGHTS
 """Where `BASE_PARTS` lie for a compact folder, whose config.json says `"base": "tiny"`."""
 BASE_PARTS = ("clip", "diffusion")
 _PROSE = frozenset({"README.md"})
@@ -20,10 +20,12 @@ _PROSE = frozenset({"README.md"})
 
 def write_checksums(folder: Path) -> str:
     """Write `checksums.json` over all files of a folder; returns the folder's fingerprint."""
-    sums = {_relative(path, folder): _hash(path) for path in _files(folder)}
+    sums = {_relative(path, folder): file_sha256(path) for path in _files(folder)}
     base = base_of(folder)
     if base != folder:
-        sums |= {_relative(path, base): _hash(path) for part in BASE_PARTS for path in _files(base / part)}
+        sums |= {
+            _relative(path, base): file_sha256(path) for part in BASE_PARTS for path in _files(base / part)
+        }
     (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
     return _fingerprint(sums)
 
@@ -42,7 +44,7 @@ def verify(folder: Path) -> str:
         path = (base if name.partition("/")[0] in BASE_PARTS else folder) / name
         if not path.is_file():
             raise ValueError(f"{path} is missing from the model folder: copy or download the folder again")
-        if _hash(path) != expected:
+        if file_sha256(path) != expected:
             raise ValueError(
                 f"{path} is damaged or was changed (its checksum is not that of {CHECKSUMS}): "
                 f"copy or download the folder again"
@@ -103,11 +105,6 @@ def _files(folder: Path) -> list[Path]:
 
 def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fingerprint(sums: dict[str, Any]) -> str:

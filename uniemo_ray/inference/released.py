@@ -1,7 +1,6 @@
 """Released checkpoints as model folders, and model folders as released checkpoints."""
 
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,7 +23,8 @@ from uniemo_ray.inference.model_folder import TEXT_TOWER, ModelParts, load_model
 from uniemo_ray.models.attributes import AttributeBase
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import MERGES_FILE, ClipParts, embed_names, find_clip_config, load_clip, make_clip
-from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.models.diffusion import load_configured
+from uniemo_ray.models.pickled import read_pickled
 from uniemo_ray.models.pipeline_folder import text_widths
 from uniemo_ray.models.released import CLASSIFIER, MAPPERS, MODEL, Sections, from_released, to_released
 from uniemo_ray.models.uniemo import UniEmoNet
@@ -133,7 +133,7 @@ def import_checkpoint(
             clip_config=clip_config,
             merges=merges.read_bytes() if merges else None,
             net=net,
-            diffusion=_diffusion(config) if has_diffusion else None,
+            diffusion=load_configured(config.diffusion) if has_diffusion else None,
             space=_empty_space(net),
             coefficients=pa.Table.from_pylist([], schema=COEFFICIENTS),
             card=CARD,
@@ -168,7 +168,7 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: expected a released checkpoint (.pth)")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        content = read_pickled(path)
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
@@ -248,8 +248,3 @@ def _empty_space(net: UniEmoNet) -> EmotionSpace:
     nothing = np.zeros((len(EMOTIONS), net.encoder.width))
     members = dict.fromkeys(net.fusion.members, nothing)
     return EmotionSpace(members, members, np.zeros(len(EMOTIONS), np.int64))
-
-
-def _diffusion(config: Config) -> Any:
-    choice = config.diffusion
-    return load_diffusion(choice.model, revision=choice.revision, variant=choice.variant)

@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -19,10 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from uniemo_ray.tiny import WEIGHTS
+
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
-TINY_FOLDER = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "clip"
+TINY_FOLDER = WEIGHTS / "clip"
 _NAMES_AT_ONCE = 256
 _MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
 _LOADING_ERRORS = (RuntimeError, OSError, EOFError, LookupError, UnpicklingError, SafetensorError)

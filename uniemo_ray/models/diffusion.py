@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.models.conditioning import (
     PLACEHOLDER,
     Prompts,
@@ -255,6 +256,11 @@ def load_diffusion(name: str, *, revision: str | None = None, variant: str | Non
         folder=folder,
         **seconds,
     )
+
+
+def load_configured(diffusion: DiffusionConfig) -> DiffusionParts:
+    """`load_diffusion` of the settings."""
+    return load_diffusion(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
 
 
 def _load_text(folder: PipelineFolder, part: str, kind: Any) -> Any:

@@ -4,15 +4,15 @@
 
 import json
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
 from uniemo_ray.config import DiffusionConfig
+from uniemo_ray.tiny import WEIGHTS
 
-TINY_FOLDER = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "diffusion"
+TINY_FOLDER = WEIGHTS / "diffusion"
 INDEX_FILE = "model_index.json"
 _STEMS = {
     "vae": "diffusion_pytorch_model",
@@ -90,6 +90,11 @@ def find_pipeline(name: str, *, revision: str | None = None, variant: str | None
     return PipelineFolder(path, is_xl, is_empty_zero, variant)
 
 
+def configured_pipeline(diffusion: DiffusionConfig) -> PipelineFolder:
+    """`find_pipeline` of the settings."""
+    return find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
+
+
 def text_widths(diffusion: DiffusionConfig) -> tuple[int, ...]:
     """T of each text encoder: stage 1 neither loads nor imports a diffusion model.
 
@@ -98,8 +103,7 @@ def text_widths(diffusion: DiffusionConfig) -> tuple[int, ...]:
     """
     if diffusion.text_widths is not None:
         return diffusion.text_widths
-    found = find_pipeline(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
-    return found.text_widths
+    return configured_pipeline(diffusion).text_widths
 
 
 def load_part(folder: PipelineFolder, part: str, kind: Any, **options: Any) -> Any:

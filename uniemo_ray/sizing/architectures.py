@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from uniemo_ray.models.pipeline_folder import TINY_FOLDER
 
 Values = Mapping[str, Any]
 
@@ -109,7 +110,6 @@ _HUB = {
     "CompVis/stable-diffusion-v1-4": "sd15",
     "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
 }
-_TINY = Path(str(files("uniemo_ray"))) / "tiny" / "weights" / "diffusion"
 
 
 def find_architecture(model: str) -> Architecture:
@@ -121,7 +121,7 @@ def find_architecture(model: str) -> Architecture:
     key = _HUB.get(model, model)
     if key in KNOWN:
         return KNOWN[key]
-    folder = _TINY if model == "tiny" else Path(model)
+    folder = TINY_FOLDER if model == "tiny" else Path(model)
     if (folder / "unet" / "config.json").is_file():
         return _read(folder)
     raise ValueError(
@@ -137,7 +137,7 @@ def _read(folder: Path) -> Architecture:
 
     encoders = [p for p in ("text_encoder", "text_encoder_2") if (folder / p / "config.json").is_file()]
     return Architecture(
-        name=folder.name if folder != _TINY else "tiny",
+        name=folder.name if folder != TINY_FOLDER else "tiny",
         denoiser=values("unet"),
         vae=values("vae"),
         text_encoders=tuple(values(part) for part in encoders),

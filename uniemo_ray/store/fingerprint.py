@@ -1,10 +1,10 @@
-"""One hash for everything that decides a step's result, the same in every process."""
+"""Hashes that are the same in every process: of whatever decides a step's result, and of files."""
 
 import hashlib
 import json
 import math
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,6 +19,12 @@ def fingerprint(value: Any) -> str:
     plain = _whole_numbers(canonical(value))
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a local file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical(value: Any, path: str = "settings") -> Any:

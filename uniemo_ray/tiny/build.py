@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from uniemo_ray.tiny.vae import encode, reconstruction_psnr, train_vae
 from uniemo_ray.tiny.words import write_tokenizers
 
 logger = logging.getLogger(__name__)
-WEIGHTS = Path(str(files("uniemo_ray"))) / "tiny" / "weights"
 """The shipped weights."""
 HELD_OUT_START = 10_000_000
 """Render indices from here on are never trained on."""

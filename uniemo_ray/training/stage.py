@@ -145,10 +145,10 @@ def load_trained_diffusion(settings: StageSettings) -> "DiffusionParts":
     Raises:
         ValueError: weights that do not belong to this denoiser.
     """
-    from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser  # seconds of imports
+    from uniemo_ray.models.diffusion import load_configured, unfreeze_denoiser  # seconds of imports
 
     choice = settings.config.diffusion
-    diffusion = load_diffusion(choice.model, revision=choice.revision, variant=choice.variant)
+    diffusion = load_configured(choice)
     unfreeze_denoiser(diffusion, mode=choice.denoiser, lora_rank=choice.lora_rank)
     if settings.denoiser_weights:
         found = diffusion.denoiser.load_state_dict(_read_weights(settings.denoiser_weights), strict=False)

@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.actors.tables import conform, to_columns
 from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.generator import ImageGenerator
-from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.models.diffusion import load_configured
 from uniemo_ray.training.batches import encode_latent
 
 MAX_PIXELS = 50_000_000
@@ -25,9 +26,9 @@ class LatentActor:
     def __init__(self, diffusion: dict[str, Any], device: str = "cpu") -> None:
         """Load the diffusion model of a `DiffusionConfig` as a plain dict."""
         torch.set_num_threads(1)
-        self.size_px, self.device = int(diffusion["size_px"]), device
-        source = {key: diffusion[key] for key in ("revision", "variant")}
-        self.diffusion = load_diffusion(diffusion["model"], **source).to(device)
+        config = DiffusionConfig(**diffusion)
+        self.size_px, self.device = config.size_px, device
+        self.diffusion = load_configured(config).to(device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """All columns and `latent`."""

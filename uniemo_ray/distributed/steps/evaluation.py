@@ -28,7 +28,8 @@ from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import commit_shard, read_shards
 from uniemo_ray.store.steps import StepContext, StepOutput
-from uniemo_ray.tiny.build import WEIGHTS, load_recogniser
+from uniemo_ray.tiny import WEIGHTS
+from uniemo_ray.tiny.build import load_recogniser
 
 INCEPTION = "inception"
 
