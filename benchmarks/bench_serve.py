@@ -17,7 +17,6 @@ from ray import serve
 from benchmarks import serve_figures as figures
 from benchmarks.serve_load import photo
 from serve.app import BuildArgs, build_app
-from serve.pool import Pool
 from serve.settings import Limits
 
 SECTIONS = {
@@ -56,10 +55,7 @@ def main() -> None:
     # more CPUs than there are, so that an update finds room for one more replica of each kind
     ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as store:
-        pool = Pool(batch_size=8)
-        arguments = BuildArgs(
-            model=model, store=store, limits=limits, understanding=pool, generation=Pool(batch_size=4)
-        )
+        arguments = BuildArgs(model=model, store=store, limits=limits)
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         serve.run(build_app(arguments))
         understander, illustrator = figures.load_directly(arguments)

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, model_validator
 from ray import serve
 from ray.serve.config import BackpressureConfig
+from ray.serve.schema import LoggingConfig
 
 from serve.backend import DEFAULT_MODEL
 from serve.deployments import Endpoint, Generation, Understanding
@@ -22,6 +23,8 @@ from uniemo_ray.inference.checksums import verify
 from uniemo_ray.inference.model_folder import SHIPPED
 
 RETRY_AFTER_S = 2.0
+LOGGING = LoggingConfig(enable_access_log=False)
+"""The endpoint logs its requests itself, without ids and without what was sent."""
 HEALTH_CHECK_PERIOD_S = 1.0
 """How long a dead replica may go unnoticed, and its replacement not begin to load."""
 
@@ -49,7 +52,7 @@ class BuildArgs(Settings):
     """Copies of the HTTP interface. Rates and concurrency are limited in each of them."""
     understanding: Pool = Pool()
     """Replicas for understanding."""
-    generation: Pool = Pool(batch_size=4)
+    generation: Pool = Pool(batch_size=4, batches_held=4)
     """Replicas for generation."""
     limits: Limits = Limits()
     """Bounds of requests."""
@@ -91,6 +94,7 @@ def build_app(args: BuildArgs) -> serve.Application:
         max_surge_percent=100,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
+        logging_config=LOGGING,
     )
     return endpoint(Endpoint).bind(
         understanding,
@@ -106,7 +110,7 @@ def _pooled(pool: Pool) -> Any:
     """The decorator of a model deployment."""
     return serve.deployment(
         ray_actor_options={"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus},
-        max_ongoing_requests=4 * pool.batch_size,
+        max_ongoing_requests=pool.batches_held * pool.batch_size,
         max_queued_requests=pool.queue,
         autoscaling_config={
             "min_replicas": pool.min_replicas,
@@ -118,6 +122,7 @@ def _pooled(pool: Pool) -> Any:
         graceful_shutdown_timeout_s=60,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         max_constructor_retry_count=3,
+        logging_config=LOGGING,
     )
 
 

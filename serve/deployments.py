@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -18,14 +19,14 @@ from serve.jobs import JobBoard
 from serve.models.illustrator import Illustrator, Ticket
 from serve.models.job import run_job
 from serve.models.library import Library, describe
-from serve.models.understander import Understander
+from serve.models.understander import Understander, View
 from serve.pool import Pool
 from serve.settings import Limits
 from serve.tokens import TokenFile
 from uniemo_ray.store.filesystem import open_store
 
 Model = TypeVar("Model", bound=Callable[..., Any])
-Item = TypeVar("Item", Look, Ticket)
+Item = TypeVar("Item", View, Ticket)
 Result = TypeVar("Result")
 
 
@@ -71,16 +72,19 @@ class Loaded(Generic[Model, Item, Result]):
 
 
 class Understanding:
-    """Looks at images, in batches of whatever has arrived."""
+    """Looks at images, in batches of whatever has arrived; decodes the next ones meanwhile."""
 
     def __init__(self, library: Library, pool: Pool) -> None:
-        self.models: Loaded[Understander, Look, Seen | Refusal] = Loaded(
+        self.models: Loaded[Understander, View, Seen] = Loaded(
             lambda name: library.understander(library.load(name)), pool
         )
+        self.decoders = ThreadPoolExecutor(max(1, round(pool.num_cpus)), "decoder")
 
     async def look(self, look: Look) -> Seen | Refusal:
         """One image, together with others that wait."""
-        return await self.models.work(look)
+        understander = await self.models.get(look.model)
+        view = await asyncio.get_running_loop().run_in_executor(self.decoders, understander.view, look)
+        return view if isinstance(view, Refusal) else await self.models.work(view)
 
     async def ping(self) -> None:
         """Answers when the model is loaded."""

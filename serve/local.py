@@ -48,7 +48,7 @@ class LocalBackend:
     async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
         """In a thread, so that other requests are answered meanwhile."""
         async with self.turn:
-            return await asyncio.to_thread(self.understander, looks)
+            return await asyncio.to_thread(self.understander.understand, looks)
 
     async def generate(self, order: Order) -> list[Painted] | Refusal:
         """In a thread, one image after the other."""

@@ -20,6 +20,9 @@ class Pool(Settings):
     """Images that are taken together from the queue."""
     batch_wait_s: float = Field(0.0, ge=0)
     """How long a first image waits for others; while a replica works, they gather anyway."""
+    batches_held: int = Field(8, ge=1)
+    """Batches that a replica has taken at most: where one comes back faster than Serve's router looks again
+    for a free replica (half a second), fewer leave the replica idle."""
     queue: int = Field(64, ge=1)
     """Calls that wait per endpoint replica; further ones are answered with 503."""
     models_per_replica: int = Field(3, ge=1)

@@ -56,7 +56,7 @@ class _Reader:
         self.is_complete = True
 
 
-def read_form(body: bytes, content_type: str, *, most: int) -> list[Part]:
+def read_form(body: bytes, content_type: str, most: int) -> list[Part]:
     """The parts of a form, in order.
 
     Raises:

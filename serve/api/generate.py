@@ -1,10 +1,10 @@
 """`POST /v1/generate`."""
 
+import asyncio
 import base64
 from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from serve.api.accept import choose
@@ -50,7 +50,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         service.metrics.painted(order.emotions, painted)
         if kind != _JSON:
             return Response(painted[0].data, media_type=kind)
-        return await run_in_threadpool(_json_answer, order, painted)
+        return await asyncio.to_thread(_json_answer, order, painted)
 
     return router
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ from serve.jobs import JobBoard
 from serve.settings import Limits
 
 RETRY_AFTER_S = 5.0
+SMALL_BYTES = 1_000_000
+"""What takes less than a few milliseconds is done at once: a change of threads costs as much."""
 T = TypeVar("T")
 
 
@@ -49,6 +51,11 @@ def caller_of(request: Request) -> str:
     """Name of the caller's token, as the guard found it."""
     name: str = request.state.caller
     return name
+
+
+async def aside(is_small: bool, work: Callable[..., T], *args: object) -> T:
+    """The result of some work; in a thread, unless it is small."""
+    return work(*args) if is_small else await asyncio.to_thread(work, *args)
 
 
 async def within(timeout_s: float, work: Awaitable[T]) -> T:

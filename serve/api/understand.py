@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
@@ -22,7 +21,7 @@ from serve.api.schemas import (
     limited_understand,
     one_of,
 )
-from serve.api.state import service_of, within
+from serve.api.state import SMALL_BYTES, aside, service_of, within
 from serve.backend import DEFAULT_MODEL, Look, Refusal, Seen
 from serve.settings import Limits
 
@@ -72,11 +71,12 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         options = Options(attention, names, model_name)
         uploads, options = await _read(request, model, options, service.limits)
         service.check_model(options.model)
-        await run_in_threadpool(_inspect, uploads, service.limits)
+        is_small = sum(len(upload.data) for upload in uploads) < SMALL_BYTES
+        await aside(is_small, _inspect, uploads, service.limits)
         looks = [Look(upload.data, options.attention, options.model) for upload in uploads]
         seen = await within(service.limits.understand_timeout_s, service.backend.understand(looks))
         service.metrics.understood(seen)
-        return await run_in_threadpool(_answer, uploads, seen, options)
+        return await aside(not options.attention, _answer, uploads, seen, options)
 
     return router
 
@@ -89,7 +89,8 @@ async def _read(
         return _from_json(await request.body(), model, options)
     if kind == "multipart/form-data":
         content_type = request.headers["content-type"]
-        form = await run_in_threadpool(read_form, await request.body(), content_type, most=limits.images)
+        body = await request.body()
+        form = await aside(len(body) < SMALL_BYTES, read_form, body, content_type, limits.images)
         return _from_form(form), options
     if kind.startswith("image/") or kind in ("", "application/octet-stream"):
         return [Upload(await request.body(), kind, "")], options

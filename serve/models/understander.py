@@ -1,13 +1,13 @@
 """Encoded images to what a model sees in them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
 from serve.backend import Look, Refusal, Seen
 from uniemo_ray import UniEmo
-from uniemo_ray.data.images import RGB, ImageError, decode_rgb
-from uniemo_ray.inference.uniemo import UnderstandResult
+from uniemo_ray.data.images import RGB, ImageError, decode_rgb, to_square
 
 _REASONS = {
     "corrupt": "the file is damaged or no picture",
@@ -15,6 +15,18 @@ _REASONS = {
     "huge": "the picture has too many pixels",
     "unsupported": "this kind of pixels is not supported",
 }
+
+
+class View(NamedTuple):
+    """A decoded image, cut to what the model takes."""
+
+    pixels: RGB
+    """(side, side, 3)."""
+    width: int
+    """Pixels of the whole upright image."""
+    height: int
+    with_attention: bool
+    model: str
 
 
 class Understander:
@@ -31,37 +43,38 @@ class Understander:
             threads: CPU threads.
         """
         torch.set_num_threads(threads)
+        model.freeze_understanding(micro_batch)
         self.model = model
         self.micro_batch, self.max_pixels, self.names = micro_batch, max_pixels, names
 
-    def __call__(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
-        """One result per image, in order; an image that cannot be decoded fails alone."""
-        pictures = [self._decode(look.data) for look in looks]
-        results: list[Seen | Refusal] = [p if isinstance(p, Refusal) else _NOT_YET for p in pictures]
-        for with_attention in (False, True):
-            chosen = [
-                (i, picture)
-                for i, (look, picture) in enumerate(zip(looks, pictures, strict=True))
-                if look.with_attention == with_attention and not isinstance(picture, Refusal)
-            ]
-            seen = self._understand([picture for _, picture in chosen], with_attention=with_attention)
-            for (i, picture), result in zip(chosen, seen, strict=True):
-                height, width = picture.shape[:2]
-                results[i] = Seen(result, width, height, self.model.parts.fingerprint, len(chosen))
-        return results
-
-    def _decode(self, data: bytes) -> RGB | Refusal:
+    def view(self, look: Look) -> View | Refusal:
+        """Decode an image; may run beside passes of the model."""
         try:
-            return decode_rgb(data, self.max_pixels)
+            picture = decode_rgb(look.data, self.max_pixels)
         except ImageError as error:
             return Refusal(_REASONS[error.reason])
+        height, width = picture.shape[:2]
+        square = to_square(picture, self.model.side_px)
+        return View(square, width, height, look.with_attention, look.model)
 
-    def _understand(self, pictures: list[RGB], *, with_attention: bool) -> list[UnderstandResult]:
-        if not pictures:
-            return []
-        return self.model.understand(
-            pictures, with_attention=with_attention, names=self.names, micro_batch=self.micro_batch
-        )
+    def __call__(self, views: Sequence[View]) -> list[Seen]:
+        """One result per image, in order."""
+        results: dict[int, Seen] = {}
+        for with_attention in (False, True):
+            chosen = [i for i, view in enumerate(views) if view.with_attention == with_attention]
+            found = self.model.understand(
+                [views[i].pixels for i in chosen],
+                with_attention=with_attention,
+                names=self.names,
+                micro_batch=self.micro_batch,
+            )
+            for i, result in zip(chosen, found, strict=True):
+                view = views[i]
+                results[i] = Seen(result, view.width, view.height, self.model.parts.fingerprint, len(chosen))
+        return [results[i] for i in range(len(views))]
 
-
-_NOT_YET = Refusal("the image was not looked at", is_ours=True)
+    def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
+        """One result per image, in order; an image that cannot be decoded fails alone."""
+        views = [self.view(look) for look in looks]
+        seen = iter(self([view for view in views if isinstance(view, View)]))
+        return [next(seen) if isinstance(view, View) else view for view in views]

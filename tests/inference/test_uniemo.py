@@ -101,6 +101,20 @@ def test_a_fixed_pass_makes_an_answer_independent_of_its_company(model: UniEmo) 
     assert [result.top for result in loose] == [result.top for result in together]
 
 
+def test_a_frozen_pass_gives_the_same_answers_without_running_python(model_folder: Path, monkeypatch) -> None:
+    model = uniemo_ray.UniEmo.from_pretrained(model_folder)
+    pictures = [RNG.integers(0, 255, (40, 50, 3), dtype=np.uint8) for _ in range(5)]
+    before = model.understand(pictures, micro_batch=2, names=3)
+    model.freeze_understanding(2)
+    monkeypatch.setattr(model.net, "understand", None)
+    after = model.understand(pictures, micro_batch=2, names=3)
+    for eager, frozen in zip(before, after, strict=True):
+        assert frozen.emotions == eager.emotions
+        assert (frozen.scenes, frozen.objects) == (eager.scenes, eager.objects)
+    monkeypatch.undo()
+    assert model.understand(pictures[:1], micro_batch=3)[0].top == before[0].top  # another size is not frozen
+
+
 def test_requests_of_several_plans_share_a_micro_batch(model: UniEmo) -> None:
     awe = model.plan("awe", n=2, seed=3, micro_batch=4)
     fear = model.plan({"fear": 1}, "{} street", seed=9, micro_batch=4)

@@ -52,9 +52,9 @@ def picture(seed: int) -> bytes:
 
 def test_understanding_is_the_models_own_and_independent_of_company(understander, model):
     looks = [Look(picture(i), i % 2 == 0, "default") for i in range(5)]
-    together = understander(looks)
+    together = understander.understand(looks)
     for look, seen in zip(looks, together, strict=True):
-        alone = understander([look])[0]
+        alone = understander.understand([look])[0]
         assert isinstance(seen, Seen)
         assert seen.result.emotions == alone.result.emotions
         assert (seen.result.scene_attention is not None) == look.with_attention
@@ -64,7 +64,7 @@ def test_understanding_is_the_models_own_and_independent_of_company(understander
 
 
 def test_an_image_that_cannot_be_decoded_fails_alone(understander):
-    results = understander(
+    results = understander.understand(
         [Look(data, False, "default") for data in (picture(1), picture(2)[:-900], picture(3))]
     )
     assert results[1] == Refusal("the file ends before the picture does")

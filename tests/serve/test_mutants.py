@@ -26,7 +26,7 @@ class Looking(Brightness):
         self.understander = understander
 
     async def understand(self, looks: list[Look]) -> list[Seen | Refusal]:
-        return self.understander(looks)
+        return self.understander.understand(looks)
 
 
 @pytest.fixture(scope="module")
