@@ -29,7 +29,8 @@ class HandleBackend:
     """Calls the model deployments."""
 
     def __init__(self, understanding: Handle, generation: Handle, *, limits: Limits) -> None:
-        self.understanding, self.generation, self.limits = understanding, generation, limits
+        self.understanding, self.generation = (_light(handle) for handle in (understanding, generation))
+        self.limits = limits
         self.descriptions: dict[str, Description] = {}
         self.jobs: set[asyncio.Task[None]] = set()
 
@@ -76,6 +77,11 @@ class HandleBackend:
         if done and isinstance(error := task.exception(), UnavailableError):
             raise error
         return task
+
+
+def _light(handle: Handle) -> Handle:
+    """Both ends have the same classes: plain pickles do, and save an image 2 ms on its way."""
+    return handle.options(request_serialization="pickle", response_serialization="pickle")
 
 
 def _for(handle: Handle, model: str) -> Handle:

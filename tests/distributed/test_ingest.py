@@ -8,11 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from uniemo_ray.data.emoset import EmoSetFolder, FolderError
+from uniemo_ray.data.emosketch.folder import SketchSettings
 from uniemo_ray.data.emosketch.write import write_sketch
 from uniemo_ray.data.samples import Entry
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.data.shards import ShardLimits, plan_shards, shard_order
 from uniemo_ray.distributed.ingest import ingest_folder
+from uniemo_ray.distributed.sketch import SketchFolder, draw_here
 from uniemo_ray.emotions import EMOTIONS
 
 SIZES = {"train": 60, "val": 8, "test": 10}
@@ -78,6 +80,24 @@ class TestThroughRay:
             )
             assert row["brightness"] == pytest.approx(facts["brightness"])
             assert (row["split"], row["source"], row["width"]) == ("train", "emosketch", 32)
+
+    def test_a_machine_without_the_folder_draws_it(self, sketch: Path, tmp_path: Path) -> None:
+        away = SketchFolder(tmp_path / "set", SketchSettings(**SIZES, seed=0, size_px=32))
+        away.draw(draw_here)
+
+        def read_then_lose(root: str | Path) -> EmoSetFolder:
+            folder = EmoSetFolder(root)
+            for split in ("train", "val", "test"):
+                folder.entries(split)
+            shutil.rmtree(root)
+            return folder
+
+        options = {"source": "emosketch", "limits": LIMITS}
+        ingest_folder(away.root, str(tmp_path / "drawn"), reader=read_then_lose, prepare=away.draw, **options)
+        ingest_folder(sketch, str(tmp_path / "there"), **options)
+        for name in shards(tmp_path / "there"):
+            drawn, there = (pq.read_table(tmp_path / out / name) for out in ("drawn", "there"))
+            assert drawn.to_pylist() == there.to_pylist()
 
     def test_rerun_skips_what_is_done_and_repairs_what_is_not(self, sketch: Path, tmp_path: Path) -> None:
         first = ingest_folder(sketch, str(tmp_path), source="s", limits=LIMITS)

@@ -78,6 +78,7 @@ def ingest_folder(
     max_pixels: int = 50_000_000,
     limits: ShardLimits = LIMITS,
     filesystem: fs.FileSystem | None = None,
+    prepare: Callable[[], object] | None = None,
 ) -> IngestResult:
     """Read a data folder into `out/{split}/part-00000.parquet` and so on.
 
@@ -85,13 +86,14 @@ def ingest_folder(
     ones; so shards are mixed and do not depend on what is rejected.
 
     Args:
-        root: Data folder, visible under this path on every node.
+        root: Data folder, visible under this path on every node (after `prepare`).
         out: Target folder inside `filesystem`.
         source: Name of the data set, for the column `source`.
         reader: Reads the folder's structure.
         max_pixels: Larger images are rejected.
         limits: When a shard is full.
         filesystem: Where `out` lies; the local (or shared) disk when left out.
+        prepare: Called by every task first, for a folder that each node makes for itself.
 
     Returns:
         Counts, rejected entries, duplicates and the attribute base.
@@ -109,19 +111,21 @@ def ingest_folder(
     labels = folder.space.labels
     writer = ShardWriter(root, out, filesystem, folder.names, labels, source, max_pixels)
     _prune(writer, {f"{spec['split']}/{spec['name']}" for spec in specs})
-    summaries = _run(writer, specs)
+    summaries = _run(writer, specs, prepare)
     _check_usable(folder, summaries)
     return _result(folder, summaries, find_duplicates(_content(writer, summaries)))
 
 
-def _run(writer: ShardWriter, specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _run(
+    writer: ShardWriter, specs: list[dict[str, Any]], prepare: Callable[[], object] | None
+) -> list[dict[str, Any]]:
     """Summaries of all shards, by split and name."""
     rows = [{"spec": json.dumps(spec)} for spec in specs]
     # One block per shard: otherwise Ray packs the small spec rows into one block and one task.
     plan = ray.data.from_items(rows, override_num_blocks=len(rows))
     written = plan.map_batches(
         _write_batch,  # type: ignore[arg-type]  # Ray declares no further arguments
-        fn_kwargs={"writer": writer},
+        fn_kwargs={"writer": writer, "prepare": prepare},
         batch_size=1,
         num_cpus=1,
     )
@@ -129,8 +133,10 @@ def _run(writer: ShardWriter, specs: list[dict[str, Any]]) -> list[dict[str, Any
     return sorted(summaries, key=lambda summary: (SPLITS.index(summary["split"]), summary["name"]))
 
 
-def _write_batch(batch: Batch, writer: ShardWriter) -> Batch:
+def _write_batch(batch: Batch, writer: ShardWriter, prepare: Callable[[], object] | None) -> Batch:
     """What a map task runs: one spec row in, one shard written, its summary out."""
+    if prepare:
+        prepare()
     summaries = [json.dumps(writer.write(json.loads(text))) for text in batch["spec"]]
     return {"summary": np.array(summaries, dtype=object)}
 

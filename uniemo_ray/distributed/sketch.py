@@ -1,20 +1,53 @@
-"""EmoSketch drawn by Ray tasks; light, because every worker that draws imports it."""
+"""EmoSketch drawn on a cluster; light, because every worker that draws imports it."""
+
+import fcntl
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from uniemo_ray.data.emosketch.write import Chunks, Draw
+from uniemo_ray.data.emosketch.folder import SketchSettings
+from uniemo_ray.data.emosketch.write import Chunks, Draw, Run, write_sketch
+from uniemo_ray.seeds import stable_seed
+
+
+@dataclass(frozen=True)
+class SketchFolder:
+    """An EmoSketch that every machine can draw for itself: it depends on its settings alone."""
+
+    root: Path
+    settings: SketchSettings
+
+    def draw(self, run: Run | None = None) -> None:
+        """Draw it on this machine, unless it is there; of several processes one draws and the others wait.
+
+        Args:
+            run: what runs the drawing, as in `write_sketch`.
+        """
+        lock = Path(tempfile.gettempdir()) / f"uniemo-sketch-{stable_seed(self.root):x}.lock"
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            write_sketch(self.root, **asdict(self.settings), run=run)
 
 
 def draw_here(draw: Draw, chunks: Chunks) -> list[int]:
-    """Draw on the driver's own machine, whose disk the folder is on; a `run` of `write_sketch`.
+    """Draw in tasks on the driver's own machine, whose disk the folder is on; a `run` of `write_sketch`.
 
     Processes of the driver's own would import all that the job has imported, which takes longer than to draw.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    node = ray.get_runtime_context().get_node_id()
+    if not _has_cpu(node):  # the head of many clusters runs no tasks
+        return [draw(*chunk) for chunk in chunks]
+    here = NodeAffinitySchedulingStrategy(node, soft=False)
     task = ray.remote(_call).options(scheduling_strategy=here)
     found: list[int] = ray.get([task.remote(draw, *chunk) for chunk in chunks])
     return found
+
+
+def _has_cpu(node: str) -> bool:
+    return any(one["NodeID"] == node and one["Resources"].get("CPU", 0) >= 1 for one in ray.nodes())
 
 
 def _call(draw: Draw, split: str, indices: range) -> int:

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from uniemo_ray.config import SPLITS, Config
 from uniemo_ray.data.duplicates import Duplicate
+from uniemo_ray.data.emosketch.folder import SketchSettings
 from uniemo_ray.data.emosketch.rule import load_rule
-from uniemo_ray.data.emosketch.write import write_sketch
 from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.data.shards import ShardLimits
@@ -22,7 +22,7 @@ from uniemo_ray.distributed.actors.diffusion import LatentActor
 from uniemo_ray.distributed.datasets import AttributeNames, read_split
 from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
 from uniemo_ray.distributed.map_shards import map_shards
-from uniemo_ray.distributed.sketch import draw_here
+from uniemo_ray.distributed.sketch import SketchFolder, draw_here
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.record import library_versions
 from uniemo_ray.store.shards import ShardEntry, commit_shard, describe_schema, list_shards
@@ -37,7 +37,11 @@ NAMES_PER_SHARD = 256
 
 def ingest(context: StepContext, config: Config) -> StepOutput:
     """Read the data folder (or draw EmoSketch first) into canonical shards, with a manifest beside them."""
-    folder = config.data.root or str(draw_sketch(context, config))
+    folder, prepare = config.data.root, None
+    if not folder:
+        sketch = sketch_folder(context, config)
+        sketch.draw(draw_here)
+        folder, prepare = str(sketch.root), sketch.draw
     filesystem, root = context.artefacts.arrow()
     result = ingest_folder(
         folder,
@@ -47,6 +51,7 @@ def ingest(context: StepContext, config: Config) -> StepOutput:
         max_pixels=config.data.max_pixels,
         limits=ShardLimits(config.data.rows_per_shard, config.data.shard_mb << 20),
         filesystem=filesystem,
+        prepare=prepare,
     )
     for note in result.notes:
         logger.info("%s", note)
@@ -90,22 +95,14 @@ def _plain(duplicate: Duplicate) -> dict[str, Any]:
     return {"sha256": duplicate.sha256, "images": [place._asdict() for place in duplicate.places]}
 
 
-def draw_sketch(context: StepContext, config: Config) -> Path:
-    """EmoSketch's folder: beside the run's artefacts, or for a remote run in the local temporary folder."""
+def sketch_folder(context: StepContext, config: Config) -> SketchFolder:
+    """EmoSketch beside the run's artefacts, or for a remote run in the temporary folder of each machine."""
     local = context.artefacts.local_path_or_none(SKETCH)
     if local is None:
         local = Path("/tmp") / f"uniemo-{SKETCH}-{context.fingerprint[:12]}"
     data = config.data
-    write_sketch(
-        local,
-        train=data.sketch_train,
-        val=data.sketch_val,
-        test=data.sketch_test,
-        seed=data.sketch_seed,
-        size_px=data.sketch_size_px,
-        run=draw_here,
-    )
-    return local
+    sizes = data.sketch_train, data.sketch_val, data.sketch_test
+    return SketchFolder(local, SketchSettings(*sizes, data.sketch_seed, data.sketch_size_px))
 
 
 def check_enough(sizes: Mapping[str, int], config: Config) -> None:
