@@ -1,5 +1,6 @@
 """A process is alive only as itself."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,7 +25,7 @@ def test_another_process_until_it_is_killed_even_unreaped() -> None:
     assert identity.pid == child.pid
     assert is_alive(identity)
     child.kill()
-    child.stdout.read()  # its end closes the pipe; nobody has waited for it yet
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is left unreaped
     assert not is_alive(identity)
     child.wait()
     assert not is_alive(identity)
