@@ -1,5 +1,6 @@
 """Both stores keep the same promises."""
 
+import gzip
 import json
 import pickle
 import subprocess
@@ -102,10 +103,12 @@ def test_folders_go_up_and_come_down(store: Store, tmp_path: Path) -> None:
     (source / "deep").mkdir(parents=True)
     (source / "deep" / "b").write_bytes(bytes(range(256)) * 5000)
     (source / "a").write_bytes(b"")
-    assert store.upload_dir(source, "up") == ["up/a", "up/deep/b"]
+    packed = gzip.compress(b"packed")
+    (source / "c.gz").write_bytes(packed)
+    assert store.upload_dir(source, "up") == ["up/a", "up/c.gz", "up/deep/b"]
     paths = store.download_dir("up", tmp_path / "target")
-    assert paths == [tmp_path / "target" / "a", tmp_path / "target" / "deep" / "b"]
-    assert [path.read_bytes() for path in paths] == [b"", bytes(range(256)) * 5000]
+    assert paths == [tmp_path / "target" / name for name in ("a", "c.gz", "deep/b")]
+    assert [path.read_bytes() for path in paths] == [b"", packed, bytes(range(256)) * 5000]
     with pytest.raises(FileNotFoundError):
         store.download_dir("nothing", tmp_path / "target")
     with pytest.raises(ValueError, match="expects a folder"):

@@ -142,7 +142,9 @@ class Store(ABC):
         paths = []
         for key in keys:
             path = target / (key.removeprefix(f"{folder}/") if folder else key)
-            with filesystem.open_input_stream(f"{root}/{key}") as stream, write_atomically(path) as file:
+            # left to itself, pyarrow unpacks what is called .gz
+            stream = filesystem.open_input_stream(f"{root}/{key}", compression=None)
+            with stream, write_atomically(path) as file:
                 shutil.copyfileobj(stream, file, _CHUNK)
             paths.append(path)
         return paths

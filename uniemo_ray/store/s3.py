@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Inc
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem
 from typing_extensions import override
 
+from uniemo_ray.store.arrow_s3 import PlainS3FileSystem
 from uniemo_ray.store.base import Store, check_key
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.s3_errors import explain_s3, is_conflict, is_missing
@@ -196,15 +197,14 @@ class S3Store(Store):
         if self.endpoint:
             scheme, _, host = self.endpoint.partition("://")
             options |= {"endpoint_override": host, "scheme": scheme}
-            # As in `_connect`; pyarrow's SDK takes this from the environment alone.
-            os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
         with self._clear_errors():
             credentials = _session().get_credentials()
             frozen = credentials.get_frozen_credentials() if credentials else None
         # Only lasting keys are handed over: pyarrow's own chain can renew the others, a copy cannot.
         if frozen is not None and frozen.token is None:
             options |= {"access_key": frozen.access_key, "secret_key": frozen.secret_key}
-        return S3FileSystem(**options), f"{self.bucket}/{self.prefix}"
+        kind = PlainS3FileSystem if self.endpoint else S3FileSystem
+        return kind(**options), f"{self.bucket}/{self.prefix}"
 
     @property
     def _client(self) -> Any:
