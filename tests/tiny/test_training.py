@@ -10,11 +10,18 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from uniemo_ray.tiny import build
-from uniemo_ray.tiny.diffusion import CaptionEncoder, make_text_encoder, object_weights, train_diffusion
+from uniemo_ray.tiny.diffusion import (
+    VAGUE_SHARE,
+    CaptionEncoder,
+    make_text_encoder,
+    object_weights,
+    train_diffusion,
+)
 from uniemo_ray.tiny.recogniser import Recogniser, recognise
 from uniemo_ray.tiny.renders import draw_renders
 from uniemo_ray.tiny.schedule import WeightAverage, warmup_cosine
-from uniemo_ray.tiny.words import write_tokenizers
+from uniemo_ray.tiny.vae import encode, make_vae, reconstruction_psnr, train_decoder
+from uniemo_ray.tiny.words import words_without_picture, write_tokenizers
 
 
 def test_warmup_then_cosine():
@@ -58,6 +65,25 @@ def test_caption_states_carry_a_gradient_to_the_words(tokenizer):
     assert encoder.get_input_embeddings().weight.grad.abs().sum() > 0
 
 
+def test_some_captions_say_nothing_of_the_picture(tokenizer):
+    captions = CaptionEncoder(tokenizer, make_text_encoder(len(tokenizer)), seed=0)
+    texts = [captions._text(kind, 0, 3) for kind in np.linspace(0, 0.999, 1000)]
+    vague = [text for text in texts if set(text.split()) & set(words_without_picture())]
+    assert len(vague) == pytest.approx(1000 * VAGUE_SHARE, abs=2)
+    assert {text.split()[-1] for text in vague} == set(words_without_picture())
+
+
+def test_the_decoder_learns_and_the_encoder_stays():
+    pixels = draw_renders(range(8), seed=0, size_px=32).pixels
+    torch.manual_seed(0)
+    vae = make_vae().eval()
+    encoder = {name: p.clone() for name, p in vae.encoder.named_parameters()}
+    before, latents = reconstruction_psnr(vae, pixels), encode(vae, pixels)
+    train_decoder(vae, pixels, latents, steps=40, batch_size=8)
+    assert reconstruction_psnr(vae, pixels) > before + 3
+    assert all(torch.equal(p, encoder[name]) for name, p in vae.encoder.named_parameters())
+
+
 def test_diffusion_resumes_from_its_checkpoint(tokenizer, tmp_path):
     renders = draw_renders(range(8), seed=0, size_px=32)
     latents = torch.randn(8, 8, 16, 16)
@@ -80,13 +106,16 @@ def test_recognise_names_the_likeliest():
 
 @pytest.mark.slow
 def test_build_end_to_end_on_toy_sizes(tmp_path):
-    config = build.BuildConfig(recogniser_steps=2, clip_steps=2, vae_steps=2, diffusion_steps=2)
+    config = build.BuildConfig(
+        recogniser_steps=2, clip_steps=2, vae_steps=2, decoder_steps=2, diffusion_steps=2
+    )
     draw_renders(range(80), seed=0).save(tmp_path / "train.npz")
     draw_renders(range(90, 122), seed=0, bare_share=0).save(tmp_path / "held.npz")
     build.build_tokenizers(tmp_path)
     for stage in (build.build_recogniser, build.build_clip, build.build_vae):
         stage(tmp_path, config)
     build.build_latents(tmp_path)
+    build.build_decoder(tmp_path, config)
     build.build_diffusion(tmp_path, config)
     card = build.pack(tmp_path, tmp_path / "out", config, prompts=8)
     assert card["bytes"] < 20e6
