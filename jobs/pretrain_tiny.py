@@ -4,7 +4,7 @@ Usage:
     ray job submit --working-dir . -- python jobs/pretrain_tiny.py --work DIR --out DIR
 
 Each stage is a Ray task that leaves its result in the work folder, so submitting again continues.
-The shipped weights took about two hours on two cores.
+The shipped weights took about two and a half hours on two cores.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def main() -> None:
     held = {"start": build.HELD_OUT_START, "count": config.held_out}
     draw_all(work / "held.npz", **held, seed=config.seed, bare_share=0.0)
     threads = os.cpu_count() or 1
-    for name in ("tokenizers", "recogniser", "clip", "vae", "latents", "diffusion"):
+    for name in ("tokenizers", "recogniser", "clip", "vae", "latents", "decoder", "diffusion"):
         ray.get(run_stage.options(num_cpus=threads).remote(name, work, config, threads))
     print(json.dumps(build.pack(work, out, config)["quality"], indent=2))
 

@@ -23,11 +23,10 @@ from uniemo_ray.tiny.diffusion import make_noise_schedule, train_diffusion
 from uniemo_ray.tiny.quality import prompt_faithfulness
 from uniemo_ray.tiny.recogniser import Recogniser, recognise, train_recogniser
 from uniemo_ray.tiny.renders import Renders
-from uniemo_ray.tiny.vae import encode, reconstruction_psnr, train_vae
+from uniemo_ray.tiny.vae import encode, reconstruction_psnr, train_decoder, train_vae
 from uniemo_ray.tiny.words import write_tokenizers
 
 logger = logging.getLogger(__name__)
-"""The shipped weights."""
 HELD_OUT_START = 10_000_000
 """Render indices from here on are never trained on."""
 
@@ -42,6 +41,7 @@ class BuildConfig:
     recogniser_steps: int = 500
     clip_steps: int = 900
     vae_steps: int = 3_600
+    decoder_steps: int = 3_000
     diffusion_steps: int = 5_500
 
 
@@ -99,6 +99,18 @@ def build_latents(work: Path) -> None:
         save_file({"latents": latents.half().contiguous()}, target)
 
     _once(work / "latents.safetensors", run)
+
+
+def build_decoder(work: Path, config: BuildConfig) -> None:
+    """Train the autoencoder's decoder further on the finished latents."""
+
+    def run(target: Path) -> None:
+        vae = AutoencoderKL.from_pretrained(work / "vae")
+        latents = load_file(work / "latents.safetensors")["latents"].float() / vae.config.scaling_factor
+        train_decoder(vae, Renders.load(work / "train.npz").pixels, latents, steps=config.decoder_steps)
+        vae.save_pretrained(target)
+
+    _once(work / "decoder", run)
 
 
 def build_diffusion(work: Path, config: BuildConfig) -> None:
@@ -171,7 +183,7 @@ def _pack_clip(work: Path, out: Path) -> None:
 
 def _pack_diffusion(work: Path, out: Path) -> None:
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(work / "vae"),
+        vae=AutoencoderKL.from_pretrained(work / "decoder"),
         unet=UNet2DConditionModel.from_pretrained(work / "diffusion" / "unet"),
         text_encoder=CLIPTextModel.from_pretrained(work / "diffusion" / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizers" / "pipeline"),
@@ -181,6 +193,10 @@ def _pack_diffusion(work: Path, out: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(out)
+    for path in out.rglob("*.json"):
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None):  # where it lay when it was packed
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def load_recogniser(path: Path) -> Recogniser:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniemo_ray.data.images import to_unit_range
-from uniemo_ray.tiny.schedule import Progress, warmup_cosine
+from uniemo_ray.tiny.schedule import Progress, WeightAverage, warmup_cosine
 
 logger = logging.getLogger(__name__)
 LATENT_STD = 0.1
@@ -77,6 +77,52 @@ def train_vae(
     latents = encode(vae, pixels[:2000])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     return vae
+
+
+def train_decoder(
+    vae: AutoencoderKL,
+    pixels: NDArray[np.uint8],
+    latents: Tensor,
+    *,
+    steps: int,
+    batch_size: int = 16,
+    lr: float = 1e-3,
+    seed: int = 0,
+) -> None:
+    """Fit the decoder further, in place, and leave the encoder: the latents stay what they are.
+
+    Args:
+        vae: trained.
+        pixels: (M, H, W, 3).
+        latents: (M, 8, H/4, W/4), unscaled, of the pixels.
+        steps: of training.
+        batch_size: pictures a step.
+        lr: highest learning rate.
+        seed: of the order.
+    """
+    vae.requires_grad_(False)
+    decoder = torch.nn.ModuleList([vae.decoder, vae.post_quant_conv]).requires_grad_(True).train()
+    decoder.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    average = WeightAverage(decoder)
+    progress = Progress("decoder", steps)
+    for step, index in zip(range(steps), batches(len(pixels), size=batch_size, seed=seed), strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * warmup_cosine(step, steps=steps)
+        x = to_unit_range(pixels[index]).contiguous(memory_format=torch.channels_last)
+        latent = latents[torch.from_numpy(index)].contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            rebuilt = vae.decode(latent).sample.float()
+        mse = F.mse_loss(rebuilt, x)
+        loss = F.l1_loss(rebuilt, x) + 2 * mse
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        optimizer.step()
+        average.update(decoder, step=step)
+        progress.log(step, psnr_db=10 * math.log10(4 / mse.item()))
+    average.copy_to(decoder)
+    vae.to(memory_format=torch.contiguous_format).eval()
 
 
 @torch.no_grad()
