@@ -1,6 +1,5 @@
 """Build the tiny base models stage by stage in a work folder; a finished stage is left as it is."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -18,6 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.models.clip import load_clip
+from uniemo_ray.store.fingerprint import file_sha256
 from uniemo_ray.tiny import clip as tiny_clip
 from uniemo_ray.tiny.diffusion import make_noise_schedule, train_diffusion
 from uniemo_ray.tiny.quality import prompt_faithfulness
@@ -152,7 +152,7 @@ def pack(work: Path, out: Path, config: BuildConfig, *, prompts: int = 384) -> d
     save_file(_half(load_file(work / "recogniser.safetensors")), out / "recogniser.safetensors")
     card = {
         "config": asdict(config),
-        "data_sha256": hashlib.sha256((work / "train.npz").read_bytes()).hexdigest(),
+        "data_sha256": file_sha256(work / "train.npz"),
         "quality": measure(out, Renders.load(work / "held.npz"), prompts=prompts),
         "bytes": sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
     }

@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.images import normalise
 from uniemo_ray.tiny.renders import NONE, Renders
-from uniemo_ray.tiny.schedule import Progress, WeightAverage, warmup_cosine
-from uniemo_ray.tiny.vae import batches
+from uniemo_ray.tiny.schedule import Progress, WeightAverage, batches, scheduled
 from uniemo_ray.tiny.words import CONTEXT_LENGTH, spoken
 
 logger = logging.getLogger(__name__)
@@ -91,9 +90,8 @@ def train_clip(
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
     average, bank = WeightAverage(model), NameBank(tokenizer)
     progress, rng = Progress("clip", steps), np.random.default_rng(seed)
-    for step, index in zip(range(steps), batches(len(renders), size=batch_size, seed=seed), strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * warmup_cosine(step, steps=steps, warmup=200)
+    order = batches(len(renders), size=batch_size, seed=seed)
+    for step, index in scheduled(optimizer, order, steps=steps, lr=lr, warmup=200):
         scenes, objects = torch.from_numpy(renders.scenes[index]), torch.from_numpy(renders.objects[index])
         pixels = normalise(shifted(renders.pixels[index], rng), OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         with torch.autocast("cpu", torch.bfloat16):

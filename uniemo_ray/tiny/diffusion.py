@@ -15,8 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.models.conditioning import PLACEHOLDER, encode_prompts, tokenize
 from uniemo_ray.tiny.renders import NONE, Renders
-from uniemo_ray.tiny.schedule import Progress, WeightAverage, warmup_cosine
-from uniemo_ray.tiny.vae import batches
+from uniemo_ray.tiny.schedule import Progress, WeightAverage, batches, scheduled
 from uniemo_ray.tiny.words import CONTEXT_LENGTH, caption, spoken
 
 logger = logging.getLogger(__name__)
@@ -165,9 +164,7 @@ def train_diffusion(
     noise_schedule = make_noise_schedule()
     progress = Progress("diffusion", steps)
     order = batches(len(renders), size=batch_size, seed=seed + start)
-    for step, index in zip(range(start, steps), order, strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * warmup_cosine(step, steps=steps)
+    for step, index in scheduled(optimizer, order, steps=steps, lr=lr, start=start):
         clean = latents[torch.from_numpy(index)].to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             text = captions(renders.scenes[index], renders.objects[index])

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.tiny.renders import NONE, Renders
-from uniemo_ray.tiny.schedule import Progress, warmup_cosine
-from uniemo_ray.tiny.vae import batches
+from uniemo_ray.tiny.schedule import Progress, batches, scheduled
 
 logger = logging.getLogger(__name__)
 WIDTHS = (32, 48, 96, 128, 128)
@@ -72,9 +71,8 @@ def train_recogniser(
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
     progress = Progress("recogniser", steps)
     rng = np.random.default_rng(seed)
-    for step, index in zip(range(steps), batches(len(renders), size=batch_size, seed=seed), strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * warmup_cosine(step, steps=steps)
+    order = batches(len(renders), size=batch_size, seed=seed)
+    for step, index in scheduled(optimizer, order, steps=steps, lr=3e-3):
         x = augment(to_unit_range(renders.pixels[index]), rng).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x)

@@ -1,10 +1,13 @@
-"""What the tiny trainers share: learning-rate schedule, weight average, progress lines."""
+"""What the tiny trainers share: batches, learning-rate schedule, weight average, progress lines."""
 
 import logging
 import math
 import time
+from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -16,6 +19,30 @@ def warmup_cosine(step: int, *, steps: int, warmup: int = 100, floor: float = 0.
         return (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def batches(count: int, *, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Endless shuffled index batches; a short last batch of an epoch is left out."""
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(count)
+        yield from (order[i : i + size] for i in range(0, count - size + 1, size))
+
+
+def scheduled(
+    optimizer: torch.optim.Optimizer,
+    order: Iterator[NDArray[np.int64]],
+    *,
+    steps: int,
+    lr: float,
+    start: int = 0,
+    warmup: int = 100,
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Steps from `start` to `steps` and their batches, with the learning rate of each set."""
+    for step, index in zip(range(start, steps), order, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * warmup_cosine(step, steps=steps, warmup=warmup)
+        yield step, index
 
 
 class WeightAverage:

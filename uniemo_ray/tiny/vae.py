@@ -4,7 +4,6 @@
 
 import logging
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniemo_ray.data.images import to_unit_range
-from uniemo_ray.tiny.schedule import Progress, WeightAverage, warmup_cosine
+from uniemo_ray.tiny.schedule import Progress, WeightAverage, batches, scheduled
 
 logger = logging.getLogger(__name__)
 LATENT_STD = 0.1
@@ -36,14 +35,6 @@ def make_vae() -> AutoencoderKL:
     )
 
 
-def batches(count: int, *, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Endless shuffled index batches; a short last batch of an epoch is left out."""
-    rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(count)
-        yield from (order[i : i + size] for i in range(0, count - size + 1, size))
-
-
 def train_vae(
     pixels: NDArray[np.uint8], *, steps: int, batch_size: int = 8, lr: float = 2e-3, seed: int = 0
 ) -> AutoencoderKL:
@@ -56,9 +47,8 @@ def train_vae(
     vae = make_vae().to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
     progress = Progress("vae", steps)
-    for step, index in zip(range(steps), batches(len(pixels), size=batch_size, seed=seed), strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * warmup_cosine(step, steps=steps)
+    order = batches(len(pixels), size=batch_size, seed=seed)
+    for step, index in scheduled(optimizer, order, steps=steps, lr=lr):
         x = to_unit_range(pixels[index]).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(x).latent_dist
@@ -106,9 +96,8 @@ def train_decoder(
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
     average = WeightAverage(decoder)
     progress = Progress("decoder", steps)
-    for step, index in zip(range(steps), batches(len(pixels), size=batch_size, seed=seed), strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * warmup_cosine(step, steps=steps)
+    order = batches(len(pixels), size=batch_size, seed=seed)
+    for step, index in scheduled(optimizer, order, steps=steps, lr=lr):
         x = to_unit_range(pixels[index]).contiguous(memory_format=torch.channels_last)
         latent = latents[torch.from_numpy(index)].contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
