@@ -24,6 +24,7 @@ from uniemo_ray.data.emosketch.write import to_png
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.tiny.renders import draw_renders
 from uniemo_ray.training.parts import StageParts
+from uniemo_ray.training.schedule import steps_per_epoch
 
 WORKERS = 2
 BATCH = 64
@@ -174,12 +175,11 @@ def main() -> None:
     config = load_config(None, ["encoder.query_length=8", f"stage1.batch_size={BATCH}", *stage])
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch)
-        bare, through_ray = (
-            make_settings(config, log, team=team, steps_per_epoch=len(rows) // BATCH) for team in TEAMS
-        )
-        team = mp.spawn(run_bare, args=(rows, config, bare, log), nprocs=WORKERS, join=False)
+        steps = steps_per_epoch(len(rows), world_size=WORKERS, batch_size=BATCH)
+        bare, through_ray = (make_settings(config, log, team=team, steps_per_epoch=steps) for team in TEAMS)
+        bare_loop = mp.spawn(run_bare, args=(rows, config, bare, log), nprocs=WORKERS, join=False)
         run_ray(rows, config, through_ray, log)
-        team.join()
+        bare_loop.join()
         times = {team: step_seconds(log, team).mean(axis=(0, 2)) for team in TEAMS}
     ratios = times["bare"] / times["ray"]
     pairs = ", ".join(f"{ratio:.3f}" for ratio in ratios)

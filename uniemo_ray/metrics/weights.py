@@ -1,10 +1,11 @@
 """Published weight files that the user may have put into `evaluation.weights_dir`. Never downloaded."""
 
-from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from uniemo_ray.store.fingerprint import file_sha256
 
 
 def find_weights(weights_dir: str | Path | None, pattern: str, *, metric: str) -> Path:
@@ -35,7 +36,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         ValueError: when the digest does not match, or the file holds anything but tensors.
     """
     wanted = path.stem.rpartition("-")[2]
-    digest = sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     if len(wanted) != 8 or not digest.startswith(wanted):
         raise ValueError(f"{path} is damaged: its sha256 starts with {digest[:8]}, expected {wanted}")
     state = torch.load(path, map_location="cpu", weights_only=True)

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from uniemo_ray.distributed.actors.diffusion import LatentActor
 from uniemo_ray.distributed.datasets import AttributeNames, read_split
 from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
 from uniemo_ray.distributed.map_shards import map_shards
-from uniemo_ray.distributed.sketch import SketchFolder, draw_here
+from uniemo_ray.distributed.sketch import TEMPORARY, SketchFolder, draw_here
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.record import library_versions
 from uniemo_ray.store.shards import ShardEntry, commit_shard, describe_schema, list_shards
@@ -99,7 +98,7 @@ def sketch_folder(context: StepContext, config: Config) -> SketchFolder:
     """EmoSketch beside the run's artefacts, or for a remote run in the temporary folder of each machine."""
     local = context.artefacts.local_path_or_none(SKETCH)
     if local is None:
-        local = Path("/tmp") / f"uniemo-{SKETCH}-{context.fingerprint[:12]}"
+        local = TEMPORARY / f"uniemo-{SKETCH}-{context.fingerprint[:12]}"
     data = config.data
     sizes = data.sketch_train, data.sketch_val, data.sketch_test
     return SketchFolder(local, SketchSettings(*sizes, data.sketch_seed, data.sketch_size_px))
