@@ -73,7 +73,7 @@ def main() -> None:
     held = {"start": build.HELD_OUT_START, "count": config.held_out}
     draw_all(work / "held.npz", **held, seed=config.seed, bare_share=0.0)
     threads = os.cpu_count() or 1
-    for name in ("tokenizers", "recogniser", "clip", "vae", "latents", "decoder", "diffusion"):
+    for name in ("tokenizers", "recogniser", "clip", "vae", "latents", "decoder", "diffusion", "vague_words"):
         ray.get(run_stage.options(num_cpus=threads).remote(name, work, config, threads))
     print(json.dumps(build.pack(work, out, config)["quality"], indent=2))
 

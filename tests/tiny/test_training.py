@@ -1,13 +1,13 @@
 """The tiny trainers on toy sizes: losses fall, weights and schedules do what they say."""
 
 import json
+from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import CLIPTokenizer
 
 from uniemo_ray.tiny import build
 from uniemo_ray.tiny.diffusion import CaptionEncoder, make_text_encoder, object_weights, train_diffusion
@@ -15,7 +15,6 @@ from uniemo_ray.tiny.recogniser import Recogniser, recognise
 from uniemo_ray.tiny.renders import draw_renders
 from uniemo_ray.tiny.schedule import WeightAverage, warmup_cosine
 from uniemo_ray.tiny.vae import encode, make_vae, reconstruction_psnr, train_decoder
-from uniemo_ray.tiny.words import write_tokenizers
 
 
 def test_warmup_then_cosine():
@@ -42,13 +41,6 @@ def test_object_weights_have_mean_one_and_favour_the_box():
     torch.testing.assert_close(weights.mean(dim=(1, 2, 3)), torch.ones(2))
     assert weights[0, 0, 4, 4] == pytest.approx(3 * weights[0, 0, 0, 0].item())
     assert weights[1].std() == 0
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("words")
-    write_tokenizers(clip_dir=folder / "clip", pipeline_tokenizer_dir=folder / "pipeline")
-    return CLIPTokenizer.from_pretrained(folder / "pipeline")
 
 
 def test_caption_states_carry_a_gradient_to_the_words(tokenizer):
@@ -92,9 +84,8 @@ def test_recognise_names_the_likeliest():
 
 @pytest.mark.slow
 def test_build_end_to_end_on_toy_sizes(tmp_path):
-    config = build.BuildConfig(
-        recogniser_steps=2, clip_steps=2, vae_steps=2, decoder_steps=2, diffusion_steps=2
-    )
+    steps = {field.name: 2 for field in fields(build.BuildConfig) if field.name.endswith("_steps")}
+    config = build.BuildConfig(**steps)
     draw_renders(range(80), seed=0).save(tmp_path / "train.npz")
     draw_renders(range(90, 122), seed=0, bare_share=0).save(tmp_path / "held.npz")
     build.build_tokenizers(tmp_path)
@@ -103,6 +94,7 @@ def test_build_end_to_end_on_toy_sizes(tmp_path):
     build.build_latents(tmp_path)
     build.build_decoder(tmp_path, config)
     build.build_diffusion(tmp_path, config)
+    build.build_vague_words(tmp_path, config)
     card = build.pack(tmp_path, tmp_path / "out", config, prompts=8)
     assert card["bytes"] < 20e6
     assert set(card["quality"]) == set(json.loads((tmp_path / "out" / "card.json").read_text())["quality"])

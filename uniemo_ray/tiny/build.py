@@ -19,11 +19,12 @@ from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.store.fingerprint import file_sha256
 from uniemo_ray.tiny import clip as tiny_clip
-from uniemo_ray.tiny.diffusion import make_noise_schedule, train_diffusion
+from uniemo_ray.tiny.diffusion import TextToImage, make_noise_schedule, train_diffusion
 from uniemo_ray.tiny.quality import prompt_faithfulness
 from uniemo_ray.tiny.recogniser import Recogniser, recognise, train_recogniser
 from uniemo_ray.tiny.renders import Renders
 from uniemo_ray.tiny.vae import encode, reconstruction_psnr, train_decoder, train_vae
+from uniemo_ray.tiny.vague_words import train_vague_words
 from uniemo_ray.tiny.words import write_tokenizers
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class BuildConfig:
     vae_steps: int = 3_600
     decoder_steps: int = 3_000
     diffusion_steps: int = 5_500
+    vague_words_steps: int = 500
 
 
 def build_recogniser(work: Path, config: BuildConfig) -> None:
@@ -132,6 +134,24 @@ def build_diffusion(work: Path, config: BuildConfig) -> None:
     _once(work / "diffusion", run)
 
 
+def build_vague_words(work: Path, config: BuildConfig) -> None:
+    """Give the words that no caption has taught their place in the text encoder."""
+
+    def run(target: Path) -> None:
+        encoder = CLIPTextModel.from_pretrained(work / "diffusion" / "text_encoder")
+        denoiser = UNet2DConditionModel.from_pretrained(work / "diffusion" / "unet")
+        train_vague_words(
+            TextToImage(encoder, denoiser.to(memory_format=torch.channels_last)),
+            Renders.load(work / "train.npz"),
+            load_file(work / "latents.safetensors")["latents"].float(),
+            CLIPTokenizer.from_pretrained(work / "tokenizers" / "pipeline"),
+            steps=config.vague_words_steps,
+        )
+        encoder.save_pretrained(target)
+
+    _once(work / "vague_words", run)
+
+
 def _once(target: Path, run: Callable[[Path], None]) -> None:
     """Run a stage into a temporary name and rename it, unless its result is there."""
     if target.exists():
@@ -185,7 +205,7 @@ def _pack_diffusion(work: Path, out: Path) -> None:
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(work / "decoder"),
         unet=UNet2DConditionModel.from_pretrained(work / "diffusion" / "unet"),
-        text_encoder=CLIPTextModel.from_pretrained(work / "diffusion" / "text_encoder"),
+        text_encoder=CLIPTextModel.from_pretrained(work / "vague_words"),
         tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizers" / "pipeline"),
         scheduler=make_noise_schedule(),
         safety_checker=None,

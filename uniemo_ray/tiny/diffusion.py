@@ -168,7 +168,7 @@ def train_diffusion(
         clean = latents[torch.from_numpy(index)].to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             text = captions(renders.scenes[index], renders.objects[index])
-            error = _velocity_error(denoiser, noise_schedule, clean, text)
+            error = velocity_error(denoiser, noise_schedule, clean, text)
         weight = object_weights(renders.boxes[index], side=latents.shape[-1], extra=2.0)
         loss = (error * weight).mean()
         optimizer.zero_grad()
@@ -184,7 +184,7 @@ def train_diffusion(
     return TextToImage(encoder, denoiser)
 
 
-def _velocity_error(
+def velocity_error(
     denoiser: UNet2DConditionModel, schedule: DDPMScheduler, clean: Tensor, text: Tensor
 ) -> Tensor:
     """Squared velocity error (B, C, h, w), each sample weighted by min(SNR, 5) / (SNR + 1)."""

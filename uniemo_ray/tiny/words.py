@@ -16,6 +16,8 @@ from uniemo_ray.emotions import EMOTIONS
 
 CONTEXT_LENGTH = 16
 _GLUE = "a an in the at with of on near and image picture photo drawing"
+TAUGHT_GLUE = "a an in of image"
+"""The small words that `caption` uses."""
 _NEUTRAL = "bench book cup lamp room sofa street"
 
 
