@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that answers errors, resets connections, keeps silent, is gone or lies elsewhere."""
+"""A proxy before an S3 server that answers errors, resets connections, keeps silent, is gone or elsewhere."""
 
 import http.client
 import itertools

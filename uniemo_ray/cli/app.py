@@ -77,7 +77,7 @@ def _installed(name: str) -> str:
 
 
 def main() -> None:
-    """Entry point: bad input or storage is one line on standard error and exit code 2, without a traceback."""
+    """Entry point: bad input or storage is one line on standard error and exit code 2, no traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
