@@ -51,7 +51,7 @@ def images() -> pa.Table:
 
 
 def test_first_pictures_by_id_and_no_missing_one(images: pa.Table) -> None:
-    found = pick_samples(images, source="generated", round_=1, per_emotion=2)
+    found = pick_samples([images.slice(0, 3), images.slice(3)], source="generated", round_=1, per_emotion=2)
     assert {(sample.image_id, sample.emotion) for sample in found} == {
         ("b", "awe"),
         ("d", "awe"),
@@ -70,7 +70,7 @@ def test_scores_and_verdicts_find_their_picture(images: pa.Table) -> None:
         "predicted": ["anger", "fear", "awe", "awe"], "scene": ["x"] * 4,
     })  # fmt: skip
     kept = pa.table({"image_id": ids, "kept": [True, False, True, True]})
-    found = pick_samples(images, source="generated", per_emotion=2, scores=scores, kept=kept)
+    found = pick_samples([images], source="generated", per_emotion=2, scores=scores, kept=kept)
     by_id = {sample.image_id: sample for sample in found}
     assert (by_id["b"].emo_score, by_id["b"].predicted, by_id["b"].kept) == (0.2, "fear", False)
     assert (by_id["c"].emo_score, by_id["c"].predicted, by_id["c"].kept) == (0.3, "anger", True)
@@ -82,4 +82,4 @@ def test_of_several_objects_the_first_is_named() -> None:
         "image_id": ["a", "b"], "emotion": ["awe", "awe"], "image": [b"a", b"b"],
         "objects": [["bird", "boat"], []],
     })  # fmt: skip
-    assert [sample.object for sample in pick_samples(table, source="real")] == ["bird", None]
+    assert [sample.object for sample in pick_samples([table], source="real")] == ["bird", None]

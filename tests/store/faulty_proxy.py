@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that answers errors, resets connections, keeps silent or is gone."""
+"""A proxy before an S3 server that answers errors, resets connections, keeps silent, is gone or elsewhere."""
 
 import http.client
 import itertools
@@ -24,6 +24,9 @@ class FaultyProxy(ThreadingHTTPServer):
         self.fault: Callable[[int], str] = lambda _: ""
         self.numbers = itertools.count()
         self.faults = 0
+        self.region = ""
+        """Where the buckets lie: requests signed for another region are refused as AWS does; "": anywhere."""
+        self.region_code = 400
 
     @property
     def endpoint(self) -> str:
@@ -43,6 +46,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault:
             self.server.faults += 1
             self.fail(fault)
+            return
+        if self.server.region and f"/{self.server.region}/s3/" not in self.headers.get("Authorization", ""):
+            self.refuse_region()
             return
         upstream = http.client.HTTPConnection(self.server.target.netloc, timeout=60)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -71,10 +77,23 @@ class _Handler(BaseHTTPRequestHandler):
             threading.Event().wait(SILENT_S)
         else:
             code = {"500": "InternalError", "503": "SlowDown"}[fault]
-            data = f"<Error><Code>{code}</Code><Message>for a test</Message></Error>".encode()
-            self.send_response_only(int(fault))
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
+            self.answer(int(fault), f"<Error><Code>{code}</Code><Message>for a test</Message></Error>")
+
+    def refuse_region(self) -> None:
+        """The two answers of AWS: to a signature of another region, to a bucket's name in another region."""
+        region, status = self.server.region, self.server.region_code
+        code = {400: "AuthorizationHeaderMalformed", 301: "PermanentRedirect"}[status]
+        told = f"<Region>{region}</Region>" if status == 400 else ""
+        text = f"<Error><Code>{code}</Code><Message>expecting {region}</Message>{told}</Error>"
+        self.answer(status, text, {"x-amz-bucket-region": region})
+
+    def answer(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        data = text.encode()
+        self.send_response_only(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
             self.wfile.write(data)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = pass_on  # noqa: N815

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.skewed_clock import skewed_clock
 from uniemo_ray.store.errors import RunLockedError, StoreError
 from uniemo_ray.store.filesystem import Store, open_store
 from uniemo_ray.store.lease import Lease
@@ -161,30 +162,6 @@ def test_nothing_held_nothing_committed(store: Store) -> None:
         Lease(store).check()
 
 
-CLOCK = r"""
-#define _GNU_SOURCE
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-int clock_gettime(clockid_t id, struct timespec *now) {
-    long failed = syscall(SYS_clock_gettime, id, now);
-    if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE) now->tv_sec += SKEW;
-    return (int)failed;
-}
-time_t time(time_t *out) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return out ? (*out = now.tv_sec) : now.tv_sec;
-}
-int gettimeofday(struct timeval *out, void *zone) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    out->tv_sec = now.tv_sec;
-    out->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-"""
 ELSEWHERE = """
 import sys, time
 from uniemo_ray.store.filesystem import open_store
@@ -198,15 +175,12 @@ with Lease(open_store(sys.argv[1]), ttl_s=2.0):
 @pytest.mark.parametrize("skew_s", [-3600, 3600])
 def test_clocks_an_hour_apart(tmp_path: Path, skew_s: int) -> None:
     """A driver whose clock is wrong, in a container of its own as on another machine."""
-    if os.geteuid() != 0 or shutil.which("cc") is None or shutil.which("unshare") is None:
-        pytest.skip("needs root, a C compiler and unshare")
-    (tmp_path / "clock.c").write_text(CLOCK)
-    library = tmp_path / "clock.so"
-    build = ["cc", "-shared", "-fPIC", f"-DSKEW={skew_s}", "-o", str(library), str(tmp_path / "clock.c")]
-    subprocess.run(build, check=True)
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare")
+    skewed = skewed_clock(tmp_path, skew_s)
     uri = str(tmp_path / "run")
     command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", ELSEWHERE, uri]
-    environment = os.environ | {"LD_PRELOAD": str(library)}
+    environment = os.environ | skewed
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as other:

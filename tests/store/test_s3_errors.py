@@ -16,7 +16,10 @@ def client_error(code: str) -> ClientError:
         (client_error("NoSuchBucket"), "the bucket of s3://b/k does not exist at http://s: create it"),
         (client_error("AccessDenied"), "no permission for s3://b/k at http://s (AccessDenied)"),
         (client_error("SignatureDoesNotMatch"), "no permission for s3://b/k"),
-        (client_error("PermanentRedirect"), "lies in another region (PermanentRedirect): set AWS_REGION"),
+        (
+            client_error("PermanentRedirect"),
+            "lies in another region (PermanentRedirect): set AWS_DEFAULT_REGION",
+        ),
         (client_error("QuotaExceeded"), "storage full while writing s3://b/k"),
         (client_error("RequestTimeTooSkewed"), "clock is wrong"),
         (client_error("Strange"), "S3 failed for s3://b/k at http://s"),

@@ -8,6 +8,7 @@ import typer
 
 from uniemo_ray import __version__
 from uniemo_ray.cli import checkpoint, data, fetch, model, plan, store, submit
+from uniemo_ray.store.errors import StoreError
 
 ERROR_CODE = 2
 _LIBRARIES = ("ray", "torch", "deepspeed", "diffusers", "open_clip_torch", "transformers")
@@ -76,16 +77,16 @@ def _installed(name: str) -> str:
 
 
 def main() -> None:
-    """Entry point: bad input is one line on standard error and exit code 2, without a traceback."""
+    """Entry point: bad input or storage is one line on standard error and exit code 2, no traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, StoreError) as error:
         typer.echo(f"error: {' '.join(_explain(error).split())}", err=True)
         sys.exit(ERROR_CODE)
 
 
-def _explain(error: ValueError | OSError) -> str:
+def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

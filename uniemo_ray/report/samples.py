@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,7 +71,7 @@ def embed(sample: Sample) -> Picture:
 
 
 def pick_samples(
-    images: pa.Table,
+    images: Iterable[pa.Table],
     *,
     source: Source,
     per_emotion: int = 4,
@@ -81,16 +82,16 @@ def pick_samples(
     """The first pictures of each emotion by image id: nobody chose the pretty ones.
 
     Args:
-        images: Rows with `image_id`, `emotion`, `image` and where known `scene`, `scene_weight`,
-            `object` (or `objects`, of which the first is named) and `object_weight`. A null image is
-            passed over.
+        images: Tables, of which one at a time is held, with `image_id`, `emotion`, `image` and where known
+            `scene`, `scene_weight`, `object` (or `objects`, of which the first is named) and
+            `object_weight`. A null image is passed over.
         source: Where these rows come from.
         per_emotion: How many of each emotion.
         round_: Round of generated images.
         scores: Score rows of these images: `image_id`, `emo_score`, `predicted`.
         kept: Filter rows of these images: `image_id`, `kept`.
     """
-    chosen = images.take(_first_rows(images, per_emotion)).to_pylist()
+    chosen = _first_pictures(images, per_emotion).to_pylist()
     ids = pa.array([row["image_id"] for row in chosen], pa.string())
     score_of = _rows_of(scores, ids, ["emo_score", "predicted"])
     kept_of = _rows_of(kept, ids, ["kept"])
@@ -101,6 +102,15 @@ def pick_samples(
         fields = {name: row.get(name) for name in Sample.__dataclass_fields__}
         samples.append(Sample(**(fields | {"source": source, "round": round_})))
     return samples
+
+
+def _first_pictures(tables: Iterable[pa.Table], per_emotion: int) -> pa.Table:
+    """The first rows of each emotion of all tables, by image id."""
+    found: list[pa.Table] = []
+    for table in tables:
+        # a copy by way of `take`: a slice would keep its whole shard in memory
+        found = [(joined := pa.concat_tables([*found, table])).take(_first_rows(joined, per_emotion))]
+    return pa.concat_tables(found)
 
 
 def _first_rows(images: pa.Table, per_emotion: int) -> list[int]:

@@ -1,6 +1,7 @@
 """What was begun and not finished: how a shard, or one row of it, that kills its process is told.
 
 An exception can be caught; a crash or a machine that runs out of memory leaves only that it had begun.
+Each driver counts for itself: whoever kills a driver kills its actors too, and no row is to blame for that.
 """
 
 from uniemo_ray.store.base import Store
@@ -9,9 +10,9 @@ _FOLDER = "attempts"
 
 
 def begin(store: Store, name: str) -> int:
-    """Note that something begins; returns how often it had begun before without an end."""
+    """Note that something begins; returns how often it had begun under this driver without an end."""
     before = count_attempts(store, name)
-    store.write_bytes(f"{_FOLDER}/{name}/{before + 1:04d}", b"")
+    store.write_bytes(f"{_mark(store, name)}{before + 1:04d}", b"")
     return before
 
 
@@ -23,5 +24,9 @@ def end(store: Store, name: str) -> None:
 
 def count_attempts(store: Store, name: str) -> int:
     """How often something had begun without an end; what lies below its name does not count."""
-    base = f"{_FOLDER}/{name}/"
-    return sum("/" not in key.removeprefix(base) for key in store.iterate(f"{_FOLDER}/{name}"))
+    return sum(key.startswith(_mark(store, name)) for key in store.iterate(f"{_FOLDER}/{name}"))
+
+
+def _mark(store: Store, name: str) -> str:
+    """How notes of the store's driver begin."""
+    return f"{_FOLDER}/{name}/{store.fence.epoch if store.fence else 0:08d}-"

@@ -24,7 +24,7 @@ from typing_extensions import override
 from uniemo_ray.store.arrow_s3 import PlainS3FileSystem
 from uniemo_ray.store.base import Store, check_key
 from uniemo_ray.store.errors import StoreError
-from uniemo_ray.store.s3_errors import explain_s3, is_conflict, is_missing
+from uniemo_ray.store.s3_errors import explain_s3, is_conflict, is_elsewhere, is_missing
 
 _STYLES = ("auto", "path", "virtual")
 _CONFLICT_TRIES = 8
@@ -70,10 +70,10 @@ class S3Store(Store):
 
     def check_bucket(self) -> None:
         """Ask for one key with few retries, so that a wrong address or key is known within seconds."""
+        client = self._connect(attempts=2, timeout_s=5)
+        client.meta.events.register("needs-retry.s3.ListObjectsV2", _refuse_to_follow)
         with self._clear_errors():
-            self._connect(attempts=2, timeout_s=5).list_objects_v2(
-                Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1
-            )
+            client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
 
     @override
     def read_bytes(self, key: str) -> bytes:
@@ -245,6 +245,14 @@ class S3Store(Store):
             if isinstance(error, ClientError) and is_missing(error):
                 raise FileNotFoundError(f"{self.uri}/{key} does not exist") from None
             raise explain_s3(error, where=f"{self.uri}/{key}".rstrip("/"), endpoint=self.endpoint) from error
+
+
+def _refuse_to_follow(response: tuple[Any, dict[str, Any]] | None, **_: object) -> None:
+    """boto3 follows a bucket into its region and says nothing; pyarrow, which reads in bulk, fails there."""
+    if response is not None:
+        error = ClientError(response[1], "ListObjectsV2")
+        if is_elsewhere(error):
+            raise error
 
 
 def _timeout_s() -> float:

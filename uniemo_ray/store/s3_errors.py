@@ -31,6 +31,11 @@ def is_conflict(error: ClientError) -> bool:
     return _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict", "409")
 
 
+def is_elsewhere(error: ClientError) -> bool:
+    """Whether the bucket lies in another region than the one that the request was signed for."""
+    return _code(error) in _REGION
+
+
 def explain_s3(error: Exception, *, where: str, endpoint: str | None) -> StoreError:
     """The clear line for an error of boto3 at an object or bucket; `endpoint` None means AWS."""
     server = endpoint or "AWS"
@@ -41,7 +46,7 @@ def explain_s3(error: Exception, *, where: str, endpoint: str | None) -> StoreEr
         advice = "check the network and AWS_ENDPOINT_URL, then submit again: finished steps are kept"
         return StoreError(f"S3 server {server} is unreachable for {where}: {advice}")
     if isinstance(error, boto.NoRegionError):
-        return StoreError(f"no region for {where}: set AWS_REGION")
+        return StoreError(f"no region for {where}: set AWS_DEFAULT_REGION")
     code = _code(error) if isinstance(error, ClientError) else ""
     if code == "NoSuchBucket":
         return StoreError(
@@ -52,8 +57,9 @@ def explain_s3(error: Exception, *, where: str, endpoint: str | None) -> StoreEr
             f"no permission for {where} at {server} ({code}): check the access key and its rights"
         )
     if code in _REGION:
+        own = _headers(error).get("x-amz-bucket-region", "the bucket's own")
         return StoreError(
-            f"the bucket of {where} lies in another region ({code}): set AWS_REGION to the bucket's own"
+            f"the bucket of {where} lies in another region ({code}): set AWS_DEFAULT_REGION to {own}"
         )
     if code in _FULL:
         return StoreError(f"storage full while writing {where} ({code}): free some space or raise the quota")
@@ -65,3 +71,11 @@ def explain_s3(error: Exception, *, where: str, endpoint: str | None) -> StoreEr
 def _code(error: BotoCoreError | ClientError | S3UploadFailedError) -> str:
     response = getattr(error, "response", {})
     return str(response.get("Error", {}).get("Code", ""))
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    """Of the server's answer."""
+    headers: dict[str, str] = (
+        getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    )
+    return headers

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import cache
@@ -26,6 +26,7 @@ __all__ = [
     "committed",
     "describe_schema",
     "find_shard",
+    "iterate_shards",
     "list_shards",
     "read_shard_bytes",
     "read_shards",
@@ -207,14 +208,24 @@ def read_shards(store: Store, prefix: str = "", *, columns: Sequence[str] | None
         FileNotFoundError: nothing is committed under the prefix.
         StoreError: a listed shard is missing or damaged.
     """
+    return pa.concat_tables(iterate_shards(store, prefix, columns=columns))
+
+
+def iterate_shards(
+    store: Store, prefix: str = "", *, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """The same shard by shard: one at a time is in memory.
+
+    Raises:
+        FileNotFoundError: nothing is committed under the prefix.
+        StoreError: a listed shard is missing or damaged.
+    """
     entries = committed(store, prefix).values()
     if not entries:
         raise FileNotFoundError(f"no committed shards {prefix}* in {store.uri}")
     wanted = None if columns is None else list(columns)
-    tables = [
-        _table(read_shard_bytes(store, entry), wanted, name=f"{store.uri}/{entry.key}") for entry in entries
-    ]
-    return pa.concat_tables(tables)
+    for entry in entries:
+        yield _table(read_shard_bytes(store, entry), wanted, name=f"{store.uri}/{entry.key}")
 
 
 def read_shard_bytes(store: Store, entry: ShardEntry) -> bytes:

@@ -24,7 +24,7 @@ from uniemo_ray.report.summary import Summary, to_json
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.record import StepRecord, library_versions
 from uniemo_ray.store.run import RunFolder
-from uniemo_ray.store.shards import read_shards
+from uniemo_ray.store.shards import iterate_shards, read_shards
 from uniemo_ray.store.steps import StepResult
 
 logger = logging.getLogger(__name__)
@@ -125,17 +125,17 @@ def gather_samples(run: RunFolder, config: Config, records: Records) -> list[Sam
             read_kept(artefacts(run, records, f"filter-{round_}")) if f"filter-{round_}" in records else None
         )
         samples += pick_samples(
-            read_shards(artefacts(run, records, f"generate-{round_}"), "images/"),
+            iterate_shards(artefacts(run, records, f"generate-{round_}"), "images/"),
             source="generated",
             round_=round_,
             scores=read_shards(artefacts(run, records, f"score-{round_}"), "scores/"),
             kept=kept,
         )
-    plain = read_shards(artefacts(run, records, "generate-plain"), "images/")
+    plain = iterate_shards(artefacts(run, records, "generate-plain"), "images/")
     plain_scores = read_shards(artefacts(run, records, "score-plain"), "scores/")
     samples += pick_samples(plain, source="plain_prompt", scores=plain_scores)
     real_scores = read_shards(artefacts(run, records, "reference-real"), "scores/")
-    return samples + pick_samples(_test_images(run, records), source="real", scores=real_scores)
+    return samples + pick_samples([_test_images(run, records)], source="real", scores=real_scores)
 
 
 def _test_images(run: RunFolder, records: Records) -> pa.Table:
