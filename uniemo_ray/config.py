@@ -222,8 +222,9 @@ class TrainConfig(Settings):
     """Largest global gradient norm."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed ZeRO stage."""
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """Arithmetic of matrix products in training; `auto` is bf16 where all workers' processors have it."""
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    """Arithmetic of matrix products in training; `auto` is bf16 where all workers' processors have it.
+    `fp16`, with a loss scale that adapts itself, is for GPUs without bf16."""
     sampling: Literal["natural", "emotion", "attribute"] = "natural"
     """What an epoch shows equally often: images, emotions, or also the scenes of every emotion (ours)."""
     most_repeats: float = Field(4.0, ge=1)
@@ -240,6 +241,12 @@ class TrainConfig(Settings):
     """Seconds between checkpoints (also one at the end of every epoch)."""
     keep_checkpoints: int = Field(2, ge=1)
     """How many are kept."""
+
+    @model_validator(mode="after")
+    def _scales_by_zero(self) -> "TrainConfig":
+        if self.precision == "fp16" and self.zero_stage == 0:
+            raise ValueError("precision fp16 needs zero_stage 1, 2 or 3, whose optimizers know a loss scale")
+        return self
 
 
 class ScorerConfig(Settings):
