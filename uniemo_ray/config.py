@@ -4,6 +4,7 @@ Values come from a YAML file (`--config`) and from repeated `--set a.b=value`; p
 `presets/*.yaml` beside this file. A typo names its key.
 """
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -399,11 +400,16 @@ class Config(Settings):
         return self
 
 
-def load_config(path: str | None, overrides: list[str]) -> Config:
+def load_config(path: str | None, overrides: list[str], *, base: Mapping[str, Any] | None = None) -> Config:
     """Read a YAML file and apply `a.b=value` overrides (values are YAML).
 
     A top-level `preset: NAME` in the file, or `preset=NAME` among the overrides, starts from
     `presets/NAME.yaml`; of a list of names, the later ones count.
+
+    Args:
+        path: YAML file, or None.
+        overrides: of the command line.
+        base: settings below all of these, such as those of a model.
 
     Raises:
         ValueError: one line that names the file or key, what is wrong and what is expected.
@@ -415,7 +421,7 @@ def load_config(path: str | None, overrides: list[str]) -> Config:
             raise ValueError(f"--set expects a.b=value, got {override!r}")
         values = _merge(values, _nest(key.strip().split("."), yaml.safe_load(text)))
     try:
-        return Config.model_validate(_on_presets(values))
+        return Config.model_validate(_merge(dict(base or {}), _on_presets(values)))
     except ValidationError as error:
         raise ValueError(_explain(error, source=path or "defaults")) from None
 
