@@ -1,8 +1,17 @@
 """One training step at the paper's size on a CPU: seconds, peak memory, images a second. Random weights.
 
 Real architectures, the real objectives, DeepSpeed underneath; each part runs in a process of its own, whose
-peak memory is its own. SDXL is counted at full size on torch's meta device and run at a fifth of its width.
-`--scale small` shrinks everything, to try the script itself.
+peak memory is its own:
+
+    stage1     CLIP L/14, batch 8
+    stage2     Stable Diffusion 1.5 with CLIP L/14, 512 px, batch 2, gradient checkpointing
+    batching   the same at 256 px, batch 1 against batch 8
+    sdxl       SDXL at a fifth of its denoiser's width, 1024 px, batch 2
+    sdxl-plan  SDXL at full size on torch's meta device: table of parameters and memory, nothing is computed
+
+Every step is made twice, and the second is timed. In fp32 on two cores all of it takes a quarter to half an
+hour, counted from operations; `--parts stage2` runs one part, `--scale small` everything small, to try the
+script itself.
 """
 
 import argparse
@@ -21,7 +30,7 @@ from rich.console import Console
 from uniemo_ray.config import Config, load_config
 from uniemo_ray.sizing.architectures import SD15, SDXL, Architecture
 
-PARTS = ("stage1", "stage2", "batching", "sdxl")
+PARTS = ("stage1", "stage2", "batching", "sdxl", "sdxl-plan")
 
 
 class Scale(NamedTuple):
@@ -173,9 +182,10 @@ def joint_engine(
 
 
 def run_stage2(scale: Scale) -> dict[str, object]:
-    engine, net = joint_engine(scale, batch=scale.stage2_batch)
+    engine, net = joint_engine(scale, batch=scale.stage2_batch, is_checkpointed=True)
     seconds = timed(engine, make_batch(net, scale.stage2_batch, size_px=scale.size_px))
-    what = f"stage 2, {reduced(SD15, scale.divide).name}, {scale.size_px} px, batch {scale.stage2_batch}"
+    name, size = reduced(SD15, scale.divide).name, f"{scale.size_px} px, batch {scale.stage2_batch}"
+    what = f"stage 2, {scale.clip} and {name}, checkpointed, {size}"
     return {"what": what, "seconds": seconds, "images": scale.stage2_batch}
 
 
@@ -190,52 +200,62 @@ def run_batching(scale: Scale, batch: int) -> dict[str, object]:
 def run_sdxl(scale: Scale) -> dict[str, object]:
     """The whole of stage 2 through both text encoders, at a fifth of the denoiser's width."""
     shape, batch, side = reduced(SDXL, 5), 2, 2 * scale.size_px
-    engine, net = joint_engine(scale, batch=batch, shape=shape)
+    engine, net = joint_engine(scale, batch=batch, shape=shape, is_checkpointed=True)
     seconds = timed(engine, make_batch(net, batch, size_px=side))
-    return {"what": f"stage 2, {shape.name}, {side} px, batch {batch}", "seconds": seconds, "images": batch}
+    return {
+        "what": f"stage 2, {shape.name}, checkpointed, {side} px, batch {batch}",
+        "seconds": seconds,
+        "images": batch,
+    }
 
 
-def show_sdxl_plan(scale: Scale) -> None:
+def run_sdxl_plan(scale: Scale) -> dict[str, object]:
     """Parameter and memory table of SDXL's stage 2 at full size, from the meta device."""
     from uniemo_ray.report.plan_table import plan_tables
     from uniemo_ray.sizing.plan import make_plan
 
-    options = ["diffusion.size_px=1024", "stage2.gradient_checkpointing=true", "stage2.precision=bf16"]
-    clip = "ViT-L-14-quickgelu" if scale.divide == 1 else "tiny"
-    config = load_config(
-        None,
-        [
-            f"encoder.clip={clip}",
-            "resources.workers=8",
-            "stage2.batch_size=64",
-            "stage2.zero_stage=2",
-            *options,
-        ],
-    )
-    plan = make_plan(
-        config, gpu_memory_bytes=48 * 10**9, architecture="sdxl", with_activations=scale.divide == 1
-    )
+    is_full, start = scale.divide == 1, time.perf_counter()
+    options = {
+        "encoder.clip": scale.clip,
+        "resources.workers": 8,
+        "diffusion.size_px": 1024,
+        "stage2.batch_size": 64,
+        "stage2.zero_stage": 2,
+        "stage2.gradient_checkpointing": "true",
+        "stage2.precision": "bf16",
+    }
+    config = load_config(None, [f"{name}={value}" for name, value in options.items()])
+    plan = make_plan(config, gpu_memory_bytes=48 * 10**9, architecture="sdxl", with_activations=is_full)
     Console(width=100).print(plan_tables(plan))
+    what = "stage 2 of SDXL at full size, counted only"
+    return {"what": what, "seconds": time.perf_counter() - start, "images": 0}
 
 
-def measure(part: str, scale_name: str, *extra: str) -> dict[str, float | str]:
-    """One part in a process of its own; prints and returns its row."""
+def measure(part: str, scale_name: str, *extra: str) -> dict[str, float]:
+    """One part in a process of its own; prints what that prints, and its row."""
     command = [sys.executable, __file__, "--scale", scale_name, "--run", part, *extra]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    row = json.loads(done.stdout.splitlines()[-1])
+    *shown, last = done.stdout.splitlines()
+    row = json.loads(last)
     rate = row["images"] / row["seconds"]
-    print(
-        f"{row['what']}: {row['seconds']:.2f} s a step, {rate:.3f} images/s, peak {row['peak_gb']:.2f} GB",
-        flush=True,
-    )
-    return {**row, "rate": rate}
+    speed = f"{row['seconds']:.2f} s a step, {rate:.3f} images/s" if rate else f"{row['seconds']:.2f} s"
+    print(*shown, f"{row['what']}: {speed}, peak {row['peak_gb']:.2f} GB", sep="\n", flush=True)
+    return {"peak_gb": row["peak_gb"], "rate": rate}
+
+
+def measure_batching(scale: Scale, scale_name: str) -> list[dict[str, float]]:
+    """The same work one by one and many at once."""
+    one, many = (measure("batching", scale_name, "--batch", str(size)) for size in (1, scale.many))
+    ratio = many["rate"] / one["rate"]
+    print(f"batching: {scale.many} images at once are {ratio:.2f} times as fast as one by one", flush=True)
+    return [one, many]
 
 
 def run_one(part: str, scale: Scale, batch: int) -> None:
     """What the child process does."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     torch.manual_seed(0)
-    runs = {"stage1": run_stage1, "stage2": run_stage2, "sdxl": run_sdxl}
+    runs = {"stage1": run_stage1, "stage2": run_stage2, "sdxl": run_sdxl, "sdxl-plan": run_sdxl_plan}
     row = run_batching(scale, batch) if part == "batching" else runs[part](scale)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(json.dumps({**row, "peak_gb": peak}))
@@ -257,16 +277,9 @@ def main() -> None:
         return
     rows = []
     for part in options.parts:
-        if part == "batching":
-            one, many = (measure(part, options.scale, "--batch", str(size)) for size in (1, scale.many))
-            ratio = many["rate"] / one["rate"]
-            print(f"batching: {scale.many} images at once are {ratio:.2f} times as fast as one by one")
-            rows += [one, many]
-        else:
-            rows.append(measure(part, options.scale))
-        if part == "sdxl":
-            show_sdxl_plan(scale)
-    if max(float(row["peak_gb"]) for row in rows) > options.limit_gb:
+        is_pair = part == "batching"
+        rows += measure_batching(scale, options.scale) if is_pair else [measure(part, options.scale)]
+    if max(row["peak_gb"] for row in rows) > options.limit_gb:
         sys.exit(f"error: a part took more than {options.limit_gb:g} GB")
 
 

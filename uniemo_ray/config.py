@@ -4,6 +4,7 @@ Values come from a YAML file (`--config`) and from repeated `--set a.b=value`; p
 `presets/*.yaml` beside this file. A typo names its key.
 """
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -222,8 +223,9 @@ class TrainConfig(Settings):
     """Largest global gradient norm."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed ZeRO stage."""
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """Arithmetic of matrix products in training; `auto` is bf16 where all workers' processors have it."""
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    """Arithmetic of matrix products in training; `auto` is bf16 where all workers' processors have it.
+    `fp16`, with a loss scale that adapts itself, is for GPUs without bf16."""
     sampling: Literal["natural", "emotion", "attribute"] = "natural"
     """What an epoch shows equally often: images, emotions, or also the scenes of every emotion (ours)."""
     most_repeats: float = Field(4.0, ge=1)
@@ -240,6 +242,12 @@ class TrainConfig(Settings):
     """Seconds between checkpoints (also one at the end of every epoch)."""
     keep_checkpoints: int = Field(2, ge=1)
     """How many are kept."""
+
+    @model_validator(mode="after")
+    def _scales_by_zero(self) -> "TrainConfig":
+        if self.precision == "fp16" and self.zero_stage == 0:
+            raise ValueError("precision fp16 needs zero_stage 1, 2 or 3, whose optimizers know a loss scale")
+        return self
 
 
 class ScorerConfig(Settings):
@@ -392,11 +400,16 @@ class Config(Settings):
         return self
 
 
-def load_config(path: str | None, overrides: list[str]) -> Config:
+def load_config(path: str | None, overrides: list[str], *, base: Mapping[str, Any] | None = None) -> Config:
     """Read a YAML file and apply `a.b=value` overrides (values are YAML).
 
     A top-level `preset: NAME` in the file, or `preset=NAME` among the overrides, starts from
     `presets/NAME.yaml`; of a list of names, the later ones count.
+
+    Args:
+        path: YAML file, or None.
+        overrides: of the command line.
+        base: settings below all of these, such as those of a model.
 
     Raises:
         ValueError: one line that names the file or key, what is wrong and what is expected.
@@ -408,7 +421,7 @@ def load_config(path: str | None, overrides: list[str]) -> Config:
             raise ValueError(f"--set expects a.b=value, got {override!r}")
         values = _merge(values, _nest(key.strip().split("."), yaml.safe_load(text)))
     try:
-        return Config.model_validate(_on_presets(values))
+        return Config.model_validate(_merge(dict(base or {}), _on_presets(values)))
     except ValidationError as error:
         raise ValueError(_explain(error, source=path or "defaults")) from None
 

@@ -19,6 +19,12 @@ def read_arguments(description: str | None, *, config: str | None = None) -> Con
     Raises:
         ValueError: one line that names the setting.
     """
+    arguments = make_parser(description, config=config).parse_args()
+    return load_config(arguments.config, arguments.set)
+
+
+def make_parser(description: str | None, *, config: str | None = None) -> argparse.ArgumentParser:
+    """`--config` and `--set`, for a job that has arguments of its own beside them."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -26,8 +32,7 @@ def read_arguments(description: str | None, *, config: str | None = None) -> Con
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting"
     )
-    arguments = parser.parse_args()
-    return load_config(arguments.config, arguments.set)
+    return parser
 
 
 def locate(run: str) -> str:

@@ -1,6 +1,7 @@
 """Tiny models as repositories of the stand-in hub."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,6 +9,9 @@ from safetensors.torch import load_file
 
 from tests.fetch.hub_server import HubServer
 from uniemo_ray.fetch.sources import L14, SD15
+
+CLIP = replace(L14, sha256=())
+"""The repository of L/14 for a small stand-in, which cannot have the pinned hash."""
 
 
 def offer_models(server: HubServer, models: Path) -> None:
@@ -22,7 +26,7 @@ def offer_models(server: HubServer, models: Path) -> None:
     index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     diffusion["model_index.json"] = json.dumps(index).encode()
     server.add(SD15.repository, SD15.revision, diffusion)
-    server.add(L14.repository, L14.revision, files_below(models / "clip"))
+    server.add(CLIP.repository, CLIP.revision, files_below(models / "clip"))
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

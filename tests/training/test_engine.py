@@ -10,6 +10,7 @@ import torch
 from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
 from uniemo_ray.seeds import stable_seed
 from uniemo_ray.training.engine import Engine, NonFiniteLossError, deepspeed_config
+from uniemo_ray.training.half_precision import LossScale
 from uniemo_ray.training.schedule import rate_factor
 
 STAGES = [0, 1, 2, 3]
@@ -71,6 +72,79 @@ def test_bf16_computes_in_bf16_and_keeps_fp32_weights(stage: int) -> None:
     # fp32 masters: an update far below bf16's resolution is not lost
     assert not torch.equal(last["0.weight"], last["0.weight"].bfloat16().float())
     assert torch.equal(first["1.weight"], last["1.weight"])
+
+
+class _SmallGradients(TinyObjective):
+    """Activations whose gradients lie below fp16's smallest number."""
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: loss * 1e-8 for name, loss in super().forward(batch).items()}
+
+
+def check_fp16(stage: int) -> None:
+    """fp16 follows fp32 up to rounding: also through overflows, and where gradients would underflow."""
+    (half, mine), (full, theirs) = (make(stage, precision=kind) for kind in ("fp16", "fp32"))
+    for i in range(12):
+        found, expected = (engine.step(tiny_batch(i % 2)).metrics for engine in (half, full))
+        assert found["loss"] == pytest.approx(expected["loss"], rel=5e-3)
+        assert found["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=5e-3)
+        assert found != expected
+    assert half.steps == full.steps == 12
+    assert half._scale is not None
+    assert half._scale.value < 2**16  # it did overflow on the way
+    last = weights(half, mine)
+    assert all(value.dtype == torch.float32 for value in last.values())
+    for name, value in weights(full, theirs).items():
+        torch.testing.assert_close(last[name], value, atol=5e-3, rtol=5e-2)
+    norms = []
+    for kind in ("fp16", "fp32"):
+        objective, train = _SmallGradients(), tiny_config(zero_stage=stage, precision=kind)
+        engine = Engine(objective, objective.groups(), train=train, total_steps=20, seed=0)
+        norms.append(engine.step(tiny_batch(0)).metrics["gradient_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-2)
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_fp16_follows_fp32(stage: int) -> None:
+    check_fp16(stage)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_fp16_follows_fp32_on_a_gpu(stage: int) -> None:
+    assert make(stage, precision="fp16")[0].device.type == "cuda"
+    check_fp16(stage)
+
+
+def test_fp16_without_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="precision fp16 needs zero_stage 1, 2 or 3"):
+        tiny_config(zero_stage=0, precision="fp16")
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_an_infinite_gradient_stops_in_fp16_too(stage: int) -> None:
+    objective, train = _InfiniteGradient(), tiny_config(zero_stage=stage, precision="fp16")
+    engine = Engine(objective, objective.groups(), train=train, total_steps=5, seed=0)
+    with pytest.raises(NonFiniteLossError, match="gradient is not finite at step 0"):
+        engine.step(tiny_batch(0))
+    assert engine._scale is not None
+    assert engine._scale.value == 1
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_checkpoint_keeps_the_loss_scale(stage: int, tmp_path: Path) -> None:
+    straight, _ = make(stage, precision="fp16")
+    for i in range(3):
+        straight.step(tiny_batch(i))
+    straight.save(tmp_path)
+    resumed, _ = make(stage, precision="fp16")
+    resumed.load(tmp_path)
+    assert resumed._scale is not None
+    assert straight._scale is not None
+    assert resumed._scale.state() == straight._scale.state() != LossScale().state()
+    assert [resumed.step(tiny_batch(i)).metrics for i in range(3, 6)] == [
+        straight.step(tiny_batch(i)).metrics for i in range(3, 6)
+    ]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -222,6 +222,19 @@ def test_joint_trains_on_sdxl(folders: dict[str, Path], tmp_path: Path) -> None:
     assert not torch.equal(net.encoder.scene_queries, before)
 
 
+@pytest.mark.parametrize("stage", ["understanding", "joint"])
+def test_both_stages_train_in_fp16(folders: dict[str, Path], stage: str) -> None:
+    losses = {}
+    for precision in ("fp16", "fp32"):
+        sections = {name: {"batch_size": 4, "precision": precision} for name in ("stage1", "stage2")}
+        engine, _, batch = make(
+            settings(folders, stage, coefficients=alpha(), sections=sections), zero_stage=1
+        )
+        losses[precision] = [engine.step(batch).metrics["loss"] for _ in range(3)]
+    assert losses["fp16"] == pytest.approx(losses["fp32"], rel=2e-2)
+    assert losses["fp16"] != losses["fp32"]
+
+
 def test_text_widths_come_from_the_setting_or_the_folder(folders: dict[str, Path]) -> None:
     assert text_widths(DiffusionConfig(model="/nowhere", text_widths=(768, 1280))) == (768, 1280)
     assert text_widths(DiffusionConfig(model=str(folders["diffusion"]))) == (16,)

@@ -23,8 +23,8 @@ def fetch(
 ) -> None:
     """Download the weights of a preset, on a machine that reaches a model hub.
 
-    Pinned revisions (of CLIP B/16 and L/14 the newest, and fetched.json says which), every file checked
-    against the hash that the hub states, .bin converted to safetensors without running what is in it.
+    Pinned revisions, CLIP's weights checked against hashes known here and every file against the one that
+    the hub states, .bin converted to safetensors without running what is in it.
     Interrupted, it goes on where it stopped. HF_ENDPOINT and HF_TOKEN apply.
 
     \b

@@ -1,7 +1,6 @@
 """Shards of a store as Ray datasets and as tables."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pyarrow as pa
 import ray.data
@@ -13,13 +12,6 @@ SMALL_BYTES = 64 << 20
 """Size of files up to which a data set passes through the driver."""
 ROWS_PER_BLOCK = 128
 """Blocks small enough to be shuffled among the workers."""
-
-
-class AttributeNames(NamedTuple):
-    """The attribute base."""
-
-    scenes: tuple[str, ...]
-    objects: tuple[str, ...]
 
 
 def read_split(store: Store, split: str, *, columns: Sequence[str] | None = None) -> pa.Table:

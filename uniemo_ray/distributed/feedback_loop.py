@@ -27,9 +27,8 @@ def declare_ingest(pipeline: Pipeline, config: Config) -> None:
 def declare_steps(pipeline: Pipeline, config: Config) -> None:
     """Declare every step in order, with the settings and the steps that its result depends on."""
     declare_precomputed(pipeline, config)
+    declare_scorers(pipeline, config)
     step = partial(_declare, pipeline, config)
-    step("scorers", scorers.scorers, [*CLIP, "scorers", "seed"], after=["ingest", "features"])
-    step("coefficients", scorers.coefficients, after=["features", "scorers"])
     if has_weights(config.evaluation.weights_dir, INCEPTION_FILE):
         step("inception", evaluation.inception_step, ["evaluation.weights_dir", JOINT[1]], after=["ingest"])
     for round_ in range(1, config.feedback.rounds + 2):
@@ -53,8 +52,20 @@ def declare_precomputed(pipeline: Pipeline, config: Config) -> None:
     declare_ingest(pipeline, config)
     step = partial(_declare, pipeline, config)
     step("names", data.names, [*CLIP], after=["ingest"])
-    step("features", data.features, [*CLIP], after=["ingest"])
+    declare_features(pipeline, config)
     step("latents", data.latents, [*VAE, "diffusion.target"], after=["ingest"])
+
+
+def declare_features(pipeline: Pipeline, config: Config) -> None:
+    """Declare frozen CLIP features of every split; after `ingest`."""
+    _declare(pipeline, config, "features", data.features, [*CLIP], after=["ingest"])
+
+
+def declare_scorers(pipeline: Pipeline, config: Config) -> None:
+    """Declare scorers and coefficients; after `features`."""
+    step = partial(_declare, pipeline, config)
+    step("scorers", scorers.scorers, [*CLIP, "scorers", "seed"], after=["ingest", "features"])
+    step("coefficients", scorers.coefficients, after=["features", "scorers"])
 
 
 def real_features(config: Config) -> list[str]:

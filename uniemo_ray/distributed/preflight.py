@@ -27,8 +27,7 @@ def check_inputs(config: Config) -> None:
     """
     check_trainable(config)
     check_data(config.data)
-    stage_ends(count_layers(config.encoder), config.encoder)
-    _check_clip_weights(config.encoder)
+    stage_ends(check_clip(config.encoder), config.encoder)
     _check_diffusion(config.diffusion)
     if config.evaluation.weights_dir:
         check_published(config.evaluation.weights_dir)
@@ -85,18 +84,23 @@ def count_layers(encoder: EncoderConfig) -> int:
     return int(known["vision_cfg"]["layers"])
 
 
-def _check_clip_weights(encoder: EncoderConfig) -> None:
-    """Raise ValueError unless an open_clip name comes with one of its tags or a file, and no other does."""
-    given = encoder.clip_pretrained
+def check_clip(encoder: EncoderConfig) -> int:
+    """N of the image tower, as `count_layers`, after a look at where its weights come from.
+
+    Raises:
+        ValueError: also when an open_clip name comes without one of its tags or a file, or another with one.
+    """
+    layers, given = count_layers(encoder), encoder.clip_pretrained
     _, folder = find_clip_config(encoder.clip, pretrained=given)
     if folder is not None:
-        return
+        return layers
     tags = open_clip.list_pretrained_tags_by_model(encoder.clip)
     if not given or (given not in tags and not Path(given).is_file()):
         raise ValueError(
             f"encoder.clip_pretrained {given!r}: for {encoder.clip} expected a weight file or one of "
             f"{', '.join(tags)}"
         )
+    return layers
 
 
 def _check_diffusion(diffusion: DiffusionConfig) -> None:

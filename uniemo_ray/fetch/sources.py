@@ -11,7 +11,7 @@ class Source:
     """Folder in the layout: `clip` or `diffusion`."""
     repository: str
     revision: str
-    """A commit, or a branch whose commit is recorded when it is fetched."""
+    """A commit."""
     files: tuple[str, ...]
     """Small files that must be there."""
     one_of: tuple[tuple[str, ...], ...] = ()
@@ -48,7 +48,7 @@ def _diffusion(repository: str, revision: str, *, encoders: int) -> Source:
     )
 
 
-def _clip(repository: str, revision: str = "main", *, sha256: str = "") -> Source:
+def _clip(repository: str, revision: str, *, sha256: str) -> Source:
     weights = "open_clip_model"
     return Source(
         folder="clip",
@@ -56,7 +56,7 @@ def _clip(repository: str, revision: str = "main", *, sha256: str = "") -> Sourc
         revision=revision,
         files=("open_clip_config.json",),
         weights=(weights,),
-        sha256=((f"{weights}.safetensors", sha256),) if sha256 else (),
+        sha256=((f"{weights}.safetensors", sha256),),
     )
 
 
@@ -72,8 +72,16 @@ B32 = _clip(
     "a6f597a30f7b82c51704746581f9a4e41421e878",
     sha256="e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
 )
-B16 = _clip("timm/vit_base_patch16_clip_224.openai")
-L14 = _clip("timm/vit_large_patch14_clip_224.openai")
+B16 = _clip(
+    "timm/vit_base_patch16_clip_224.openai",
+    "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d",
+    sha256="4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f",
+)
+L14 = _clip(
+    "timm/vit_large_patch14_clip_224.openai",
+    "18d0535469bb561bf468d76c1d73aa35156c922b",
+    sha256="9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e",
+)
 
 PRESETS: dict[str, tuple[Source, ...]] = {
     "vit_b32_sd15": (B32, SD15),

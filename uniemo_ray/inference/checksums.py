@@ -52,6 +52,12 @@ def verify(folder: Path) -> str:
     return _fingerprint(sums)
 
 
+def stated_files(folder: Path) -> tuple[frozenset[str], str]:
+    """Files of a model folder and its fingerprint, as it states them; `verify` looks at the files."""
+    sums = _read_json(folder / CHECKSUMS)
+    return frozenset(sums), _fingerprint(sums)
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a model folder, checked for format and version.
 

@@ -35,7 +35,8 @@ _TEXT_PARTS = ("token_embedding.", "positional_embedding", "transformer.", "ln_f
 _UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, UnpicklingError)
 CARD = """# UniEmo, imported from a released checkpoint
 
-Understands images. To generate, it lacks an emotion space: a released checkpoint has none.
+Understands images. To generate, it lacks an emotion space: a released checkpoint has none, and
+jobs/complete_model.py computes it from a data set.
 """
 
 

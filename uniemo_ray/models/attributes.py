@@ -2,7 +2,7 @@
 
 # B batch, A attributes, C emotions, E joint embedding width
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class AttributeBase(nn.Module):
         self.register_buffer("coefficients", torch.zeros(len(names), len(EMOTIONS)))
 
     @torch.no_grad()
-    def set_coefficients(self, rows: dict[str, Sequence[float]]) -> None:
+    def set_coefficients(self, rows: Mapping[str, Sequence[float]]) -> None:
         """Take alpha (eq. 5) by name, C values each; a name without a row weighs 0.
 
         Raises:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from uniemo_ray.config import TrainConfig
 from uniemo_ray.seeds import stable_seed
+from uniemo_ray.training.half_precision import Fp16Autocast, LossScale
 from uniemo_ray.training.schedule import rate_factor
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ def deepspeed_config(train: TrainConfig, world_size: int) -> dict[str, Any]:
     """DeepSpeed's JSON for a stage; every DeepSpeed setting of the project is here.
 
     bf16 is DeepSpeed's `torch_autocast`: weights, optimizer state, communication and losses stay fp32,
-    matrix products run in bf16. The learning rate is not DeepSpeed's business (see `schedule`).
+    matrix products run in bf16. Neither fp16 (see `half_precision`) nor the learning rate (see `schedule`) is
+    DeepSpeed's business.
 
     Args:
         train: The stage's settings.
@@ -141,8 +143,11 @@ class Engine:
         optimizer = torch.optim.AdamW(_trainable(groups), betas=(0.9, 0.999))
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self._deepspeed = deepspeed
+        self._scale = LossScale() if train.precision == "fp16" else None
         self._engine = deepspeed.initialize(
-            model=objective, optimizer=optimizer, config=deepspeed_config(train, self.world_size)
+            model=Fp16Autocast(objective, device) if self._scale else objective,
+            optimizer=optimizer,
+            config=deepspeed_config(train, self.world_size),
         )[0]
 
     @property
@@ -172,17 +177,15 @@ class Engine:
         )
         for group, peak in zip(self._engine.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
-        torch.manual_seed(stable_seed(self._seed, "step", step, self.rank))
         self._engine.train()
-        losses = self._engine(self._move(batch))
-        metrics, due = self._reduce(losses, flag=is_due)
-        if not all(math.isfinite(value) for value in metrics.values()):
-            shown = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
-            raise NonFiniteLossError(
-                f"loss is not finite at step {step}: {shown}. Lower the learning rates or check the data"
-            )
-        self._engine.backward(losses["loss"])
-        norm = self._update(step)
+        metrics, due, norm = self._attempt(batch, step, flag=is_due)
+        while self._scale and not _is_finite(norm) and self._scale.halve(step):
+            self._engine.global_steps = step  # the same step again: no image is skipped
+            metrics, due, norm = self._attempt(batch, step, flag=is_due)
+        if not _is_finite(norm):
+            raise NonFiniteLossError(f"gradient is not finite at step {step}: lower the learning rates")
+        if self._scale:
+            self._scale.count_step()
         return StepResult(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
 
     def evaluate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
@@ -194,7 +197,13 @@ class Engine:
 
     def save(self, folder: Path) -> None:
         """Write this rank's ZeRO shard below `folder` (frozen parameters are not in it)."""
-        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
+        self._engine.save_checkpoint(
+            str(folder),
+            tag=TAG,
+            client_state={"loss_scale": self._scale.state()} if self._scale else {},
+            save_latest=False,
+            exclude_frozen_parameters=True,
+        )
 
     def load(self, folder: Path) -> None:
         """Take up weights, optimizer state and step from a folder that holds the shards of all ranks.
@@ -204,7 +213,9 @@ class Engine:
         """
         if not (folder / TAG).is_dir():
             raise ValueError(f"{folder} holds no checkpoint: expected a folder {TAG!r} in it")
-        self._engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
+        _, client = self._engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
+        if self._scale:
+            self._scale.restore(client["loss_scale"])
 
     def state_dict(self, module: nn.Module, *, is_trained_only: bool = False) -> dict[str, Tensor]:
         """Full fp32 weights and buffers of `module` (part of the objective), on the CPU.
@@ -243,22 +254,37 @@ class Engine:
         *means, due = packed.tolist()
         return {name: mean / self.world_size for name, mean in zip(losses, means, strict=True)}, due > 0
 
-    def _update(self, step: int) -> float:
+    def _attempt(
+        self, batch: Mapping[str, Tensor], step: int, *, flag: bool
+    ) -> tuple[dict[str, float], bool, float]:
+        """Losses, whether a checkpoint is due, and the gradient norm; the weights change if it is finite."""
+        torch.manual_seed(stable_seed(self._seed, "step", step, self.rank))
+        losses = self._engine(self._move(batch))
+        metrics, due = self._reduce(losses, flag=flag)
+        if not all(math.isfinite(value) for value in metrics.values()):
+            shown = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
+            raise NonFiniteLossError(
+                f"loss is not finite at step {step}: {shown}. Lower the learning rates or check the data"
+            )
+        if self._scale:
+            self._engine.optimizer.override_loss_scale(self._scale.value)
+        self._engine.backward(losses["loss"])
+        return metrics, due, self._update()
+
+    def _update(self) -> float:
         """Clip and update; the gradient norm before clipping, from DeepSpeed (ZeRO 1 to 3) or measured."""
         if self._train.zero_stage == 0:
             gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
-            norm = _finite_norm(torch.nn.utils.get_total_norm(gradients), step)
-            self._engine.step()
+            norm = float(torch.nn.utils.get_total_norm(gradients))
+            if _is_finite(norm):
+                self._engine.step()
             return norm
         self._engine.step()
-        return _finite_norm(self._engine.get_global_grad_norm(), step)
+        return float(self._engine.get_global_grad_norm())
 
 
-def _finite_norm(norm: Tensor | float, step: int) -> float:
-    value = float(norm)
-    if not math.isfinite(value) or value < 0:  # ZeRO reports an infinite or NaN norm as -1
-        raise NonFiniteLossError(f"gradient is not finite at step {step}: lower the learning rates")
-    return value
+def _is_finite(norm: float) -> bool:
+    return math.isfinite(norm) and norm >= 0  # ZeRO reports an infinite or NaN norm as -1
 
 
 def _trainable(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,11 +14,12 @@ from uniemo_ray.data.duplicates import Duplicate
 from uniemo_ray.data.emosketch.folder import SketchSettings
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import open_folder
+from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.data.shards import ShardLimits
 from uniemo_ray.distributed.actors.clip import FeatureActor, NameActor
 from uniemo_ray.distributed.actors.diffusion import LatentActor
-from uniemo_ray.distributed.datasets import AttributeNames, read_split
+from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.sketch import TEMPORARY, SketchFolder, draw_here
@@ -120,7 +121,6 @@ def describe(config: Config) -> dict[str, dict[str, float] | None]:
 
 def features(context: StepContext, config: Config) -> StepOutput:
     """Frozen CLIP features of every split."""
-    check_enough(context.inputs["ingest"].outputs["sizes"], config)
     rows = map_shards(
         context.artefacts_of("ingest"),
         {split: f"{SAMPLES_FOLDER}/{split}" for split in SPLITS},
@@ -135,6 +135,7 @@ def features(context: StepContext, config: Config) -> StepOutput:
 
 def names(context: StepContext, config: Config) -> StepOutput:
     """Text embeddings of the attribute base; few names are not worth the start of an actor."""
+    check_enough(context.inputs["ingest"].outputs["sizes"], config)
     base = read_names(context)
     every = sorted({*base.scenes, *base.objects})
     clip: dict[str, Any] = {"clip": config.encoder.clip, "pretrained": config.encoder.clip_pretrained}

@@ -1,6 +1,5 @@
 """The last steps: the summary, the report and the exported model."""
 
-import io
 import logging
 import os
 import platform
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.steps.feedback import read_kept
-from uniemo_ray.distributed.steps.scorers import COEFFICIENTS_FILE
+from uniemo_ray.distributed.steps.scorers import coefficient_table
 from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.report.figures import StageHistory, join_scores
 from uniemo_ray.report.html import write_report
@@ -45,9 +44,7 @@ def finish(run: RunFolder, config: Config, results: Sequence[StepResult]) -> Sum
             gather_ranks(run, config, records),
             gather_history(run, config, records),
             page,
-            coefficients=pq.read_table(
-                io.BytesIO(artefacts(run, records, "coefficients").read_bytes(COEFFICIENTS_FILE))
-            ),
+            coefficients=coefficient_table(artefacts(run, records, "coefficients")),
         )
         run.store.put_file(page, REPORT)
     run.store.write_bytes(SUMMARY, to_json(summary).encode())

@@ -118,10 +118,14 @@ def _add_probabilities(table: pa.Table, heads: "ray.ObjectRef[ScorerHeads]") -> 
     return table.select(["scene", "objects"]).append_column("probabilities", pa.array(probabilities.tolist()))
 
 
+def coefficient_table(store: Store) -> pa.Table:
+    """What `coefficients` left in its folder."""
+    return pq.read_table(io.BytesIO(store.read_bytes(COEFFICIENTS_FILE)))
+
+
 def read_coefficients(store: Store) -> dict[str, dict[str, list[float]]]:
     """Kind to attribute to the eight values, plain numbers."""
-    table = pq.read_table(io.BytesIO(store.read_bytes(COEFFICIENTS_FILE)))
     found: dict[str, dict[str, list[float]]] = {"scene": {}, "object": {}}
-    for (kind, name), alpha in coefficients_by_key(table).items():
+    for (kind, name), alpha in coefficients_by_key(coefficient_table(store)).items():
         found[kind][name] = alpha.tolist()
     return found

@@ -1,12 +1,9 @@
 """Steps that train: stage 1 and stage 2 of a round, and the model folder that comes out."""
 
 import logging
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 from pyarrow.fs import FileType
 
@@ -17,8 +14,9 @@ from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, as_dataset, read_spl
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.statistics import SPACE_COLUMNS, compute_space
 from uniemo_ray.distributed.steps.data import SAMPLES_FOLDER, read_names
-from uniemo_ray.distributed.steps.scorers import COEFFICIENTS_FILE, read_coefficients
+from uniemo_ray.distributed.steps.scorers import coefficient_table, read_coefficients
 from uniemo_ray.distributed.train import train_stage
+from uniemo_ray.feedback.emotion_space import EmotionSpace
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.store.base import Store
@@ -127,38 +125,47 @@ def stage_settings(context: StepContext, config: Config, *, round_: int) -> dict
 
 def encode(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """The round's network on every training and test image: features and logits."""
-    rows = map_shards(
+    return StepOutput(
+        outputs={"rows": run_encoder(context, config, stage_settings(context, config, round_=round_))}
+    )
+
+
+def run_encoder(context: StepContext, config: Config, stage: dict[str, Any]) -> dict[str, int]:
+    """Features and logits of training and test images by the network of `StageSettings`; rows by split."""
+    return map_shards(
         context.artefacts_of("ingest"),
-        {split: f"samples/{split}" for split in ("train", "test")},
+        {split: f"{SAMPLES_FOLDER}/{split}" for split in ("train", "test")},
         target=context.artefacts,
         actor=EncoderActor,
-        settings={"stage": stage_settings(context, config, round_=round_)},
+        settings={"stage": stage},
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
-    return StepOutput(outputs={"rows": rows})
+
+
+def space_of(encoded: Store) -> EmotionSpace:
+    """Emotion space of what `run_encoder` left."""
+    rows = as_dataset(encoded, "train")
+    present = set(rows.schema().names)
+    return compute_space(
+        rows, members={m: column for m, column in SPACE_COLUMNS.items() if column in present}
+    )
 
 
 def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Emotion space of the round, and its complete model folder."""
-    rows = as_dataset(context.artefacts_of(f"encode-{round_}"), "train")
-    present = set(rows.schema().names)
-    members = {member: column for member, column in SPACE_COLUMNS.items() if column in present}
-    space = compute_space(rows, members=members)
+    space = space_of(context.artefacts_of(f"encode-{round_}"))
     settings = stage_settings(context, config, round_=round_)
     clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
-    with TemporaryDirectory() as scratch:
-        table = Path(scratch) / COEFFICIENTS_FILE
-        table.write_bytes(context.artefacts_of("coefficients").read_bytes(COEFFICIENTS_FILE))
-        whole = ModelParts(
-            config=config,
-            clip_config=clip.config,
-            merges=clip.merges.read_bytes() if clip.merges else None,
-            net=load_net(settings),
-            diffusion=load_trained_diffusion(StageSettings.model_validate(settings)),
-            space=space,
-            coefficients=pq.read_table(table),
-            scorers=load_heads(context.artefacts_of("scorers")),
-        )
-        fingerprint = save_model_folder(whole, f"{context.artefacts.uri}/model")
+    whole = ModelParts(
+        config=config,
+        clip_config=clip.config,
+        merges=clip.merges.read_bytes() if clip.merges else None,
+        net=load_net(settings),
+        diffusion=load_trained_diffusion(StageSettings.model_validate(settings)),
+        space=space,
+        coefficients=coefficient_table(context.artefacts_of("coefficients")),
+        scorers=load_heads(context.artefacts_of("scorers")),
+    )
+    fingerprint = save_model_folder(whole, f"{context.artefacts.uri}/model")
     return StepOutput(outputs={"model": fingerprint, "space": space.counts.tolist()})
