@@ -314,8 +314,8 @@ class EvaluationConfig(Settings):
     model: str | None = None
     """Model folder that `jobs/understanding.py` judges on the test split instead of training one."""
     weights_dir: str | None = None
-    """Folder, readable on every machine, with the published Inception-v3 and AlexNet files, when the user
-    has them: adds `fid` and `lpips_alex`."""
+    """Folder, readable on every machine, with the published files of Inception-v3 (adds `fid`), AlexNet
+    (`lpips_alex`) and ResNet-50 of both Places365 and ImageNet (`sem_c`), when the user has them."""
 
 
 class ResourceConfig(Settings):

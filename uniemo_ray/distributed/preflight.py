@@ -13,6 +13,7 @@ from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.metrics.accuracy import coarsen
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE
+from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.models.clip import TINY_FOLDER as TINY_CLIP
 from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config, read_clip_config
@@ -82,11 +83,18 @@ def check_trainable(config: Config) -> None:
 
 
 def check_published(weights_dir: str) -> None:
-    """Raise ValueError unless the folder holds one of the files that some metric reads."""
-    patterns = (INCEPTION_FILE, ALEXNET_FILE)
-    if not any(has_weights(weights_dir, pattern) for pattern in patterns):
+    """Raise ValueError unless the folder holds the files that some metric reads."""
+    pair = (PLACES_FILE, IMAGENET_FILE)
+    there = [pattern for pattern in pair if has_weights(weights_dir, pattern)]
+    if len(there) == 1:
+        lost = pair[1 - pair.index(there[0])]
         raise ValueError(
-            f"evaluation.weights_dir {weights_dir!r} holds neither {' nor '.join(patterns)}: "
+            f"evaluation.weights_dir {weights_dir!r} holds {there[0]} but no {lost}: Sem-C needs both"
+        )
+    patterns = (INCEPTION_FILE, ALEXNET_FILE)
+    if not there and not any(has_weights(weights_dir, pattern) for pattern in patterns):
+        raise ValueError(
+            f"evaluation.weights_dir {weights_dir!r} holds neither {' nor '.join((*patterns, *pair))}: "
             f"put the published files there, or leave the setting empty"
         )
 
