@@ -13,6 +13,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 from uniemo_ray.data.images import (
     ImageError,
     augmentation_seed,
+    check_picture,
     decode_rgb,
     normalise,
     random_crop_flip,
@@ -80,6 +81,17 @@ def test_16_bit_grey_is_scaled_not_cut() -> None:
     assert rgb[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_check_refuses_what_cannot_be_converted(mode: str) -> None:
+    data = encoded(flat(mode, -5), "TIFF")
+    with pytest.raises(ImageError) as decoding:
+        decode_rgb(data, LIMIT)
+    with pytest.raises(ImageError) as checking:
+        check_picture(data, LIMIT)
+    assert str(checking.value) == str(decoding.value)
+    assert checking.value.reason == "unsupported"
+
+
 def test_floating_point_pixels_are_refused_by_name() -> None:
     with pytest.raises(ImageError) as error:
         decode_rgb(encoded(flat("F", 0.5), "TIFF"), LIMIT)
@@ -101,6 +113,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     exif[0x0112] = orientation
     rgb = decode_rgb(encoded(Image.fromarray(pixels), kind, exif=exif), LIMIT)
     assert rgb.shape[:2] == ((16, 32) if orientation <= 4 else (32, 16))
+    assert check_picture(encoded(Image.fromarray(pixels), kind, exif=exif), LIMIT) == rgb.shape[:2]
     bright = {1: "tl", 2: "tr", 3: "br", 4: "bl", 5: "tl", 6: "tr", 7: "br", 8: "bl"}[orientation]
     row = 2 if bright[0] == "t" else -3
     column = 2 if bright[1] == "l" else -3
@@ -171,6 +184,11 @@ def test_damage_anywhere_is_an_image_error_or_a_picture(kind: str, hits: list[tu
         rgb, reason = decode_rgb(bytes(data), 10_000), None
     except ImageError as error:
         rgb, reason = None, error.reason
+    try:
+        checked: object = check_picture(bytes(data), 10_000)
+    except ImageError as error:
+        checked = error.reason
+    assert checked == (reason if rgb is None else rgb.shape[:2])
     if rgb is None:
         assert reason in ("corrupt", "truncated", "huge", "unsupported")
     else:
