@@ -222,6 +222,36 @@ def test_augmentation_seeds_differ_in_every_argument() -> None:
     assert augmentation_seed(0, 0, "awe_1") == 7481924508102746900  # the same on every machine
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.sampled_from([(1, 1), (7, 90), (64, 48), (133, 71)]),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    is_progressive=st.booleans(),
+    kept=st.floats(0.3, 1),
+    hits=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=4),
+)
+def test_a_check_says_of_a_jpeg_what_decoding_says(
+    size: tuple[int, int],
+    mode: str,
+    is_progressive: bool,
+    kept: float,
+    hits: list[tuple[float, int]],
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).convert(mode)
+    data = bytearray(encoded(picture, "JPEG", progressive=is_progressive))
+    for place, value in hits:
+        data[int(place * len(data))] = value
+    cut = bytes(data[: int(kept * len(data))])
+    found: list[object] = []
+    for look in (check_picture, lambda *given: decode_rgb(*given).shape[:2]):
+        try:
+            found.append(look(cut, 100_000))
+        except ImageError as error:
+            found.append(str(error))
+    assert found[0] == found[1]
+
+
 def test_half_of_the_views_are_mirrored() -> None:
     ramp = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
     seeds = [augmentation_seed(3, 0, str(i)) for i in range(400)]

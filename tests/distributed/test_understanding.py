@@ -139,7 +139,7 @@ def test_six_classes_are_trained_and_then_judged_on_another_set(tmp_path: Path) 
         root=f"{tmp_path}/other",
     )
     judged, _, records = run_job(second)
-    assert (judged.images, judged.is_trained_here, judged.model) == (12, False, found.model)
+    assert (judged.images, judged.is_trained_here, judged.model) == (6, False, found.model)
     assert set(records) == {"ingest", "predict", "evaluate"}
     assert understanding_table(judged).row_count == 4 + 6
 

@@ -94,17 +94,21 @@ def decode_rgb(data: bytes, max_pixels: int) -> RGB:
 
 
 def check_picture(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Decode every pixel and keep none: height and width of what `decode_rgb` returns, and its errors.
+    """Read the whole picture, keep no pixel: height and width of what `decode_rgb` returns, and its errors.
 
-    Twice as fast, for whoever wants to know that a picture is whole: no copy of the pixels is made.
+    Several times as fast. Of a JPEG every coefficient is read and checked, but turned only into a small grey
+    picture: the arithmetic between the two cannot fail.
     """
     image = _open(data, max_pixels)
     with _damage_named():
+        whole = image.size
+        is_small = image.draft("L", (max(1, whole[0] // 8), max(1, whole[1] // 8))) is not None
         image.load()
+        width, height = whole if is_small else image.size  # loading may turn a TIFF file
         turn = _turn(image)
         if image.mode not in _PLAIN:
             _to_rgb(image)  # what it refuses, it refuses here too
-        return (image.width, image.height) if turn in _ON_THEIR_SIDE else (image.height, image.width)
+        return (width, height) if turn in _ON_THEIR_SIDE else (height, width)
 
 
 @contextmanager
