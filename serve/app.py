@@ -20,7 +20,7 @@ from serve.pool import Pool
 from serve.settings import STORE, Limits
 from uniemo_ray.config import Settings
 from uniemo_ray.inference.checksums import verify
-from uniemo_ray.inference.model_folder import SHIPPED
+from uniemo_ray.inference.model_source import SHIPPED
 
 RETRY_AFTER_S = 2.0
 LOGGING = LoggingConfig(enable_access_log=False)

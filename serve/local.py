@@ -23,7 +23,7 @@ from serve.models.library import Library, describe
 from serve.models.understander import Understander
 from serve.settings import STORE, Limits
 from serve.tokens import TokenFile
-from uniemo_ray.inference.model_folder import SHIPPED
+from uniemo_ray.inference.model_source import SHIPPED
 from uniemo_ray.store.filesystem import open_store
 
 

@@ -30,6 +30,9 @@ class DataConfig(Settings):
     """Folder of the data set. Required for all but `sketch`."""
     labels: Literal["mikels", "ekman", "sentiment"] = "mikels"
     """Classes of a `folders` set: eight emotions, six emotions, or positive and negative."""
+    valence: bool = False
+    """Whether each label becomes its valence as the set is read: two classes, positive and negative, for
+    training and test. Images whose label has none (surprise) are refused, by name."""
     agreement: Literal[3, 4, 5] = 3
     """How many of the five raters of `twitter1` must agree on a label (its published subsets)."""
     split_seed: int = 0
@@ -316,9 +319,11 @@ class EvaluationConfig(Settings):
     """Seeded pairs per emotion for LPIPS and Sem-D; all pairs when there are fewer."""
     plain_per_emotion: int = Field(40, ge=1)
     """Images per emotion of the plain-prompt reference."""
+    model: str | None = None
+    """Model folder that `jobs/understanding.py` judges on the test split instead of training one."""
     weights_dir: str | None = None
-    """Folder, readable on every machine, with the published Inception-v3 and AlexNet files, when the user
-    has them: adds `fid` and `lpips_alex`."""
+    """Folder, readable on every machine, with the published files of Inception-v3 (adds `fid`), AlexNet
+    (`lpips_alex`) and ResNet-50 of both Places365 and ImageNet (`sem_c`), when the user has them."""
 
 
 class ResourceConfig(Settings):

@@ -3,6 +3,7 @@
 Data sets with other classes have a label space of their own.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 EMOTIONS: tuple[str, ...] = (
@@ -46,19 +47,31 @@ class LabelSpace(NamedTuple):
     negative: frozenset[str]
     """Labels of negative valence; a label may be in neither set."""
 
+    def position(self, label: str) -> int:
+        """Index of a label.
+
+        Raises:
+            ValueError: for an unknown label, listing the known ones.
+        """
+        self._require(label)
+        return self.labels.index(label)
+
     def valence(self, label: str) -> str | None:
         """`positive`, `negative`, or None for a label that may be either.
 
         Raises:
             ValueError: for an unknown label, listing the known ones.
         """
+        self._require(label)
+        return "positive" if label in self.positive else "negative" if label in self.negative else None
+
+    def _require(self, label: str) -> None:
         if label not in self.labels:
             raise ValueError(f"unknown {self.name} label {label!r}: expected one of {', '.join(self.labels)}")
-        return "positive" if label in self.positive else "negative" if label in self.negative else None
 
 
 MIKELS = LabelSpace("mikels", EMOTIONS, POSITIVE, frozenset(EMOTIONS[4:]))
-"""EmoSet and FI; the only space that training and generation know."""
+"""EmoSet and FI; the only space that stage 2 and generation know."""
 
 EKMAN = LabelSpace(
     "ekman",
@@ -74,3 +87,16 @@ SENTIMENT = LabelSpace(
 """Twitter I and II."""
 
 LABEL_SPACES = {space.name: space for space in (MIKELS, EKMAN, SENTIMENT)}
+
+
+def find_space(labels: Sequence[str]) -> LabelSpace:
+    """The label space with just these labels in this order.
+
+    Raises:
+        ValueError: there is none, listing those that there are.
+    """
+    for space in LABEL_SPACES.values():
+        if space.labels == tuple(labels):
+            return space
+    known = "; ".join(", ".join(space.labels) for space in LABEL_SPACES.values())
+    raise ValueError(f"no label space has the labels {', '.join(map(str, labels))}: expected one of {known}")

@@ -8,7 +8,6 @@ from serve.models.understander import Understander
 from serve.settings import Limits
 from uniemo_ray import UniEmo, __version__
 from uniemo_ray.config import Settings
-from uniemo_ray.emotions import EMOTIONS
 
 
 class Library(Settings):
@@ -55,8 +54,10 @@ def describe(illustrator: Illustrator) -> Description:
     return Description(
         fingerprint=parts.fingerprint,
         card=parts.card,
-        emotions=EMOTIONS,
-        paintable=tuple(name for name, count in zip(EMOTIONS, parts.space.counts, strict=True) if count),
+        emotions=parts.labels.labels,
+        paintable=tuple(
+            name for name, count in zip(parts.labels.labels, parts.space.counts, strict=True) if count
+        ),
         defaults={
             "steps": diffusion.steps,
             "guidance": diffusion.guidance,

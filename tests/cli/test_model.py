@@ -11,7 +11,7 @@ from uniemo_ray.cli.app import app
 from uniemo_ray.cli.model import parse_emotion
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.inference.checksums import verify
-from uniemo_ray.inference.model_folder import SHIPPED_FOLDER
+from uniemo_ray.inference.model_source import SHIPPED_FOLDER
 from uniemo_ray.inference.provenance import read_provenance
 
 runner = CliRunner()

@@ -13,6 +13,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 from uniemo_ray.data.images import (
     ImageError,
     augmentation_seed,
+    check_picture,
     decode_rgb,
     normalise,
     random_crop_flip,
@@ -80,6 +81,17 @@ def test_16_bit_grey_is_scaled_not_cut() -> None:
     assert rgb[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_check_refuses_what_cannot_be_converted(mode: str) -> None:
+    data = encoded(flat(mode, -5), "TIFF")
+    with pytest.raises(ImageError) as decoding:
+        decode_rgb(data, LIMIT)
+    with pytest.raises(ImageError) as checking:
+        check_picture(data, LIMIT)
+    assert str(checking.value) == str(decoding.value)
+    assert checking.value.reason == "unsupported"
+
+
 def test_floating_point_pixels_are_refused_by_name() -> None:
     with pytest.raises(ImageError) as error:
         decode_rgb(encoded(flat("F", 0.5), "TIFF"), LIMIT)
@@ -101,6 +113,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     exif[0x0112] = orientation
     rgb = decode_rgb(encoded(Image.fromarray(pixels), kind, exif=exif), LIMIT)
     assert rgb.shape[:2] == ((16, 32) if orientation <= 4 else (32, 16))
+    assert check_picture(encoded(Image.fromarray(pixels), kind, exif=exif), LIMIT) == rgb.shape[:2]
     bright = {1: "tl", 2: "tr", 3: "br", 4: "bl", 5: "tl", 6: "tr", 7: "br", 8: "bl"}[orientation]
     row = 2 if bright[0] == "t" else -3
     column = 2 if bright[1] == "l" else -3
@@ -171,6 +184,11 @@ def test_damage_anywhere_is_an_image_error_or_a_picture(kind: str, hits: list[tu
         rgb, reason = decode_rgb(bytes(data), 10_000), None
     except ImageError as error:
         rgb, reason = None, error.reason
+    try:
+        checked: object = check_picture(bytes(data), 10_000)
+    except ImageError as error:
+        checked = error.reason
+    assert checked == (reason if rgb is None else rgb.shape[:2])
     if rgb is None:
         assert reason in ("corrupt", "truncated", "huge", "unsupported")
     else:
@@ -202,6 +220,36 @@ def test_augmentation_seeds_differ_in_every_argument() -> None:
     seeds = {augmentation_seed(s, e, i) for s in (0, 1) for e in (0, 1, 10) for i in ("a", "b", "0/a")}
     assert len(seeds) == 18
     assert augmentation_seed(0, 0, "awe_1") == 7481924508102746900  # the same on every machine
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.sampled_from([(1, 1), (7, 90), (64, 48), (133, 71)]),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    is_progressive=st.booleans(),
+    kept=st.floats(0.3, 1),
+    hits=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=4),
+)
+def test_a_check_says_of_a_jpeg_what_decoding_says(
+    size: tuple[int, int],
+    mode: str,
+    is_progressive: bool,
+    kept: float,
+    hits: list[tuple[float, int]],
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).convert(mode)
+    data = bytearray(encoded(picture, "JPEG", progressive=is_progressive))
+    for place, value in hits:
+        data[int(place * len(data))] = value
+    cut = bytes(data[: int(kept * len(data))])
+    found: list[object] = []
+    for look in (check_picture, lambda *given: decode_rgb(*given).shape[:2]):
+        try:
+            found.append(look(cut, 100_000))
+        except ImageError as error:
+            found.append(str(error))
+    assert found[0] == found[1]
 
 
 def test_half_of_the_views_are_mirrored() -> None:

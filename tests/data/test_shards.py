@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,17 @@ def test_a_shard_is_full_by_rows_or_by_bytes(tmp_path: Path) -> None:
     by_size = plan(ShardLimits(50, limit))
     assert by_size[0] == entries[:3]
     assert all(sum(sizes[e.image_id] for e in shard) <= limit for shard in by_size if len(shard) > 1)
+
+
+def test_labels_become_their_valence_and_surprise_is_refused_by_name(tmp_path: Path) -> None:
+    folder = open_kind(layouts.emotionroi(tmp_path / "set", train=4, test=1), "emotionroi")
+    plain = writer_of(folder, tmp_path / "out")
+    writer = replace(plain, valence_of=folder.space)
+    entries = folder.entries("test")
+    summary = writer.write({"split": "test", "name": "part-00000.parquet", "entries": entries})
+    assert summary["emotions"] == {"negative": 4, "positive": 1}
+    ((image_id, _, reason, detail, split),) = summary["rejected"]
+    assert (image_id, reason, split) == ("surprise/5.jpg", "unknown_label", "test")
+    assert detail == "surprise is neither positive nor negative"
+    # Shards with other labels are other shards.
+    assert plain.fingerprint("test", entries) != writer.fingerprint("test", entries)

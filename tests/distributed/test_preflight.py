@@ -67,7 +67,7 @@ def test_open_clip_names_are_known(folders):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ("kind: emotionroi", "'emotionroi' has the 6 classes anger, .*jobs/ingest.py"),
+        ("kind: emotionroi", "'emotionroi' has the 6 classes anger, .*jobs/understanding.py trains"),
         ("kind: twitter2", "'twitter2' has the 2 classes positive, negative"),
         ("kind: folders, labels: ekman", "'folders' has the 6 classes"),
         ("kind: fi", r"no scenes and objects.* set filter.criteria=\[emo\]"),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uniemo_ray.data.emosketch.rule import load_rule
+from uniemo_ray.emotions import SENTIMENT
 from uniemo_ray.feedback.coefficients import (
     CoefficientSums,
     coefficient_matrix,
@@ -111,3 +112,16 @@ def test_bad_batches_are_refused() -> None:
         CoefficientSums().update(np.ones((1, 7)), ["a"], [[]])
     with pytest.raises(ValueError, match="not finite"):
         CoefficientSums().update(np.full((1, 8), np.nan), ["a"], [[]])
+
+
+def test_coefficients_of_two_classes_have_two_columns() -> None:
+    first, second = (CoefficientSums(labels=SENTIMENT.labels) for _ in range(2))
+    first.update([[0.9, 0.1]], ["park"], [["dog"]])
+    second.update([[0.5, 0.5]], ["park"], [None])
+    table = first.merge(second).table()
+    assert table.column_names == ["attribute", "kind", "count", "alpha_positive", "alpha_negative"]
+    np.testing.assert_allclose(coefficients_by_key(table)["scene", "park"], [0.7, 0.3])
+    matrix = coefficient_matrix(table, kind="object", names=["dog", "cat"], labels=SENTIMENT.labels)
+    np.testing.assert_allclose(matrix, [[0.9, 0.1], [0, 0]])
+    with pytest.raises(ValueError, match="column 'alpha_amusement' is missing"):
+        coefficient_matrix(table, kind="object", names=["dog"])

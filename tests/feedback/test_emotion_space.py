@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.emotions import EMOTIONS, SENTIMENT
 from uniemo_ray.feedback.emotion_space import EmotionSpace, EmotionSpaceSums
 
 LABELS = np.arange(400) % 8
@@ -113,3 +113,24 @@ def test_bad_batches_are_refused() -> None:
         sums.update([8], {"cls": np.zeros((1, 2))})
     with pytest.raises(ValueError, match="expected 1 cls features, got 2"):
         sums.update([0], {"cls": np.zeros((2, 2))})
+
+
+def test_a_space_of_other_labels_comes_back_only_as_that(tmp_path: Path) -> None:
+    sums = EmotionSpaceSums(labels=SENTIMENT.labels)
+    sums.update([0, 1, 1], {"cls": [[1.0], [2.0], [4.0]]})
+    path = tmp_path / "space.safetensors"
+    sums.merge(EmotionSpaceSums(labels=SENTIMENT.labels)).result().save(path)
+    loaded = EmotionSpace.load(path, SENTIMENT.labels)
+    assert (loaded.labels, loaded.counts.tolist()) == (SENTIMENT.labels, [1, 2])
+    assert loaded.sample("positive", torch.Generator())["cls"].tolist() == [1.0]
+    with pytest.raises(ValueError, match="unknown emotion 'awe': expected one of positive, negative"):
+        loaded.sample("awe", torch.Generator())
+    with pytest.raises(ValueError, match="is no emotion space of amusement"):
+        EmotionSpace.load(path)
+
+
+def test_nothing_can_be_drawn_from_an_empty_space() -> None:
+    space = EmotionSpace.empty(["cls"], 3, SENTIMENT.labels)
+    assert space.mean["cls"].shape == (2, 3)
+    with pytest.raises(ValueError, match="holds no image of 'negative'"):
+        space.sample("negative", torch.Generator())

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniemo_ray.config import ScorerConfig
+from uniemo_ray.emotions import SENTIMENT
 from uniemo_ray.inference.heads import (
     EmotionClassifier,
     LinearHead,
@@ -180,3 +181,14 @@ def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"other\.safetensors holds scorers of version None, expected 1"):
         ScorerHeads.load(tmp_path / "other.safetensors")
+
+
+def test_a_classifier_of_other_labels_is_trained_and_comes_back(tmp_path: Path) -> None:
+    data = make_data()
+    two = data._replace(emotion=(data.emotion == 1).long())
+    heads = train_scorers(two, **BANKS, config=CONFIG, logit_scale=20.0, labels=SENTIMENT.labels)
+    heads.save(tmp_path / "heads")
+    loaded = ScorerHeads.load(tmp_path / "heads")
+    assert loaded.labels == SENTIMENT.labels
+    assert loaded.emotion(data.features).shape == (240, 2)
+    assert torch.equal(loaded.emotion(data.features), heads.emotion(data.features))

@@ -12,10 +12,17 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from uniemo_ray.config import DiffusionConfig
+from uniemo_ray.emotions import EKMAN, MIKELS
+from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.feedback.schema import coefficients_schema
 from uniemo_ray.inference.checksums import CHECKSUMS, verify, write_checksums
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, load_painter, save_model_folder
+from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.inference.painter import Painter, Request, Share
 from uniemo_ray.inference.sampler import SamplingSettings
+from uniemo_ray.inference.uniemo import UniEmo
+from uniemo_ray.models.build import build_net
+from uniemo_ray.models.clip import ClipParts
 from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser
 
 
@@ -239,3 +246,47 @@ def test_settings_of_speed_are_applied_to_a_loaded_model(parts: ModelParts, tmp_
     save_model_folder(loaded, tmp_path / "again")
     weights = load_file(tmp_path / "again" / "diffusion" / "unet" / "diffusion_pytorch_model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+@pytest.fixture
+def six(parts: ModelParts, clip: ClipParts) -> ModelParts:
+    """A model of six emotions that makes no images."""
+    net = build_net(
+        parts.config, clip=clip, scene_names=(), object_names=(), text_width=16, classes=len(EKMAN.labels)
+    ).eval()
+    return replace(
+        parts,
+        net=net,
+        diffusion=None,
+        labels=EKMAN,
+        space=EmotionSpace.empty(net.fusion.members, net.encoder.width, EKMAN.labels),
+        coefficients=coefficients_schema(EKMAN.labels).empty_table(),
+        scorers=None,
+    )
+
+
+def test_a_model_of_other_emotions_comes_back_with_them(six: ModelParts, tmp_path: Path) -> None:
+    fingerprint = save_model_folder(six, tmp_path / "six")
+    assert describe_model(tmp_path / "six") == (EKMAN, fingerprint)
+    loaded = load_model_folder(tmp_path / "six")
+    assert (loaded.labels, loaded.space.labels) == (EKMAN, EKMAN.labels)
+    assert all(
+        torch.equal(value, loaded.net.state_dict()[key]) for key, value in six.net.state_dict().items()
+    )
+    seen = UniEmo(loaded).understand(np.zeros((32, 32, 3), np.uint8))[0]
+    assert tuple(seen.emotions) == EKMAN.labels
+    negative = sum(seen.emotions[name] for name in EKMAN.negative)
+    assert seen.valence == ("positive" if seen.emotions["joy"] >= negative else "negative")
+
+
+def test_the_shipped_model_and_older_folders_have_the_eight_emotions(model_folder: Path) -> None:
+    assert describe_model("tiny")[0] == describe_model(model_folder)[0] == MIKELS
+    assert load_model_folder("tiny", with_diffusion=False).diffusion is None
+
+
+def test_emotions_of_no_label_space_are_named(copy: Path) -> None:
+    header = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**header, "emotions": ["joy"]}))
+    write_checksums(copy)
+    with pytest.raises(ValueError, match=r"config.json: no label space has the labels joy: expected"):
+        load_model_folder(copy)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
-from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts
+from uniemo_ray.emotions import EKMAN, EMOTIONS, MIKELS, SENTIMENT
+from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts, coarsen
 
 
 def measure(labels: list[int], p: np.ndarray) -> Accuracy:
@@ -78,3 +78,41 @@ def test_bad_input_is_refused() -> None:
         measure([8], np.ones((1, 8)))
     with pytest.raises(ValueError, match="finite"):
         measure([0], np.full((1, 8), np.inf))
+
+
+def test_summed_probabilities_may_outvote_the_likeliest_emotion() -> None:
+    p = np.array([[0.3, 0, 0, 0, 0.25, 0.25, 0.2, 0]])  # amusement leads, 0.7 is negative
+    happy, sad = measure([0], p), measure([7], p)
+    assert (happy.two_class, happy.two_class_sum) == (1.0, 0.0)
+    assert (sad.two_class, sad.two_class_sum) == (0.0, 1.0)
+
+
+def test_six_classes_and_one_without_valence() -> None:
+    counts = AccuracyCounts(EKMAN)
+    p = np.full((3, 6), 0.05)
+    p[0, 5] = p[1, 5] = p[2, 3] = 0.75  # surprise, surprise, joy
+    counts.update([5, 3, 3], p)
+    found = counts.merge(AccuracyCounts(EKMAN)).result()
+    assert found.top1 == pytest.approx(2 / 3)
+    assert found.per_class == {"joy": 0.5, "surprise": 1.0}
+    assert len(found.confusion) == 6
+    # Surprise has no valence; of the two pictures of joy one is taken for it, and its rest is negative.
+    assert (found.two_class, found.two_class_sum) == (0.5, 0.5)
+    with pytest.raises(ValueError, match=r"expected probabilities \(1, 6\)"):
+        counts.update([0], np.full((1, 8), 0.125))
+
+
+def test_two_classes_are_their_own_valence() -> None:
+    counts = AccuracyCounts(SENTIMENT)
+    counts.update([0, 0, 1], [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    found = counts.result()
+    assert found.top1 == found.two_class == found.two_class_sum == pytest.approx(2 / 3)
+
+
+def test_probabilities_of_eight_emotions_become_two() -> None:
+    p = np.arange(8.0)[None] / 28
+    np.testing.assert_allclose(coarsen(p, MIKELS, SENTIMENT), [[6 / 28, 22 / 28]])
+    np.testing.assert_array_equal(coarsen(p, MIKELS, MIKELS), p)
+    for source, target in ((EKMAN, SENTIMENT), (MIKELS, EKMAN), (SENTIMENT, MIKELS)):
+        with pytest.raises(ValueError, match="say nothing certain about the classes"):
+            coarsen(np.ones((1, len(source.labels))), source, target)

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 
 from uniemo_ray.data.images import ImageError
+from uniemo_ray.emotions import EKMAN
 from uniemo_ray.training.batches import Collate, decode_latents, encode_latent
 
 COLLATE = Collate(
@@ -98,3 +100,11 @@ def test_bad_rows_say_what_is_wrong() -> None:
         COLLATE({**raw([0]), "scene": column(["desert"])}, epoch=0, is_training=True)
     with pytest.raises(ImageError):
         COLLATE({**raw([0]), "image": column([b"nothing"])}, epoch=0, is_training=True)
+
+
+def test_labels_of_another_space() -> None:
+    rows = raw([0, 1]) | {"emotion": column(["surprise", "joy"])}
+    batch = replace(COLLATE, space=EKMAN)(rows, epoch=0, is_training=False)
+    assert batch.tensors["emotion"].tolist() == [5, 3]
+    with pytest.raises(ValueError, match="unknown ekman label 'awe'"):
+        replace(COLLATE, space=EKMAN)(raw([0]), epoch=0, is_training=False)

@@ -323,3 +323,21 @@ def test_without_names_the_stored_embeddings_are_not_asked(folders: dict[str, Pa
     values = settings(folders, "understanding", name_embeddings=str(tmp_path / "nowhere"))
     net = build_stage({**values, "scenes": (), "objects": ()}).exports["net"]
     assert net.scene_projection.weight.shape[0] == net.encoder.visual.output_dim
+
+
+@pytest.mark.parametrize("stage", ["understanding", "joint"])
+def test_both_stages_train_on_two_classes(folders: dict[str, Path], stage: str) -> None:
+    """Emotion names are then those of the two classes, and so are heads and coefficients."""
+    data = {"kind": "folders", "root": "/set", "labels": "sentiment"}
+    two = {kind: {name: row[:2] for name, row in rows_.items()} for kind, rows_ in alpha().items()}
+    values = settings(folders, stage, sections={"data": data}, coefficients=two if stage == "joint" else {})
+    torch.manual_seed(0)
+    parts = build_stage(values)
+    named = rows() | {"emotion": np.array(["positive", "negative"] * 2, dtype=object)}
+    batch = parts.collate(named, epoch=0, is_training=False).tensors
+    assert batch["emotion"].tolist() == [0, 1, 0, 1]
+    parts.objective(batch)["loss"].backward()
+    net = parts.exports["net"]
+    assert (net.classifier[-1].out_features, net.condition_head.out_features) == (2, 2)
+    assert net.classifier[-1].weight.grad.abs().max() > 0
+    assert net.scenes.coefficients.shape == (len(SCENES), 2)

@@ -51,6 +51,11 @@ def open_folder(root: str | Path, data: DataConfig) -> DataFolder:
 
 
 def label_space(data: DataConfig) -> LabelSpace:
+    """The classes that a run tells apart: those of its data set, or their valence."""
+    return SENTIMENT if data.valence else own_space(data)
+
+
+def own_space(data: DataConfig) -> LabelSpace:
     """The classes of a kind of data set."""
     return LABEL_SPACES[data.labels] if data.kind == "folders" else _SPACES.get(data.kind, MIKELS)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from uniemo_ray.data.images import ImageError, decode_rgb
+from uniemo_ray.data.images import ImageError, check_picture
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.emotions import EMOTIONS
 
@@ -200,7 +200,7 @@ def _read_bytes(root: Path, path: str, *, limit: int) -> bytes:
 
 def _size_of(data: bytes, path: str, *, max_pixels: int) -> tuple[int, int]:
     try:
-        height, width, _ = decode_rgb(data, max_pixels).shape
+        height, width = check_picture(data, max_pixels)
     except ImageError as error:
         raise _RefusedError(Reason(f"image_{error.reason}"), path, error.detail) from error
     return height, width

@@ -18,6 +18,7 @@ from pyarrow import fs
 from uniemo_ray.data.samples import (
     AttributeNames,
     Entry,
+    Reason,
     Rejected,
     Sample,
     read_sample,
@@ -25,6 +26,7 @@ from uniemo_ray.data.samples import (
     to_table,
 )
 from uniemo_ray.data.schema import encode_table, put_bytes, read_notes
+from uniemo_ray.emotions import LabelSpace
 
 _FORMAT = 1
 _SUMMARY, _FINGERPRINT = "uniemo.summary", "uniemo.fingerprint"
@@ -91,6 +93,8 @@ class ShardWriter:
     labels: tuple[str, ...]
     source: str
     max_pixels: int
+    valence_of: LabelSpace | None = None
+    """The set's classes, where samples are labelled with the valence of their own label."""
 
     def write(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Write the shard of a plan's item, unless it is there; return its summary, plain JSON."""
@@ -116,6 +120,7 @@ class ShardWriter:
             read_sample(self.root, entry, max_pixels=self.max_pixels, names=self.names, labels=self.labels)
             for entry in entries
         ]
+        read = [self._relabel(item, entry) for item, entry in zip(read, entries, strict=True)]
         samples = [item for item in read if isinstance(item, Sample)]
         rejected = [item._replace(split=spec["split"]) for item in read if isinstance(item, Rejected)]
         summary = _summarise(spec, samples, rejected)
@@ -123,6 +128,15 @@ class ShardWriter:
         data = encode_table(table, notes={_FINGERPRINT: fingerprint, _SUMMARY: json.dumps(summary)})
         size = put_bytes(data, path, filesystem=self.filesystem)
         return summary, size, hashlib.sha256(data).hexdigest()
+
+    def _relabel(self, item: Sample | Rejected, entry: Entry) -> Sample | Rejected:
+        if self.valence_of is None or isinstance(item, Rejected):
+            return item
+        side = self.valence_of.valence(item.emotion)
+        if side is None:
+            detail = f"{item.emotion} is neither positive nor negative"
+            return Rejected(item.image_id, entry.image, Reason.UNKNOWN_LABEL, detail)
+        return item._replace(emotion=side)
 
     def _measure(self, path: str) -> tuple[int, str]:
         """Size and sha256 of a shard that was found finished."""
@@ -136,6 +150,7 @@ class ShardWriter:
     def fingerprint(self, split: str, entries: Sequence[Entry]) -> str:
         """Digest of all that determines a shard; files count by size and time of change."""
         facts = [_FORMAT, split, self.source, self.max_pixels, self.names]
+        facts += [] if self.valence_of is None else [self.valence_of.name]
         stamps = [
             (
                 *entry,

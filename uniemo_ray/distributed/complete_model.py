@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from uniemo_ray.config import Config, load_config
-from uniemo_ray.data.readers import open_folder
+from uniemo_ray.data.readers import label_space, open_folder
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.distributed.actors.clip import load_heads
 from uniemo_ray.distributed.datasets import read_split
@@ -146,7 +146,8 @@ def encode(context: StepContext, config: Config, source: SourceModel) -> StepOut
         weights=f"{source.uri}/{NET}",
     )
     rows = run_encoder(context, config, stage.model_dump(mode="json"))
-    accuracy = measure_accuracy(read_split(context.artefacts, "test", columns=["emotion", "logits"]))
+    tested = read_split(context.artefacts, "test", columns=["emotion", "logits"])
+    accuracy = measure_accuracy(tested, label_space(config.data))
     return StepOutput(outputs={"rows": rows}, metrics={"test_accuracy": accuracy.top1})
 
 
@@ -157,7 +158,7 @@ def complete(context: StepContext, config: Config, source: SourceModel) -> StepO
     alpha = read_coefficients(found)
     parts.net.scenes.set_coefficients(alpha["scene"])
     parts.net.objects.set_coefficients(alpha["object"])
-    space = space_of(context.artefacts_of("encode"))
+    space = space_of(context.artefacts_of("encode"), parts.labels)
     whole = replace(
         parts,
         space=space,

@@ -1,11 +1,13 @@
 """The feedback loop as named steps on a run folder; `jobs/feedback_loop.py` is its command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from uniemo_ray.config import Config
-from uniemo_ray.distributed.steps import data, evaluation, feedback, scorers, training
+from uniemo_ray.distributed.steps import data, evaluation, feedback, scorers, training, understanding
+from uniemo_ray.inference.model_source import SHIPPED, describe_model
+from uniemo_ray.job import locate
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
@@ -45,6 +47,41 @@ def declare_steps(pipeline: Pipeline, config: Config) -> None:
     after = ["generate-plain", "score-plain", *real]
     step("reference-plain", evaluation.reference_plain, measured, after=after)
     step("reference-real", evaluation.reference_real, measured, after=["ingest", "scorers", *real])
+
+
+def declare_understanding(pipeline: Pipeline, config: Config) -> None:
+    """Declare what judges understanding alone: stage 1 and its model, or a finished model folder."""
+    declare_ingest(pipeline, config)
+    step = partial(_declare, pipeline, config)
+    given, before = given_model(config), ["model"]
+    if given is None:
+        _declare_stage_1(pipeline, config)
+        judged = {}
+    else:
+        judged, before = {"model": describe_model(given)[1]}, []
+    predict = partial(understanding.predict, model=given)
+    step("predict", predict, ["data.max_pixels"], after=["ingest", *before], more=judged)
+    step("evaluate", understanding.evaluate, after=["ingest", "predict"])
+
+
+def given_model(config: Config) -> str | None:
+    """The full address of the model folder that is to be judged, or None: then one is trained."""
+    model = config.evaluation.model
+    return model if model in (None, SHIPPED) else locate(model)
+
+
+def _declare_stage_1(pipeline: Pipeline, config: Config) -> None:
+    """Scorers, coefficients, stage 1 and a model folder without a diffusion model."""
+    step = partial(_declare, pipeline, config)
+    own = partial(_declare, pipeline, config.for_round(1))
+    step("names", partial(data.names, with_stage_2=False), [*CLIP], after=["ingest"])
+    declare_features(pipeline, config)
+    declare_scorers(pipeline, config)
+    first = partial(training.understanding, round_=1)
+    own("understanding", first, [*NET, "stage1"], after=["ingest", "names"])
+    making = partial(training.understanding_model, step="understanding")
+    after = ["ingest", "names", "scorers", "coefficients", "understanding"]
+    step("model", making, ["diffusion", *NET], after=after)
 
 
 def declare_precomputed(pipeline: Pipeline, config: Config) -> None:
@@ -120,12 +157,13 @@ def _declare(
     *,
     after: Sequence[str] = (),
     grows_by: Sequence[str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     def execute(context: StepContext) -> StepOutput:
         output: StepOutput = run(context, config)
         return output
 
-    values = {key: setting(config, key) for key in settings}
+    values = {key: setting(config, key) for key in settings} | dict(more or {})
     pipeline.step(name, run=execute, settings=values, inputs=after, grows_by=grows_by)
 
 

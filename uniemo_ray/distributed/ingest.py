@@ -27,7 +27,7 @@ from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.folder import DataFolder
 from uniemo_ray.data.samples import Rejected
 from uniemo_ray.data.shards import ShardFile, ShardLimits, ShardWriter, plan_shards
-from uniemo_ray.emotions import LabelSpace
+from uniemo_ray.emotions import SENTIMENT, LabelSpace
 
 logger = logging.getLogger(__name__)
 LIMITS = ShardLimits(4000, 512 << 20)
@@ -40,7 +40,7 @@ class IngestResult:
     """What became of a data folder."""
 
     space: LabelSpace
-    """Its classes."""
+    """Classes of the samples: those of the set, or their valence."""
     counts: dict[str, int]
     """Samples per split."""
     rejected_counts: dict[str, int]
@@ -79,6 +79,7 @@ def ingest_folder(
     limits: ShardLimits = LIMITS,
     filesystem: fs.FileSystem | None = None,
     prepare: Callable[[], object] | None = None,
+    by_valence: bool = False,
 ) -> IngestResult:
     """Read a data folder into `out/{split}/part-00000.parquet` and so on.
 
@@ -94,6 +95,7 @@ def ingest_folder(
         limits: When a shard is full.
         filesystem: Where `out` lies; the local (or shared) disk when left out.
         prepare: Called by every task first, for a folder that each node makes for itself.
+        by_valence: Whether samples are labelled positive and negative instead of with their own label.
 
     Returns:
         Counts, rejected entries, duplicates and the attribute base.
@@ -109,11 +111,12 @@ def ingest_folder(
     plan = partial(plan_shards, root=root, limits=limits)
     specs = [spec for split in SPLITS for spec in plan(folder.entries(split), split)]
     labels = folder.space.labels
-    writer = ShardWriter(root, out, filesystem, folder.names, labels, source, max_pixels)
+    valence_of, space = (folder.space, SENTIMENT) if by_valence else (None, folder.space)
+    writer = ShardWriter(root, out, filesystem, folder.names, labels, source, max_pixels, valence_of)
     _prune(writer, {f"{spec['split']}/{spec['name']}" for spec in specs})
     summaries = _run(writer, specs, prepare)
-    _check_usable(folder, summaries)
-    return _result(folder, summaries, find_duplicates(_content(writer, summaries)))
+    _check_usable(folder, space, summaries)
+    return _result(folder, space, summaries, find_duplicates(_content(writer, summaries)))
 
 
 def _run(
@@ -160,20 +163,23 @@ def _prune(writer: ShardWriter, wanted: set[str]) -> None:
                 writer.filesystem.delete_file(info.path)
 
 
-def _check_usable(folder: DataFolder, summaries: list[dict[str, Any]]) -> None:
+def _check_usable(folder: DataFolder, space: LabelSpace, summaries: list[dict[str, Any]]) -> None:
     reasons = Counter(Rejected(*row).reason for summary in summaries for row in summary["rejected"])
     why = f"rejected: {', '.join(f'{count} {reason}' for reason, count in sorted(reasons.items()))}"
     for split in SPLITS:
         if not any(summary["rows"] for summary in summaries if summary["split"] == split):
             raise ValueError(f"{folder.root}: no usable image in the split {split} ({why})")
     train = {name for s in summaries if s["split"] == "train" for name in s["emotions"]}
-    missing = [label for label in folder.space.labels if label not in train]
+    missing = [label for label in space.labels if label not in train]
     if missing:
         raise ValueError(f"{folder.root}: no usable training image of {', '.join(missing)} ({why})")
 
 
 def _result(
-    folder: DataFolder, summaries: list[dict[str, Any]], duplicates: tuple[Duplicate, ...]
+    folder: DataFolder,
+    space: LabelSpace,
+    summaries: list[dict[str, Any]],
+    duplicates: tuple[Duplicate, ...],
 ) -> IngestResult:
     rejected = [*folder.refused, *(Rejected(*row) for summary in summaries for row in summary["rejected"])]
     counts = Counter[str]()
@@ -183,7 +189,7 @@ def _result(
         sum(summary[key] for summary in summaries) for key in ("with_scene", "with_object")
     )
     return IngestResult(
-        space=folder.space,
+        space=space,
         counts={split: counts[split] for split in SPLITS},
         rejected_counts=dict(sorted(Counter(str(item.reason) for item in rejected).items())),
         rejected=tuple(rejected),

@@ -2,19 +2,24 @@
 
 from pathlib import Path
 
+import numpy as np
 import open_clip
 
 from uniemo_ray.config import Config, DataConfig, DiffusionConfig, EncoderConfig
 from uniemo_ray.data.readers import label_space, open_folder
+from uniemo_ray.distributed.feedback_loop import given_model
 from uniemo_ray.emotions import MIKELS
+from uniemo_ray.inference.model_source import describe_model
+from uniemo_ray.metrics.accuracy import coarsen
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE
+from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.models.clip import TINY_FOLDER as TINY_CLIP
 from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config, read_clip_config
 from uniemo_ray.models.encoder import stage_ends
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
-from uniemo_ray.models.pipeline_folder import configured_pipeline
+from uniemo_ray.models.pipeline_folder import configured_pipeline, text_widths
 
 REBUILD = "python jobs/pretrain_tiny.py makes the tiny base models"
 
@@ -33,6 +38,22 @@ def check_inputs(config: Config) -> None:
         check_published(config.evaluation.weights_dir)
 
 
+def check_understanding(config: Config) -> None:
+    """Check what `jobs/understanding.py` needs: the data set and the model to judge, or CLIP and its layers.
+
+    Raises:
+        ValueError: one line that names the setting and what is wrong.
+    """
+    check_data(config.data)
+    model = given_model(config)
+    if model is not None:
+        own, _ = describe_model(model)
+        coarsen(np.zeros((0, len(own.labels))), own, label_space(config.data))
+        return
+    stage_ends(check_clip(config.encoder), config.encoder)
+    text_widths(config.diffusion)
+
+
 def check_data(data: DataConfig) -> None:
     """Raise FolderError, one line per fault, unless the data folder has the structure that it should."""
     if data.kind != "sketch":
@@ -40,13 +61,16 @@ def check_data(data: DataConfig) -> None:
 
 
 def check_trainable(config: Config) -> None:
-    """Raise ValueError for a kind of data set that can be ingested, but not be trained on like this."""
+    """Raise ValueError for a kind of data set that the whole loop cannot be run on like this."""
     data, space = config.data, label_space(config.data)
+    if config.evaluation.model is not None:
+        raise ValueError("evaluation.model is a setting of jobs/understanding.py: the loop judges its own")
     if space != MIKELS:
+        what = "data.valence leaves" if data.valence else f"data.kind {data.kind!r} has"
         raise ValueError(
-            f"data.kind {data.kind!r} has the {len(space.labels)} classes {', '.join(space.labels)}, but "
-            f"training and metrics know the eight emotions of EmoSet and FI only: take one of these sets, or "
-            f"ingest this one alone with jobs/ingest.py"
+            f"{what} the {len(space.labels)} classes {', '.join(space.labels)}, but stage 2 and generation "
+            f"know the eight emotions of EmoSet and FI only: jobs/understanding.py trains and judges stage 1 "
+            f"on these"
         )
     has_attributes = data.kind in ("sketch", "emoset")
     if not has_attributes and config.feedback.rounds and "sem" in config.filter.criteria:
@@ -57,11 +81,18 @@ def check_trainable(config: Config) -> None:
 
 
 def check_published(weights_dir: str) -> None:
-    """Raise ValueError unless the folder holds one of the files that some metric reads."""
-    patterns = (INCEPTION_FILE, ALEXNET_FILE)
-    if not any(has_weights(weights_dir, pattern) for pattern in patterns):
+    """Raise ValueError unless the folder holds the files that some metric reads."""
+    pair = (PLACES_FILE, IMAGENET_FILE)
+    there = [pattern for pattern in pair if has_weights(weights_dir, pattern)]
+    if len(there) == 1:
+        lost = pair[1 - pair.index(there[0])]
         raise ValueError(
-            f"evaluation.weights_dir {weights_dir!r} holds neither {' nor '.join(patterns)}: "
+            f"evaluation.weights_dir {weights_dir!r} holds {there[0]} but no {lost}: Sem-C needs both"
+        )
+    patterns = (INCEPTION_FILE, ALEXNET_FILE)
+    if not there and not any(has_weights(weights_dir, pattern) for pattern in patterns):
+        raise ValueError(
+            f"evaluation.weights_dir {weights_dir!r} holds neither {' nor '.join((*patterns, *pair))}: "
             f"put the published files there, or leave the setting empty"
         )
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from ray.data import Dataset
 
-from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.emotions import MIKELS, LabelSpace
 from uniemo_ray.feedback.coefficients import CoefficientSums
 from uniemo_ray.feedback.emotion_space import EmotionSpace, EmotionSpaceSums
 from uniemo_ray.metrics.frechet import FeatureSums
@@ -46,15 +46,21 @@ S = TypeVar("S", bound=Mergeable)
 
 
 def compute_coefficients(
-    rows: Dataset, *, probabilities: str = "probabilities", scene: str = "scene", objects: str = "objects"
+    rows: Dataset,
+    *,
+    probabilities: str = "probabilities",
+    scene: str = "scene",
+    objects: str = "objects",
+    space: LabelSpace = MIKELS,
 ) -> pa.Table:
-    """Coefficients of every attribute (eq. 5), a COEFFICIENTS table.
+    """Coefficients of every attribute (eq. 5), rows of `coefficients_schema`.
 
     Args:
         rows: one row per training image.
         probabilities: column of C probabilities by the emotion classifier.
         scene: column of a name or null.
         objects: column of a list of names, or null.
+        space: the C classes.
 
     Raises:
         ValueError: when a column is missing.
@@ -62,12 +68,12 @@ def compute_coefficients(
     chosen = _checked(rows, [probabilities, scene, objects])
 
     def part(block: Columns) -> CoefficientSums:
-        sums = CoefficientSums()
+        sums = CoefficientSums(labels=space.labels)
         if len(block[scene]):
             sums.update(_stack(block[probabilities]), block[scene].tolist(), block[objects].tolist())
         return sums
 
-    return _merged(chosen, part, CoefficientSums).table()
+    return _merged(chosen, part, lambda: CoefficientSums(labels=space.labels)).table()
 
 
 def compute_space(
@@ -75,7 +81,8 @@ def compute_space(
     *,
     members: Mapping[str, str] = SPACE_COLUMNS,
     emotion: str = "emotion",
-    emotions: Sequence[str] = EMOTIONS,
+    space: LabelSpace = MIKELS,
+    emotions: Sequence[str] | None = None,
 ) -> EmotionSpace:
     """Emotion space of encoder features (section 4).
 
@@ -83,7 +90,8 @@ def compute_space(
         features: one row per training image.
         members: member (`scene`, `object`, `cls`, `patch`) to its column; without what a model lacks.
         emotion: column of the emotion's name.
-        emotions: emotions that must have an image.
+        space: the C classes.
+        emotions: those that must have an image; by default all.
 
     Raises:
         ValueError: when a column is missing or an emotion has no image.
@@ -91,12 +99,12 @@ def compute_space(
     chosen = _checked(features, [emotion, *members.values()])
 
     def part(block: Columns) -> EmotionSpaceSums:
-        sums = EmotionSpaceSums()
-        if labels := [emotion_index(str(name)) for name in block[emotion]]:
+        sums = EmotionSpaceSums(labels=space.labels)
+        if labels := [space.position(str(name)) for name in block[emotion]]:
             sums.update(labels, {member: _stack(block[column]) for member, column in members.items()})
         return sums
 
-    return _merged(chosen, part, EmotionSpaceSums).result(emotions=emotions)
+    return _merged(chosen, part, lambda: EmotionSpaceSums(labels=space.labels)).result(emotions=emotions)
 
 
 def compute_feature_sums(features: Dataset, *, column: str, width: int) -> FeatureSums:

@@ -11,12 +11,11 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.schema import COEFFICIENTS, require_columns
+from uniemo_ray.feedback.schema import ALPHA, coefficients_schema, require_columns
 
 Kind = Literal["scene", "object"]
 Key = tuple[str, str]
 """(kind, attribute name)."""
-ALPHAS = [f"alpha_{emotion}" for emotion in EMOTIONS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +36,8 @@ class CoefficientSums:
     """Accumulates eq. 5; partial sums over any split of the images merge to the same table."""
 
     sums: dict[Key, AttributeSum] = field(default_factory=dict)
+    labels: tuple[str, ...] = EMOTIONS
+    """The C emotions, in the order of every row of probabilities."""
 
     def update(
         self, probabilities: ArrayLike, scenes: Sequence[str | None], objects: Sequence[Iterable[str] | None]
@@ -52,9 +53,9 @@ class CoefficientSums:
             ValueError: for another shape, unequal lengths or a non-finite probability.
         """
         batch = np.asarray(probabilities, dtype=np.float64)
-        if batch.shape != (len(scenes), len(EMOTIONS)) or len(objects) != len(scenes):
+        if batch.shape != (len(scenes), len(self.labels)) or len(objects) != len(scenes):
             raise ValueError(
-                f"expected probabilities ({len(scenes)}, {len(EMOTIONS)}) and as many object lists, "
+                f"expected probabilities ({len(scenes)}, {len(self.labels)}) and as many object lists, "
                 f"got {batch.shape} and {len(objects)} lists for {len(scenes)} scenes"
             )
         if not np.isfinite(batch).all():
@@ -70,36 +71,39 @@ class CoefficientSums:
 
     def merge(self, other: "CoefficientSums") -> "CoefficientSums":
         """Sums over the images of both, as a new object."""
-        merged = CoefficientSums(dict(self.sums))
+        merged = CoefficientSums(dict(self.sums), self.labels)
         for key, part in other.sums.items():
             merged._add(key, part)
         return merged
 
     def table(self) -> pa.Table:
-        """COEFFICIENTS rows sorted by kind and name; `alpha_e` is the mean of p(e | I_k) (eq. 5)."""
-        rows = []
+        """`coefficients_schema` rows sorted by kind and name; `alpha_e` is the mean of p(e | I_k) (eq. 5)."""
+        rows, schema = [], coefficients_schema(self.labels)
         for (kind, name), part in sorted(self.sums.items()):
-            alpha = dict(zip(ALPHAS, part.probability / part.count, strict=True))
+            alpha = dict(zip(schema.names[3:], part.probability / part.count, strict=True))
             rows.append({"attribute": name, "kind": kind, "count": part.count, **alpha})
-        return pa.Table.from_pylist(rows, schema=COEFFICIENTS)
+        return pa.Table.from_pylist(rows, schema=schema)
 
 
-def coefficient_matrix(table: pa.Table, *, kind: Kind, names: Sequence[str]) -> NDArray[np.float64]:
+def coefficient_matrix(
+    table: pa.Table, *, kind: Kind, names: Sequence[str], labels: Sequence[str] = EMOTIONS
+) -> NDArray[np.float64]:
     """Coefficients (A, C) of `names` in their order; zeros for a name without a row (M_j = 0).
 
     Raises:
-        ValueError: when the table does not fit COEFFICIENTS.
+        ValueError: when the table does not fit `coefficients_schema` of these labels.
     """
-    require_columns(table, COEFFICIENTS, name="coefficients")
+    require_columns(table, coefficients_schema(labels), name="coefficients")
     alphas = coefficients_by_key(table)
-    zeros = np.zeros(len(EMOTIONS))
+    zeros = np.zeros(len(labels))
     rows = [alphas.get((kind, name), zeros) for name in names]
-    return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(EMOTIONS))
+    return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(labels))
 
 
 def coefficients_by_key(table: pa.Table) -> dict[Key, NDArray[np.float64]]:
-    """(C,) coefficients of each (kind, attribute) of a COEFFICIENTS table."""
-    values = np.stack([table[name].to_numpy() for name in ALPHAS], axis=1)
+    """(C,) coefficients of each (kind, attribute) of a coefficients table."""
+    alphas = [name for name in table.column_names if name.startswith(ALPHA)]
+    values = np.stack([table[name].to_numpy() for name in alphas], axis=1)
     keys = zip(table["kind"].to_pylist(), table["attribute"].to_pylist(), strict=True)
     return dict(zip(keys, values, strict=True))
 

@@ -2,7 +2,7 @@
 
 # B batch, C emotions, D width
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.moments import Moments
 
 __all__ = ["MEMBERS", "EmotionSpace", "EmotionSpaceSums", "Moments"]
@@ -27,19 +27,27 @@ class EmotionSpace:
     """Mean and standard deviation of each member for each emotion."""
 
     mean: dict[str, NDArray[np.float64]]
-    """Member to (C, D), rows in EMOTIONS order."""
+    """Member to (C, D), rows in the order of `labels`."""
     std: dict[str, NDArray[np.float64]]
     """Member to (C, D); population standard deviation."""
     counts: NDArray[np.int64]
     """(C,) images behind each emotion."""
+    labels: tuple[str, ...] = EMOTIONS
+    """The C emotions."""
+
+    @staticmethod
+    def empty(members: Iterable[str], width: int, labels: Sequence[str] = EMOTIONS) -> "EmotionSpace":
+        """A space of no image: no emotion can be drawn from it, and that is what it says."""
+        nothing = dict.fromkeys(members, np.zeros((len(labels), width)))
+        return EmotionSpace(nothing, nothing, np.zeros(len(labels), np.int64), tuple(labels))
 
     def sample(self, emotion: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw one float32 vector (D,) of each member, independently, on the CPU.
 
         Raises:
-            ValueError: when the space was built without an image of this emotion.
+            ValueError: for an unknown emotion, or a space that was built without an image of it.
         """
-        row = emotion_index(emotion)
+        row = _row(emotion, self.labels)
         if not self.counts[row]:
             raise ValueError(f"the emotion space holds no image of {emotion!r}: add training images of it")
         return {member: self._draw(member, row, generator) for member in MEMBERS if member in self.mean}
@@ -54,15 +62,16 @@ class EmotionSpace:
             f"std.{m}": v for m, v in self.std.items()
         }
         temporary = Path(f"{path}.tmp")
-        save_file({**tensors, "counts": self.counts}, temporary, metadata={"emotions": ",".join(EMOTIONS)})
+        metadata = {"emotions": ",".join(self.labels)}
+        save_file({**tensors, "counts": self.counts}, temporary, metadata=metadata)
         temporary.replace(path)
 
     @staticmethod
-    def load(path: str | Path) -> "EmotionSpace":
+    def load(path: str | Path, labels: Sequence[str] = EMOTIONS) -> "EmotionSpace":
         """Read what `save` wrote.
 
         Raises:
-            ValueError: when the file is missing or no emotion space.
+            ValueError: when the file is missing, no emotion space, or one of other emotions than `labels`.
         """
         try:
             with safe_open(path, framework="numpy") as file:
@@ -70,12 +79,18 @@ class EmotionSpace:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (OSError, SafetensorError) as error:
             raise ValueError(f"emotion space {path} cannot be read: {error}") from None
-        if emotions != ",".join(EMOTIONS) or "counts" not in tensors:
+        if emotions != ",".join(labels) or "counts" not in tensors:
             raise ValueError(
-                f"{path} is no emotion space of {', '.join(EMOTIONS)}: found emotions {emotions!r}"
+                f"{path} is no emotion space of {', '.join(labels)}: found emotions {emotions!r}"
             )
         parts = {kind: _strip(tensors, f"{kind}.") for kind in ("mean", "std")}
-        return EmotionSpace(parts["mean"], parts["std"], tensors["counts"])
+        return EmotionSpace(parts["mean"], parts["std"], tensors["counts"], tuple(labels))
+
+
+def _row(emotion: str, labels: Sequence[str]) -> int:
+    if emotion not in labels:
+        raise ValueError(f"unknown emotion {emotion!r}: expected one of {', '.join(labels)}")
+    return labels.index(emotion)
 
 
 def _strip(tensors: Mapping[str, NDArray[np.float64]], prefix: str) -> dict[str, NDArray[np.float64]]:
@@ -88,49 +103,52 @@ class EmotionSpaceSums:
 
     moments: dict[tuple[str, int], Moments] = field(default_factory=dict)
     """By (member, emotion index)."""
+    labels: tuple[str, ...] = EMOTIONS
+    """The C emotions."""
 
     def update(self, emotions: Sequence[int] | NDArray[np.int64], features: Mapping[str, ArrayLike]) -> None:
         """Add a batch of training images, in place.
 
         Args:
-            emotions: (B,) indices into EMOTIONS.
+            emotions: (B,) indices into `labels`.
             features: member (`scene`, `object`, `cls`) to (B, D).
 
         Raises:
             ValueError: for an unknown member or emotion, or a batch of another length.
         """
-        labels = np.asarray(emotions, dtype=np.int64)
+        rows_of = np.asarray(emotions, dtype=np.int64)
         if unknown := sorted(set(features) - set(MEMBERS)):
             raise ValueError(f"unknown members {unknown}: expected some of {', '.join(MEMBERS)}")
-        if ((labels < 0) | (labels >= len(EMOTIONS))).any():
+        if ((rows_of < 0) | (rows_of >= len(self.labels))).any():
             raise ValueError(
-                f"expected emotion indices below {len(EMOTIONS)}, got {labels.min()} to {labels.max()}"
+                f"expected emotion indices below {len(self.labels)}, got {rows_of.min()} to {rows_of.max()}"
             )
         for member, rows in features.items():
             batch = np.asarray(rows)
-            if len(batch) != len(labels):
-                raise ValueError(f"expected {len(labels)} {member} features, got {len(batch)}")
-            for emotion in np.unique(labels):
-                self._add((member, int(emotion)), Moments.of(batch[labels == emotion]))
+            if len(batch) != len(rows_of):
+                raise ValueError(f"expected {len(rows_of)} {member} features, got {len(batch)}")
+            for emotion in np.unique(rows_of):
+                self._add((member, int(emotion)), Moments.of(batch[rows_of == emotion]))
 
     def _add(self, key: tuple[str, int], part: Moments) -> None:
         self.moments[key] = self.moments[key].merge(part) if key in self.moments else part
 
     def merge(self, other: "EmotionSpaceSums") -> "EmotionSpaceSums":
         """Moments over the images of both, as a new object."""
-        merged = EmotionSpaceSums(dict(self.moments))
+        merged = EmotionSpaceSums(dict(self.moments), self.labels)
         for key, part in other.moments.items():
             merged._add(key, part)
         return merged
 
-    def result(self, *, emotions: Sequence[str] = EMOTIONS) -> EmotionSpace:
-        """The space, in which each of `emotions` must have an image.
+    def result(self, *, emotions: Sequence[str] | None = None) -> EmotionSpace:
+        """The space, in which each of `emotions` (by default all) must have an image.
 
         Raises:
             ValueError: naming the emotions without an image.
         """
-        counts = np.array([self._count(row) for row in range(len(EMOTIONS))], dtype=np.int64)
-        if missing := [name for name in emotions if not counts[emotion_index(name)]]:
+        counts = np.array([self._count(row) for row in range(len(self.labels))], dtype=np.int64)
+        wanted = self.labels if emotions is None else emotions
+        if missing := [name for name in wanted if not counts[_row(name, self.labels)]]:
             raise ValueError(
                 f"no training image of {', '.join(missing)}: add some, or ask for fewer emotions"
             )
@@ -139,11 +157,11 @@ class EmotionSpaceSums:
             rows = self._rows(member)
             mean[member] = np.stack([row.mean for row in rows])
             std[member] = np.stack([row.std() for row in rows])
-        return EmotionSpace(mean, std, counts)
+        return EmotionSpace(mean, std, counts, self.labels)
 
     def _count(self, row: int) -> int:
         return max((part.count for (_, emotion), part in self.moments.items() if emotion == row), default=0)
 
     def _rows(self, member: str) -> list[Moments]:
         width = next(len(part.mean) for (name, _), part in self.moments.items() if name == member)
-        return [self.moments.get((member, row), Moments.empty(width)) for row in range(len(EMOTIONS))]
+        return [self.moments.get((member, row), Moments.empty(width)) for row in range(len(self.labels))]

@@ -1,5 +1,7 @@
 """Arrow schemas of the feedback's tables: the contract between planner, generator, scorer and filter."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from uniemo_ray.emotions import EMOTIONS
@@ -68,15 +70,19 @@ KEPT = pa.schema(
 )
 """The filter's verdict on each scored image."""
 
-COEFFICIENTS = pa.schema(
-    [
-        ("attribute", pa.string()),
-        ("kind", pa.string()),  # scene or object
-        ("count", pa.int64()),
-        *((f"alpha_{emotion}", pa.float64()) for emotion in EMOTIONS),
-    ]
-)
-"""Emotional correlation coefficients (eq. 5), one row per attribute that an image carries."""
+ALPHA = "alpha_"
+"""Before the name of an emotion: the column of its coefficients."""
+
+
+def coefficients_schema(labels: Sequence[str]) -> pa.Schema:
+    """Emotional correlation coefficients (eq. 5), one row per attribute that an image carries."""
+    alphas = [pa.field(f"{ALPHA}{label}", pa.float64()) for label in labels]
+    named = [("attribute", pa.string()), ("kind", pa.string()), ("count", pa.int64())]  # kind: scene, object
+    return pa.schema([*(pa.field(*field) for field in named), *alphas])
+
+
+COEFFICIENTS = coefficients_schema(EMOTIONS)
+"""The coefficients of the eight emotions."""
 
 
 def require_columns(table: pa.Table, schema: pa.Schema, *, name: str) -> None:

@@ -122,15 +122,17 @@ class ScorerHeads(nn.Module):
         object: LinearHead | ZeroShotHead | None,
         scene_names: Sequence[str],
         object_names: Sequence[str],
+        labels: Sequence[str] = EMOTIONS,
     ) -> None:
         super().__init__()
+        self.labels = tuple(labels)
         self.emotion, self.scene, self.object = emotion, scene, object
         self.names = {"scene": tuple(scene_names), "object": tuple(object_names)}
 
     def save_bytes(self) -> bytes:
         """A safetensors file with names and kinds in its metadata."""
         kinds = {kind: type(head).__name__ for kind in KINDS if (head := getattr(self, kind)) is not None}
-        metadata = {"version": VERSION, "names": self.names, "heads": kinds, "emotions": EMOTIONS}
+        metadata = {"version": VERSION, "names": self.names, "heads": kinds, "emotions": self.labels}
         state = {key: value.contiguous() for key, value in self.state_dict().items()}
         # one entry: safetensors writes several in random order, and equal heads should be equal bytes
         return save(state, metadata={_METADATA: json.dumps(metadata)})
@@ -161,6 +163,7 @@ class ScorerHeads(nn.Module):
             object=_empty_head(kinds.get("object"), width, len(names["object"])),
             scene_names=names["scene"],
             object_names=names["object"],
+            labels=raw["emotions"],
         )
         heads.load_state_dict(state)
         return heads.eval()
@@ -185,6 +188,7 @@ def train_scorers(
     logit_scale: float,
     seed: int = 0,
     validation: ScorerData | None = None,
+    labels: Sequence[str] = EMOTIONS,
 ) -> ScorerHeads:
     """Fit the emotion classifier and, where images carry attributes, linear scene and object heads.
 
@@ -199,6 +203,7 @@ def train_scorers(
         logit_scale: CLIP's own (already exponentiated), for zero-shot.
         seed: of initial weights and batch order.
         validation: with it, each head keeps its epoch of least validation loss.
+        labels: the C emotions, in the order of the data's indices.
 
     Raises:
         ValueError: when there is no training image.
@@ -208,9 +213,9 @@ def train_scorers(
     width = data.features.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        emotion = EmotionClassifier(width, config.hidden)
-        one_hot = F.one_hot(data.emotion, len(EMOTIONS)).float()
-        held = validation and (validation.features, F.one_hot(validation.emotion, len(EMOTIONS)).float())
+        emotion = EmotionClassifier(width, config.hidden, len(labels))
+        one_hot = F.one_hot(data.emotion, len(labels)).float()
+        held = validation and (validation.features, F.one_hot(validation.emotion, len(labels)).float())
         _fit(emotion, data.features, one_hot, config=config, held=held)
         heads = {
             kind: _name_head(kind, bank, data, config=config, logit_scale=logit_scale, validation=validation)
@@ -222,6 +227,7 @@ def train_scorers(
         object=heads["object"],
         scene_names=scenes.names,
         object_names=objects.names,
+        labels=labels,
     ).eval()
 
 

@@ -30,10 +30,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from uniemo_ray.config import Config
-from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.emotions import MIKELS, LabelSpace
 from uniemo_ray.feedback.emotion_space import EmotionSpace
 from uniemo_ray.inference.checksums import (
-    BASE,
     CHECKSUMS,
     CONFIG,
     FORMAT,
@@ -45,6 +44,7 @@ from uniemo_ray.inference.checksums import (
 )
 from uniemo_ray.inference.compact import NET, from_eight_bits
 from uniemo_ray.inference.heads import ScorerHeads
+from uniemo_ray.inference.model_source import fetch_folder, read_labels
 from uniemo_ray.inference.painter import Painter
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
@@ -60,8 +60,6 @@ TEXT_TOWER = "text_tower.safetensors"
 SPACE, SCORERS = "emotion_space.safetensors", "scorers.safetensors"
 NO_DIFFUSION = "holds no diffusion model: it understands images and makes none"
 COEFFICIENTS, CARD = "coefficients.parquet", "README.md"
-SHIPPED = "tiny"
-SHIPPED_FOLDER = BASE.with_name("model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +77,14 @@ class ModelParts:
     """None in a model that only understands."""
     space: EmotionSpace
     coefficients: pa.Table
-    """COEFFICIENTS rows."""
+    """Rows of `coefficients_schema`."""
     scorers: ScorerHeads | None = None
     card: str = ""
     """README.md."""
     text_tower: Path | None = None
     """File with CLIP's text tower, when it came with an imported checkpoint."""
+    labels: LabelSpace = MIKELS
+    """The classes that it tells apart."""
     fingerprint: str = ""
     """Of the folder this came from."""
     temporary: "tempfile.TemporaryDirectory[str] | None" = None
@@ -127,20 +127,21 @@ def _upload(folder: Path, store: Store) -> None:
         store.delete(key)
 
 
-def load_model_folder(source: str | Path) -> ModelParts:
+def load_model_folder(source: str | Path, *, with_diffusion: bool = True) -> ModelParts:
     """Read a model folder after checking version, completeness and every checksum.
 
     Args:
         source: local path, `s3://`, or `tiny` for the one that comes with the package.
+        with_diffusion: whether to load what only generation needs.
 
     Raises:
         ValueError: one line that names the file and what is wrong with it.
     """
-    folder, temporary = _fetch(str(source))
+    folder, temporary = fetch_folder(source)
     fingerprint = verify(folder)
     config_file, base = read_config(folder), base_of(folder)
-    config = _settings(config_file, folder)
-    diffusion = _load_diffusion(base / "diffusion", config)
+    labels, config = read_labels(folder), _settings(config_file, folder)
+    diffusion = _load_diffusion(base / "diffusion", config) if with_diffusion else None
     clip_config = read_clip_config(base / "clip")
     net = empty_net(
         config,
@@ -148,6 +149,7 @@ def load_model_folder(source: str | Path) -> ModelParts:
         scene_names=config_file["names"]["scene"],
         object_names=config_file["names"]["object"],
         text_width=_condition_width(folder / NET),
+        classes=len(labels.labels),
     )
     if diffusion and diffusion.text_width != len(net.fusion.offset):
         raise ValueError(
@@ -161,11 +163,12 @@ def load_model_folder(source: str | Path) -> ModelParts:
         merges=merges.read_bytes() if merges.is_file() else None,
         net=_load_weights(net, folder / NET),
         diffusion=diffusion,
-        space=EmotionSpace.load(folder / SPACE),
+        space=EmotionSpace.load(folder / SPACE, labels.labels),
         coefficients=pq.read_table(_present(folder / COEFFICIENTS)),
         scorers=ScorerHeads.load(folder / SCORERS) if (folder / SCORERS).is_file() else None,
         card=(folder / CARD).read_text() if (folder / CARD).is_file() else "",
         text_tower=text_tower if text_tower.is_file() else None,
+        labels=labels,
         fingerprint=fingerprint,
         temporary=temporary,
     )
@@ -186,7 +189,8 @@ def load_painter(source: str | Path, *, device: str = "cpu") -> tuple[Painter, s
 def _write(parts: ModelParts, folder: Path) -> str:
     config = parts.config.model_dump(mode="json", include=set(SECTIONS))
     names = {"scene": parts.net.scenes.names, "object": parts.net.objects.names}
-    header = {"format": FORMAT, "version": VERSION, "emotions": EMOTIONS, "names": names, "config": config}
+    labels = parts.labels.labels
+    header = {"format": FORMAT, "version": VERSION, "emotions": labels, "names": names, "config": config}
     (folder / CONFIG).write_text(json.dumps(header, indent=1) + "\n")
     state = {key: value.cpu().contiguous() for key, value in parts.net.state_dict().items()}
     save_file(state, folder / NET)
@@ -265,25 +269,7 @@ def _swap(folder: Path, final: Path) -> None:
     folder.rename(final)
 
 
-def _fetch(source: str) -> tuple[Path, "tempfile.TemporaryDirectory[str] | None"]:
-    if source == SHIPPED:
-        return SHIPPED_FOLDER, None
-    store = open_store(source)
-    local = store.local_path_or_none()
-    if local is not None:
-        return local, None
-    if not store.exists(CONFIG):
-        raise ValueError(
-            f"{source} is no model folder: it has no {CONFIG}, give one written by save_pretrained"
-        )
-    temporary = tempfile.TemporaryDirectory(prefix="uniemo-model-")
-    store.download_dir("", Path(temporary.name))
-    return Path(temporary.name), temporary
-
-
 def _settings(header: dict[str, Any], folder: Path) -> Config:
-    if tuple(header.get("emotions", ())) != EMOTIONS:
-        raise ValueError(f"{folder / CONFIG} lists other emotions than {', '.join(EMOTIONS)}")
     try:
         return Config.model_validate(header["config"])
     except (KeyError, ValidationError) as error:

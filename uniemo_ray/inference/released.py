@@ -7,7 +7,6 @@ from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from open_clip.tokenizer import SimpleTokenizer
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.samples import AttributeNames
-from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.emotion_space import EmotionSpace
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.inference.model_folder import TEXT_TOWER, ModelParts, load_model_folder, save_model_folder
@@ -135,7 +133,7 @@ def import_checkpoint(
             merges=merges.read_bytes() if merges else None,
             net=net,
             diffusion=load_configured(config.diffusion) if has_diffusion else None,
-            space=_empty_space(net),
+            space=EmotionSpace.empty(net.fusion.members, net.encoder.width),
             coefficients=pa.Table.from_pylist([], schema=COEFFICIENTS),
             card=CARD,
             text_tower=Path(scratch) / TEXT_TOWER,
@@ -242,10 +240,3 @@ def _fill(
             if isinstance(module, nn.Linear) and module.weight.is_meta:
                 module.to_empty(device="cpu").reset_parameters()
     return tuple(fresh)
-
-
-def _empty_space(net: UniEmoNet) -> EmotionSpace:
-    """An emotion space of no image: no emotion can be drawn from it, and that is what it says."""
-    nothing = np.zeros((len(EMOTIONS), net.encoder.width))
-    members = dict.fromkeys(net.fusion.members, nothing)
-    return EmotionSpace(members, members, np.zeros(len(EMOTIONS), np.int64))

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniemo_ray.data.images import ImageError, decode_rgb, normalise, to_square
-from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.inference.heads import (
     EmotionClassifier,
     NameBank,
@@ -157,7 +156,7 @@ class Scorer:
             square, why = None, reason
             if why is None and image is None:
                 why = "no_image"
-            if why is None and str(emotion) not in EMOTIONS:
+            if why is None and str(emotion) not in self.heads.labels:
                 why = f"unknown_emotion: {emotion}"
             if why is None:
                 try:
@@ -175,7 +174,7 @@ def score_features(heads: ScorerHeads, batch: Mapping[str, NDArray[Any]]) -> Col
 
     Args:
         heads: the scorers.
-        batch: columns `image_id`, `emotion` (one of EMOTIONS) and `clip_feature` (n, E).
+        batch: columns `image_id`, `emotion` (one that the heads know) and `clip_feature` (n, E).
     """
     features = torch.from_numpy(np.ascontiguousarray(batch["clip_feature"], dtype=np.float32))
     return _score(heads, batch, _judge(heads, features), [None] * len(features))
@@ -197,7 +196,7 @@ def _score(
     """SCORES columns: `found` has a row for each image without a reason, in order."""
     found = {key: value.cpu() for key, value in found.items()}
     out: Columns = {"image_id": np.asarray(batch["image_id"]), "emotion": np.asarray(batch["emotion"])}
-    out |= _no_scores(len(reasons)) | {"reason": _objects(reasons)}
+    out |= _no_scores(len(reasons), classes=len(heads.labels)) | {"reason": _objects(reasons)}
     readable = [row for row, reason in enumerate(reasons) if reason is None]
     for k, row in enumerate(readable):
         one = {key: value[k] for key, value in found.items()}
@@ -210,8 +209,8 @@ def _score_row(heads: ScorerHeads, found: Mapping[str, Tensor], wanted: str) -> 
     """One image's scores; a kind without names has no say in `sem_score`."""
     emotion = found["emotion"].numpy()
     scores: dict[str, Any] = {
-        "emo_score": emotion[EMOTIONS.index(wanted)],
-        "predicted": EMOTIONS[int(emotion.argmax())],
+        "emo_score": emotion[heads.labels.index(wanted)],
+        "predicted": heads.labels[int(emotion.argmax())],
         "probabilities": emotion,
         "clip_feature": found["clip_feature"].numpy(),
     }
@@ -229,14 +228,14 @@ def _softmax(logits: Tensor) -> Tensor:
     return logits.double().softmax(dim=1).float()
 
 
-def _no_scores(count: int) -> Columns:
+def _no_scores(count: int, *, classes: int) -> Columns:
     """Columns of `count` rows without any score."""
     numbers = ("emo_score", "sem_score", "scene_probability", "object_probability")
     columns: Columns = {name: np.full(count, np.nan, dtype=np.float32) for name in numbers}
     columns |= {
         name: np.full(count, None, dtype=object) for name in ("scene", "object", "predicted", "clip_feature")
     }
-    nothing = np.full(len(EMOTIONS), np.nan, dtype=np.float32)
+    nothing = np.full(classes, np.nan, dtype=np.float32)
     return columns | {"probabilities": _objects([nothing] * count)}
 
 

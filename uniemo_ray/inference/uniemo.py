@@ -15,7 +15,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 
 from uniemo_ray.data.images import normalise, to_square
-from uniemo_ray.emotions import EMOTIONS, emotion_index, valence
+from uniemo_ray.emotions import EMOTIONS, LabelSpace, emotion_index
 from uniemo_ray.inference.model_folder import NO_DIFFUSION, ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.inference.painter import Failure, Mix, Painter, Painting, Request, Share, Watch
 from uniemo_ray.inference.pictures import Picture, read_picture
@@ -40,7 +40,7 @@ class UnderstandResult:
     """What the model sees in one image."""
 
     emotions: dict[str, float]
-    """Probability of every emotion, in EMOTIONS order."""
+    """Probability of every emotion, in the order of the model's label space."""
     top: str
     """The likeliest emotion."""
     valence: str
@@ -172,12 +172,12 @@ class UniEmo:
         scenes = _named(self.net.scenes.names, reading.scene_scores, reading.scene_index, count=names)
         objects = _named(self.net.objects.names, reading.object_scores, reading.object_index, count=names)
         maps = self.net.encoder.attention(pixels) if with_attention and self.net.has_queries else None
-        results = []
+        results, space = [], self.parts.labels
         for i, row in enumerate(reading.probabilities.cpu().numpy()):
             result = UnderstandResult(
-                emotions=dict(zip(EMOTIONS, row.tolist(), strict=True)),
-                top=EMOTIONS[int(row.argmax())],
-                valence=_valence(row),
+                emotions=dict(zip(space.labels, row.tolist(), strict=True)),
+                top=space.labels[int(row.argmax())],
+                valence=_valence(row, space),
                 scenes=scenes[i],
                 objects=objects[i],
             )
@@ -333,9 +333,12 @@ def _named(names: Sequence[str], scores: Tensor, index: Tensor, *, count: int) -
     ]
 
 
-def _valence(row: NDArray[np.float64]) -> str:
-    positive = sum(p for name, p in zip(EMOTIONS, row, strict=True) if valence(name) == "positive")
-    return "positive" if positive >= row.sum() / 2 else "negative"
+def _valence(row: NDArray[np.float64], space: LabelSpace) -> str:
+    sides = [
+        sum(p for name, p in zip(space.labels, row, strict=True) if space.valence(name) == side)
+        for side in ("positive", "negative")
+    ]
+    return "positive" if sides[0] >= sides[1] else "negative"
 
 
 def _fill(prompt: str | None, *, default: str) -> str:

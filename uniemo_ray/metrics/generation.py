@@ -14,6 +14,7 @@ from uniemo_ray.metrics.emo_a import EmoA, emo_a, emo_a_exact
 from uniemo_ray.metrics.frechet import Features, FeatureSums, frechet, frechet_by_emotion
 from uniemo_ray.metrics.pairs import PairMean
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE, lpips_alex, lpips_tiny
+from uniemo_ray.metrics.resnet import SemanticJudges, has_judges
 from uniemo_ray.metrics.sem_c import sem_c
 from uniemo_ray.metrics.sem_d import sem_d
 from uniemo_ray.metrics.weights import has_weights
@@ -60,7 +61,7 @@ class Yardstick:
     inception: Mapping[str, FeatureSums] | None = None
     """Inception-v3 features of real images by emotion."""
     weights_dir: str | None = None
-    """Folder with AlexNet's weights, perhaps."""
+    """Folder with the weights of AlexNet and of both ResNet-50, perhaps."""
 
 
 def measure_images(images: ImageSet, yardstick: Yardstick) -> dict[str, Any]:
@@ -77,6 +78,9 @@ def measure_images(images: ImageSet, yardstick: Yardstick) -> dict[str, Any]:
     if np.isfinite(semantic).all():
         clarity = sem_c(semantic, semantic, name="sem_c_clip")
         values["sem_c_clip"], errors["sem_c_clip"] = clarity.mean, clarity.standard_error
+    if has_judges(yardstick.weights_dir):
+        published = sem_c(*SemanticJudges(yardstick.weights_dir)(images.pixels), name="sem_c")
+        values["sem_c"], errors["sem_c"] = published.mean, published.standard_error
     for pair in _pair_metrics(images, yardstick):
         values[pair.name], by_emotion[pair.name] = pair.mean, pair.per_emotion
         if pair.standard_error is not None:

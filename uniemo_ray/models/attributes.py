@@ -21,7 +21,7 @@ class AttributeBase(nn.Module):
     coefficients: Tensor
     """(A, C) alpha of eq. 5; a row of zeros is an attribute that no training image carries."""
 
-    def __init__(self, names: Sequence[str], embeddings: Tensor) -> None:
+    def __init__(self, names: Sequence[str], embeddings: Tensor, classes: int = len(EMOTIONS)) -> None:
         """Start with coefficients of zero; `set_coefficients` fills them after stage 1.
 
         Raises:
@@ -34,7 +34,7 @@ class AttributeBase(nn.Module):
             raise ValueError(f"expected {len(names)} attribute embeddings, got {tuple(embeddings.shape)}")
         self.names = tuple(names)
         self.register_buffer("embeddings", F.normalize(embeddings.detach().float(), dim=-1))
-        self.register_buffer("coefficients", torch.zeros(len(names), len(EMOTIONS)))
+        self.register_buffer("coefficients", torch.zeros(len(names), classes))
 
     @torch.no_grad()
     def set_coefficients(self, rows: Mapping[str, Sequence[float]]) -> None:
@@ -48,8 +48,10 @@ class AttributeBase(nn.Module):
             raise ValueError(f"coefficients name {unknown[0]!r}, which is not in the attribute base")
         self.coefficients.zero_()
         for name, row in rows.items():
-            if len(row) != len(EMOTIONS):
-                raise ValueError(f"expected {len(EMOTIONS)} coefficients for {name!r}, got {len(row)}")
+            if len(row) != self.coefficients.shape[1]:
+                raise ValueError(
+                    f"expected {self.coefficients.shape[1]} coefficients for {name!r}, got {len(row)}"
+                )
             self.coefficients[self.names.index(name)] = torch.tensor(row)
 
     @torch.no_grad()

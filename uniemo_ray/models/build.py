@@ -13,6 +13,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from uniemo_ray.config import EncoderConfig, FusionConfig, LossConfig
+from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.models.attributes import AttributeBase
 from uniemo_ray.models.clip import ClipParts, embed_names, make_clip
 from uniemo_ray.models.encoder import ExpertQueryEncoder
@@ -47,6 +48,7 @@ def build_net(
     text_width: int | Sequence[int],
     word_embeddings: Tensor | None = None,
     embed: Callable[[Sequence[str]], Tensor] | None = None,
+    classes: int = len(EMOTIONS),
 ) -> UniEmoNet:
     """A fresh network on a copy of CLIP's image tower; `clip` itself stays frozen and untouched.
 
@@ -58,6 +60,7 @@ def build_net(
         text_width: T of the diffusion model's text encoder(s).
         word_embeddings: (V, T) words where the fused condition is to start; without, it starts near 0.
         embed: names (n,) to their text embeddings (n, E), such as stored ones; by default CLIP's own.
+        classes: C, emotions that the heads tell apart.
 
     Raises:
         ValueError: for layers that cannot be split, or fusion members that need missing queries.
@@ -66,8 +69,8 @@ def build_net(
     net = _assemble(
         config,
         visual=deepcopy(clip.model.visual).requires_grad_(True),
-        scenes=AttributeBase(scene_names, embed(scene_names)),
-        objects=AttributeBase(object_names, embed(object_names)),
+        scenes=AttributeBase(scene_names, embed(scene_names), classes),
+        objects=AttributeBase(object_names, embed(object_names), classes),
         text_width=text_width,
     )
     if word_embeddings is not None:
@@ -82,6 +85,7 @@ def empty_net(
     scene_names: Sequence[str],
     object_names: Sequence[str],
     text_width: int | Sequence[int],
+    classes: int = len(EMOTIONS),
 ) -> UniEmoNet:
     """A network of the same architecture with arbitrary weights, ready for `load_state_dict`.
 
@@ -91,8 +95,8 @@ def empty_net(
     return _assemble(
         config,
         visual=visual,
-        scenes=AttributeBase(scene_names, torch.zeros(len(scene_names), visual.output_dim)),
-        objects=AttributeBase(object_names, torch.zeros(len(object_names), visual.output_dim)),
+        scenes=AttributeBase(scene_names, torch.zeros(len(scene_names), visual.output_dim), classes),
+        objects=AttributeBase(object_names, torch.zeros(len(object_names), visual.output_dim), classes),
         text_width=text_width,
     ).eval()
 

@@ -201,8 +201,8 @@ class Summary(Record):
         return found[-1] if found else None
 
 
-def to_json(summary: Summary) -> str:
-    """The text of `summary.json`."""
+def to_json(summary: Record) -> str:
+    """The text of `summary.json` or of another record."""
     return summary.model_dump_json(indent=2) + "\n"
 
 

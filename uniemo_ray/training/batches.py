@@ -20,7 +20,7 @@ from uniemo_ray.data.images import (
     to_square,
     to_unit_range,
 )
-from uniemo_ray.emotions import emotion_index
+from uniemo_ray.emotions import MIKELS, LabelSpace
 from uniemo_ray.seeds import stable_seed
 
 Raw = Mapping[str, NDArray[Any]]
@@ -56,6 +56,7 @@ class Collate:
         max_pixels: Larger images are refused.
         unit_size_px: Side of the image in [-1, 1] for the VAE, or None if it is not needed.
         crops_unit: Whether the VAE gets the encoder's random crop in training instead of the whole image.
+        space: Classes of the data set.
     """
 
     image_size_px: int
@@ -68,6 +69,7 @@ class Collate:
     max_pixels: int
     unit_size_px: int | None = None
     crops_unit: bool = False
+    space: LabelSpace = MIKELS
 
     def __call__(self, raw: Raw, *, epoch: int, is_training: bool) -> Batch:
         """Tensors of a batch.
@@ -93,7 +95,7 @@ class Collate:
                 self.mean,
                 self.std,
             ),
-            "emotion": torch.tensor([emotion_index(str(name)) for name in raw["emotion"]]),
+            "emotion": torch.tensor([self.space.position(str(name)) for name in raw["emotion"]]),
             "scene": torch.tensor([_index(self.scenes, name) for name in raw["scene"]]),
             "object": torch.tensor(
                 [self._object(*row, epoch) for row in zip(ids, raw["objects"], strict=True)]

@@ -9,6 +9,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from uniemo_ray.config import Config, TrainConfig
+from uniemo_ray.data.readers import label_space
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts, load_clip
 from uniemo_ray.models.pipeline_folder import text_widths
@@ -46,7 +47,7 @@ class StageSettings(BaseModel):
     name_embeddings: str | None = None
     """Folder of stored text embeddings of the attribute base; otherwise CLIP's text tower computes them."""
     coefficients: dict[Literal["scene", "object"], dict[str, Sequence[float]]] = {}
-    """alpha of eq. 5: kind to attribute to 8 values. Needed by stage 2 unless coefficients are off."""
+    """alpha of eq. 5: kind to attribute to C values. Needed by stage 2 unless coefficients are off."""
 
 
 def build_stage(values: Mapping[str, Any]) -> StageParts:
@@ -93,6 +94,7 @@ def _network(settings: StageSettings, clip: ClipParts, weights: dict[str, Tensor
         object_names=settings.objects,
         text_width=text_widths(settings.config.diffusion),
         embed=_stored_embeddings(settings),
+        classes=len(label_space(settings.config.data).labels),
     )
     if weights is not None:
         net.load_state_dict(weights)
@@ -136,6 +138,7 @@ def _collate(settings: StageSettings, clip: ClipParts, train: TrainConfig) -> Co
         max_pixels=config.data.max_pixels,
         unit_size_px=config.diffusion.size_px if settings.stage == "joint" else None,
         crops_unit=config.diffusion.target == "crop",
+        space=label_space(config.data),
     )
 
 

@@ -1,7 +1,7 @@
 """Steps that prepare the data: canonical shards, CLIP features and VAE latents."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from uniemo_ray.config import SPLITS, Config
+from uniemo_ray.config import SPLITS, Config, TrainConfig
 from uniemo_ray.data.duplicates import Duplicate
 from uniemo_ray.data.emosketch.folder import SketchSettings
 from uniemo_ray.data.emosketch.rule import load_rule
@@ -52,6 +52,7 @@ def ingest(context: StepContext, config: Config) -> StepOutput:
         limits=ShardLimits(config.data.rows_per_shard, config.data.shard_mb << 20),
         filesystem=filesystem,
         prepare=prepare,
+        by_valence=config.data.valence,
     )
     for note in result.notes:
         logger.info("%s", note)
@@ -105,9 +106,9 @@ def sketch_folder(context: StepContext, config: Config) -> SketchFolder:
     return SketchFolder(local, SketchSettings(*sizes, data.sketch_seed, data.sketch_size_px))
 
 
-def check_enough(sizes: Mapping[str, int], config: Config) -> None:
+def check_enough(sizes: Mapping[str, int], stages: Sequence[TrainConfig]) -> None:
     """Raise before anything is trained when the training split is less than one batch."""
-    size, batch = sizes["train"], max(config.stage1.batch_size, config.stage2.batch_size)
+    size, batch = sizes["train"], max(stage.batch_size for stage in stages)
     if size < batch:
         raise ValueError(
             f"the training split has {size} usable images, less than one batch of {batch}: lower batch_size"
@@ -115,8 +116,9 @@ def check_enough(sizes: Mapping[str, int], config: Config) -> None:
 
 
 def describe(config: Config) -> dict[str, dict[str, float] | None]:
-    """The known ceiling of a generated data set."""
-    return {"ceiling": asdict(load_rule().ceiling()) if config.data.kind == "sketch" else None}
+    """The known ceiling of a generated data set, for its own eight classes."""
+    has_rule = config.data.kind == "sketch" and not config.data.valence
+    return {"ceiling": asdict(load_rule().ceiling()) if has_rule else None}
 
 
 def features(context: StepContext, config: Config) -> StepOutput:
@@ -133,9 +135,10 @@ def features(context: StepContext, config: Config) -> StepOutput:
     return StepOutput(outputs={"rows": rows})
 
 
-def names(context: StepContext, config: Config) -> StepOutput:
+def names(context: StepContext, config: Config, *, with_stage_2: bool = True) -> StepOutput:
     """Text embeddings of the attribute base; few names are not worth the start of an actor."""
-    check_enough(context.inputs["ingest"].outputs["sizes"], config)
+    stages = [config.stage1, config.stage2] if with_stage_2 else [config.stage1]
+    check_enough(context.inputs["ingest"].outputs["sizes"], stages)
     base = read_names(context)
     every = sorted({*base.scenes, *base.objects})
     clip: dict[str, Any] = {"clip": config.encoder.clip, "pretrained": config.encoder.clip_pretrained}

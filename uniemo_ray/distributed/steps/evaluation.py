@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.images import decode_rgb, to_square
+from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.actors.clip import load_heads
 from uniemo_ray.distributed.actors.inception import InceptionActor
 from uniemo_ray.distributed.actors.tables import conform
 from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.steps.data import read_features
-from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.inference.scorer import score_features
 from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts
@@ -37,25 +38,34 @@ INCEPTION = "inception"
 def evaluate(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Accuracy of the round's network and all metrics of its images."""
     logits = read_split(context.artefacts_of(f"encode-{round_}"), "test", columns=["emotion", "logits"])
-    accuracy = measure_accuracy(logits)
+    space = label_space(config.data)
+    accuracy = measure_accuracy(logits, space)
     generated = measure_step(context, config, images=f"generate-{round_}", scores=f"score-{round_}")
-    understanding = {
+    return StepOutput(metrics={"understanding": shown(accuracy, space), "generation": generated})
+
+
+def shown(accuracy: Accuracy, space: LabelSpace) -> dict[str, object]:
+    """What the summary shows of an accuracy."""
+    return {
         "accuracy": accuracy.top1,
-        "per_class": {name: accuracy.per_class.get(name) for name in EMOTIONS},
+        "per_class": {name: accuracy.per_class.get(name) for name in space.labels},
         "confusion": accuracy.confusion,
         "top2": accuracy.top2,
         "two_class": accuracy.two_class,
     }
-    return StepOutput(metrics={"understanding": understanding, "generation": generated})
 
 
-def measure_accuracy(table: pa.Table) -> Accuracy:
+def measure_accuracy(table: pa.Table, space: LabelSpace) -> Accuracy:
     """Accuracy of logits (M, C) in column `logits` against `emotion`."""
     logits = np.stack(table["logits"].to_numpy(zero_copy_only=False)).astype(np.float64)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    counts = AccuracyCounts()
-    labels = [emotion_index(name) for name in table["emotion"].to_pylist()]
-    counts.update(labels, odds / odds.sum(axis=1, keepdims=True))
+    return measure_probabilities(table["emotion"].to_pylist(), odds / odds.sum(axis=1, keepdims=True), space)
+
+
+def measure_probabilities(labels: Sequence[str], probabilities: np.ndarray, space: LabelSpace) -> Accuracy:
+    """Accuracy of probabilities (M, C) against M labels."""
+    counts = AccuracyCounts(space)
+    counts.update([space.position(label) for label in labels], probabilities)
     return counts.result()
 
 

@@ -20,6 +20,7 @@ from uniemo_ray.report.html import write_report
 from uniemo_ray.report.model_card import model_card
 from uniemo_ray.report.samples import Sample, pick_samples
 from uniemo_ray.report.summary import Summary, to_json
+from uniemo_ray.report.understanding import UnderstandingSummary, understanding_card
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.record import StepRecord, library_versions
 from uniemo_ray.store.run import RunFolder
@@ -28,6 +29,7 @@ from uniemo_ray.store.steps import StepResult
 
 logger = logging.getLogger(__name__)
 SUMMARY, REPORT, MODEL = "summary.json", "report.html", "model"
+UNDERSTANDING = "understanding.json"
 Records = Mapping[str, StepRecord]
 
 
@@ -51,6 +53,34 @@ def finish(run: RunFolder, config: Config, results: Sequence[StepResult]) -> Sum
     return summary
 
 
+def finish_understanding(
+    run: RunFolder, config: Config, results: Sequence[StepResult]
+) -> UnderstandingSummary:
+    """Write `understanding.json`, and `model/` where one was trained, from the steps' records."""
+    records = {result.record.name: result.record for result in results}
+    predicted, trained = records["predict"].outputs, "model" in records
+    heads = records["scorers"].metrics if trained else {}
+    summary = UnderstandingSummary.model_validate(
+        {
+            "config": config.model_dump(mode="json"),
+            "dataset": dataset_of(config, records),
+            "model": predicted["model"],
+            "is_trained_here": trained,
+            "model_classes": predicted["classes"],
+            "classes": records["ingest"].outputs["labels"],
+            **records["evaluate"].metrics,
+            "classifier_accuracy": heads.get("test_emotion_accuracy"),
+            "steps": steps_of(results),
+            "environment": environment(),
+        }
+    )
+    if trained:
+        model = UniEmo.from_pretrained(f"{artefacts(run, records, 'model').uri}/{MODEL}")
+        model.save_pretrained(f"{run.store.uri}/{MODEL}", card=understanding_card(summary))
+    run.store.write_bytes(UNDERSTANDING, to_json(summary).encode())
+    return summary
+
+
 def artefacts(run: RunFolder, records: Records, step: str) -> Store:
     """A step's folder."""
     return run.store.sub(records[step].artefacts)
@@ -63,7 +93,6 @@ def rounds_of(config: Config) -> range:
 
 def summarise(config: Config, results: Sequence[StepResult], records: Records) -> Summary:
     """The run's figures from the commit records."""
-    ingest = records["ingest"]
     rounds = []
     for round_ in rounds_of(config):
         measured = records[f"evaluate-{round_}"].metrics
@@ -79,24 +108,33 @@ def summarise(config: Config, results: Sequence[StepResult], records: Records) -
         )
     values: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
-        "dataset": {
-            "name": "EmoSketch" if config.data.kind == "sketch" else str(config.data.root),
-            "sizes": ingest.outputs["sizes"],
-            "ceiling": ingest.metrics["ceiling"],
-            "rejected": ingest.outputs["rejected"],
-        },
+        "dataset": dataset_of(config, records),
         "rounds": rounds,
         "references": {
             "real": records["reference-real"].metrics,
             "plain_prompt": records["reference-plain"].metrics,
         },
         "coefficients": records["coefficients"].metrics,
-        "steps": [
-            {"name": r.record.name, "seconds": r.record.seconds, "skipped": r.is_skipped} for r in results
-        ],
+        "steps": steps_of(results),
         "environment": environment(),
     }
     return Summary.model_validate(values)
+
+
+def dataset_of(config: Config, records: Records) -> dict[str, Any]:
+    """The data of the run."""
+    ingest = records["ingest"]
+    return {
+        "name": "EmoSketch" if config.data.kind == "sketch" else str(config.data.root),
+        "sizes": ingest.outputs["sizes"],
+        "ceiling": ingest.metrics["ceiling"],
+        "rejected": ingest.outputs["rejected"],
+    }
+
+
+def steps_of(results: Sequence[StepResult]) -> list[dict[str, Any]]:
+    """Names and times of all steps."""
+    return [{"name": r.record.name, "seconds": r.record.seconds, "skipped": r.is_skipped} for r in results]
 
 
 def environment() -> dict[str, Any]:

@@ -15,11 +15,12 @@ import torch
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.emosketch.rule import load_rule
+from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.actors.clip import load_heads
 from uniemo_ray.distributed.datasets import as_dataset
 from uniemo_ray.distributed.statistics import compute_coefficients
 from uniemo_ray.distributed.steps.data import read_features, read_names
-from uniemo_ray.emotions import emotion_index
+from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.coefficients import coefficients_by_key, mean_absolute_error
 from uniemo_ray.inference.heads import NameBank, ScorerData, ScorerHeads, train_scorers
 from uniemo_ray.models.clip import embed_names, load_clip
@@ -34,7 +35,8 @@ def scorers(context: StepContext, config: Config) -> StepOutput:
     """Train the section-2 emotion classifier and the scene and object heads, as one Ray task."""
     names = read_names(context)
     splits = {split: read_features(context, split) for split in ("train", "val", "test")}
-    data = {split: scorer_data(columns, names.scenes, names.objects) for split, columns in splits.items()}
+    space = label_space(config.data)
+    data = {split: scorer_data(columns, *names, space) for split, columns in splits.items()}
     task = ray.remote(num_cpus=1)(fit_scorers)
     blob = ray.get(task.remote(data["train"], data["val"], config, names.scenes, names.objects))
     context.artefacts.write_bytes("scorers.safetensors", blob)
@@ -42,7 +44,9 @@ def scorers(context: StepContext, config: Config) -> StepOutput:
     return StepOutput(metrics={f"test_{k}": v for k, v in head_accuracies(heads, data["test"]).items()})
 
 
-def scorer_data(columns: dict[str, np.ndarray], scenes: Sequence[str], objects: Sequence[str]) -> ScorerData:
+def scorer_data(
+    columns: dict[str, np.ndarray], scenes: Sequence[str], objects: Sequence[str], space: LabelSpace
+) -> ScorerData:
     """Features and multi-hot labels of a split."""
     scene = np.zeros((len(columns["emotion"]), len(scenes)), dtype=np.float32)
     object_ = np.zeros((len(columns["emotion"]), len(objects)), dtype=np.float32)
@@ -54,7 +58,7 @@ def scorer_data(columns: dict[str, np.ndarray], scenes: Sequence[str], objects: 
             object_[row, at_object[name]] = 1
     return ScorerData(
         torch.from_numpy(columns["clip_feature"]).float(),
-        torch.tensor([emotion_index(str(e)) for e in columns["emotion"]]),
+        torch.tensor([space.position(str(e)) for e in columns["emotion"]]),
         torch.from_numpy(scene),
         torch.from_numpy(object_),
     )
@@ -74,6 +78,7 @@ def fit_scorers(
         logit_scale=float(clip.model.logit_scale.exp()),
         seed=config.seed,
         validation=val,
+        labels=label_space(config.data).labels,
     )
     return heads.save_bytes()
 
@@ -81,7 +86,8 @@ def fit_scorers(
 @torch.no_grad()
 def head_accuracies(heads: ScorerHeads, data: ScorerData) -> dict[str, float]:
     """Top-1 accuracy of each head on labelled images."""
-    found = {"emotion": _hits(heads.emotion(data.features), torch.nn.functional.one_hot(data.emotion, 8))}
+    labels = torch.nn.functional.one_hot(data.emotion, len(heads.labels))
+    found = {"emotion": _hits(heads.emotion(data.features), labels)}
     for kind, head in (("scene", heads.scene), ("object", heads.object)):
         if head is not None:
             found[kind] = _hits(head(data.features), getattr(data, kind))
@@ -103,11 +109,12 @@ def coefficients(context: StepContext, config: Config) -> StepOutput:
         batch_size=1024,
         batch_format="pyarrow",
     )
-    table = compute_coefficients(rows)
+    table = compute_coefficients(rows, space=label_space(config.data))
     sink = io.BytesIO()
     pq.write_table(table, sink)
     context.artefacts.write_bytes(COEFFICIENTS_FILE, sink.getvalue())
-    error = mean_absolute_error(table, load_rule().alpha()) if config.data.kind == "sketch" else None
+    has_rule = config.data.kind == "sketch" and not config.data.valence
+    error = mean_absolute_error(table, load_rule().alpha()) if has_rule else None
     return StepOutput(outputs={"attributes": table.num_rows}, metrics={"mean_absolute_error": error})
 
 
@@ -124,7 +131,7 @@ def coefficient_table(store: Store) -> pa.Table:
 
 
 def read_coefficients(store: Store) -> dict[str, dict[str, list[float]]]:
-    """Kind to attribute to the eight values, plain numbers."""
+    """Kind to attribute to its C values, plain numbers."""
     found: dict[str, dict[str, list[float]]] = {"scene": {}, "object": {}}
     for (kind, name), alpha in coefficients_by_key(coefficient_table(store)).items():
         found[kind][name] = alpha.tolist()

@@ -8,6 +8,7 @@ import ray.data
 from pyarrow.fs import FileType
 
 from uniemo_ray.config import Config, TrainConfig
+from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.actors.clip import load_heads
 from uniemo_ray.distributed.actors.encoder import EncoderActor
 from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, as_dataset, read_split
@@ -16,9 +17,11 @@ from uniemo_ray.distributed.statistics import SPACE_COLUMNS, compute_space
 from uniemo_ray.distributed.steps.data import SAMPLES_FOLDER, read_names
 from uniemo_ray.distributed.steps.scorers import coefficient_table, read_coefficients
 from uniemo_ray.distributed.train import train_stage
+from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.emotion_space import EmotionSpace
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.models.clip import load_clip
+from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.training.parts import stage_config
@@ -27,6 +30,7 @@ from uniemo_ray.training.stage import StageName, StageSettings, load_net, load_t
 
 logger = logging.getLogger(__name__)
 LABELS = ["emotion", "scene"]
+MODEL = "model"
 NET_FILE, DENOISER_FILE = "net.safetensors", "denoiser.safetensors"
 
 
@@ -89,7 +93,7 @@ def training_set(
     context: StepContext, config: Config, train: TrainConfig, *, round_: int
 ) -> "ray.data.Dataset":
     """Real training images, from round 2 on with the chosen generated ones, sampled as the stage asks."""
-    has_latents = config.diffusion.target == "whole"
+    has_latents = config.diffusion.target == "whole" and "latents" in context.inputs
     real = ("latents", "train") if has_latents else ("ingest", f"{SAMPLES_FOLDER}/train")
     parts = [(context.artefacts_of(real[0]), real[1])]
     if round_ > 1:
@@ -106,28 +110,28 @@ def training_set(
     return sampled
 
 
-def stage_settings(context: StepContext, config: Config, *, round_: int) -> dict[str, Any]:
-    """`StageSettings` of a round's finished network, for actors."""
+def stage_settings(context: StepContext, config: Config, *, stage: StageName, step: str) -> dict[str, Any]:
+    """`StageSettings` of the finished network that a step of this stage left, for actors."""
     names = read_names(context)
-    folder = context.artefacts_of(f"joint-{round_}").uri
+    folder = context.artefacts_of(step).uri
     weights, trained = f"{folder}/{NET_FILE}", f"{folder}/{DENOISER_FILE}"
+    has_denoiser = stage == "joint" and config.diffusion.denoiser != "frozen"
     return StageSettings(
-        stage="joint",
+        stage=stage,
         config=config,
         scenes=names.scenes,
         objects=names.objects,
         weights=weights,
         name_embeddings=context.artefacts_of("names").uri,
-        denoiser_weights=trained if config.diffusion.denoiser != "frozen" else None,
+        denoiser_weights=trained if has_denoiser else None,
         coefficients=read_coefficients(context.artefacts_of("coefficients")),
     ).model_dump(mode="json")
 
 
 def encode(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """The round's network on every training and test image: features and logits."""
-    return StepOutput(
-        outputs={"rows": run_encoder(context, config, stage_settings(context, config, round_=round_))}
-    )
+    settings = stage_settings(context, config, stage="joint", step=f"joint-{round_}")
+    return StepOutput(outputs={"rows": run_encoder(context, config, settings)})
 
 
 def run_encoder(context: StepContext, config: Config, stage: dict[str, Any]) -> dict[str, int]:
@@ -143,29 +147,49 @@ def run_encoder(context: StepContext, config: Config, stage: dict[str, Any]) -> 
     )
 
 
-def space_of(encoded: Store) -> EmotionSpace:
+def space_of(encoded: Store, labels: LabelSpace) -> EmotionSpace:
     """Emotion space of what `run_encoder` left."""
     rows = as_dataset(encoded, "train")
     present = set(rows.schema().names)
-    return compute_space(
-        rows, members={m: column for m, column in SPACE_COLUMNS.items() if column in present}
-    )
+    members = {member: column for member, column in SPACE_COLUMNS.items() if column in present}
+    return compute_space(rows, members=members, space=labels)
 
 
 def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Emotion space of the round, and its complete model folder."""
-    space = space_of(context.artefacts_of(f"encode-{round_}"))
-    settings = stage_settings(context, config, round_=round_)
+    space = space_of(context.artefacts_of(f"encode-{round_}"), label_space(config.data))
+    settings = stage_settings(context, config, stage="joint", step=f"joint-{round_}")
+    diffusion = load_trained_diffusion(StageSettings.model_validate(settings))
+    fingerprint = save_model(context, config, settings, space=space, diffusion=diffusion)
+    return StepOutput(outputs={"model": fingerprint, "space": space.counts.tolist()})
+
+
+def understanding_model(context: StepContext, config: Config, *, step: str) -> StepOutput:
+    """The model folder of stage 1 alone: it understands and makes no images."""
+    settings = stage_settings(context, config, stage="understanding", step=step)
+    return StepOutput(outputs={"model": save_model(context, config, settings, space=None, diffusion=None)})
+
+
+def save_model(
+    context: StepContext,
+    config: Config,
+    settings: dict[str, Any],
+    *,
+    space: EmotionSpace | None,
+    diffusion: DiffusionParts | None,
+) -> str:
+    """Write the network of `StageSettings` with all that belongs to it; returns the fingerprint."""
+    net, labels = load_net(settings), label_space(config.data)
     clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
     whole = ModelParts(
         config=config,
         clip_config=clip.config,
         merges=clip.merges.read_bytes() if clip.merges else None,
-        net=load_net(settings),
-        diffusion=load_trained_diffusion(StageSettings.model_validate(settings)),
-        space=space,
+        net=net,
+        diffusion=diffusion,
+        space=space or EmotionSpace.empty(net.fusion.members, net.encoder.width, labels.labels),
         coefficients=coefficient_table(context.artefacts_of("coefficients")),
         scorers=load_heads(context.artefacts_of("scorers")),
+        labels=labels,
     )
-    fingerprint = save_model_folder(whole, f"{context.artefacts.uri}/model")
-    return StepOutput(outputs={"model": fingerprint, "space": space.counts.tolist()})
+    return save_model_folder(whole, f"{context.artefacts.uri}/{MODEL}")

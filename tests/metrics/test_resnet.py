@@ -1,0 +1,79 @@
+"""The published Sem-C's judges, on random weights in the published files' form."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import ResNet50_Weights, resnet50
+
+from uniemo_ray.metrics.resnet import PLACES_FILE, SemanticJudges, _prepare, has_judges
+
+
+@pytest.fixture(scope="module")
+def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Both files; 100 MB each, gone after the module."""
+    folder = tmp_path_factory.mktemp("resnet")
+    torch.manual_seed(0)
+    state = {f"module.{name}": value for name, value in resnet50(num_classes=365).state_dict().items()}
+    torch.save({"arch": "resnet50", "epoch": 90, "state_dict": state}, folder / PLACES_FILE)
+    plain = folder / "plain"
+    torch.save(resnet50().state_dict(), plain)
+    plain.rename(folder / f"resnet50-{sha256(plain.read_bytes()).hexdigest()[:8]}.pth")
+    yield folder
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def pictures() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+
+
+def test_probabilities_are_those_of_the_two_networks(weights_dir: Path) -> None:
+    assert has_judges(weights_dir)
+    scene, object_ = SemanticJudges(weights_dir)(pictures())
+    plain = resnet50(num_classes=365).eval()
+    state = torch.load(weights_dir / PLACES_FILE, weights_only=True)["state_dict"]
+    plain.load_state_dict({name.partition(".")[2]: value for name, value in state.items()})
+    with torch.no_grad():
+        expected = plain(_prepare(pictures())).softmax(dim=1).amax(dim=1)
+    np.testing.assert_allclose(scene, expected.numpy(), rtol=1e-4)
+    assert scene.shape == object_.shape == (3,)
+    assert not np.allclose(scene, object_)
+
+
+def test_pictures_are_prepared_as_torchvision_does() -> None:
+    theirs = ResNet50_Weights.IMAGENET1K_V1.transforms()
+    pixels = torch.from_numpy(pictures()).permute(0, 3, 1, 2)
+    torch.testing.assert_close(_prepare(pictures()), theirs(pixels), atol=0.02, rtol=0)
+
+
+def test_one_file_alone_is_not_enough(tmp_path: Path) -> None:
+    (tmp_path / PLACES_FILE).touch()
+    assert not has_judges(tmp_path)
+    assert not has_judges(None)
+    with pytest.raises(ValueError, match=r"sem_c needs resnet50-\*.pth"):
+        SemanticJudges(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"weights": {}}, "has no 'state_dict'"),
+        ({"state_dict": {"module.fc.bias": torch.zeros(9)}}, "does not fit ResNet-50 with 365 classes"),
+    ],
+)
+def test_another_file_is_named(tmp_path: Path, content: dict[str, object], words: str) -> None:
+    torch.save(content, tmp_path / PLACES_FILE)
+    (tmp_path / "resnet50-00000000.pth").touch()
+    with pytest.raises(ValueError, match=words):
+        SemanticJudges(tmp_path)
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / PLACES_FILE).write_bytes(b"PK")
+    (tmp_path / "resnet50-00000000.pth").touch()
+    with pytest.raises(ValueError, match="is damaged, or holds more than tensors"):
+        SemanticJudges(tmp_path)

@@ -1,0 +1,30 @@
+"""The actor that runs a finished model folder's understanding."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from uniemo_ray.data.images import decode_rgb
+from uniemo_ray.distributed.actors.tables import to_columns, to_table
+from uniemo_ray.inference.model_folder import load_model_folder
+from uniemo_ray.inference.uniemo import UniEmo
+
+MICRO_BATCH = 32
+
+
+class UnderstandActor:
+    """Images to the probabilities of the model's own classes, with their label."""
+
+    def __init__(self, model: str, max_pixels: int, device: str = "cpu") -> None:
+        """Load a model folder, local or `s3://`, without its diffusion model."""
+        torch.set_num_threads(1)
+        self.model = UniEmo(load_model_folder(model, with_diffusion=False), device=device)
+        self.max_pixels = max_pixels
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Columns image_id, emotion and `probabilities` (C numbers)."""
+        images = [decode_rgb(data, self.max_pixels) for data in table["image"].to_pylist()]
+        seen = self.model.understand(images, names=0, micro_batch=MICRO_BATCH)
+        classes = len(self.model.parts.labels.labels)
+        found = np.array([list(one.emotions.values()) for one in seen]).reshape(len(images), classes)
+        return to_table(to_columns(table, ("image_id", "emotion")) | {"probabilities": found})

@@ -1,0 +1,56 @@
+"""Steps that judge understanding alone: a model folder's answers on the test split, and their accuracy."""
+
+# M images, C classes of the model
+
+import numpy as np
+
+from uniemo_ray.config import Config
+from uniemo_ray.data.readers import label_space
+from uniemo_ray.distributed.actors.understanding import UnderstandActor
+from uniemo_ray.distributed.datasets import read_split
+from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.steps.data import SAMPLES_FOLDER
+from uniemo_ray.distributed.steps.evaluation import measure_probabilities, shown
+from uniemo_ray.distributed.steps.training import MODEL
+from uniemo_ray.emotions import LABEL_SPACES
+from uniemo_ray.inference.model_source import describe_model
+from uniemo_ray.metrics.accuracy import coarsen
+from uniemo_ray.store.steps import StepContext, StepOutput
+
+TEST = "test"
+
+
+def predict(context: StepContext, config: Config, *, model: str | None) -> StepOutput:
+    """Probabilities (M, C) for the test split, by a given model folder or by that of the step `model`."""
+    folder = model or f"{context.artefacts_of('model').uri}/{MODEL}"
+    space, fingerprint = describe_model(folder)
+    rows = map_shards(
+        context.artefacts_of("ingest"),
+        {TEST: f"{SAMPLES_FOLDER}/{TEST}"},
+        target=context.artefacts,
+        actor=UnderstandActor,
+        settings={"model": folder, "max_pixels": config.data.max_pixels},
+        plan_hash=context.fingerprint,
+        resources=config.resources,
+    )
+    return StepOutput(outputs={"rows": rows, "model": fingerprint, "classes": space.name})
+
+
+def evaluate(context: StepContext, config: Config) -> StepOutput:
+    """Accuracy on the test split.
+
+    A model of finer classes than a set of two is judged by the valence that holds more probability.
+    """
+    space = label_space(config.data)
+    own = LABEL_SPACES[context.inputs["predict"].outputs["classes"]]
+    table = read_split(context.artefacts_of("predict"), TEST)
+    found = coarsen(np.stack(table["probabilities"].to_numpy(zero_copy_only=False)), own, space)
+    accuracy = measure_probabilities(table["emotion"].to_pylist(), found, space)
+    return StepOutput(
+        metrics={
+            "understanding": shown(accuracy, space),
+            "two_class_sum": accuracy.two_class_sum,
+            "standard_error": accuracy.standard_error,
+            "images": accuracy.count,
+        }
+    )

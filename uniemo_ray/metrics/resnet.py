@@ -1,0 +1,92 @@
+"""Top scene and object probabilities for the published Sem-C: ResNet-50 of Places365 and of ImageNet."""
+
+# M images, B batch
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchvision.models import resnet50
+
+from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights
+from uniemo_ray.models.pickled import read_pickled
+
+PLACES_FILE = "resnet50_places365.pth.tar"
+"""The file of CSAILVision/places365."""
+IMAGENET_FILE = "resnet50-*.pth"
+"""torchvision's file of ResNet-50's ImageNet weights (resnet50-0676ba61.pth)."""
+PLACES_CLASSES, IMAGENET_CLASSES = 365, 1000
+RESIZE_PX, CROP_PX, BATCH = 256, 224, 16
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def has_judges(weights_dir: str | Path | None) -> bool:
+    """Whether the user has both files: with one alone there is no Sem-C."""
+    return has_weights(weights_dir, PLACES_FILE) and has_weights(weights_dir, IMAGENET_FILE)
+
+
+class SemanticJudges:
+    """Pictures in, probabilities of the likeliest scene and of the likeliest object out."""
+
+    def __init__(self, weights_dir: str | Path | None) -> None:
+        """Load both networks.
+
+        Raises:
+            ValueError: when a file is missing, damaged or of another network.
+        """
+        places = find_weights(weights_dir, PLACES_FILE, metric="sem_c")
+        imagenet = find_weights(weights_dir, IMAGENET_FILE, metric="sem_c")
+        self.scene = _network(places, _places_state(places), PLACES_CLASSES)
+        self.object = _network(imagenet, load_weights(imagenet), IMAGENET_CLASSES)
+
+    @torch.no_grad()
+    def __call__(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Two vectors (M,) of probabilities, for square pictures (M, H, H, 3)."""
+        scene, object_ = [], []
+        for start in range(0, len(pixels), BATCH):
+            x = _prepare(pixels[start : start + BATCH])
+            scene.append(_best(self.scene(x)))
+            object_.append(_best(self.object(x)))
+        return np.concatenate(scene), np.concatenate(object_)
+
+
+def _places_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of the training checkpoint that is published; its names say that it ran on several GPUs."""
+    try:
+        content = read_pickled(path)
+    except (RuntimeError, EOFError, OSError, LookupError, UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is damaged, or holds more than tensors ({reason})") from None
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} has no 'state_dict': expected the published checkpoint of Places365")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _network(path: Path, state: dict[str, Tensor], classes: int) -> nn.Module:
+    with torch.device("meta"):
+        net = resnet50(num_classes=classes)
+    try:
+        net.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} does not fit ResNet-50 with {classes} classes: {reason}") from None
+    return net.eval()  # type: ignore[no-any-return]  # torchvision has no types
+
+
+def _prepare(pixels: NDArray[np.uint8]) -> Tensor:
+    """Shorter side to 256, centre 224, ImageNet's normalisation, as both networks were evaluated."""
+    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+    x = interpolate(x, (RESIZE_PX, RESIZE_PX), mode="bilinear", align_corners=False, antialias=True)
+    edge = (RESIZE_PX - CROP_PX) // 2
+    x = x[..., edge : edge + CROP_PX, edge : edge + CROP_PX]
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (x - mean) / std
+
+
+def _best(logits: Tensor) -> NDArray[np.float64]:
+    return logits.double().softmax(dim=1).amax(dim=1).numpy()
