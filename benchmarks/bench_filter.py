@@ -13,13 +13,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from process_usage import WATCH_EVERY_S, watch
 
 from uniemo_ray.config import FilterConfig, ResourceConfig
 from uniemo_ray.emotions import EMOTIONS
@@ -31,15 +30,6 @@ from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard
 
 SHARD_ROWS = 100_000
-WATCH_EVERY_S = 0.2
-
-
-class Usage(NamedTuple):
-    """What a process and its descendants took."""
-
-    peak_mb: float
-    """Peak resident memory of the largest process, by the kernel's own high-water mark."""
-    cpu_s: float
 
 
 def make_scores(first: int, rows: int, seed: int) -> pa.Table:
@@ -110,32 +100,6 @@ def measure_shards(rows: int, folder: Path, args: argparse.Namespace) -> None:
     print(f"filter on shards: {rows} rows, {took}{memory}", flush=True)
     if args.check:
         check(store, rows, summary=result["summary"])
-
-
-def watch(process: "subprocess.Popen[str]") -> Usage:
-    """Follow a process and its descendants until it ends."""
-    root = psutil.Process(process.pid)
-    peaks_mb: dict[int, float] = {}
-    cpu_s: dict[int, float] = {}
-    while process.poll() is None:
-        for one in [root, *descendants(root)]:
-            try:
-                status = Path(f"/proc/{one.pid}/status").read_text()
-                peak_kb = next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)
-                times = one.cpu_times()
-                peaks_mb[one.pid] = peak_kb * 1024 / 1e6
-                cpu_s[one.pid] = times.user + times.system
-            except (psutil.Error, OSError, StopIteration):
-                continue  # it has just ended
-        time.sleep(WATCH_EVERY_S)
-    return Usage(max(peaks_mb.values()), sum(cpu_s.values()))
-
-
-def descendants(root: psutil.Process) -> list[psutil.Process]:
-    try:
-        return root.children(recursive=True)
-    except psutil.Error:
-        return []
 
 
 def check(store: Store, rows: int, *, summary: dict[str, object]) -> None:

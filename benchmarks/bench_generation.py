@@ -14,7 +14,7 @@ from uniemo_ray.config import Config, ResourceConfig
 from uniemo_ray.distributed.generate import generate_images
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
-from uniemo_ray.inference.model_folder import load_model_folder
+from uniemo_ray.inference.model_folder import SHIPPED, load_model_folder
 from uniemo_ray.store.filesystem import open_store
 
 
@@ -41,7 +41,7 @@ def ray_rate(plan, model: str, config: Config, folder: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="runs/demo/model", help="model folder, as the demo leaves it")
+    parser.add_argument("--model", default=SHIPPED, help="model folder (default: the shipped one)")
     parser.add_argument("--shards", type=int, default=6)
     options = parser.parse_args()
     parts = load_model_folder(options.model)
@@ -57,7 +57,7 @@ def main() -> None:
         diffusion=config.diffusion,
         generation=generation,
     ).table
-    model = str(Path(options.model).resolve())
+    model = options.model if options.model == SHIPPED else str(Path(options.model).resolve())
     bare = bare_rate(plan, model, rows)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as scratch:

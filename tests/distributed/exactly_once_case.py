@@ -10,12 +10,15 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import ray
+import ray.data
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig, ResourceConfig
 from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.shard_mapper import MapWork, ShardMapper, ShardTask
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.store.base import Store
@@ -32,10 +35,14 @@ IMAGES = pa.schema(
 class CheapPainter:
     """Bytes that the plan row alone determines; one image id may kill the process, another raise."""
 
-    def __init__(self, delay_s: float, deadly: str, raising: str, device: str) -> None:
+    def __init__(self, delay_s: float, deadly: str, raising: str, journal: str, device: str) -> None:
         self.delay_s, self.deadly, self.raising = delay_s, deadly, raising
+        self.journal = Path(journal) if journal else None
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        if self.journal is not None:
+            with self.journal.open("a") as file:
+                file.write(f"{table['image_id'][0].as_py()} {time.time()}\n")
         time.sleep(self.delay_s)
         rows = []
         for row in table.to_pylist():
@@ -75,15 +82,20 @@ def generate(
     delay_s: float = 0.0,
     deadly: str = "",
     raising: str = "",
+    journal: str = "",
+    order: int | None = None,
 ) -> StepOutput:
     """Plan and map; the status tells failures."""
     commit_plan(plan(n), store, rows_per_shard=rows)
+    actor = {"delay_s": delay_s, "deadly": deadly, "raising": raising, "journal": journal}
+    if order is not None:
+        map_shuffled(store, actor, seed=order, actors=actors)
     made = map_shards(
         store,
         {IMAGES_FOLDER: PLAN_FOLDER},
         target=store,
         actor=CheapPainter,
-        settings={"delay_s": delay_s, "deadly": deadly, "raising": raising},
+        settings=actor,
         plan_hash=None,
         resources=ResourceConfig(actors=actors, memory_gb_per_actor=0.1, price_per_node_hour=1.0),
         retries=retries,
@@ -93,14 +105,38 @@ def generate(
     return StepOutput(outputs={"rows": made[IMAGES_FOLDER]}, status=status)
 
 
+def map_shuffled(store: Store, actor: dict[str, object], *, seed: int, actors: int) -> None:
+    """The same actors over the shards in another order and in blocks of several, as Ray might cut them."""
+    work = MapWork(CheapPainter, {**actor, "device": "cpu"}, store, store, retries=0, label=IMAGES_FOLDER)
+    tasks = [
+        ShardTask(
+            entry.key,
+            entry.bytes,
+            entry.sha256,
+            name.replace(PLAN_FOLDER, IMAGES_FOLDER),
+            entry.plan_hash,
+            attempt=1,
+            is_last=True,
+        )._asdict()
+        for name, entry in committed(store, f"{PLAN_FOLDER}/").items()
+    ]
+    rows = ray.data.from_items(tasks, override_num_blocks=5).random_shuffle(seed=seed)
+    rows = rows.materialize()  # the actors may take all CPUs
+    pool = ray.data.ActorPoolStrategy(size=actors)
+    mapper = rows.map_batches(ShardMapper, fn_constructor_args=(work,), compute=pool, batch_size=2)
+    reports = mapper.take_all()
+    assert [report["kind"] for report in reports] == [""] * len(tasks)
+
+
 def arm() -> dict[str, object]:
-    """Ray's environment for the workers: with a fault that is theirs, aimed at this driver too."""
+    """Ray's environment for the workers: what is theirs, and a fault of theirs, aimed at this driver too."""
+    variables: dict[str, str] = json.loads(os.environ.get("WORKER_ENV", "{}"))
     fault = json.loads(os.environ.get("WORKER_FAULT", "null"))
-    if fault is None:
-        return {}
-    if fault.pop("driver", False):
-        fault["also"] = os.getpid()
-    return {"env_vars": {VARIABLE: json.dumps(fault)}}
+    if fault is not None:
+        if fault.pop("driver", False):
+            fault["also"] = os.getpid()
+        variables[VARIABLE] = json.dumps(fault)
+    return {"env_vars": variables}
 
 
 def main() -> None:

@@ -40,7 +40,12 @@ def environment() -> Iterator[dict[str, str]]:
 
 def client_environment(cluster: Cluster) -> dict[str, str]:
     """What a driver needs to reach a cluster."""
-    own = {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return address_environment(cluster.address)
+
+
+def address_environment(address: str) -> dict[str, str]:
+    """The same for a cluster at an address."""
+    own = {"RAY_ADDRESS": address, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     return {**os.environ, **own}
 
 
@@ -115,3 +120,8 @@ def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFa
     files = image_files(open_store(uri))
     assert len(files) == SHARDS
     return files
+
+
+def begun_shards(journal: Path) -> list[str]:
+    """First image ids of the shards that actors have begun, in that order."""
+    return [line.split()[0] for line in journal.read_text().splitlines()] if journal.exists() else []

@@ -1,6 +1,7 @@
 # ruff: noqa: F811 (fixtures that the S3 tests share)
 """Drivers, actors and disks that fail under a generation: the same bytes, each once, nothing lost."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from tests.distributed.exactly_once_driver import (  # noqa: F401
     SHARDS,
     TIMEOUT_S,
     assert_sound,
+    begun_shards,
     driver,
     entries,
     environment,
@@ -22,6 +24,8 @@ from tests.distributed.exactly_once_driver import (  # noqa: F401
     submit,
     undisturbed,
 )
+from tests.store.conftest import s3_uri, uri  # noqa: F401
+from tests.store.skewed_clock import skewed_clock
 from uniemo_ray.store.faults import POINTS
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.run import RunFolder
@@ -83,10 +87,7 @@ def test_poisoned_rows_become_rows_with_a_reason(
     assert len(same) == SHARDS - 2
 
 
-def test_two_drivers_at_once(
-    environment: dict[str, str], undisturbed: dict[str, str], tmp_path: Path
-) -> None:
-    uri = str(tmp_path / "run")
+def test_two_drivers_at_once(environment: dict[str, str], undisturbed: dict[str, str], uri: str) -> None:
     with driver(uri, environment, delay_s=0.5) as first:
         assert first.stdout is not None
         while "locked" not in first.stdout.readline():
@@ -95,13 +96,17 @@ def test_two_drivers_at_once(
         assert code == 1
         assert "error: RunLockedError" in output
         assert "finished" in first.communicate(timeout=TIMEOUT_S)[0]
+    assert_sound(open_store(uri))
     assert image_files(open_store(uri)) == undisturbed
 
 
+@pytest.mark.parametrize("skews_s", [(0, 0), (3600, -3600), (-3600, 3600)])
 def test_a_stopped_driver_is_followed_and_its_late_commits_change_nothing(
-    environment: dict[str, str], undisturbed: dict[str, str], tmp_path: Path
+    environment: dict[str, str], undisturbed: dict[str, str], tmp_path: Path, skews_s: tuple[int, int]
 ) -> None:
+    """Also when the clocks of the drivers, and those of their workers, are wrong by an hour."""
     uri = str(tmp_path / "run")
+    environment, second = (with_clock(environment, tmp_path, skew_s) for skew_s in skews_s)
     with driver(uri, environment, delay_s=2.0, ttl_s=3.0) as late:
         deadline = time.monotonic() + TIMEOUT_S
         while not open_store(uri).list("artefacts") or not entries(open_store(uri)):
@@ -109,7 +114,7 @@ def test_a_stopped_driver_is_followed_and_its_late_commits_change_nothing(
             assert late.poll() is None
             time.sleep(0.2)
         late.send_signal(signal.SIGSTOP)
-        code, output = submit(uri, environment)
+        code, output = submit(uri, second)
         assert code == 0, output
         store = open_store(uri)
         assert image_files(store) == undisturbed
@@ -122,13 +127,31 @@ def test_a_stopped_driver_is_followed_and_its_late_commits_change_nothing(
     assert_sound(store)
 
 
-@pytest.mark.parametrize("actors", [1, 4])
-def test_bytes_do_not_depend_on_the_number_of_actors(
-    environment: dict[str, str], undisturbed: dict[str, str], tmp_path: Path, actors: int
+def with_clock(environment: dict[str, str], folder: Path, skew_s: int) -> dict[str, str]:
+    """A driver and workers with a clock that is ahead or behind."""
+    if not skew_s:
+        return environment
+    wrong = skewed_clock(folder, skew_s)
+    return environment | wrong | {"WORKER_ENV": json.dumps(wrong)}
+
+
+@pytest.mark.parametrize("actors", [1, 2, 4])
+@pytest.mark.parametrize("order", [None, 5])
+def test_bytes_do_not_depend_on_the_number_of_actors_nor_on_the_blocks(
+    environment: dict[str, str], undisturbed: dict[str, str], tmp_path: Path, actors: int, order: int | None
 ) -> None:
-    code, output = submit(str(tmp_path / "run"), environment, actors=actors)
+    uri, journal = str(tmp_path / "run"), tmp_path / "journal"
+    code, output = submit(uri, environment, actors=actors, order=order, journal=str(journal))
     assert code == 0, output
-    assert image_files(open_store(str(tmp_path / "run"))) == undisturbed
+    assert_sound(open_store(uri))
+    assert image_files(open_store(uri)) == undisturbed
+    begun = begun_shards(journal)
+    assert len(begun) == SHARDS
+    if order is not None:
+        planned = read_shards(made(open_store(uri)), "plan/", columns=["image_id"])["image_id"].to_pylist()
+        firsts = planned[:: IMAGES // SHARDS]
+        in_place = sum(one == other for one, other in zip(begun, firsts, strict=True))
+        assert in_place <= SHARDS // 2, "the shards were not shuffled"
 
 
 def test_a_run_that_grows_keeps_its_shards_and_cannot_shrink(
@@ -158,9 +181,8 @@ def file_times(folder: Path) -> dict[Path, int]:
 
 
 def test_damaged_shards_are_made_again(
-    environment: dict[str, str], undisturbed: dict[str, str], tmp_path: Path
+    environment: dict[str, str], undisturbed: dict[str, str], uri: str
 ) -> None:
-    uri = str(tmp_path / "run")
     assert submit(uri, environment)[0] == 0
     store = open_store(uri)
     folder, keys = made(store), sorted(image_files(store))

@@ -1,0 +1,78 @@
+"""Memory of a generation run: many images must not take more than few.
+
+The real path (plan, Ray Data, actors, commits, manifest) with a painter of tiny images, each run in a process
+of its own. Quick by default; `--images 1000 100000` is the figure that is meant.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+
+from process_usage import WATCH_EVERY_S, Usage, watch
+
+ACTORS = 2
+ROWS = 64
+
+
+def generate(folder: str, images: int) -> None:
+    """What is measured, in a process of its own."""
+    import ray
+    from cheap_painter import CheapPainter, cheap_plan
+
+    from uniemo_ray.config import GenerationConfig, ResourceConfig
+    from uniemo_ray.distributed.generate import generate_images
+    from uniemo_ray.store.filesystem import open_store
+
+    ray.init(
+        address="local",
+        num_cpus=ACTORS,
+        include_dashboard=False,
+        object_store_memory=200_000_000,
+        log_to_driver=False,
+    )
+    config = GenerationConfig(rows_per_shard=ROWS, actors=ACTORS)
+    plan = cheap_plan(images, config)
+    made = generate_images(
+        plan,
+        store=open_store(folder),
+        model="cheap",
+        config=config,
+        resources=ResourceConfig(memory_gb_per_actor=0.2),
+        actor=CheapPainter,
+    )
+    assert (made.rows, made.failed) == (plan.num_rows, {})
+    time.sleep(2 * WATCH_EVERY_S)  # let the last peaks be seen
+
+
+def measure(images: int) -> Usage:
+    """Peaks of a run of its own."""
+    with tempfile.TemporaryDirectory(prefix="bench-memory-") as folder:
+        started = time.monotonic()
+        command = [sys.executable, __file__, "--folder", folder, "--images", str(images)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True) as process:
+            usage = watch(process)
+        if process.returncode:
+            raise SystemExit(f"generating {images} images failed with code {process.returncode}")
+    peaks = ", ".join(f"{name} {mb:.0f} MB" for name, mb in sorted(usage.by_kind.items()))
+    print(f"memory: {images} images in {time.monotonic() - started:.0f} s: {peaks}", flush=True)
+    return usage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000], help="one run each")
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.folder:
+        generate(options.folder, options.images[0])
+        return
+    first, *others = [measure(images) for images in options.images]
+    for images, usage in zip(options.images[1:], others, strict=True):
+        ratios = [f"{name} {usage.by_kind[name] / mb:.2f}" for name, mb in sorted(first.by_kind.items())]
+        print(f"memory: {images} against {options.images[0]} images: {', '.join(ratios)}")
+
+
+if __name__ == "__main__":
+    main()
