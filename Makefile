@@ -11,7 +11,10 @@ HEAD := $(BIN)/python cluster/local_head.py
 FULLSIZE := benchmarks/bench_fullsize.py
 # cheaper hops from the proxy to the model; bodies up to 4 MB without a detour over shared memory
 SERVE_ENV := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_max_direct_call_object_size=4000000
-PYTHON_PROXY := RAY_SERVE_ENABLE_DIRECT_INGRESS=0
+# HAProxy, which comes with Ray, kept to this machine; PROXY=python: Serve's own proxy, which is slower
+PROXY ?= $(if $(filter Linux,$(shell uname -s)),haproxy,python)
+HAPROXY_ENV := RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_HAPROXY_BINARY_PATH='$(CURDIR)/cluster/loopback_haproxy.py'
+PROXY_ENV := $(if $(filter haproxy,$(PROXY)),$(HAPROXY_ENV),RAY_SERVE_ENABLE_DIRECT_INGRESS=0)
 FAST := not ray and not slow and not integration and not gpu
 
 export HF_HUB_OFFLINE ?= 1
@@ -54,14 +57,15 @@ bench: $(STAMP) ## Measure against bare baselines
 bench-fullsize: $(STAMP) ## One step at the paper's size on this CPU: up to 20 GB of memory
 	$(BIN)/python $(FULLSIZE)
 
-bench-serve: $(STAMP) ## Measure the service alone: half an hour (SCALE=0.1: a tenth; MODEL=folder; PROXY=haproxy)
-	$(SERVE_ENV) $(if $(filter haproxy,$(PROXY)),RAY_SERVE_ENABLE_HA_PROXY=1,$(PYTHON_PROXY)) $(BIN)/python benchmarks/bench_serve.py --model '$(MODEL)' --scale $(SCALE)
+bench-serve: $(STAMP) ## Measure the service alone: half an hour (SCALE=0.1: a tenth; MODEL=folder; PROXY=python)
+	PATH='$(CURDIR)/$(BIN)':"$$PATH" $(SERVE_ENV) $(PROXY_ENV) $(BIN)/python benchmarks/bench_serve.py --model '$(MODEL)' --scale $(SCALE)
 
 serve: $(STAMP) ## Serve the demo's model, else the shipped one (MODEL=folder): http://127.0.0.1:8000
 	@test '$(MODEL)' = tiny || test -d '$(MODEL)' || { echo "no model folder $(MODEL): give another MODEL=folder, or none"; exit 2; }
 	@echo "serving $(MODEL)"
-	$(SERVE_ENV) $(PYTHON_PROXY) $(HEAD) --state .ray-head/serve run -- $(BIN)/serve run --working-dir . serve.app:build_app \
-		'model=$(if $(filter tiny,$(MODEL)),tiny,$(abspath $(MODEL)))'
+	$(SERVE_ENV) $(PROXY_ENV) $(HEAD) --state .ray-head/serve run -- sh -c 'serve start --http-host 127.0.0.1 \
+		&& exec serve run --working-dir . serve.app:build_app "model=$$1"' serve \
+		'$(if $(filter tiny,$(MODEL)),tiny,$(abspath $(MODEL)))'
 
 s3-up: ## Start a real S3 server for the tests (Ceph; needs root and Debian packages)
 	$(PYTHON) cluster/local_s3.py start

@@ -171,19 +171,24 @@ def overload(bench: Bench) -> list[Figure]:
 
 
 def kills(bench: Bench) -> list[Figure]:
-    """Replicas that end in the middle of their work, again and again."""
+    """Replicas that end in the middle of their work, again and again; endpoints understand pictures too."""
+    return [_killed(bench, name, bench.count(20)) for name in ("Understanding", "Endpoint")]
+
+
+def _killed(bench: Bench, name: str, times: int) -> Figure:
     backs: list[float] = []
-    with loaded(looker(bench.url, bench.photos), callers=8) as tally:
-        for _ in range(bench.count(20)):
-            _wait_for(lambda: tally.statuses[200] > 20 and len(replicas("Understanding")) >= 1)
-            os.kill(replicas("Understanding")[-1].pid, signal.SIGKILL)
+    callers = 2 * bench.arguments.understanding.batch_size  # more than an endpoint has room for
+    with loaded(looker(bench.url, bench.photos), callers=callers) as tally:
+        for _ in range(times):
+            _wait_for(lambda: tally.statuses[200] > 20 and len(replicas(name)) >= 1)
+            os.kill(replicas(name)[-1].pid, signal.SIGKILL)
             killed_at = time.monotonic()
             _wait_for(lambda at=killed_at: sum(t > at + 0.2 for t in tally.finished_at[-40:]) > 20)
             backs.append(next(t for t in tally.finished_at if t > killed_at + 0.2) - killed_at)
     away = f"back after {median(backs):.1f} s, at most {max(backs):.1f} s"
     measured = f"{len(backs)} times: {tally.describe()}; {away}"
     is_met = set(tally.statuses) <= {200, 503} and max(backs) <= BACK_WITHIN_S
-    return [Figure("understanding replica SIGKILLed", measured, f"200/503, {BACK_WITHIN_S:.0f} s", is_met)]
+    return Figure(f"{name} replica SIGKILLed", measured, f"200/503, {BACK_WITHIN_S:.0f} s", is_met)
 
 
 def _wait_for(is_so: object, *, timeout_s: float = 120) -> None:

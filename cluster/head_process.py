@@ -79,7 +79,8 @@ def client_environment(state: HeadState) -> dict[str, str]:
     return inherited | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "RAY_ADDRESS": state.gcs_address,
-        "RAY_API_SERVER_ADDRESS": state.address,
+        "RAY_API_SERVER_ADDRESS": state.address,  # `ray job` reads this, `serve` the next
+        "RAY_DASHBOARD_ADDRESS": state.address,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": state.token_path,
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -133,7 +134,7 @@ def _launch(folder: Path, state: HeadState, command: list[str]) -> HeadState:
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     }
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_DASHBOARD_ADDRESS"):
         del environment[name]  # `ray start` and the jobs' drivers find their way without
     with open(state.log_path, "ab") as log:  # an earlier head may have said why it ended
         child = subprocess.Popen(

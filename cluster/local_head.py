@@ -87,11 +87,12 @@ def _raise_exit(number: int, _frame: FrameType | None) -> None:
 
 
 def print_environment(folder: Path) -> None:
-    """Print `export` lines for `eval`, so that `ray` and `uniemo` commands reach the head."""
+    """Print `export` lines for `eval`, so that `ray`, `serve` and `uniemo` commands reach the head."""
     state = _require(folder)
     for name in (
         "RAY_ADDRESS",
         "RAY_API_SERVER_ADDRESS",
+        "RAY_DASHBOARD_ADDRESS",
         "RAY_AUTH_MODE",
         "RAY_AUTH_TOKEN_PATH",
         CLUSTER_SWITCH,

@@ -14,6 +14,7 @@ from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
 from serve.backend import DEFAULT_MODEL
+from serve.census import Census
 from serve.deployments import Endpoint, Generation, Understanding
 from serve.models.library import Library
 from serve.pool import Pool
@@ -50,6 +51,11 @@ class BuildArgs(Settings):
     """Images per pass of the sampler; part of what determines an image's bytes."""
     endpoint_replicas: int = Field(1, ge=1)
     """Copies of the HTTP interface. Rates and concurrency are limited in each of them."""
+    endpoint_looks: bool = True
+    """Whether an endpoint understands pictures itself while it has room, which saves them a hop.
+
+    The rest, and models other than `default`, goes to the replicas for understanding. It reserves what one of
+    those does."""
     understanding: Pool = Pool()
     """Replicas for understanding."""
     generation: Pool = Pool(batch_size=4, batches_held=4)
@@ -88,7 +94,7 @@ def build_app(args: BuildArgs) -> serve.Application:
     most = args.limits.active_requests + 64
     endpoint = serve.deployment(
         num_replicas=args.endpoint_replicas,
-        ray_actor_options={"num_cpus": 0.1},
+        ray_actor_options=_reserved(args.understanding) if args.endpoint_looks else {"num_cpus": 0.1},
         max_ongoing_requests=most,
         max_queued_requests=most,
         max_surge_percent=100,
@@ -99,17 +105,27 @@ def build_app(args: BuildArgs) -> serve.Application:
     return endpoint(Endpoint).bind(
         understanding,
         generation,
+        looking=(library, args.understanding) if args.endpoint_looks else None,
         models=tuple(library.models),
         limits=args.limits,
         store=store,
         tokens=None if args.tokens is None else str(Path(args.tokens).expanduser().resolve()),
+        census=_census() if args.endpoint_replicas > 1 else None,
     )
+
+
+def _census() -> serve.Application:
+    """One replica that adds up the numbers of several endpoints."""
+    census = serve.deployment(
+        ray_actor_options={"num_cpus": 0}, health_check_period_s=HEALTH_CHECK_PERIOD_S, logging_config=LOGGING
+    )
+    return census(Census).bind()
 
 
 def _pooled(pool: Pool) -> Any:
     """The decorator of a model deployment."""
     return serve.deployment(
-        ray_actor_options={"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus},
+        ray_actor_options=_reserved(pool),
         max_ongoing_requests=pool.batches_held * pool.batch_size,
         max_queued_requests=pool.queue,
         autoscaling_config={
@@ -124,6 +140,10 @@ def _pooled(pool: Pool) -> Any:
         max_constructor_retry_count=3,
         logging_config=LOGGING,
     )
+
+
+def _reserved(pool: Pool) -> dict[str, float]:
+    return {"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus}
 
 
 def _checked(folder: str) -> str:

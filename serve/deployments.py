@@ -14,12 +14,13 @@ from ray.serve.context import _get_global_client
 from serve.api.app import make_api
 from serve.api.guard import is_loopback
 from serve.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
-from serve.handles import Handle, HandleBackend
+from serve.handles import Handle, HandleBackend, HandlePeers
 from serve.jobs import JobBoard
 from serve.models.illustrator import Illustrator, Ticket
 from serve.models.job import run_job
 from serve.models.library import Library, describe
 from serve.models.understander import Understander, View
+from serve.own import OwnLooks
 from serve.pool import Pool
 from serve.settings import Limits
 from serve.tokens import TokenFile
@@ -126,29 +127,43 @@ class Generation:
 
 @serve.ingress()
 class Endpoint:
-    """The HTTP interface; holds no model, so that nothing a picture does can end it."""
+    """The HTTP interface; understands pictures itself, if told to, while it has room for them."""
 
     def __init__(
         self,
         understanding: Handle,
         generation: Handle,
         *,
+        looking: tuple[Library, Pool] | None,
         models: tuple[str, ...],
         limits: Limits,
         store: str,
         tokens: str | None,
+        census: Handle | None = None,
     ) -> None:
         _log_requests()
         self.tokens = check_exposure(tokens)
-        self.backend = HandleBackend(understanding, generation, limits=limits)
+        own = None if looking is None else _own_looks(*looking)
+        self.backend = HandleBackend(understanding, generation, own=own, limits=limits)
         self.board = JobBoard(open_store(store), ttl_s=limits.result_ttl_s)
         self.models, self.limits = models, limits
+        self.peers = None if census is None else HandlePeers(census)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after the constructor."""
         return make_api(
-            self.backend, board=self.board, limits=self.limits, tokens=self.tokens, models=self.models
+            self.backend,
+            board=self.board,
+            limits=self.limits,
+            tokens=self.tokens,
+            models=self.models,
+            peers=self.peers,
         )
+
+
+def _own_looks(library: Library, pool: Pool) -> OwnLooks:
+    """What a replica for understanding does, here."""
+    return OwnLooks(lambda: Understanding(library, pool).look, most=pool.batch_size)
 
 
 def _log_requests() -> None:

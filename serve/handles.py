@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,9 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle
 
+from serve.api.counts import Counts
 from serve.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen, UnavailableError
+from serve.own import OwnLooks
 from serve.settings import Limits
 
 logger = logging.getLogger(__name__)
@@ -20,6 +23,7 @@ PAUSES_S = (0.1, 0.3, 1.0)
 """Before further tries: every call gives the same result again, so what a dying replica took is repeated."""
 RETRY_AFTER_S = 2.0
 READY_TIMEOUT_S = 5.0
+EXCHANGE_TIMEOUT_S = 10.0
 Handle = DeploymentHandle[Any]
 _REJECTED_WITHIN_S = 0.05
 """A full queue rejects at once; what is still there after this was taken."""
@@ -28,9 +32,11 @@ _REJECTED_WITHIN_S = 0.05
 class HandleBackend:
     """Calls the model deployments."""
 
-    def __init__(self, understanding: Handle, generation: Handle, *, limits: Limits) -> None:
+    def __init__(
+        self, understanding: Handle, generation: Handle, *, own: OwnLooks | None = None, limits: Limits
+    ) -> None:
         self.understanding, self.generation = (_light(handle) for handle in (understanding, generation))
-        self.limits = limits
+        self.own, self.limits = own, limits
         self.descriptions: dict[str, Description] = {}
         self.jobs: set[asyncio.Task[None]] = set()
 
@@ -51,7 +57,9 @@ class HandleBackend:
         return self.descriptions[model]
 
     async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
-        """One call per image."""
+        """Here, or with one call per image."""
+        if self.own is not None and self.own.has_room(looks):
+            return await self.own.understand(looks)
         handle = _for(self.understanding, looks[0].model)
         return await _all(_call(partial(handle.look.remote, look)) for look in looks)
 
@@ -77,6 +85,24 @@ class HandleBackend:
         if done and isinstance(error := task.exception(), UnavailableError):
             raise error
         return task
+
+
+class HandlePeers:
+    """The other endpoint replicas, through the deployment that adds up."""
+
+    def __init__(self, census: Handle) -> None:
+        self.census, self.replica = _light(census), secrets.token_hex(8)
+
+    async def exchange(self, counts: Counts) -> Counts:
+        """Hand in our numbers; returns everybody's. Raises UnavailableError."""
+        try:
+            async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
+                total: Counts = await _call(partial(self.census.exchange.remote, self.replica, counts))
+        except TimeoutError:
+            raise UnavailableError(
+                "the replicas' numbers cannot be added up", retry_after_s=RETRY_AFTER_S
+            ) from None
+        return total
 
 
 def _light(handle: Handle) -> Handle:

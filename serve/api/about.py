@@ -94,7 +94,7 @@ def make_router(models: Sequence[str]) -> APIRouter:
         responses={200: {"content": {METRICS_TYPE: {}}}, **problem_responses(401, 403, 429, 503)},
     )
     async def metrics(request: Request) -> PlainTextResponse:
-        """Counts of this endpoint replica in Prometheus' text format."""
-        return PlainTextResponse(service_of(request).metrics.text(), media_type=METRICS_TYPE)
+        """Numbers of all endpoint replicas together, in Prometheus' text format."""
+        return PlainTextResponse(await service_of(request).metrics.text(), media_type=METRICS_TYPE)
 
     return router

@@ -11,11 +11,13 @@ from fastapi.openapi.utils import get_openapi
 
 from serve.api import about, generate, generations, page, understand
 from serve.api.body import BodyLimit
+from serve.api.counts import Peers
 from serve.api.guard import Guard
+from serve.api.metrics import Metrics
 from serve.api.problems import Problem, add_problem_handlers
 from serve.api.rates import Rates
 from serve.api.state import Service
-from serve.backend import DEFAULT_MODEL, Backend
+from serve.backend import DEFAULT_MODEL, Backend, UnavailableError
 from serve.jobs import JobBoard
 from serve.settings import Limits
 from serve.tokens import TokenFile
@@ -24,6 +26,8 @@ from uniemo_ray import __version__
 logger = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S = 300.0
+EXCHANGE_INTERVAL_S = 3.0
+"""How old the numbers of another endpoint replica may be at `/metrics`."""
 DESCRIPTION = """Understand which emotions images evoke, and generate images that evoke one.
 
 Every error is a JSON problem (RFC 9457). 429 and 503 carry `Retry-After`. The same generate request with a
@@ -38,6 +42,7 @@ def make_api(
     limits: Limits,
     tokens: TokenFile | None = None,
     models: Sequence[str] = (DEFAULT_MODEL,),
+    peers: Peers | None = None,
 ) -> FastAPI:
     """The HTTP interface.
 
@@ -47,6 +52,7 @@ def make_api(
         limits: of requests.
         tokens: who gets in; without, only this machine is served.
         models: names that requests may give.
+        peers: the other replicas of this interface, if there are any.
     """
     app = FastAPI(
         title="UniEmo",
@@ -54,9 +60,9 @@ def make_api(
         description=DESCRIPTION,
         docs_url=None,  # FastAPI's own page loads scripts from elsewhere
         redoc_url=None,
-        lifespan=_sweeping,
+        lifespan=_living,
     )
-    service = Service(backend, limits, board, tuple(models))
+    service = Service(backend, limits, board, tuple(models), Metrics(peers))
     rates = Rates(limits)
     service.metrics.watch(active=lambda: rates.active, jobs=service.unfinished.total)
     app.state.service = service
@@ -76,26 +82,38 @@ def make_api(
 
 
 @contextlib.asynccontextmanager
-async def _sweeping(app: FastAPI) -> AsyncIterator[None]:
-    """Delete expired generations as long as the application runs."""
-    board: JobBoard = app.state.service.board
-
-    async def sweep() -> None:
-        while True:
-            try:
-                count = await asyncio.to_thread(board.sweep)
-            except Exception as error:  # storage may come back, and the service goes on without sweeping
-                logger.error("expired generations could not be deleted: %s", type(error).__name__)
-            else:
-                if count:
-                    logger.info("deleted %d expired generations", count)
-            await asyncio.sleep(SWEEP_INTERVAL_S)
-
-    task = asyncio.create_task(sweep())
+async def _living(app: FastAPI) -> AsyncIterator[None]:
+    """What goes on as long as the application runs."""
+    service: Service = app.state.service
+    tasks = [asyncio.create_task(_sweep(service.board))]
+    if service.metrics.peers is not None:
+        tasks.append(asyncio.create_task(_exchange(service.metrics)))
     try:
         yield
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()
+
+
+async def _sweep(board: JobBoard) -> None:
+    """Delete expired generations."""
+    while True:
+        try:
+            count = await asyncio.to_thread(board.sweep)
+        except Exception as error:  # storage may come back, and the service goes on without sweeping
+            logger.error("expired generations could not be deleted: %s", type(error).__name__)
+        else:
+            if count:
+                logger.info("deleted %d expired generations", count)
+        await asyncio.sleep(SWEEP_INTERVAL_S)
+
+
+async def _exchange(metrics: Metrics) -> None:
+    """Let the other replicas know our numbers."""
+    while True:
+        await asyncio.sleep(EXCHANGE_INTERVAL_S)
+        with contextlib.suppress(UnavailableError):  # whoever asks for the numbers will be told
+            await metrics.exchange()
 
 
 def _openapi(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What Prometheus reads at `/metrics`: the counts of one endpoint replica.
+"""What Prometheus reads at `/metrics`: the numbers of this endpoint replica, or of all if there are several.
 
 Ray's own metrics port has every replica's queues, batch sizes and latencies.
 """
@@ -6,8 +6,9 @@ Ray's own metrics port has every replica's queues, batch sizes and latencies.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serve.api.counts import Counts, Peers, read, text
 from serve.backend import Painted, Refusal, Seen
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -15,9 +16,10 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Counters of one application, in a registry of their own."""
+    """Counters of one endpoint replica, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, peers: Peers | None = None) -> None:
+        self.peers = peers
         self.registry = CollectorRegistry()
         options: dict[str, Any] = {"registry": self.registry}
         self._requests = Counter(
@@ -66,6 +68,11 @@ class Metrics:
         heaviest = max(emotions, key=lambda name: emotions[name])
         self._images.labels("generate", heaviest).inc(count)
 
-    def text(self) -> bytes:
-        """All numbers in Prometheus' text format."""
-        return generate_latest(self.registry)
+    async def exchange(self) -> Counts:
+        """Everybody's numbers, after handing in our own. Raises UnavailableError."""
+        ours = read(self.registry)
+        return ours if self.peers is None else await self.peers.exchange(ours)
+
+    async def text(self) -> bytes:
+        """All numbers in Prometheus' text format. Raises UnavailableError."""
+        return text(await self.exchange())

@@ -178,7 +178,8 @@ def test_a_killed_replica_costs_no_request(client, name):
     def ask() -> int:
         if name == "Generation":
             return client.post("/v1/generate", json=AWE).status_code
-        return client.post("/v1/understand", content=picture(1)).status_code
+        # the endpoint understands only with the default model itself
+        return client.post("/v1/understand?model=other", content=picture(1)).status_code
 
     with load(ask) as counts:
         while counts[200] < 4:
@@ -205,3 +206,20 @@ def test_a_bad_model_replaces_nothing_and_a_good_one_costs_no_request(client, mo
         serve.run(build_app(arguments(str(model_folder), store, limits=Limits(**LIMITS | {"n": 3}))))
         assert client.get("/v1/model").json()["limits"]["n"] == 3
     assert set(counts) == {200}, counts
+
+
+@pytest.mark.integration
+def test_any_of_two_endpoints_tells_what_both_have_counted(url, model_folder, store):
+    serve.run(build_app(arguments(str(model_folder), store, endpoint_replicas=2)))
+    for _ in range(40):
+        assert httpx.get(f"{url}/v1/model", timeout=60).status_code == 200
+
+    def counted() -> float:
+        wanted = 'uniemo_requests_total{method="GET",route="/v1/model",status="200"}'
+        lines = httpx.get(f"{url}/metrics", timeout=60).text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
+
+    until = time.monotonic() + 120
+    while [counted() for _ in range(8)] != [40.0] * 8:  # one that answers for itself alone shows fewer
+        assert time.monotonic() < until
+        time.sleep(0.5)

