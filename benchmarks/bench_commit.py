@@ -16,7 +16,8 @@ from uniemo_ray.distributed.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shard_mapper import MapWork, ShardMapper, ShardTask
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
-from uniemo_ray.inference.model_folder import SHIPPED, load_model_folder
+from uniemo_ray.inference.model_folder import load_model_folder
+from uniemo_ray.inference.model_source import SHIPPED
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import committed

@@ -14,7 +14,8 @@ from uniemo_ray.config import Config, ResourceConfig
 from uniemo_ray.distributed.generate import generate_images
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
-from uniemo_ray.inference.model_folder import SHIPPED, load_model_folder
+from uniemo_ray.inference.model_folder import load_model_folder
+from uniemo_ray.inference.model_source import SHIPPED
 from uniemo_ray.store.filesystem import open_store
 
 

@@ -21,7 +21,8 @@ from uniemo_ray.distributed.complete_model import (
     open_source,
 )
 from uniemo_ray.feedback.coefficients import coefficients_by_key
-from uniemo_ray.inference.model_folder import CONFIG, SHIPPED_FOLDER, load_model_folder
+from uniemo_ray.inference.model_folder import CONFIG, load_model_folder
+from uniemo_ray.inference.model_source import SHIPPED_FOLDER
 from uniemo_ray.inference.released import import_checkpoint, write_released
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import load_clip

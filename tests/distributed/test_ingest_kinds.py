@@ -16,7 +16,7 @@ from tests.data import layouts
 from uniemo_ray.config import Config, load_config
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.feedback_loop import declare_ingest
-from uniemo_ray.distributed.steps.data import features
+from uniemo_ray.distributed.steps.data import names
 from uniemo_ray.emotions import LABEL_SPACES
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.run import RunFolder
@@ -134,9 +134,9 @@ def test_less_than_a_batch_is_refused_by_the_loop_not_by_ingest(tmp_path: Path) 
     class Ingested:
         outputs = {"sizes": {"train": 8}}  # noqa: RUF012
 
-    context = StepContext("features", "f", "f", {}, run, "artefacts/f", {"ingest": Ingested()}, False)  # type: ignore[dict-item]
+    context = StepContext("names", "f", "f", {}, run, "artefacts/f", {"ingest": Ingested()}, False)  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="8 usable images, less than one batch of 128: lower batch_size"):
-        features(context, config)
+        names(context, config)
 
 
 def job(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
