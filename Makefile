@@ -15,6 +15,8 @@ SERVE_ENV := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_max_direct_call_object_size=40
 PROXY ?= $(if $(filter Linux,$(shell uname -s)),haproxy,python)
 HAPROXY_ENV := RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_HAPROXY_BINARY_PATH='$(CURDIR)/cluster/loopback_haproxy.py'
 PROXY_ENV := $(if $(filter haproxy,$(PROXY)),$(HAPROXY_ENV),RAY_SERVE_ENABLE_DIRECT_INGRESS=0)
+# as many test processes as cores; tests that start processes themselves share one
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadgroup
 FAST := not ray and not slow and not integration and not gpu
 
 export HF_HUB_OFFLINE ?= 1
@@ -39,13 +41,13 @@ demo: $(STAMP) ## Run the whole feedback loop on this machine (again: skip what 
 		--config $(CONFIG) --set 'run=$(abspath $(RUN))'
 
 test: $(STAMP) ## Run all tests but those that need minutes or a GPU
-	$(BIN)/python -m pytest -q -m 'not integration and not gpu'
+	$(PYTEST) -m 'not integration and not gpu'
 
 check: $(STAMP) ## Format, lint, types and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m '$(FAST)'
+	$(PYTEST) -m '$(FAST)'
 
 format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -16,7 +16,10 @@ for _name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AU
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests without a GPU are skipped, and say so."""
+    """Parallel runs keep a file together, and all that start processes; GPU tests need a GPU."""
+    for item in items:
+        starts_processes = any(map(item.get_closest_marker, ("ray", "slow", "integration")))
+        item.add_marker(pytest.mark.xdist_group("processes" if starts_processes else item.path.as_posix()))
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_items:
         return

@@ -145,6 +145,7 @@ def job(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_job_names_a_wrong_setting_before_ray_starts(tmp_path: Path) -> None:
     done = job("--set", "data.kind=fi")
     assert done.returncode == 1

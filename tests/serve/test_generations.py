@@ -54,6 +54,10 @@ def test_cancelling_frees_whoever_paints(served):
     assert client.delete(path).json()["status"] == "cancelled"
     assert_problem(client.get(path), 404, "no such generation")
     assert_problem(client.delete(path), 404, "no such generation")
+    deadline = time.monotonic() + 20
+    while not backend.cancelled:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert backend.cancelled == [SLOW_SEED]
 
 
