@@ -164,13 +164,13 @@ def stop(root: Path, *, keep_logs: bool = False) -> bool:
     pids = [int(path.read_text()) for path in root.glob("run/*.pid") if path.read_text().strip()]
     running = [pid for pid in pids if _is_ours(pid)]
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in running:
+        for pid in filter(_is_ours, running):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         deadline = time.monotonic() + 10
         while any(_is_ours(pid) for pid in running) and time.monotonic() < deadline:
             time.sleep(0.1)
-    if not keep_logs:
+    if not keep_logs and (root / "ceph.conf").is_file():
         shutil.rmtree(root, ignore_errors=True)
     return bool(running)
 

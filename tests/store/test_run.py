@@ -8,7 +8,10 @@ import pytest
 from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.store.errors import RunLockedError, StoreError
 from uniemo_ray.store.filesystem import Store, open_store
+from uniemo_ray.store.local import LocalStore
+from uniemo_ray.store.record import StepRecord
 from uniemo_ray.store.run import VERSION, RunFolder, changes, check_run
+from uniemo_ray.store.steps import Pipeline, StepOutput
 
 
 def snapshot(store: Store) -> dict[str, bytes]:
@@ -63,6 +66,40 @@ def test_a_second_driver_is_refused_and_changes_nothing(uri: str) -> None:
             assert run.lease.epoch == 1
         run.lease.check()
     assert run.lease.epoch == 0
+
+
+class Forgetful(LocalStore):
+    """Storage that replaces what is to be created only once, as some S3 servers do."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self.write_bytes(key, data)
+        return True
+
+
+def test_storage_without_conditional_writes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uniemo_ray.store.run.open_store", lambda _: Forgetful(tmp_path))
+    with pytest.raises(StoreError, match="If-None-Match is ignored"):
+        RunFolder.open(str(tmp_path), {})
+
+
+def test_the_late_record_of_a_followed_driver_does_not_count(tmp_path: Path) -> None:
+    """Of a growing step: otherwise a smaller submission would be finished by a larger one's images."""
+    first, second = (RunFolder.open(str(tmp_path), {}) for _ in range(2))
+
+    def records(run: RunFolder, n: int) -> StepRecord:
+        pipeline = Pipeline(run)
+        pipeline.step("grow", run=lambda _: StepOutput({"n": n}), settings={"n": n}, grows_by=["n"])
+        return pipeline.run()[0].record
+
+    small = records(first, 1)
+    large = records(second, 2)
+    assert (small.epoch, large.epoch) == (1, 2)
+    assert first.finished("grow", small.fingerprint) is None  # forgotten when the step grew
+    first.store.write_json(f"steps/history/grow-{small.fingerprint[:12]}.json", small.to_dict())
+    assert first.finished("grow", small.fingerprint) is None
+    assert first.finished("grow", large.fingerprint) == large
 
 
 def test_the_lease_is_given_back_after_an_error(uri: str) -> None:

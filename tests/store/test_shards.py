@@ -13,6 +13,7 @@ import pytest
 
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import Store, open_store
+from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import (
     ShardEntry,
     commit_shard,
@@ -91,7 +92,7 @@ def test_a_shard_of_another_plan_or_shape_is_never_taken(store: Store) -> None:
             commit_shard(store, "a", other, plan_hash=plan)
     store.delete("manifest/a.json")
     for other, plan in ((table(), "q"), (table().slice(1), "p"), (table().select(["score"]), "p")):
-        with pytest.raises(ValueError, match=r"a\.parquet exists with other rows, columns or plan"):
+        with pytest.raises(ValueError, match=r"a\.parquet exists and is of other rows, columns or plan"):
             commit_shard(store, "a", other, plan_hash=plan)
     assert committed(store) == {}
 
@@ -115,9 +116,43 @@ def test_damage_is_named(store: Store) -> None:
 
 def test_torn_foreign_data_is_not_listed(store: Store) -> None:
     store.write_bytes("a.parquet", b"PAR1 and nothing more")
-    with pytest.raises(StoreError, match=r"a\.parquet is no readable Parquet"):
+    with pytest.raises(ValueError, match=r"a\.parquet exists and is no readable Parquet"):
         commit_shard(store, "a", table(), plan_hash="p")
     assert committed(store) == {}
+
+
+def flip(data: bytes) -> bytes:
+    """One bit of the first page's values."""
+    at = len(data) // 4
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("left", ["another plan", "torn", "flipped"])
+def test_the_lease_holder_replaces_unlisted_data_that_does_not_fit(uri: str, left: str) -> None:
+    rows = pa.table(
+        {
+            "image_id": [f"i{j}" for j in range(4)],
+            "image": [random.Random(j).randbytes(999) for j in range(4)],
+        }
+    )
+    run = RunFolder.open(uri, {})
+    commit_shard(run.store, "a", rows, plan_hash="q" if left == "another plan" else "p")
+    run.store.delete("manifest/a.json")
+    data = run.store.read_bytes("a.parquet")
+    run.store.write_bytes("a.parquet", {"torn": data[:-1], "flipped": flip(data)}.get(left, data))
+    with run.locked():
+        commit_shard(run.fenced_store, "a", rows, plan_hash="p")
+    assert read_shards(run.store, "a").equals(rows)
+    assert find_shard(run.store, "a").plan_hash == "p"
+
+
+def test_an_entry_tells_the_failures_of_the_bytes_that_are_stored(store: Store) -> None:
+    def rows(reason: str | None) -> pa.Table:
+        return pa.table({"image_id": ["i0"], "reason": pa.array([reason], pa.string())})
+
+    commit_shard(store, "a", rows("killed 2 processes"), plan_hash="p")
+    store.delete("manifest/a.json")
+    assert commit_shard(store, "a", rows(None), plan_hash="p").failed == {"killed 2 processes": 1}
 
 
 def test_killed_and_concurrent_writers_end_with_each_shard_once(store: Store, uri: str) -> None:

@@ -1,10 +1,13 @@
 """Damage is named, and mending it removes just that, so that the next submission makes it anew."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import RunLockedError
+from uniemo_ray.store.local import LocalStore
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import commit_shard, committed
 from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
@@ -85,6 +88,64 @@ def test_mending_and_submitting_again_makes_just_that_anew(uri: str) -> None:
     }
     assert verify_run(run.store).findings == ()
     assert submit(run) == {"generate": True, "later": True}
+
+
+@pytest.mark.parametrize("lost", ["entry", "shard and entry", "half of the entry"])
+def test_what_is_lost_with_its_entry_comes_back(uri: str, lost: str) -> None:
+    run = make_run(uri)
+    images = images_of(run)
+    before = committed(images)
+    entry = "manifest/images/part-00001.json"
+    if lost == "half of the entry":
+        images.write_bytes(entry, images.read_bytes(entry)[:99])
+    else:
+        images.delete(entry)
+    if lost == "shard and entry":
+        images.delete("images/part-00001.parquet")
+    found = {(finding.kind, finding.name) for finding in verify_run(run.store).findings}
+    assert (
+        found
+        == {
+            "entry": {("foreign", "images/part-00001"), ("missing", "")},
+            "shard and entry": {("missing", "")},
+            "half of the entry": {("torn", "images/part-00001")},
+        }[lost]
+    )
+    repair_run(run)
+    assert submit(run) == {"generate": False, "later": True}
+    assert {name: entry.sha256 for name, entry in committed(images).items()} == {
+        name: entry.sha256 for name, entry in before.items()
+    }
+    assert verify_run(run.store).findings == ()
+
+
+@pytest.mark.parametrize("survived", range(5))
+def test_mending_that_dies_in_between_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    run = make_run(str(tmp_path))
+    before = committed(images_of(run))
+    images_of(run).write_bytes("images/part-00001.parquet", b"PAR1")
+    deletions = iter(range(survived))
+
+    def delete(self: LocalStore, key: str) -> None:
+        if next(deletions, None) is None:
+            raise KeyboardInterrupt
+        original(self, key)
+
+    original = LocalStore.delete
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "delete", delete)
+        with pytest.raises(KeyboardInterrupt):
+            repair_run(run)
+    for _ in range(2):
+        submit(run)
+        repair_run(run)
+    submit(run)
+    assert verify_run(run.store).findings == ()
+    assert {name: entry.sha256 for name, entry in committed(images_of(run)).items()} == {
+        name: entry.sha256 for name, entry in before.items()
+    }
 
 
 def test_a_run_at_work_is_left_alone(uri: str) -> None:

@@ -182,7 +182,7 @@ class ShardMapper:
                 errors.append(error)
                 parts.append(actor.reject(row, f"{type(error).__name__}: {error}".splitlines()[0]))
             end(self.work.target, attempts)
-        if len(errors) == table.num_rows:
+        if len(errors) == table.num_rows > 1:
             raise errors[0]  # no row's fault
         return pa.concat_tables(parts)
 

@@ -27,7 +27,9 @@ def commit_plan(plan: Plan, store: Store, *, rows_per_shard: int) -> None:
     while start < plan.num_rows or number <= max(there, default=-1):
         # A shard that was lost had as many rows as the images made for it.
         known = there.get(number) or made.get(number)
-        rows = rows_per_shard if known is None else known.rows
+        rows = (
+            _rows_before(there.get(number + 1), plan, start, rows_per_shard) if known is None else known.rows
+        )
         if number not in there:
             todo.append((number, start, rows))
         elif start + rows > plan.num_rows:
@@ -47,6 +49,16 @@ def commit_plan(plan: Plan, store: Store, *, rows_per_shard: int) -> None:
     with ThreadPoolExecutor(_WRITERS) as pool:
         list(pool.map(commit, todo))
     faults.reach("planned")
+
+
+def _rows_before(after: ShardEntry | None, plan: Plan, start: int, rows_per_shard: int) -> int:
+    """Rows of a shard of which nothing is left: fewer than usual where a smaller plan had ended with it."""
+    if after is None:
+        return rows_per_shard
+    for rows in range(rows_per_shard, 0, -1):
+        if plan.digest(start + rows, after.rows) == after.plan_hash:
+            return rows
+    return rows_per_shard
 
 
 def _numbered(entries: Mapping[str, ShardEntry], folder: str) -> dict[int, ShardEntry]:

@@ -97,10 +97,10 @@ def score_keys(scores: Floats, id_ranks: Ints) -> NDArray[np.uint64]:
 def _read(filesystem: FileSystem, path: str, shard: Shard, columns: Sequence[str]) -> pa.Table:
     try:
         with filesystem.open_input_file(path) as file:
-            parquet = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
             require_columns(parquet.schema_arrow.empty_table(), NEEDED, name=path)
             table = parquet.read(columns=list(columns), use_threads=False)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(f"{path} is no readable Parquet ({error}): delete it to make it again") from None
     if table.num_rows != shard.rows:
         raise StoreError(

@@ -34,7 +34,7 @@ from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.fingerprint import fingerprint
 from uniemo_ray.store.record import library_versions
-from uniemo_ray.store.shards import ShardEntry, commit_shard, committed
+from uniemo_ray.store.shards import ShardEntry, commit_shard, committed, seal_manifest
 
 logger = logging.getLogger(__name__)
 KEPT_FOLDER = "kept"
@@ -199,6 +199,7 @@ def filter_shards(
             rows, or a target with verdicts on other scores or by other settings.
         StoreError: storage failed, or a shard is damaged.
     """
+    seal_manifest(target)
     entries = committed(source, f"{folder}/")
     _check(entries, rows_per_task, where=f"{source.uri}/{folder}")
     hashes = {name: entry.sha256 for name, entry in entries.items()}
@@ -215,6 +216,8 @@ def filter_shards(
     summary = job.run(make_chunks(entries.values(), limit=rows_per_task), run)
     if not job.is_complete(entries):
         raise StoreError(f"verdicts have gone from {target.uri}/{KEPT_FOLDER}: delete {job.scratch.uri}")
+    if target.fence is not None:
+        target.fence.check()
     target.write_json(SUMMARY_FILE, summary)
     _clear(target.sub(SCRATCH_FOLDER))
     return summary

@@ -7,12 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
 from uniemo_ray.feedback.schema import IMAGES, PLAN
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed
-
-IMAGES_FOLDER = "images"
 
 
 class Regenerated(NamedTuple):
@@ -28,7 +27,7 @@ class Regenerated(NamedTuple):
 
 
 def regenerate(store: Store, image_id: str) -> Regenerated:
-    """Find an image's row in a run's stored shards and paint it again.
+    """Find an image's row in a run's stored shards and paint it again, on the kind of processor of the run.
 
     Args:
         store: the run's root.
@@ -41,7 +40,9 @@ def regenerate(store: Store, image_id: str) -> Regenerated:
     if row["reason"] is not None:
         raise ValueError(f"image {image_id} has no picture in {store.uri}: {row['reason']}")
     plan = {name: np.array([row[name]], dtype=object) for name in PLAN.names}
-    generator = ImageGenerator(find_model(store, str(row["model"])), threads=int(row["threads"]))
+    device = "cuda" if store.read_json("config.json")["resources"]["use_gpu"] else "cpu"
+    model = find_model(store, str(row["model"]))
+    generator = ImageGenerator(model, threads=int(row["threads"]), device=device)
     made = generator(plan)
     png, digest = made["image"][0], made["sha256"][0]
     if png is None:

@@ -35,6 +35,10 @@ class StepRecord:
     place: str = ""
     """What names its artefact folder, where that is not the fingerprint: runs of a step that only grows share
     one."""
+    shards: int = 0
+    """Committed shards in its artefact folder at the commit."""
+    epoch: int = 0
+    """Number of the lease under which it was committed."""
 
     @property
     def artefacts(self) -> str:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 """Format of a run folder; a change that older code would misread raises it."""
 _MARKER, _CONFIG, _KIND = "run.json", "config.json", "uniemo_ray run"
-_HISTORY = "steps/history"
+HISTORY = "steps/history"
 _STALE_AFTER_S = 3600.0
 
 
@@ -52,14 +52,17 @@ class RunFolder:
 
         Raises:
             ValueError: the folder holds something else or another version's run; nothing was touched.
-            StoreError: storage is not usable, as one clear line.
+            StoreError: storage is not usable, or does not refuse to replace a file, as one clear line.
         """
         store = open_store(uri)
         check_run(store)
         run = cls(store, config, ttl_s=ttl_s)
-        store.put_if_absent(
-            _MARKER, to_json({"kind": _KIND, "version": VERSION, "made_by": __version__, "at": now()})
-        )
+        marker = to_json({"kind": _KIND, "version": VERSION, "made_by": __version__, "at": now()})
+        if store.put_if_absent(_MARKER, marker) and store.put_if_absent(_MARKER, marker):
+            raise StoreError(
+                f"{store.uri} replaces what is to be created only once (on S3: If-None-Match is ignored), so "
+                "two drivers could not be kept apart: use a storage with conditional writes"
+            )
         return run
 
     @contextmanager
@@ -96,6 +99,8 @@ class RunFolder:
         if record.has_artefacts and self.store.is_empty(record.artefacts):
             logger.warning("%s was finished, but %s is gone: it runs again", name, record.artefacts)
             return None
+        if any(other.epoch > record.epoch for other in self._records_in(name, record.artefacts).values()):
+            return None  # of a driver that had been followed, by one that has made the step grow
         return record
 
     def commit(self, record: StepRecord) -> None:
@@ -116,10 +121,8 @@ class RunFolder:
             StoreError: the lease is no longer ours; nothing was changed.
         """
         self.lease.check()
-        for key in self.store.list(_HISTORY):
-            record = self._read_record(key) if key.startswith(f"{_HISTORY}/{name}-") else None
-            if record is not None and (record.name, record.artefacts) == (name, folder):
-                self.store.delete(key)
+        for key in self._records_in(name, folder):
+            self.store.delete(key)
         newest = self.record(name)
         if newest is not None and newest.artefacts == folder:
             self.store.delete(f"steps/{name}.json")
@@ -128,6 +131,12 @@ class RunFolder:
         """Make a record the newest of its step."""
         if self.record(record.name) != record:
             self.store.write_json(f"steps/{record.name}.json", record.to_dict())
+
+    def _records_in(self, name: str, folder: str) -> dict[str, StepRecord]:
+        """Records of a step that finished in this artefact folder, by key; several only if it grows."""
+        keys = [key for key in self.store.list(HISTORY) if key.startswith(f"{HISTORY}/{name}-")]
+        records = {key: record for key in keys if (record := self._read_record(key)) is not None}
+        return {key: each for key, each in records.items() if (each.name, each.artefacts) == (name, folder)}
 
     def _read_record(self, key: str) -> StepRecord | None:
         try:
@@ -196,4 +205,4 @@ def _read_marker(store: Store) -> Any:
 
 
 def _history(name: str, fingerprint: str) -> str:
-    return f"{_HISTORY}/{name}-{fingerprint[:12]}.json"
+    return f"{HISTORY}/{name}-{fingerprint[:12]}.json"

@@ -4,7 +4,6 @@ import base64
 import functools
 import hashlib
 import os
-import random
 import secrets
 import time
 from collections.abc import Iterator
@@ -25,12 +24,13 @@ from uniemo_ray.store.arrow_s3 import PlainS3FileSystem
 from uniemo_ray.store.base import Store, check_key
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.s3_errors import explain_s3, is_conflict, is_elsewhere, is_missing
+from uniemo_ray.store.s3_retries import pause, retry_or_none
 
 _STYLES = ("auto", "path", "virtual")
 _CONFLICT_TRIES = 8
 _READ_TRIES = 6
-_ATTEMPTS = 16
-"""Pauses between them grow from half a second to ten on average: a server may be gone for a minute."""
+_ARROW_ATTEMPTS = 16
+"""Of pyarrow's client, which counts them instead of the time."""
 _TIMEOUT_VARIABLE, _TIMEOUT_S = "UNIEMO_S3_TIMEOUT_S", 30.0
 
 
@@ -79,12 +79,12 @@ class S3Store(Store):
     def read_bytes(self, key: str) -> bytes:
         where = {"Bucket": self.bucket, "Key": self._key(key)}
         with self._clear_errors(key):
-            for attempt in range(_READ_TRIES - 1):
+            for attempt in range(1, _READ_TRIES):
                 # boto3 tries a request again, but not the rest of an answer that broke off
                 body = self._client.get_object(**where)["Body"]
                 with suppress(HTTPClientError, IncompleteReadError):
                     return bytes(body.read())
-                time.sleep(random.uniform(0, 2.0**attempt))
+                time.sleep(pause(attempt))
             return bytes(self._client.get_object(**where)["Body"].read())
 
     @override
@@ -100,7 +100,7 @@ class S3Store(Store):
         where = {"Bucket": self.bucket, "Key": self._key(key)}
         body = {"Body": data, "ContentMD5": _md5(data)}  # the server refuses what arrives otherwise
         with self._clear_errors(key):
-            for attempt in range(_CONFLICT_TRIES):
+            for attempt in range(1, _CONFLICT_TRIES + 1):
                 try:
                     self._client.put_object(**where, **body, IfNoneMatch="*", Metadata={"writer": writer})
                     return True
@@ -110,7 +110,7 @@ class S3Store(Store):
                 found = self._writer(where)
                 if found is not None:
                     return found == writer
-                time.sleep(0.05 * 2**attempt)  # two puts at once, neither decided yet
+                time.sleep(pause(attempt))  # two puts at once, neither decided yet
         raise StoreError(f"{self.uri}/{key} stays contested after {_CONFLICT_TRIES} tries: submit again")
 
     @override
@@ -188,7 +188,7 @@ class S3Store(Store):
     def arrow(self) -> tuple[FileSystem, str]:
         options: dict[str, Any] = {
             "force_virtual_addressing": self.addressing == "virtual",
-            "retry_strategy": AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+            "retry_strategy": AwsStandardS3RetryStrategy(max_attempts=_ARROW_ATTEMPTS),
             "connect_timeout": 10,
             "request_timeout": _timeout_s(),
         }
@@ -209,12 +209,13 @@ class S3Store(Store):
     @property
     def _client(self) -> Any:
         if self._made_client is None:
-            self._made_client = self._connect(attempts=_ATTEMPTS, timeout_s=_timeout_s())
+            self._made_client = self._connect(attempts=1, timeout_s=_timeout_s())
+            self._made_client.meta.events.register_first("needs-retry.s3", retry_or_none)
         return self._made_client
 
     def _connect(self, *, attempts: int, timeout_s: float) -> Any:
         config = Config(
-            retries={"mode": "standard", "total_max_attempts": attempts},  # exponential, with jitter
+            retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=min(timeout_s, 10),
             read_timeout=timeout_s,
             max_pool_connections=32,

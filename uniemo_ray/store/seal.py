@@ -18,7 +18,7 @@ from uniemo_ray.store.base import Store
 from uniemo_ray.store.entry import ShardEntry
 from uniemo_ray.store.errors import StoreError
 
-SEAL_FOLDER = "sealed"
+SEAL_FOLDER, MANIFEST = "sealed", "manifest"
 _SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -61,7 +61,7 @@ NO_SEAL = Seal(0, {})
 
 def entry_key(name: str) -> str:
     """Where a shard's manifest entry lies."""
-    return f"manifest/{name}.json"
+    return f"{MANIFEST}/{name}.json"
 
 
 def read_seal(store: Store) -> Seal:
@@ -83,7 +83,9 @@ def read_seal(store: Store) -> Seal:
     entries = {}
     for row in table.to_pylist():
         # shards share their columns and versions: so do their entries in memory
-        plain = {name: known.setdefault(row[name], json.loads(row[name])) for name in _JSON}
+        for text in {row[name] for name in _JSON} - known.keys():
+            known[text] = json.loads(text)
+        plain = {name: known[row[name]] for name in _JSON}
         tag_key, tag = row.pop("key"), row.pop("tag")
         entries[tag_key] = (tag, ShardEntry(**{**row, **plain}))
     return Seal(int(key.rpartition("/")[2].removesuffix(".parquet")), entries)

@@ -17,7 +17,7 @@ from uniemo_ray.store.base import Store, check_key, to_json
 from uniemo_ray.store.entry import ShardEntry
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.record import library_versions
-from uniemo_ray.store.seal import Seal, entry_key, read_seal, write_seal
+from uniemo_ray.store.seal import MANIFEST, Seal, entry_key, read_seal, write_seal
 
 __all__ = [
     "ShardEntry",
@@ -55,11 +55,13 @@ def commit_shard(
     """Commit a table under a stable name; of several attempts at one name the first to be listed counts.
 
     The data comes first and the manifest entry last, both created without replacing. So a crash in between
-    leaves data that no reader sees, and the next attempt lists exactly those bytes. A fenced store lists
-    nothing once its lease is another driver's.
+    leaves data that no reader sees, and the next attempt lists exactly those bytes, unless they are damaged
+    or of another plan (a driver that was to make more or fewer images has left them): then the holder of the
+    lease replaces them. A fenced store lists nothing once its lease is another driver's.
 
     Raises:
-        ValueError: the name is taken by a shard of another plan, rows or columns.
+        ValueError: the name is taken by a shard of another plan, rows or columns; unlisted, and without a
+            lease that lets it be replaced, or listed.
         TakenOverError: another driver has followed the one that the store belongs to.
         StoreError: storage failed, as one clear line.
     """
@@ -70,8 +72,7 @@ def commit_shard(
     data = _to_parquet(table, plan_hash)
     faults.reach("made")
     if not store.put_if_absent(f"{name}.parquet", data):
-        data = store.read_bytes(f"{name}.parquet")
-        logger.info("%s was written before but not listed: it is listed now", name)
+        data, table = _adopt(store, name, data, table, plan_hash=plan_hash)
     faults.reach("put")
     entry = ShardEntry(
         name=name,
@@ -86,7 +87,6 @@ def commit_shard(
         epoch=store.fence.epoch if store.fence else 0,
         failed=_failed(table),
     )
-    _check_content(data, entry, store=store)
     found = _list(store, entry)
     faults.reach("listed")
     return entry if found is None else _same(found, table, plan_hash=plan_hash, store=store)
@@ -107,6 +107,8 @@ def _list(store: Store, entry: ShardEntry) -> ShardEntry | None:
     found = find_shard(store, entry.name)
     if found is None:
         logger.warning("%s was listed by a driver that had been followed: that does not count", entry.name)
+        if store.fence is not None:
+            store.fence.check()
         store.write_json(key, asdict(entry))
     return found
 
@@ -140,9 +142,20 @@ def find_shard(store: Store, name: str) -> ShardEntry | None:
     return entry if read_seal(store).accepts(entry) else None
 
 
-def committed(store: Store, prefix: str = "") -> dict[str, ShardEntry]:
-    """All committed shards whose name starts with `prefix`, by name, sorted."""
-    return {entry.name: entry for _, entry in _tagged(store, prefix, read_seal(store))}
+def committed(
+    store: Store, prefix: str = "", *, unreadable: dict[str, str] | None = None
+) -> dict[str, ShardEntry]:
+    """All committed shards whose name starts with `prefix`, by name, sorted.
+
+    Args:
+        store: the folder.
+        prefix: of the names.
+        unreadable: gets the keys of damaged entries, and what is wrong with each; by default one is an error.
+
+    Raises:
+        StoreError: an entry or the seal is damaged.
+    """
+    return {entry.name: entry for _, entry in _tagged(store, prefix, read_seal(store), unreadable)}
 
 
 def seal_manifest(store: Store) -> dict[str, ShardEntry]:
@@ -165,21 +178,35 @@ def seal_manifest(store: Store) -> dict[str, ShardEntry]:
     return {entry.name: entry for _, entry in entries}
 
 
-def _tagged(store: Store, prefix: str, seal: Seal) -> list[tuple[str, ShardEntry]]:
+def _tagged(
+    store: Store, prefix: str, seal: Seal, unreadable: dict[str, str] | None = None
+) -> list[tuple[str, ShardEntry]]:
     """Entries that count with their files' tags, sorted by name; only those that no seal holds are read."""
-    folder = f"manifest/{prefix}".rpartition("/")[0]
+    folder = f"{MANIFEST}/{prefix}".rpartition("/")[0]
     found: list[tuple[str, ShardEntry]] = []
     unknown: list[tuple[str, str]] = []
     for key, tag in store.iterate_tagged(folder):
-        if key.startswith(f"manifest/{prefix}") and key.endswith(".json"):
+        if key.startswith(f"{MANIFEST}/{prefix}") and key.endswith(".json"):
             known = seal.entries.get(key)
             if known is not None and known[0] == tag:
                 found.append(known)
             else:
                 unknown.append((key, tag))
+
+    def read(key: str) -> ShardEntry | None:
+        try:
+            return _read(store, key)
+        except StoreError as error:
+            if unreadable is None:
+                raise
+            unreadable[key] = str(error)
+            return None
+
     with ThreadPoolExecutor(_READERS) as pool:
-        read = pool.map(lambda item: _read(store, item[0]), unknown)
-        found += [(tag, entry) for (_, tag), entry in zip(unknown, read, strict=True) if seal.accepts(entry)]
+        entries = list(pool.map(read, (key for key, _ in unknown)))
+    for (_, tag), entry in zip(unknown, entries, strict=True):
+        if entry is not None and seal.accepts(entry):
+            found.append((tag, entry))
     return sorted(found, key=lambda item: item[1].name)
 
 
@@ -239,7 +266,7 @@ def read_shard_bytes(store: Store, entry: ShardEntry) -> bytes:
         data = store.read_bytes(entry.key)
     except FileNotFoundError:
         raise StoreError(
-            f"{where} is listed but missing: delete its manifest entry to make it again"
+            f"{where} is listed but missing: uniemo store repair, then submitting again, makes it anew"
         ) from None
     check_bytes(data, where, length=entry.bytes, sha256=entry.sha256)
     return data
@@ -261,7 +288,7 @@ def check_bytes(data: bytes, where: str, *, length: int, sha256: str) -> None:
 def _to_parquet(table: pa.Table, plan_hash: str) -> bytes:
     marked = table.replace_schema_metadata({**(table.schema.metadata or {}), _PLAN_KEY: plan_hash.encode()})
     sink = pa.BufferOutputStream()
-    pq.write_table(marked, sink, compression="zstd")
+    pq.write_table(marked, sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue().to_pybytes())
 
 
@@ -273,19 +300,30 @@ def _table(data: bytes, columns: list[str] | None, *, name: str) -> pa.Table:
     return table.replace_schema_metadata(None)  # plan marks differ between shards that belong together
 
 
-def _check_content(data: bytes, entry: ShardEntry, *, store: Store) -> None:
-    # What lies under the name may come from an earlier attempt: it has to be what this one would list.
-    where = f"{store.uri}/{entry.key}"
+def _adopt(
+    store: Store, name: str, data: bytes, table: pa.Table, *, plan_hash: str
+) -> tuple[bytes, pa.Table]:
+    """Bytes and rows that lie under a name which nobody has listed, or ours in the place of unfit ones."""
+    key = f"{name}.parquet"
+    where, stored = f"{store.uri}/{key}", store.read_bytes(key)
     try:
-        found = pq.ParquetFile(pa.BufferReader(data))
-    except pa.ArrowInvalid as error:
-        raise StoreError(f"{where} is no readable Parquet ({error}): delete it to make it again") from None
-    schema = describe_schema(found.schema_arrow)
-    plan_hash = (found.schema_arrow.metadata or {}).get(_PLAN_KEY, b"").decode()
-    if (found.metadata.num_rows, schema, plan_hash) != (entry.rows, entry.schema, entry.plan_hash):
-        raise ValueError(
-            f"{where} exists with other rows, columns or plan: delete it, or choose another folder"
-        )
+        # What was written before may have been damaged since: nothing but its own checksums tells.
+        found = pq.read_table(pa.BufferReader(stored), page_checksum_verification=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        found, problem = None, f"no readable Parquet ({error})"
+    else:
+        plan = (found.schema.metadata or {}).get(_PLAN_KEY, b"").decode()
+        content = found.num_rows, describe_schema(found.schema), plan
+        if content == (table.num_rows, describe_schema(table.schema), plan_hash):
+            logger.info("%s was written before but not listed: it is listed now", name)
+            return stored, found
+        problem = "of other rows, columns or plan"
+    if store.fence is None:
+        raise ValueError(f"{where} exists and is {problem}: delete it, or choose another folder")
+    store.fence.check()
+    logger.warning("%s was written before but not listed, and is %s: it is replaced", name, problem)
+    store.write_bytes(key, data)
+    return data, table
 
 
 def _same(entry: ShardEntry, table: pa.Table, *, plan_hash: str, store: Store) -> ShardEntry:

@@ -16,6 +16,7 @@ from uniemo_ray.store.errors import explain_step
 from uniemo_ray.store.fingerprint import canonical, fingerprint
 from uniemo_ray.store.record import StepRecord, artefact_folder, library_versions, now
 from uniemo_ray.store.run import RunFolder
+from uniemo_ray.store.shards import committed
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -206,6 +207,8 @@ class Pipeline:
             status=output.status,
             has_artefacts=not self._run.store.is_empty(context.folder),
             place=step.place,
+            shards=len(committed(context.artefacts)),
+            epoch=self._run.lease.epoch,
         )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from uniemo_ray.seeds import id_hashes
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
-from uniemo_ray.store.run import RunFolder
+from uniemo_ray.store.record import StepRecord
+from uniemo_ray.store.run import HISTORY, RunFolder
+from uniemo_ray.store.seal import MANIFEST, entry_key
 from uniemo_ray.store.shards import ShardEntry, committed, read_shard_bytes
 
 logger = logging.getLogger(__name__)
-MANIFEST = "manifest"
 ID_COLUMN = "image_id"
 _READERS = 8
 """Shards that are read at a time."""
@@ -29,12 +30,13 @@ class Finding(NamedTuple):
     """Something that is not as it was committed."""
 
     kind: Kind
-    """`torn`: other bytes than listed; `missing`: listed, but not there; `foreign`: there, but not listed;
-    `duplicated`: an image id that another shard of the folder holds as well."""
+    """`torn`: other bytes than listed, or an entry that cannot be read; `missing`: listed or promised by the
+    step's record, but not there; `foreign`: there, but not listed; `duplicated`: an image id that another
+    shard of the folder holds as well."""
     folder: str
     """Artefact folder, a key in the run's store."""
     name: str
-    """Shard, relative to the folder and without ending."""
+    """Shard, relative to the folder and without ending; empty for those of which nothing is left."""
     detail: str
 
 
@@ -61,10 +63,16 @@ def verify_run(store: Store) -> Report:
     """
     tally = Tally(0, 0, 0, 0)
     findings: list[Finding] = []
-    for folder in shard_folders(store):
-        sub = store.sub(folder)
-        entries = committed(sub)
-        findings += _verify_folder(sub, folder, entries)
+    promised = _promised(store)
+    for folder in sorted({*shard_folders(store), *promised}):
+        sub, unreadable = store.sub(folder), dict[str, str]()
+        entries = committed(sub, unreadable=unreadable)
+        torn = {_named(key): detail for key, detail in unreadable.items()}
+        findings += [Finding("torn", folder, name, detail) for name, detail in torn.items()]
+        findings += _verify_folder(sub, folder, entries, torn)
+        if (left := len(entries) + len(torn)) < promised.get(folder, 0):
+            detail = f"{left} shards are listed, {promised[folder]} were when the step finished"
+            findings.append(Finding("missing", folder, "", detail))
         tally = Tally(
             tally.folders + 1,
             tally.shards + len(entries),
@@ -82,7 +90,24 @@ def shard_folders(store: Store) -> list[str]:
     return sorted(found)
 
 
-def _verify_folder(store: Store, folder: str, entries: dict[str, ShardEntry]) -> Iterator[Finding]:
+def _promised(store: Store) -> dict[str, int]:
+    """Artefact folders, and how many shards a step had committed there when it finished."""
+    counts: dict[str, int] = {}
+    for key in store.iterate(HISTORY):
+        record = StepRecord.from_dict(store.read_json(key))
+        if record.shards:
+            counts[record.artefacts] = max(record.shards, counts.get(record.artefacts, 0))
+    return counts
+
+
+def _named(key: str) -> str:
+    """The shard that a manifest entry speaks of."""
+    return key.removeprefix(f"{MANIFEST}/").removesuffix(".json")
+
+
+def _verify_folder(
+    store: Store, folder: str, entries: dict[str, ShardEntry], torn: Mapping[str, str]
+) -> Iterator[Finding]:
     ids: dict[str, list[tuple[str, np.ndarray]]] = {}
     with ThreadPoolExecutor(_READERS) as pool:
         checked = pool.map(lambda entry: _verify_shard(store, folder, entry), entries.values())
@@ -93,7 +118,7 @@ def _verify_folder(store: Store, folder: str, entries: dict[str, ShardEntry]) ->
                 ids.setdefault(_place(name), []).append((name, found))
     for shards in ids.values():
         yield from _duplicates(shards, folder)
-    yield from _foreign(store, folder, entries)
+    yield from _foreign(store, folder, {*entries, *torn})
 
 
 def _verify_shard(store: Store, folder: str, entry: ShardEntry) -> Finding | np.ndarray | None:
@@ -124,11 +149,11 @@ def _duplicates(shards: list[tuple[str, np.ndarray]], folder: str) -> Iterator[F
         yield Finding("duplicated", folder, shards[number][0], detail)
 
 
-def _foreign(store: Store, folder: str, entries: dict[str, ShardEntry]) -> Iterator[Finding]:
-    listed, places = {entry.key for entry in entries.values()}, {_place(name) for name in entries}
+def _foreign(store: Store, folder: str, listed: set[str]) -> Iterator[Finding]:
+    places = {_place(name) for name in listed} - {""}
     for key in store.list():
         name = key.removesuffix(".parquet")
-        if name != key and key not in listed and _place(name) in places - {""}:
+        if name != key and name not in listed and _place(name) in places:
             digest = hashlib.sha256(store.read_bytes(key)).hexdigest()
             yield Finding("foreign", folder, name, f"no manifest entry, sha256 {digest[:12]}")
 
@@ -137,21 +162,22 @@ def repair_run(run: RunFolder) -> tuple[Finding, ...]:
     """Remove what `verify_run` finds, with its manifest entry and the commit records of its step.
 
     Submitting the job again then makes exactly these shards anew, and skips all others: later steps stay
-    finished, because a shard is a function of its plan and comes back with the same rows.
+    finished, because a shard is a function of its plan and comes back with the same rows. The records go
+    first and the entries last, so that after a crash the rest is found again.
 
     Raises:
         RunLockedError: a living driver works on the run; nothing was touched.
     """
     with run.locked():
         findings = verify_run(run.store).findings
-        for finding in findings:
-            store = run.store.sub(finding.folder)
-            run.lease.check()
-            # The entry first: a crash in between leaves a file that nobody lists, which is safe.
-            store.delete(f"{MANIFEST}/{finding.name}.json")
-            store.delete(f"{finding.name}.parquet")
-        for folder in {finding.folder for finding in findings if finding.kind != "foreign"}:
+        for folder in sorted({finding.folder for finding in findings}):
             step = folder.rpartition("/")[2].rpartition("-")[0]
             run.forget(step, folder)
             logger.info("%s is open again", step)
+        for finding in findings:
+            if finding.name:
+                store = run.store.sub(finding.folder)
+                run.lease.check()
+                store.delete(f"{finding.name}.parquet")
+                store.delete(entry_key(finding.name))
     return findings

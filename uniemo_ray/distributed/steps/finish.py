@@ -37,6 +37,7 @@ def finish(run: RunFolder, config: Config, results: Sequence[StepResult]) -> Sum
     """Write `summary.json`, `report.html` and `model/` from the steps' records and artefacts."""
     records = {result.record.name: result.record for result in results}
     summary = summarise(config, results, records)
+    run.lease.check()  # a driver that slept here may have been followed by one that knows more
     export_model(run, config, records, summary)
     with TemporaryDirectory() as scratch:
         page = Path(scratch) / REPORT
@@ -48,6 +49,7 @@ def finish(run: RunFolder, config: Config, results: Sequence[StepResult]) -> Sum
             page,
             coefficients=coefficient_table(artefacts(run, records, "coefficients")),
         )
+        run.lease.check()
         run.store.put_file(page, REPORT)
     run.store.write_bytes(SUMMARY, to_json(summary).encode())
     return summary
@@ -163,14 +165,20 @@ def gather_samples(run: RunFolder, config: Config, records: Records) -> list[Sam
             iterate_shards(artefacts(run, records, f"generate-{round_}"), "images/"),
             source="generated",
             round_=round_,
-            scores=read_shards(artefacts(run, records, f"score-{round_}"), "scores/"),
+            scores=_read_scores(run, records, f"score-{round_}"),
             kept=kept,
         )
     plain = iterate_shards(artefacts(run, records, "generate-plain"), "images/")
-    plain_scores = read_shards(artefacts(run, records, "score-plain"), "scores/")
+    plain_scores = _read_scores(run, records, "score-plain")
     samples += pick_samples(plain, source="plain_prompt", scores=plain_scores)
-    real_scores = read_shards(artefacts(run, records, "reference-real"), "scores/")
+    real_scores = _read_scores(run, records, "reference-real")
     return samples + pick_samples([_test_images(run, records)], source="real", scores=real_scores)
+
+
+def _read_scores(run: RunFolder, records: Records, step: str) -> pa.Table:
+    """What the report shows of score rows: without features, which are hundreds of times as large."""
+    columns = ["image_id", "emotion", "emo_score", "sem_score", "predicted"]
+    return read_shards(artefacts(run, records, step), "scores/", columns=columns)
 
 
 def _test_images(run: RunFolder, records: Records) -> pa.Table:
@@ -188,7 +196,7 @@ def gather_ranks(run: RunFolder, config: Config, records: Records) -> dict[int, 
         if f"filter-{round_}" not in records:
             continue
         kept = read_kept(artefacts(run, records, f"filter-{round_}"))
-        scores = read_shards(artefacts(run, records, f"score-{round_}"), "scores/")
+        scores = _read_scores(run, records, f"score-{round_}")
         ranks[round_] = join_scores(scores, kept)
     return ranks
 
