@@ -4,6 +4,8 @@ import os
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
@@ -109,3 +111,37 @@ def test_unknown_addressing_style(monkeypatch: pytest.MonkeyPatch) -> None:
         ValueError, match="UNIEMO_S3_ADDRESSING must be one of auto, path, virtual, got 'sideways'"
     ):
         open_store("s3://bucket/run")
+
+
+@pytest.mark.integration
+def test_a_presigned_link_opens_without_keys(s3_uri: str) -> None:
+    store = open_store(s3_uri)
+    store.write_bytes("a b/ü.png", b"picture")
+    with urllib.request.urlopen(store.presigned_url("a b/ü.png", ttl_s=60), timeout=30) as answer:
+        assert answer.read() == b"picture"
+    brief = store.presigned_url("a b/ü.png", ttl_s=1)
+    time.sleep(2.5)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(brief, timeout=30)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("style", ["path", "virtual"])
+def test_both_ways_to_name_a_bucket(s3_uri: str, monkeypatch: pytest.MonkeyPatch, style: str) -> None:
+    endpoint = os.environ["AWS_ENDPOINT_URL"].replace("127.0.0.1", "localhost")
+    bucket = s3_uri.split("/")[2]
+    if style == "virtual":
+        try:
+            socket.getaddrinfo(f"{bucket}.localhost", 80)
+        except OSError:
+            pytest.skip(f"this machine does not resolve {bucket}.localhost")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("UNIEMO_S3_ADDRESSING", style)
+    hosts = []
+    store = open_store(s3_uri)
+    store._client.meta.events.register("before-send.s3", lambda request, **_: hosts.append(request.url))
+    store.write_bytes("a", b"x")
+    filesystem, root = store.arrow()
+    assert filesystem.open_input_file(f"{root}/a").read() == b"x"
+    start = f"http://{bucket}.localhost" if style == "virtual" else "http://localhost"
+    assert all(url.startswith(start) for url in hosts)
