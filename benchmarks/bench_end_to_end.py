@@ -7,6 +7,7 @@ most; the figure that is meant is that of `--minutes 5`. On S3: --run s3://bucke
 
 import argparse
 import logging
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +28,8 @@ from uniemo_ray.store.verify import verify_run
 
 WANTED = 0.90
 RESOURCES = ResourceConfig(actors=1)
+# Ray's workers stand back (nice 15) by default; whatever else runs on the machine would slow them alone.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 def bare_seconds(plan: PlannedImages, model: str, heads: str, config: Config) -> float:

@@ -4,6 +4,7 @@ Both run the same plan with the same model folder in the same run; the first sha
 """
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +18,9 @@ from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.model_folder import load_model_folder
 from uniemo_ray.inference.model_source import SHIPPED
 from uniemo_ray.store.filesystem import open_store
+
+# Ray's workers stand back (nice 15) by default; whatever else runs on the machine would slow them alone.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 def bare_rate(plan, model: str, rows: int) -> float:

@@ -29,6 +29,8 @@ from uniemo_ray.training.schedule import steps_per_epoch
 WORKERS = 2
 BATCH = 64
 TEAMS = ("bare", "ray")
+# Ray's workers stand back (nice 15) by default; whatever else runs on the machine would slow them alone.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 class Timed(nn.Module):
