@@ -3,7 +3,10 @@
 import io
 from pathlib import Path
 
+import datasets
+import duckdb
 import numpy as np
+import pandas
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
@@ -47,19 +50,16 @@ def test_pyarrow(files: str) -> None:
 
 
 def test_pandas(files: str) -> None:
-    pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(Path(files).parent).sort_values("image_id")
     assert_pictures(list(frame["image_id"]), list(frame["image"]))
 
 
 def test_duckdb(files: str) -> None:
-    duckdb = pytest.importorskip("duckdb")
     rows = duckdb.sql(f"select image_id, image from '{files}' where reason is null order by 1").fetchall()
     assert_pictures([row[0] for row in rows], [row[1] for row in rows])
 
 
 def test_datasets_with_its_image_feature(files: str, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
     found = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "c"))
     decoded = found.cast_column("image", datasets.Image()).sort("image_id")
     assert decoded["image_id"][:] == [f"awe-{number}" for number in range(ROWS)]
