@@ -56,7 +56,8 @@ def measure(images: int) -> Usage:
         if process.returncode:
             raise SystemExit(f"generating {images} images failed with code {process.returncode}")
     peaks = ", ".join(f"{name} {mb:.0f} MB" for name, mb in sorted(usage.by_kind.items()))
-    print(f"memory: {images} images in {time.monotonic() - started:.0f} s: {peaks}", flush=True)
+    took_s = time.monotonic() - started
+    print(f"memory: {images} images in {took_s:.0f} s: all {usage.all_mb:.0f} MB; {peaks}", flush=True)
     return usage
 
 
@@ -70,8 +71,9 @@ def main() -> None:
         return
     first, *others = [measure(images) for images in options.images]
     for images, usage in zip(options.images[1:], others, strict=True):
-        ratios = [f"{name} {usage.by_kind[name] / mb:.2f}" for name, mb in sorted(first.by_kind.items())]
-        print(f"memory: {images} against {options.images[0]} images: {', '.join(ratios)}")
+        ratios = ", ".join(f"{name} {usage.by_kind[name] / mb:.2f}" for name, mb in first.by_kind.items())
+        total = f"all {usage.all_mb / first.all_mb:.2f}; largest {ratios}"
+        print(f"memory: {images} against {options.images[0]} images: {total}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import psutil
 
 WATCH_EVERY_S = 0.2
+SUM_EVERY_S = 1.0
 _KINDS = (("actor", r"^ray::"), ("gcs", r"gcs_server"), ("raylet", r"raylet/raylet"), ("ray", r"/ray/|^ray"))
 
 
@@ -21,6 +22,8 @@ class Usage(NamedTuple):
     cpu_s: float
     by_kind: dict[str, float]
     """Peak of the largest process of each kind, in MB: driver, actor, gcs, raylet, ray (all others)."""
+    all_mb: float
+    """Most that all processes held at once, in MB; shared pages count once (PSS)."""
 
 
 def watch(process: "subprocess.Popen[str]") -> Usage:
@@ -29,8 +32,13 @@ def watch(process: "subprocess.Popen[str]") -> Usage:
     peaks_mb: dict[int, float] = {}
     cpu_s: dict[int, float] = {}
     kinds: dict[int, str] = {}
+    all_mb, next_sum = 0.0, 0.0
     while process.poll() is None:
-        for one in [root, *descendants(root)]:
+        living = [root, *descendants(root)]
+        if time.monotonic() >= next_sum:
+            all_mb = max(all_mb, sum(map(proportional_mb, living)))
+            next_sum = time.monotonic() + SUM_EVERY_S
+        for one in living:
             try:
                 status = Path(f"/proc/{one.pid}/status").read_text()
                 peak_kb = next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)
@@ -44,7 +52,15 @@ def watch(process: "subprocess.Popen[str]") -> Usage:
     by_kind: dict[str, float] = defaultdict(float)
     for pid, name in kinds.items():
         by_kind[name] = max(by_kind[name], peaks_mb[pid])
-    return Usage(max(peaks_mb.values()), sum(cpu_s.values()), dict(by_kind))
+    return Usage(max(peaks_mb.values()), sum(cpu_s.values()), dict(by_kind), all_mb)
+
+
+def proportional_mb(process: psutil.Process) -> float:
+    """What a process holds, with its share of pages that several hold; 0 when it has ended."""
+    try:
+        return float(process.memory_full_info().pss) / 1e6
+    except psutil.Error:
+        return 0.0
 
 
 def kind(command: str) -> str:
