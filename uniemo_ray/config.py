@@ -103,6 +103,9 @@ class FusionConfig(Settings):
     """Weigh scene and object by alpha (table V); otherwise both weigh 1."""
     joint_training: bool = True
     """Figure 8: whether stage 2 also trains the encoder. Without, only phi and the condition head."""
+    start: Literal["words", "plain"] = "words"
+    """Where conditions start in the first stage 2: spread as the words of the attribute base are (ours), or
+    by phi's random weights alone (eq. 6 as written, released code)."""
 
     @model_validator(mode="after")
     def _distinct(self) -> "FusionConfig":
