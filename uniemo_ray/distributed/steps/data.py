@@ -180,8 +180,9 @@ def latents(context: StepContext, config: Config) -> StepOutput:
 
 
 def vae_settings(config: Config) -> dict[str, Any]:
-    """The settings of the diffusion model that decide its latents."""
-    return config.diffusion.model_dump(include={"model", "revision", "variant", "size_px"})
+    """The settings of the diffusion model that decide its latents, and how its VAE saves memory and time."""
+    decides, tunes = {"model", "revision", "variant", "size_px"}, {"channels_last", "vae_slicing"}
+    return config.diffusion.model_dump(include=decides | tunes)
 
 
 def read_names(context: StepContext) -> AttributeNames:
