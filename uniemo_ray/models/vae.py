@@ -43,17 +43,21 @@ def tune_vae(vae: AutoencoderKL, config: DiffusionConfig) -> AutoencoderKL:
 def encode_images(vae: AutoencoderKL, pixels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Scaled latents (B, c, h, w) of pixels (B, 3, H, W) in [-1, 1].
 
-    The posterior's mean, or with a generator a sample of it.
+    The posterior's mean, or with a generator a sample of it. In fp32 also under autocast: the VAE of SDXL
+    overflows in fp16.
     """
-    posterior = vae.encode(pixels).latent_dist
+    with torch.autocast(pixels.device.type, enabled=False):
+        posterior = vae.encode(pixels.float()).latent_dist
     latents: Tensor = posterior.mode() if generator is None else posterior.sample(generator)
     return (latents - _shift(vae)) * float(vae.config["scaling_factor"])
 
 
 @torch.no_grad()
 def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Pixels (B, 3, H, W), about [-1, 1], of scaled latents (B, c, h, w)."""
-    pixels: Tensor = vae.decode(latents / float(vae.config["scaling_factor"]) + _shift(vae)).sample
+    """Pixels (B, 3, H, W), about [-1, 1], of scaled latents (B, c, h, w), in fp32 as `encode_images`."""
+    with torch.autocast(latents.device.type, enabled=False):
+        raw = latents.float() / float(vae.config["scaling_factor"]) + _shift(vae)
+        pixels: Tensor = vae.decode(raw).sample
     return pixels
 
 
