@@ -12,6 +12,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from uniemo_ray.data.limits import MAX_PIXELS
+
 SPLITS = ("train", "val", "test")
 
 
@@ -47,7 +49,7 @@ class DataConfig(Settings):
     """Seed of the generated data set."""
     sketch_size_px: int = Field(64, ge=32, le=1024)
     """Side of a generated image."""
-    max_pixels: int = Field(50_000_000, ge=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
     """Images with more pixels are refused, by name (guards against decompression bombs)."""
     rows_per_shard: int = Field(4000, ge=1)
     """Most images of a canonical Parquet file."""

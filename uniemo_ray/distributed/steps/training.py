@@ -150,7 +150,7 @@ def run_encoder(context: StepContext, config: Config, stage: dict[str, Any]) -> 
         {split: f"{SAMPLES_FOLDER}/{split}" for split in ("train", "test")},
         target=context.artefacts,
         actor=EncoderActor,
-        settings={"stage": stage},
+        settings={"stage": stage, "max_pixels": config.data.max_pixels},
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
