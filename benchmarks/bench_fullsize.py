@@ -6,7 +6,8 @@ peak memory is its own:
     stage1     CLIP L/14, batch 8
     stage2     Stable Diffusion 1.5 with CLIP L/14, 512 px, batch 2, gradient checkpointing
     batching   the same at 256 px, batch 1 against batch 8
-    sdxl       SDXL at a fifth of its denoiser's width, 1024 px, batch 2
+    sdxl       SDXL reduced: a fifth of its denoiser's width, two layers in each text encoder, 32 channels
+               in its VAE; 1024 px, batch 2
     sdxl-plan  SDXL at full size on torch's meta device: table of parameters and memory, nothing is computed
 
 Every step is made twice, and the second is timed. In fp32 on two cores all of it takes a quarter to half an
@@ -54,7 +55,9 @@ SCALES = {
 
 
 def reduced(shape: Architecture, divide: int) -> Architecture:
-    """The same architecture at a fraction of its denoiser's width, with shallow text encoders."""
+    """The same architecture, smaller in all parts: a fraction of the denoiser's width, a VAE of 32 channels
+    and text encoders of two layers.
+    """
     if divide == 1:
         return shape
     denoiser = dict(shape.denoiser)
@@ -64,7 +67,7 @@ def reduced(shape: Architecture, divide: int) -> Architecture:
         denoiser["attention_head_dim"] = tuple(max(1, count // divide) for count in heads)
     vae = {**shape.vae, "block_out_channels": tuple(32 for _ in shape.vae["block_out_channels"])}
     encoders = tuple({**values, "num_hidden_layers": 2} for values in shape.text_encoders)
-    name = f"{shape.name}, 1/{divide} width"
+    name = f"{shape.name} (denoiser of 1/{divide} width, VAE of 32 channels, text encoders of 2 layers)"
     return replace(shape, name=name, denoiser=denoiser, vae=vae, text_encoders=encoders)
 
 
@@ -198,7 +201,7 @@ def run_batching(scale: Scale, batch: int) -> dict[str, object]:
 
 
 def run_sdxl(scale: Scale) -> dict[str, object]:
-    """The whole of stage 2 through both text encoders, at a fifth of the denoiser's width."""
+    """The whole of stage 2 through both text encoders, all parts reduced."""
     shape, batch, side = reduced(SDXL, 5), 2, 2 * scale.size_px
     engine, net = joint_engine(scale, batch=batch, shape=shape, is_checkpointed=True)
     seconds = timed(engine, make_batch(net, batch, size_px=side))

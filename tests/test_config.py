@@ -104,7 +104,9 @@ def test_released_presets_differ_only_where_the_released_code_does(name):
     assert (released.stage1.weight_decay, released.stage1.tower_weight_decay) == (1e-2, 1e-3)
     assert released.stage2.rates.fusion == 1e-3
     assert released.encoder.clip == paper.encoder.clip
-    for section in ("diffusion", "fusion", "filter", "feedback", "generation", "data"):
+    assert (paper.fusion.start, released.fusion.start) == ("words", "plain")
+    assert released.fusion == paper.fusion.model_copy(update={"start": "plain"})
+    for section in ("diffusion", "filter", "feedback", "generation", "data"):
         assert getattr(released, section) == getattr(paper, section)
 
 

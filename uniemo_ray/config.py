@@ -12,6 +12,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from uniemo_ray.data.limits import MAX_PIXELS
+
 SPLITS = ("train", "val", "test")
 
 
@@ -47,7 +49,7 @@ class DataConfig(Settings):
     """Seed of the generated data set."""
     sketch_size_px: int = Field(64, ge=32, le=1024)
     """Side of a generated image."""
-    max_pixels: int = Field(50_000_000, ge=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
     """Images with more pixels are refused, by name (guards against decompression bombs)."""
     rows_per_shard: int = Field(4000, ge=1)
     """Most images of a canonical Parquet file."""
@@ -103,6 +105,9 @@ class FusionConfig(Settings):
     """Weigh scene and object by alpha (table V); otherwise both weigh 1."""
     joint_training: bool = True
     """Figure 8: whether stage 2 also trains the encoder. Without, only phi and the condition head."""
+    start: Literal["words", "plain"] = "words"
+    """Where conditions start in the first stage 2: spread as the words of the attribute base are (ours), or
+    by phi's random weights alone (eq. 6 as written, released code)."""
 
     @model_validator(mode="after")
     def _distinct(self) -> "FusionConfig":

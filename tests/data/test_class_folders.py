@@ -148,6 +148,15 @@ def test_set_of_another_kind_is_recognised(tmp_path: Path, classes, kind, words)
     assert words in fault(tmp_path, kind)
 
 
+@pytest.mark.parametrize("below", ["", "images", "train"])
+@pytest.mark.parametrize(("classes", "kind"), [(EMOTIONS, "fi"), (EKMAN.labels, "emotionroi")])
+def test_class_folders_given_as_emoset_are_recognised(tmp_path: Path, below: str, classes, kind: str) -> None:
+    layouts.class_folders(tmp_path / below, classes, 1)
+    assert f"no info.json, but a folder for each of the classes of data.kind={kind}" in fault(
+        tmp_path, "emoset"
+    )
+
+
 def test_emoset_is_recognised(emoset: Path) -> None:
     assert "with info.json it looks like data.kind=emoset" in fault(emoset)
 

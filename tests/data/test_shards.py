@@ -114,3 +114,14 @@ def test_labels_become_their_valence_and_surprise_is_refused_by_name(tmp_path: P
     assert detail == "surprise is neither positive nor negative"
     # Shards with other labels are other shards.
     assert plain.fingerprint("test", entries) != writer.fingerprint("test", entries)
+
+
+def test_images_named_without_ending_count_by_their_size_too(emoset: Path) -> None:
+    """The older release's lists name an id instead of a file."""
+    path = emoset / "train.json"
+    old = [[emotion, Path(image).stem, note] for emotion, image, note in json.loads(path.read_text())]
+    path.write_text(json.dumps(old))
+    entries = open_kind(emoset, "emoset").entries("train")
+    assert not any(Path(entry.image).suffix for entry in entries)
+    shards = plan_shards(entries, "train", root=emoset, limits=ShardLimits(50, 1))
+    assert [len(shard["entries"]) for shard in shards] == [1] * len(entries)

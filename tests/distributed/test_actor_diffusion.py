@@ -5,27 +5,64 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from tests.models.tiny import write_pipeline, write_xl_pipeline
 from uniemo_ray.config import load_config
 from uniemo_ray.data.images import to_unit_range
-from uniemo_ray.distributed.actors.diffusion import LatentActor
+from uniemo_ray.distributed.actors.diffusion import LATENT_BATCH, LatentActor
 from uniemo_ray.distributed.steps.data import vae_settings
 from uniemo_ray.models.diffusion import load_diffusion
 from uniemo_ray.training.batches import encode_latent
 
 
-@pytest.mark.parametrize("write", [write_pipeline, write_xl_pipeline])
-def test_latents_are_the_named_vaes(write, tmp_path):
-    folder = write(tmp_path)
-    overrides = [f"diffusion.model={folder}", "diffusion.size_px=16", "diffusion.revision=a"]
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+def pictures(count):
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
     images = []
     for picture in pixels:
         file = io.BytesIO()
         Image.fromarray(picture).save(file, format="PNG")
         images.append(file.getvalue())
-    found = LatentActor(vae_settings(load_config(None, overrides)))(pa.table({"image": images}))
-    expected = load_diffusion(str(folder)).encode_images(to_unit_range(pixels))
-    assert found["latent"].to_pylist() == [encode_latent(latent) for latent in expected]
+    return pixels, pa.table({"image": images})
+
+
+def make_actor(folder, *overrides):
+    given = [f"diffusion.model={folder}", "diffusion.size_px=16", "diffusion.revision=a", *overrides]
+    return LatentActor(vae_settings(load_config(None, given)))
+
+
+@pytest.mark.parametrize("write", [write_pipeline, write_xl_pipeline])
+def test_latents_are_the_named_vaes(write, tmp_path):
+    folder = write(tmp_path)
+    pixels, table = pictures(LATENT_BATCH + 1)
+    found = make_actor(folder)(table)
+    parts, squares = load_diffusion(str(folder)), to_unit_range(pixels)
+    batches = squares[:LATENT_BATCH], squares[LATENT_BATCH:]
+    expected = [encode_latent(latent) for batch in batches for latent in parts.encode_images(batch)]
+    assert found["latent"].to_pylist() == expected
+
+
+def test_nothing_but_the_vae_is_read(tmp_path):
+    folder = write_xl_pipeline(tmp_path)
+    others = [path for path in folder.rglob("*.safetensors") if path.parent.name != "vae"]
+    assert len(others) == 3
+    for path in others:
+        path.write_bytes(b"no weights")
+    assert make_actor(folder)(pictures(1)[1]).num_rows == 1
+
+
+def test_the_vae_is_tuned_as_the_settings_say(tmp_path):
+    folder = write_pipeline(tmp_path)
+    actor = make_actor(folder, "diffusion.vae_slicing=true", "diffusion.channels_last=true")
+    weights = [p for p in actor.vae.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    sizes = []
+    actor.vae.encoder.register_forward_pre_hook(lambda _m, inputs: sizes.append(len(inputs[0])))
+    actor(pictures(3)[1])
+    assert sizes == [1] * 3
+
+
+def test_sdxl_encodes_one_image_at_a_time():
+    config = load_config(None, ["preset=vit_l14_sdxl", "data.kind=emoset", "data.root=x"])
+    assert vae_settings(config)["vae_slicing"]

@@ -185,6 +185,16 @@ def test_export_refuses_what_the_released_code_cannot_compute(parts, tmp_path):
         export_checkpoint(str(tmp_path / "model"), tmp_path / "out")
 
 
+def test_export_refuses_a_fusion_without_coefficients(clip_folder, tmp_path):
+    """Its tensors would fit, and the released code would weigh what this model does not."""
+    sections = random_checkpoint(sizes_of(clip_folder), with_mappers=True)
+    override = "fusion.use_coefficients=false"
+    _, folder = run_import(clip_folder, sections, tmp_path, override, with_diffusion=False)
+    with pytest.raises(ValueError, match=r"this model has fusion\.use_coefficients false"):
+        export_checkpoint(str(folder), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_half_precision_comes_in_as_fp32(clip_folder, checkpoint, tmp_path):
     half = {name: {key: value.half() for key, value in s.items()} for name, s in checkpoint.items()}
     _, folder = run_import(clip_folder, half, tmp_path)

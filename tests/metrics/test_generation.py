@@ -6,7 +6,7 @@ import pytest
 from tests.metrics.test_perceptual import weights_dir  # noqa: F401 (fixture)
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics.frechet import frechet
-from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images
+from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images, needed_rows
 from uniemo_ray.tiny.recogniser import Recogniser
 
 COUNT, WIDTH = 24, 5
@@ -18,7 +18,7 @@ def image_set(**changes) -> ImageSet:
     values = {
         "image_ids": [f"i{i}" for i in range(COUNT)],
         "emotions": LABELS,
-        "pixels": rng.integers(0, 256, size=(COUNT, 64, 64, 3), dtype=np.uint8),
+        "pictures": rng.integers(0, 256, size=(COUNT, 64, 64, 3), dtype=np.uint8).__getitem__,
         "probabilities": rng.dirichlet(np.ones(8), size=COUNT).astype(np.float32),
         "scene_probability": rng.random(COUNT, dtype=np.float32),
         "object_probability": np.full(COUNT, np.nan, dtype=np.float32),
@@ -63,3 +63,29 @@ def test_published_metrics_appear_with_published_weights(weights_dir):  # noqa: 
     assert found["fid"] == pytest.approx(frechet(*whole, name="fid").distance)
     assert found["lpips_alex"] > 0
     assert found["per_emotion"]["awe"]["fid"] > 0
+
+
+def test_published_probabilities_are_sem_c() -> None:
+    judged = np.random.default_rng(3).random((COUNT, 2))
+    found = measure_images(image_set(judged=judged), yardstick())
+    assert found["sem_c"] == pytest.approx(judged.max(axis=1).mean())
+    assert "sem_c_clip" in found
+
+
+@pytest.mark.parametrize("pairs", [2, 1000])
+def test_no_more_pictures_are_looked_at_than_those_of_the_pairs(weights_dir, pairs):  # noqa: F811
+    seen: set[int] = set()
+    pictures = image_set().pictures
+
+    def watched(rows):
+        seen.update(rows.tolist())
+        return pictures(rows)
+
+    settings = yardstick(weights_dir=str(weights_dir), pairs=pairs)
+    ids = image_set().image_ids
+    measure_images(image_set(pictures=watched), settings)
+    assert seen == set(needed_rows(ids, LABELS, settings).tolist())
+    assert len(seen) == COUNT if pairs > COUNT else len(seen) <= 2 * pairs * 3 < COUNT
+    assert len(needed_rows(ids, LABELS, yardstick())) == 0
+    judge = yardstick(recogniser=Recogniser(scenes=16, objects=24))
+    assert needed_rows(ids, LABELS, judge).tolist() == list(range(COUNT))

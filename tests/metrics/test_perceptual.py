@@ -70,7 +70,7 @@ def test_diversity_is_the_mean_over_pairs_within_an_emotion(
     recogniser: Recogniser, pixels: np.ndarray
 ) -> None:
     pixels[4:] = pixels[4]  # no diversity in fear
-    found = lpips_tiny(pixels, IDS, LABELS, recogniser=recogniser, pairs=100, seed=0)
+    found = lpips_tiny(pixels.__getitem__, IDS, LABELS, recogniser=recogniser, pairs=100, seed=0)
     x = torch.from_numpy(pixels[:4]).permute(0, 3, 1, 2) / 127.5 - 1
     first, second = zip(*torch.combinations(torch.arange(4)).tolist(), strict=True)
     with torch.no_grad():
@@ -112,14 +112,14 @@ def test_alex_keeps_the_calibration_that_the_package_ships(weights_dir: Path) ->
 
 
 def test_alex_diversity_runs_on_pictures(weights_dir: Path, pixels: np.ndarray) -> None:
-    found = lpips_alex(pixels, IDS, LABELS, weights_dir=weights_dir, pairs=2, seed=0)
+    found = lpips_alex(pixels.__getitem__, IDS, LABELS, weights_dir=weights_dir, pairs=2, seed=0)
     assert (found.name, found.pairs) == ("lpips_alex", 4)
     assert found.mean > 0
 
 
 def test_without_the_file_alex_says_what_it_needs(tmp_path: Path, pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"lpips_alex needs alexnet-owt-\*\.pth in evaluation\.weights_dir"):
-        lpips_alex(pixels, IDS, LABELS, weights_dir=None, pairs=2, seed=0)
+        lpips_alex(pixels.__getitem__, IDS, LABELS, weights_dir=None, pairs=2, seed=0)
     path = tmp_path / "plain.pth"
     torch.save({"conv.weight": torch.zeros(1)}, path)
     path.rename(tmp_path / f"alexnet-owt-{sha256(path.read_bytes()).hexdigest()[:8]}.pth")
@@ -128,5 +128,6 @@ def test_without_the_file_alex_says_what_it_needs(tmp_path: Path, pixels: np.nda
 
 
 def test_bad_pictures_are_refused(recogniser: Recogniser, pixels: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="expected 8 uint8 pictures"):
-        lpips_tiny(pixels.astype(np.float32), IDS, LABELS, recogniser=recogniser, pairs=2, seed=0)  # type: ignore[arg-type]
+    pictures = pixels.astype(np.float32).__getitem__
+    with pytest.raises(ValueError, match="expected uint8 pictures"):
+        lpips_tiny(pictures, IDS, LABELS, recogniser=recogniser, pairs=2, seed=0)

@@ -1,11 +1,15 @@
 """Sem-D."""
 
+import hashlib
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.models.tiny import write_clip
 from uniemo_ray.metrics.sem_d import sem_d, sem_d_name
+from uniemo_ray.models.clip import CONFIG_FILE, WEIGHTS_FILE
 
 
 def test_mean_squared_distance_over_all_pairs_of_one_emotion() -> None:
@@ -26,6 +30,19 @@ def test_only_the_published_clip_earns_the_published_name() -> None:
         assert sem_d_name(clip, pretrained="laion2b_s32b_b82k") == "sem_d_clip"
     for clip in ("ViT-B-32", "tiny", "ViT-L-14-336"):
         assert sem_d_name(clip, pretrained="openai") == "sem_d_clip"
+
+
+def test_published_weights_are_known_in_any_folder(tmp_path: Path) -> None:
+    """`uniemo fetch` leaves a folder, which has no name of a model and no tag."""
+    write_clip(tmp_path)
+    weights, config = tmp_path / WEIGHTS_FILE, tmp_path / CONFIG_FILE
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert sem_d_name(str(tmp_path), pretrained=None, published=digest) == "sem_d"
+    assert sem_d_name("ViT-L-14-quickgelu", pretrained=str(weights), published=digest) == "sem_d"
+    assert sem_d_name("ViT-L-14", pretrained=str(weights), published=digest) == "sem_d_clip"  # plain GELU
+    assert sem_d_name(str(tmp_path), pretrained=None) == "sem_d_clip"
+    config.write_text(config.read_text().replace('"quick_gelu": true', '"quick_gelu": false'))
+    assert sem_d_name(str(tmp_path), pretrained=None, published=digest) == "sem_d_clip"
 
 
 def test_bad_features_are_refused() -> None:

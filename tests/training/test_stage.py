@@ -163,14 +163,39 @@ def test_weights_are_handed_from_stage_to_stage(folders: dict[str, Path], tmp_pa
     trained = first.state_dict(parts.exports["net"])
     save_file(trained, tmp_path / "net.safetensors")
     path = str(tmp_path / "net.safetensors")
-    net = build_stage(settings(folders, "joint", weights=path, coefficients=alpha())).exports["net"]
-    state = net.state_dict()
+    given = settings(folders, "joint", weights=path, coefficients=alpha(), is_fusion_fresh=True)
+    state = build_stage(given).exports["net"].state_dict()
     assert torch.equal(state["encoder.scene_queries"], trained["encoder.scene_queries"])
     assert not torch.equal(state["fusion.offset"], trained["fusion.offset"])  # a fresh fusion starts at words
     state["fusion.offset"] += 1
     save_file({name: value.contiguous() for name, value in state.items()}, path)
     again = build_stage(settings(folders, "joint", weights=path, coefficients=alpha())).exports["net"]
     assert torch.equal(again.state_dict()["fusion.offset"], state["fusion.offset"])
+
+
+def test_a_trained_fusion_goes_on_where_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
+    """An imported one looks fresh: it has no offset and no scale, but biases that were trained."""
+    _, parts, _ = make(settings(folders, "understanding"))
+    state = {name: value.contiguous() for name, value in parts.exports["net"].state_dict().items()}
+    bias = "fusion.phi.cls.2.bias"
+    assert state[bias].any()
+    save_file(state, tmp_path / "net.safetensors")
+    path = str(tmp_path / "net.safetensors")
+    values = settings(folders, "joint", weights=path, coefficients=alpha())
+    again = build_stage(values).exports["net"].state_dict()
+    assert torch.equal(again[bias], state[bias])
+    assert not again["fusion.offset"].any()
+    moved = build_stage(values | {"is_fusion_fresh": True}).exports["net"].state_dict()
+    assert moved["fusion.offset"].any()
+    assert not moved[bias].any()
+
+
+def test_a_plain_start_is_equation_six(folders: dict[str, Path]) -> None:
+    values = settings(folders, "joint", coefficients=alpha(), sections={"fusion": {"start": "plain"}})
+    fusion = build_stage(values).exports["net"].fusion
+    assert not fusion.offset.any()
+    assert (fusion.scale == 1).all()
+    assert all(phi[-1].bias.any() for phi in fusion.phi.values())
 
 
 def test_without_attributes_stage_1_trains_on_emotions_alone(folders: dict[str, Path]) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uniemo_ray.data.limits import MAX_PIXELS
+
 if TYPE_CHECKING:
     from uniemo_ray.data.check import FolderReport
     from uniemo_ray.data.samples import Rejected
@@ -51,7 +53,7 @@ def check(
         list[str] | None,
         typer.Option("--set", metavar="A=VALUE", help="Other data settings, such as labels=ekman."),
     ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images are refused.")] = 50_000_000,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images are refused.")] = MAX_PIXELS,
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = max(
         1, (os.cpu_count() or 1) - 1
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.emotions import emotion_index
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from uniemo_ray import UniEmo
     from uniemo_ray.inference.uniemo import UnderstandResult
 
-MAX_PIXELS = 50_000_000
 
 _Model = Annotated[
     str,

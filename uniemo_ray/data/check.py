@@ -16,6 +16,7 @@ from uniemo_ray.config import SPLITS
 from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplicates
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.folder import DataFolder, FolderError
+from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.data.samples import AttributeNames, Entry, Rejected, Sample, read_sample
 
 _CHUNK = 64
@@ -70,7 +71,7 @@ def check_folder(
     root: str | Path,
     *,
     reader: Callable[[str | Path], DataFolder] = EmoSetFolder,
-    max_pixels: int = 50_000_000,
+    max_pixels: int = MAX_PIXELS,
     workers: int = 1,
     keep: int = 1000,
     on_rejected: Callable[[Rejected], None] | None = None,

@@ -103,6 +103,16 @@ def find_base(root: Path, table: ClassTable) -> Path:
     return root
 
 
+def likely_kind(root: Path) -> str | None:
+    """The `data.kind` whose classes have a folder each in `root` or one level down; None if there is none."""
+    for folder in (root, root / "images", root / "train"):
+        names = {normalise_name(child.name) for child in subfolders(folder)} if folder.is_dir() else set()
+        for space in LABEL_SPACES.values():
+            if names.issuperset(space.labels):
+                return _KIND_OF_SPACE[space.name]
+    return None
+
+
 def class_folders(folder: Path, table: ClassTable) -> dict[str, Path]:
     """Folder of each class that has one.
 

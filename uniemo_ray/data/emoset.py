@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from uniemo_ray.config import SPLITS
+from uniemo_ray.data.class_folders import likely_kind
 from uniemo_ray.data.folder import FolderError
 from uniemo_ray.data.samples import (
     IMAGE_SUFFIXES,
@@ -53,6 +54,9 @@ class EmoSetFolder:
         self.root = Path(root)
         if not self.root.is_dir():
             raise FolderError([f"{root}: no such folder; data.root must be the folder with info.json"])
+        kind = None if (self.root / "info.json").exists() else likely_kind(self.root)
+        if kind:
+            raise FolderError([f"{root}: no info.json, but a folder for each of the classes of {kind}"])
         faults: list[str] = []
         self.names, self.notes = _read_info(self.root / "info.json", faults)
         lists = {split: _read_split(self.root / f"{split}.json", faults) for split in SPLITS}

@@ -68,7 +68,7 @@ def plan_shards(
     groups: list[list[Entry]] = []
     size = 0
     for entry in sorted(entries, key=lambda entry: shard_order(entry.image_id)):
-        of_entry = _size(root / entry.image)
+        of_entry = _size(root / resolve_image(root, entry))
         size += of_entry
         if not groups or len(groups[-1]) == limits.rows or size > limits.bytes:
             groups.append([])

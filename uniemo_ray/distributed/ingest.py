@@ -25,6 +25,7 @@ from uniemo_ray.data.check import attribute_notes
 from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplicates
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.folder import DataFolder
+from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.data.samples import Rejected
 from uniemo_ray.data.shards import ShardFile, ShardLimits, ShardWriter, plan_shards
 from uniemo_ray.emotions import SENTIMENT, LabelSpace
@@ -75,7 +76,7 @@ def ingest_folder(
     *,
     source: str,
     reader: Callable[[str | Path], DataFolder] = EmoSetFolder,
-    max_pixels: int = 50_000_000,
+    max_pixels: int = MAX_PIXELS,
     limits: ShardLimits = LIMITS,
     filesystem: fs.FileSystem | None = None,
     prepare: Callable[[], object] | None = None,

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from uniemo_ray.data.images import ImageError, decode_rgb
+from uniemo_ray.data.limits import MAX_PIXELS
 
 Picture = Image.Image | str | Path | bytes | NDArray[np.uint8]
-MAX_PIXELS = 50_000_000
 
 
 def read_picture(picture: object, index: int) -> NDArray[np.uint8]:

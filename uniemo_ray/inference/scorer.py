@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniemo_ray.data.images import ImageError, decode_rgb, normalise, to_square
+from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.inference.heads import (
     EmotionClassifier,
     NameBank,
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 Columns = dict[str, NDArray[Any]]
-MAX_PIXELS = 50_000_000
 
 
 class FeatureExtractor:

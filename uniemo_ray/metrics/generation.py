@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.emo_a import EmoA, emo_a, emo_a_exact
 from uniemo_ray.metrics.frechet import Features, FeatureSums, frechet, frechet_by_emotion
-from uniemo_ray.metrics.pairs import PairMean
+from uniemo_ray.metrics.pairs import Ints, PairMean, emotion_pairs
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE, lpips_alex, lpips_tiny
-from uniemo_ray.metrics.resnet import SemanticJudges, has_judges
+from uniemo_ray.metrics.pictures import Pictures
 from uniemo_ray.metrics.sem_c import sem_c
 from uniemo_ray.metrics.sem_d import sem_d
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.tiny.recogniser import Recogniser, recognise
 
 Floats = NDArray[np.float32]
+BATCH = 64
+"""Pictures in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +33,8 @@ class ImageSet:
     image_ids: Sequence[str]
     emotions: Sequence[str]
     """Intended emotion, or the label of real images."""
-    pixels: NDArray[np.uint8]
-    """(M, H, W, 3)."""
+    pictures: Pictures
+    """At least those of `needed_rows`."""
     probabilities: Floats
     """(M, C) by the section-2 classifier."""
     scene_probability: Floats
@@ -42,6 +45,8 @@ class ImageSet:
     """(M, E) frozen CLIP features, unnormalised."""
     inception: Floats | None = None
     """(M, 2048) Inception-v3 features, when the user has its weights."""
+    judged: NDArray[np.float64] | None = None
+    """(M, 2) probabilities of the likeliest scene and object by both ResNet-50, if the user has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +66,21 @@ class Yardstick:
     inception: Mapping[str, FeatureSums] | None = None
     """Inception-v3 features of real images by emotion."""
     weights_dir: str | None = None
-    """Folder with the weights of AlexNet and of both ResNet-50, perhaps."""
+    """Folder with the weights of AlexNet, perhaps."""
+
+
+def needed_rows(image_ids: Sequence[str], emotions: Sequence[str], yardstick: Yardstick) -> Ints:
+    """Sorted rows (B,) of the images whose pixels `measure_images` looks at, of M ids and emotions.
+
+    The recogniser looks at each. LPIPS by published weights looks at the drawn pairs, at most
+    2 `pairs` images of each emotion however many there are. All else follows from features.
+    """
+    if yardstick.recogniser is not None:
+        return np.arange(len(image_ids), dtype=np.int64)
+    if not has_weights(yardstick.weights_dir, ALEXNET_FILE):
+        return np.zeros(0, dtype=np.int64)
+    drawn = emotion_pairs(image_ids, emotions, pairs=yardstick.pairs, seed=yardstick.seed)
+    return np.unique(np.concatenate([pairs.reshape(-1) for pairs in drawn.values()]))
 
 
 def measure_images(images: ImageSet, yardstick: Yardstick) -> dict[str, Any]:
@@ -78,8 +97,8 @@ def measure_images(images: ImageSet, yardstick: Yardstick) -> dict[str, Any]:
     if np.isfinite(semantic).all():
         clarity = sem_c(semantic, semantic, name="sem_c_clip")
         values["sem_c_clip"], errors["sem_c_clip"] = clarity.mean, clarity.standard_error
-    if has_judges(yardstick.weights_dir):
-        published = sem_c(*SemanticJudges(yardstick.weights_dir)(images.pixels), name="sem_c")
+    if images.judged is not None:
+        published = sem_c(*images.judged.T, name="sem_c")
         values["sem_c"], errors["sem_c"] = published.mean, published.standard_error
     for pair in _pair_metrics(images, yardstick):
         values[pair.name], by_emotion[pair.name] = pair.mean, pair.per_emotion
@@ -106,16 +125,23 @@ def _pair_metrics(images: ImageSet, yardstick: Yardstick) -> list[PairMean]:
         sem_d(images.features, ids, emotions, clip=yardstick.clip, pretrained=yardstick.pretrained, **options)
     ]
     if yardstick.recogniser is not None:
-        distances.append(lpips_tiny(images.pixels, ids, emotions, recogniser=yardstick.recogniser, **options))
+        distances.append(
+            lpips_tiny(images.pictures, ids, emotions, recogniser=yardstick.recogniser, **options)
+        )
     if has_weights(yardstick.weights_dir, ALEXNET_FILE):
         folder = yardstick.weights_dir
-        distances.append(lpips_alex(images.pixels, ids, emotions, weights_dir=folder, **options))
+        distances.append(lpips_alex(images.pictures, ids, emotions, weights_dir=folder, **options))
     return distances
 
 
 def _exact(images: ImageSet, recogniser: Recogniser) -> EmoA:
-    seen = recognise(recogniser, to_unit_range(images.pixels))
-    return emo_a_exact(images.emotions, seen.scene.numpy(), seen.object.numpy())
+    rows = np.arange(len(images.image_ids), dtype=np.int64)
+    parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    seen = [recognise(recogniser, to_unit_range(images.pictures(part))) for part in parts]
+    scene, object_ = (
+        torch.cat(found).numpy() for found in ([s.scene for s in seen], [s.object for s in seen])
+    )
+    return emo_a_exact(images.emotions, scene, object_)
 
 
 def feature_sums(features: Floats, emotions: Sequence[str]) -> dict[str, FeatureSums]:

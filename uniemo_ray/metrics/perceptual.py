@@ -4,7 +4,7 @@
 without calibration on the stages of the shipped recogniser: comparable only with itself.
 """
 
-# M images, B batch of pairs
+# M images, B batch of pairs, H height, W width
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,11 +13,11 @@ from pathlib import Path
 import lpips
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.pairs import Floats, Ints, PairMean, mean_over_pairs
+from uniemo_ray.metrics.pictures import Pictures
 from uniemo_ray.metrics.weights import find_weights, load_weights
 from uniemo_ray.tiny.recogniser import Recogniser
 
@@ -84,7 +84,7 @@ def load_lpips_alex(weights_dir: str | Path | None) -> nn.Module:
 
 
 def lpips_tiny(
-    pixels: NDArray[np.uint8],
+    pictures: Pictures,
     image_ids: Sequence[str],
     emotions: Sequence[str],
     *,
@@ -92,15 +92,15 @@ def lpips_tiny(
     pairs: int,
     seed: int,
 ) -> PairMean:
-    """`lpips_tiny` of pictures (M, H, W, 3): see `perceptual_diversity`."""
+    """`lpips_tiny` of M pictures: see `perceptual_diversity`."""
     distance = tiny_distance(recogniser)
     return perceptual_diversity(
-        pixels, image_ids, emotions, name="lpips_tiny", distance=distance, pairs=pairs, seed=seed
+        pictures, image_ids, emotions, name="lpips_tiny", distance=distance, pairs=pairs, seed=seed
     )
 
 
 def lpips_alex(
-    pixels: NDArray[np.uint8],
+    pictures: Pictures,
     image_ids: Sequence[str],
     emotions: Sequence[str],
     *,
@@ -108,19 +108,19 @@ def lpips_alex(
     pairs: int,
     seed: int,
 ) -> PairMean:
-    """`lpips_alex` of pictures (M, H, W, 3): see `perceptual_diversity`.
+    """`lpips_alex` of M pictures: see `perceptual_diversity`.
 
     Raises:
         ValueError: when `weights_dir` lacks AlexNet's weights, naming the file.
     """
     distance = alex_distance(weights_dir)
     return perceptual_diversity(
-        pixels, image_ids, emotions, name="lpips_alex", distance=distance, pairs=pairs, seed=seed
+        pictures, image_ids, emotions, name="lpips_alex", distance=distance, pairs=pairs, seed=seed
     )
 
 
 def perceptual_diversity(
-    pixels: NDArray[np.uint8],
+    pictures: Pictures,
     image_ids: Sequence[str],
     emotions: Sequence[str],
     *,
@@ -133,7 +133,8 @@ def perceptual_diversity(
     """Mean distance over at most `pairs` seeded pairs within each emotion, then over emotions.
 
     Args:
-        pixels: (M, H, W, 3) bytes; may be a memory map, only a batch is read at a time.
+        pictures: of the M images; those of a batch of pairs are asked for at a time, and of no image that is
+            in no pair.
         image_ids: M distinct ids.
         emotions: M names.
         name: of the metric.
@@ -143,19 +144,15 @@ def perceptual_diversity(
         batch_size: pairs at a time.
 
     Raises:
-        ValueError: for another shape, or when no emotion has two images.
+        ValueError: for pictures of another shape, or when no emotion has two images.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or len(pixels) != len(image_ids):
-        raise ValueError(
-            f"expected {len(image_ids)} uint8 pictures (M, H, W, 3), got {pixels.dtype} {pixels.shape}"
-        )
 
     @torch.no_grad()
     def measure(first: Ints, second: Ints) -> Floats:
         parts = []
         for start in range(0, len(first), batch_size):
             rows = slice(start, start + batch_size)
-            gap = distance(to_unit_range(pixels[first[rows]]), to_unit_range(pixels[second[rows]]))
+            gap = distance(to_unit_range(pictures(first[rows])), to_unit_range(pictures(second[rows])))
             parts.append(gap.double().numpy())
         return np.concatenate(parts)
 

@@ -32,23 +32,24 @@ def has_judges(weights_dir: str | Path | None) -> bool:
 class SemanticJudges:
     """Pictures in, probabilities of the likeliest scene and of the likeliest object out."""
 
-    def __init__(self, weights_dir: str | Path | None) -> None:
-        """Load both networks.
+    def __init__(self, weights_dir: str | Path | None, *, device: str = "cpu") -> None:
+        """Load both networks onto a torch device.
 
         Raises:
             ValueError: when a file is missing, damaged or of another network.
         """
         places = find_weights(weights_dir, PLACES_FILE, metric="sem_c")
         imagenet = find_weights(weights_dir, IMAGENET_FILE, metric="sem_c")
-        self.scene = _network(places, _places_state(places), PLACES_CLASSES)
-        self.object = _network(imagenet, load_weights(imagenet), IMAGENET_CLASSES)
+        self.scene = _network(places, _places_state(places), PLACES_CLASSES).to(device)
+        self.object = _network(imagenet, load_weights(imagenet), IMAGENET_CLASSES).to(device)
+        self.device = device
 
     @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Two vectors (M,) of probabilities, for square pictures (M, H, H, 3)."""
         scene, object_ = [], []
         for start in range(0, len(pixels), BATCH):
-            x = _prepare(pixels[start : start + BATCH])
+            x = _prepare(pixels[start : start + BATCH]).to(self.device)
             scene.append(_best(self.scene(x)))
             object_.append(_best(self.object(x)))
         return np.concatenate(scene), np.concatenate(object_)
@@ -89,4 +90,4 @@ def _prepare(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def _best(logits: Tensor) -> NDArray[np.float64]:
-    return logits.double().softmax(dim=1).amax(dim=1).numpy()
+    return logits.double().softmax(dim=1).amax(dim=1).cpu().numpy()

@@ -3,19 +3,37 @@
 # M images, K pairs, E joint width
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from uniemo_ray.fetch.sources import L14
 from uniemo_ray.metrics.pairs import Floats, Ints, PairMean, mean_over_pairs
+from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config
+from uniemo_ray.store.fingerprint import file_sha256
 
 PUBLISHED_CLIP = ("ViT-L-14", "ViT-L-14-quickgelu")
 """open_clip names of the published protocol's model, which has OpenAI's weights."""
+PUBLISHED_SHA256 = dict(L14.sha256)[WEIGHTS_FILE]
+"""The same weights as a file, such as `uniemo fetch` brings."""
 
 
-def sem_d_name(clip: str, *, pretrained: str | None) -> str:
-    """`sem_d` for the published protocol's CLIP, `sem_d_clip` for features of any other."""
-    return "sem_d" if clip in PUBLISHED_CLIP and pretrained == "openai" else "sem_d_clip"
+def sem_d_name(clip: str, *, pretrained: str | None, published: str = PUBLISHED_SHA256) -> str:
+    """`sem_d` for the published protocol's CLIP, `sem_d_clip` for features of any other.
+
+    Args:
+        clip: name or folder of the CLIP model behind the features.
+        pretrained: its open_clip weight tag, or a file.
+        published: sha256 of the published weights: a file is known by what it holds, not by its name.
+    """
+    file = Path(pretrained) if pretrained else Path(clip) / WEIGHTS_FILE
+    if not file.is_file():
+        is_published = clip in PUBLISHED_CLIP and pretrained == "openai"
+    else:  # with another activation the same weights give other features
+        model = find_clip_config(clip, pretrained=pretrained)[0]["model_cfg"]
+        is_published = bool(model.get("quick_gelu")) and file_sha256(file) == published
+    return "sem_d" if is_published else "sem_d_clip"
 
 
 def sem_d(
@@ -34,8 +52,8 @@ def sem_d(
         features: (M, E).
         image_ids: M distinct ids.
         emotions: M names.
-        clip: name of the CLIP model behind the features.
-        pretrained: its open_clip weight tag; both decide the metric's name.
+        clip: name or folder of the CLIP model behind the features.
+        pretrained: its open_clip weight tag or file; both decide the metric's name.
         pairs: largest number of pairs per emotion.
         seed: of the pairs.
 

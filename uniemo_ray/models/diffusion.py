@@ -25,6 +25,7 @@ from uniemo_ray.models.conditioning import (
     tokenize,
 )
 from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline, load_part
+from uniemo_ray.models.vae import decode_latents, encode_images, load_vae
 
 ATTENTION_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 TARGETS = ("epsilon", "v_prediction", "sample")
@@ -131,28 +132,16 @@ class DiffusionParts:
             parts.append(torch.stack(rows))
         return torch.cat(parts, dim=1)
 
-    @torch.no_grad()
     def encode_images(self, pixels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Scaled latents (B, c, h, w) of pixels (B, 3, H, W) in [-1, 1].
 
         The posterior's mean, or with a generator a sample of it.
         """
-        posterior = self.vae.encode(pixels).latent_dist
-        latents: Tensor = posterior.mode() if generator is None else posterior.sample(generator)
-        scaling = float(self.vae.config["scaling_factor"])
-        return (latents - self._latent_shift) * scaling
+        return encode_images(self.vae, pixels, generator=generator)
 
-    @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), about [-1, 1], of scaled latents (B, c, h, w)."""
-        pixels: Tensor = self.vae.decode(
-            latents / float(self.vae.config["scaling_factor"]) + self._latent_shift
-        ).sample
-        return pixels
-
-    @property
-    def _latent_shift(self) -> float:
-        return float(self.vae.config.get("shift_factor") or 0)
+        return decode_latents(self.vae, latents)
 
     def check_prompt(self, prompt: str) -> None:
         """Raise ValueError when `<emotion>` lies beyond the tokens that a text encoder takes."""
@@ -248,7 +237,7 @@ def load_diffusion(name: str, *, revision: str | None = None, variant: str | Non
             "tokenizer_2": CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer_2"),
         }
     return DiffusionParts(
-        vae=load_part(folder, "vae", AutoencoderKL, torch_dtype=torch.float32),
+        vae=load_vae(folder),
         denoiser=load_part(folder, "unet", UNet2DConditionModel, torch_dtype=torch.float32),
         text_encoder=_load_text(folder, "text_encoder", CLIPTextModel),
         tokenizer=CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer"),

@@ -13,9 +13,9 @@ from uniemo_ray.models.encoder import Features
 class ConditionFusion(nn.Module):
     """`c = offset + scale * sum_m weight_m * phi_m(feature_m)`, phi two linear layers with ReLU.
 
-    Fresh, offset is 0 and scale 1: eq. 6 as written. `start_at_words` moves the start to where word
-    embeddings live. With several text encoders T is the sum of their widths: the hidden layer is
-    shared, and each encoder's part of the last layer is its own output head.
+    Fresh, offset is 0 and scale 1: eq. 6 as written (`fusion.start: plain`). `start_at_words` moves the
+    start to where word embeddings live. With several text encoders T is the sum of their widths: the hidden
+    layer is shared, and each encoder's part of the last layer is its own output head.
     """
 
     offset: Tensor

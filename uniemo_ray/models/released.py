@@ -139,6 +139,11 @@ def to_released(net: UniEmoNet, text: Mapping[str, Tensor]) -> Sections:
         ValueError: for a network that the released code cannot compute.
     """
     check_switches(net.encoder.config)
+    if not net.use_coefficients:
+        raise ValueError(
+            "the released code weighs scene and object by their coefficients, this model has "
+            "fusion.use_coefficients false: it would compute something else"
+        )
     if set(net.fusion.members) != set(MAPPERS):
         raise ValueError(
             f"the released code fuses {', '.join(MAPPERS)}, this model {', '.join(net.fusion.members)}"

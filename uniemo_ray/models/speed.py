@@ -18,15 +18,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def tune_diffusion(parts: "DiffusionParts", config: DiffusionConfig) -> "DiffusionParts":
     """Apply `frozen_dtype`, `channels_last` and `vae_slicing`, in place."""
+    from uniemo_ray.models.vae import tune_vae  # imports diffusers, which stage 1 does without
+
     if config.frozen_dtype != "fp32":
         for part in vars(parts).values():
             if isinstance(part, nn.Module) and part is not parts.vae:
                 store_as(part, DTYPES[config.frozen_dtype])
     if config.channels_last:
-        for part in (parts.vae, parts.denoiser):
-            nn.Module.to(part, memory_format=torch.channels_last)
-    if config.vae_slicing:
-        parts.vae.enable_slicing()
+        nn.Module.to(parts.denoiser, memory_format=torch.channels_last)
+    tune_vae(parts.vae, config)
     return parts
 
 

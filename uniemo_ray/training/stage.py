@@ -42,6 +42,9 @@ class StageSettings(BaseModel):
     """Attribute base of the objects."""
     weights: str | None = None
     """Network weights (safetensors, local or s3://) to start from; otherwise CLIP's and fresh heads."""
+    is_fusion_fresh: bool = False
+    """Whether no stage 2 has trained the fusion in `weights`: then `fusion.start` decides where it starts, as
+    it does without weights. Values do not tell: an imported fusion looks fresh, and is trained."""
     denoiser_weights: str | None = None
     """What an earlier round trained of the denoiser, a local path or s3://...safetensors."""
     name_embeddings: str | None = None
@@ -117,12 +120,10 @@ def _read_weights(uri: str) -> dict[str, Tensor]:
 
 
 def _start_at_words(net: UniEmoNet, diffusion: "DiffusionParts") -> None:
-    """Let a fresh fusion start at the words of the attribute base, or at all words without attributes."""
-    is_fresh = bool((net.fusion.offset == 0).all() and (net.fusion.scale == 1).all())
-    if is_fresh:
-        names = (*net.scenes.names, *net.objects.names)
-        words = diffusion.embed_words(names) if len(names) >= 2 else diffusion.word_embeddings
-        net.fusion.start_at_words(words)
+    """Let the fusion start at the words of the attribute base, or at all words without attributes."""
+    names = (*net.scenes.names, *net.objects.names)
+    words = diffusion.embed_words(names) if len(names) >= 2 else diffusion.word_embeddings
+    net.fusion.start_at_words(words)
 
 
 def _collate(settings: StageSettings, clip: ClipParts, train: TrainConfig) -> Collate:
@@ -175,7 +176,9 @@ def _joint(
             "set diffusion.text_widths to these, or leave it empty"
         )
     tune_diffusion(diffusion, config.diffusion)
-    _start_at_words(net, diffusion)
+    is_fresh = settings.weights is None or settings.is_fusion_fresh
+    if is_fresh and config.fusion.start == "words":
+        _start_at_words(net, diffusion)
     tune_training(net, diffusion.denoiser, config.stage2)
     trained = [p for p in diffusion.denoiser.parameters() if p.requires_grad]
     exports: dict[str, nn.Module] = {"net": net}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.distributed.actors.tables import LABELS, conform, to_columns, to_table
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.inference.heads import ScorerHeads
@@ -21,9 +22,16 @@ SCORERS_FILE = "scorers.safetensors"
 class FeatureActor:
     """Images to frozen CLIP features, with their labels."""
 
-    def __init__(self, clip: str, pretrained: str | None = None, device: str = "cpu") -> None:
-        """Load CLIP."""
-        self.extractor = FeatureExtractor(load_clip(clip, pretrained=pretrained), device=device)
+    def __init__(
+        self,
+        clip: str,
+        pretrained: str | None = None,
+        max_pixels: int = MAX_PIXELS,
+        device: str = "cpu",
+    ) -> None:
+        """Load CLIP; images with more than `max_pixels` are refused."""
+        parts = load_clip(clip, pretrained=pretrained)
+        self.extractor = FeatureExtractor(parts, device=device, max_pixels=max_pixels)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Columns LABELS and `clip_feature`, of rows that have an image."""

@@ -6,42 +6,43 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch import nn
 
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
+from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.actors.tables import conform, to_columns
 from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.generator import ImageGenerator
-from uniemo_ray.models.diffusion import load_configured
+from uniemo_ray.models.vae import encode_images, load_configured_vae
 from uniemo_ray.training.batches import encode_latent
 
-MAX_PIXELS = 50_000_000
 LATENT_BATCH = 16
 
 
 class LatentActor:
     """Samples with one more column: the VAE latent of the whole, un-augmented image."""
 
-    def __init__(self, diffusion: dict[str, Any], device: str = "cpu") -> None:
-        """Load the diffusion model of a `DiffusionConfig` as a plain dict."""
+    def __init__(self, diffusion: dict[str, Any], max_pixels: int = MAX_PIXELS, device: str = "cpu") -> None:
+        """Load the VAE of a `DiffusionConfig` as a plain dict, and nothing else of the diffusion model.
+
+        Images with more than `max_pixels` are refused.
+        """
         torch.set_num_threads(1)
         config = DiffusionConfig(**diffusion)
-        self.size_px, self.device = config.size_px, device
-        self.diffusion = load_configured(config).to(device)
+        self.size_px, self.max_pixels, self.device = config.size_px, max_pixels, device
+        self.vae = load_configured_vae(config)
+        nn.Module.to(self.vae, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """All columns and `latent`."""
-        images = [
-            to_square(decode_rgb(data, MAX_PIXELS), self.size_px) for data in table["image"].to_pylist()
-        ]
-        latents = [
-            encode_latent(latent)
-            for i in range(0, len(images), LATENT_BATCH)
-            for latent in self.diffusion.encode_images(
-                to_unit_range(np.stack(images[i : i + LATENT_BATCH])).to(self.device)
-            )
-        ]
+        latents: list[bytes] = []
+        for start in range(0, table.num_rows, LATENT_BATCH):  # a whole shard of pixels would take gigabytes
+            batch = table["image"].slice(start, LATENT_BATCH).to_pylist()
+            squares = [to_square(decode_rgb(data, self.max_pixels), self.size_px) for data in batch]
+            pixels = to_unit_range(np.stack(squares)).to(self.device)
+            latents += [encode_latent(latent) for latent in encode_images(self.vae, pixels)]
         return table.append_column("latent", pa.array(latents, pa.binary()))
 
 
@@ -72,7 +73,7 @@ class SyntheticActor:
     def __init__(self, chosen: list[str], diffusion: dict[str, Any] | None, device: str = "cpu") -> None:
         """Load the VAE, unless `diffusion` is None: then no latents are wanted; `chosen` are image ids."""
         self.chosen = pa.array(chosen, pa.string())
-        self.latents = None if diffusion is None else LatentActor(diffusion, device)
+        self.latents = None if diffusion is None else LatentActor(diffusion, device=device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """SAMPLES rows, and `latent` where wanted."""

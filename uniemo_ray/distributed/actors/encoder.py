@@ -4,6 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.distributed.actors.tables import LABELS, to_columns, to_table
 from uniemo_ray.inference.scorer import FeatureExtractor
 from uniemo_ray.models.clip import load_clip
@@ -13,11 +14,16 @@ from uniemo_ray.training.stage import load_net
 class EncoderActor:
     """Images to the trained encoder's pooled features and logits, with their labels."""
 
-    def __init__(self, stage: dict[str, Any], device: str = "cpu") -> None:
-        """Build the network of a `StageSettings` dict and load its weights."""
+    def __init__(self, stage: dict[str, Any], max_pixels: int = MAX_PIXELS, device: str = "cpu") -> None:
+        """Build the network of a `StageSettings` dict and load its weights.
+
+        Images with more than `max_pixels` are refused.
+        """
         config = stage["config"]["encoder"]
         clip = load_clip(config["clip"], pretrained=config["clip_pretrained"])
-        self.extractor = FeatureExtractor(clip, net=load_net(stage), with_frozen=False, device=device)
+        self.extractor = FeatureExtractor(
+            clip, net=load_net(stage), with_frozen=False, device=device, max_pixels=max_pixels
+        )
         self.dropped = set() if "patch" in stage["config"]["fusion"]["members"] else {"patch_feature"}
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -128,7 +128,11 @@ def features(context: StepContext, config: Config) -> StepOutput:
         {split: f"{SAMPLES_FOLDER}/{split}" for split in SPLITS},
         target=context.artefacts,
         actor=FeatureActor,
-        settings={"clip": config.encoder.clip, "pretrained": config.encoder.clip_pretrained},
+        settings={
+            "clip": config.encoder.clip,
+            "pretrained": config.encoder.clip_pretrained,
+            "max_pixels": config.data.max_pixels,
+        },
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
@@ -172,7 +176,7 @@ def latents(context: StepContext, config: Config) -> StepOutput:
         {"train": f"{SAMPLES_FOLDER}/train"},
         target=context.artefacts,
         actor=LatentActor,
-        settings={"diffusion": vae_settings(config)},
+        settings={"diffusion": vae_settings(config), "max_pixels": config.data.max_pixels},
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
@@ -180,8 +184,9 @@ def latents(context: StepContext, config: Config) -> StepOutput:
 
 
 def vae_settings(config: Config) -> dict[str, Any]:
-    """The settings of the diffusion model that decide its latents."""
-    return config.diffusion.model_dump(include={"model", "revision", "variant", "size_px"})
+    """The settings of the diffusion model that decide its latents, and how its VAE saves memory and time."""
+    decides, tunes = {"model", "revision", "variant", "size_px"}, {"channels_last", "vae_slicing"}
+    return config.diffusion.model_dump(include=decides | tunes)
 
 
 def read_names(context: StepContext) -> AttributeNames:

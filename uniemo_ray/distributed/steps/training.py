@@ -36,18 +36,30 @@ NET_FILE, DENOISER_FILE = "net.safetensors", "denoiser.safetensors"
 
 def understanding(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Stage 1 of a round: from CLIP's weights, later from the round before."""
-    before = f"joint-{round_ - 1}" if round_ > 1 else None
-    return _train(context, config, stage="understanding", round_=round_, start=before)
+    return _train(context, config, stage="understanding", round_=round_)
 
 
 def joint(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Stage 2 of a round, from its stage 1."""
-    return _train(context, config, stage="joint", round_=round_, start=f"understanding-{round_}")
+    return _train(context, config, stage="joint", round_=round_)
 
 
-def _train(
-    context: StepContext, config: Config, *, stage: StageName, round_: int, start: str | None
-) -> StepOutput:
+def starting_point(context: StepContext, config: Config, *, stage: StageName, round_: int) -> dict[str, Any]:
+    """The `StageSettings` that tell what a stage goes on from: nothing, or an earlier step's weights."""
+    if stage == "understanding":
+        return {"weights": _file_of(context, f"joint-{round_ - 1}", NET_FILE)} if round_ > 1 else {}
+    weights = _file_of(context, f"understanding-{round_}", NET_FILE)
+    start: dict[str, Any] = {"weights": weights, "is_fusion_fresh": round_ == 1}
+    if round_ > 1 and config.diffusion.denoiser != "frozen":
+        start["denoiser_weights"] = _file_of(context, f"joint-{round_ - 1}", DENOISER_FILE)
+    return start
+
+
+def _file_of(context: StepContext, step: str, name: str) -> str:
+    return f"{context.artefacts_of(step).uri}/{name}"
+
+
+def _train(context: StepContext, config: Config, *, stage: StageName, round_: int) -> StepOutput:
     names = read_names(context)
     if stage == "understanding" and not (names.scenes or names.objects):
         logger.info("the data set has no attributes: stage 1 trains without the two contrastive terms")
@@ -55,13 +67,10 @@ def _train(
         "scenes": names.scenes,
         "objects": names.objects,
         "name_embeddings": context.artefacts_of("names").uri,
+        **starting_point(context, config, stage=stage, round_=round_),
     }
-    if start:
-        settings["weights"] = f"{context.artefacts_of(start).uri}/{NET_FILE}"
     if stage == "joint" and config.fusion.use_coefficients:
         settings["coefficients"] = read_coefficients(context.artefacts_of("coefficients"))
-    if stage == "joint" and round_ > 1 and config.diffusion.denoiser != "frozen":
-        settings["denoiser_weights"] = f"{context.artefacts_of(f'joint-{round_ - 1}').uri}/{DENOISER_FILE}"
     result = train_stage(
         stage=stage,
         config=config,
@@ -141,7 +150,7 @@ def run_encoder(context: StepContext, config: Config, stage: dict[str, Any]) -> 
         {split: f"{SAMPLES_FOLDER}/{split}" for split in ("train", "test")},
         target=context.artefacts,
         actor=EncoderActor,
-        settings={"stage": stage},
+        settings={"stage": stage, "max_pixels": config.data.max_pixels},
         plan_hash=context.fingerprint,
         resources=config.resources,
     )

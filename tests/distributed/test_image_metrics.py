@@ -1,0 +1,101 @@
+"""What measuring a set of images reads of it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from tests.metrics.test_perceptual import weights_dir  # noqa: F401 (fixture)
+from uniemo_ray.config import Config
+from uniemo_ray.distributed.actors.tables import conform, to_table
+from uniemo_ray.distributed.steps.evaluation import measure_step
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.feedback.schema import SCORES
+from uniemo_ray.metrics.pairs import emotion_pairs
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.shards import commit_shard
+
+COUNT, WIDTH, PAIRS = 24, 5, 2
+IDS = [f"i{number:02d}" for number in range(COUNT)]
+LABELS = [EMOTIONS[number % 2] for number in range(COUNT)]
+
+
+class Context:
+    """What the steps of a run find in their folders."""
+
+    name, fingerprint = "evaluate-1", "f"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def artefacts(self) -> Store:
+        return self.artefacts_of(self.name)
+
+    def artefacts_of(self, name: str) -> Store:
+        return open_store(str(self.root / name))
+
+
+def write(context: Context, pictures: list[bytes]) -> None:
+    """Scores, features and images in two shards; the image of the last id is missing, with a reason."""
+    rng = np.random.default_rng(0)
+    reasons = np.array([None] * (COUNT - 1) + ["no_image"], dtype=object)
+    columns = {field.name: np.full(COUNT, None, dtype=object) for field in SCORES}
+    columns |= {"image_id": np.array(IDS), "emotion": np.array(LABELS), "reason": reasons}
+    columns["probabilities"] = rng.dirichlet(np.ones(8), size=COUNT).astype(np.float32)
+    columns["clip_feature"] = rng.normal(size=(COUNT, WIDTH)).astype(np.float32)
+    scores = conform(columns, SCORES)
+    commit_shard(context.artefacts_of("scores"), "scores/part-0", scores, plan_hash="p")
+    features = to_table(
+        {
+            "image_id": np.array(IDS),
+            "emotion": np.array(LABELS),
+            "clip_feature": rng.normal(size=(COUNT, WIDTH)),
+        }
+    )
+    commit_shard(context.artefacts_of("features"), "train/part-0", features, plan_hash="p")
+    table = pa.table({"image_id": IDS, "image": pa.array([*pictures[:-1], None], pa.binary())})
+    for number, start in enumerate((0, 10)):
+        part = table.slice(start, 10 if not number else None)
+        commit_shard(context.artefacts_of("images"), f"images/part-{number}", part, plan_hash="p")
+
+
+def config(**evaluation: object) -> Config:
+    data = {"kind": "emoset", "root": "unused"}
+    return Config(data=data, diffusion={"size_px": 64}, evaluation={"pairs": PAIRS, **evaluation})
+
+
+def test_without_a_network_that_looks_no_picture_is_read(tmp_path: Path) -> None:
+    context = Context(tmp_path)
+    write(context, [b"no picture"] * COUNT)
+    found = measure_step(context, config(), images="images", scores="scores")
+    assert found["images"] == COUNT - 1
+    assert "fd_clip" in found
+
+
+def test_only_pictures_of_the_pairs_are_decoded(tmp_path: Path, weights_dir: Path) -> None:  # noqa: F811
+    drawn = emotion_pairs(IDS[:-1], LABELS[:-1], pairs=PAIRS, seed=0)
+    wanted = {int(row) for pairs in drawn.values() for row in pairs.reshape(-1)}
+    assert wanted < set(range(COUNT - 1))
+    pictures = [b"no picture"] * COUNT
+    rng = np.random.default_rng(1)
+    for row in wanted:
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, format="PNG")
+        pictures[row] = file.getvalue()
+    context = Context(tmp_path)
+    write(context, pictures)
+    found = measure_step(context, config(weights_dir=str(weights_dir)), images="images", scores="scores")
+    assert found["lpips_alex"] > 0
+
+
+def test_a_set_without_scores_is_named(tmp_path: Path) -> None:
+    context = Context(tmp_path)
+    empty = pa.Table.from_pylist([], schema=SCORES)
+    commit_shard(context.artefacts_of("scores"), "scores/part-0", empty, plan_hash="p")
+    with pytest.raises(ValueError, match=r"no image in .*images has scores"):
+        measure_step(context, config(), images="images", scores="scores")

@@ -1,0 +1,75 @@
+"""An image that ingest has let in is refused by no step that follows."""
+
+import inspect
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from tests.models.tiny import write_clip
+from uniemo_ray.config import load_config
+from uniemo_ray.data.images import ImageError
+from uniemo_ray.distributed.actors.clip import FeatureActor
+from uniemo_ray.distributed.actors.diffusion import LatentActor
+from uniemo_ray.distributed.steps import data, image_metrics, training
+from uniemo_ray.metrics.resnet import PLACES_FILE
+from uniemo_ray.store.filesystem import open_store
+
+LIMIT = 60_000_000
+
+
+@pytest.fixture
+def context(tmp_path):
+    store = open_store(str(tmp_path))
+    return SimpleNamespace(artefacts=store, artefacts_of=lambda name: store, fingerprint="f")
+
+
+def published(context, config):
+    weights = Path(config.evaluation.weights_dir)
+    for name in ("pt_inception-2015-12-05-00000000.pth", PLACES_FILE, "resnet50-00000000.pth"):
+        (weights / name).touch()
+    for ask in (image_metrics.inception_features, image_metrics._judge):
+        ask(context, config, context.artefacts, "samples/test")
+
+
+@pytest.mark.parametrize(
+    ("module", "run"),
+    [
+        (data, data.features),
+        (data, data.latents),
+        (training, lambda context, config: training.run_encoder(context, config, {})),
+        (image_metrics, published),
+    ],
+)
+def test_every_actor_that_decodes_samples_is_told_the_limit(context, tmp_path, monkeypatch, module, run):
+    """Only what goes to the pool is looked at; the pool itself has tests of its own."""
+    asked = []
+    monkeypatch.setattr(
+        module, "map_shards", lambda *_, actor, settings, **__: asked.append((actor, settings))
+    )
+    monkeypatch.setattr(image_metrics, "read_shards", lambda *_: None)
+    (tmp_path / "weights").mkdir()
+    values = [f"data.max_pixels={LIMIT}", f"evaluation.weights_dir={tmp_path / 'weights'}"]
+    run(context, load_config(None, values))
+    assert asked
+    for actor, settings in asked:
+        assert settings["max_pixels"] == LIMIT
+        assert set(settings) | {"device"} <= set(inspect.signature(actor).parameters)
+
+
+def test_the_actors_keep_to_it(tmp_path):
+    write_clip(tmp_path)
+    file = io.BytesIO()
+    Image.new("RGB", (33, 32)).save(file, format="PNG")
+    table = pa.table({"image_id": ["a"], "image": pa.array([file.getvalue()], pa.binary())})
+    tiny = {"model": "tiny", "size_px": 16}
+    for make in (
+        lambda limit: FeatureActor(str(tmp_path), max_pixels=limit),
+        lambda limit: LatentActor(tiny, max_pixels=limit),
+    ):
+        assert make(33 * 32)(table).num_rows == 1
+        with pytest.raises(ImageError, match="huge"):
+            make(33 * 32 - 1)(table)
