@@ -34,7 +34,7 @@ def test_good_folders_pass(folders):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("encoder.clip=ViT-Z-9", "encoder.clip 'ViT-Z-9' is neither"),
+        ("encoder.clip=ViT-Z-9", r"unknown CLIP 'ViT-Z-9' \(encoder\.clip\)"),
         ("encoder.stage_layers=[2, 99]", "does not cut"),
         (
             "encoder={clip: ViT-B-32, clip_pretrained: /no.pt}",

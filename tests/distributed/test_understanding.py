@@ -90,7 +90,7 @@ def test_a_missing_model_and_a_missing_set_are_named(tmp_path: Path) -> None:
         check_understanding(config_of(tmp_path, f"evaluation.model={tmp_path}/none", kind="sketch"))
     with pytest.raises(ValueError, match="no such folder"):
         check_understanding(config_of(tmp_path, kind="fi", root=f"{tmp_path}/none"))
-    with pytest.raises(ValueError, match="neither 'tiny', nor a folder"):
+    with pytest.raises(ValueError, match="unknown CLIP"):
         check_understanding(config_of(tmp_path, "encoder.clip=none", kind="sketch"))
 
 

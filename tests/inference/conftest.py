@@ -172,8 +172,8 @@ def parts(clip: ClipParts, heads: ScorerHeads, pipeline_folder: Path) -> ModelPa
         scene_names=SCENES,
         object_names=OBJECTS,
         text_width=diffusion.text_width,
-        word_embeddings=diffusion.word_embeddings,
     ).eval()
+    net.fusion.start_at_words(diffusion.word_embeddings)
     rng = np.random.default_rng(4)
     alpha = {name: rng.dirichlet(np.ones(8)) for name in (*SCENES, *OBJECTS)}
     net.scenes.set_coefficients({name: alpha[name].tolist() for name in SCENES})

@@ -26,13 +26,6 @@ def test_bases_hold_clips_name_embeddings(clip):
     torch.testing.assert_close(net.objects.embeddings, embed_names(clip, OBJECTS))
 
 
-def test_words_set_the_start_of_the_condition(clip):
-    words = torch.randn(20, TEXT_WIDTH) + 3
-    net = make_net(clip, words=words)
-    torch.testing.assert_close(net.fusion.offset, words.mean(dim=0))
-    assert not make_net(clip).fusion.offset.any()
-
-
 @pytest.mark.parametrize("queries", ["none", "single_step", "multi_stage"])
 def test_empty_net_takes_a_saved_state(clip, queries):
     sections = {"encoder": {"queries": queries, "query_length": 3, "interactive_layers": 1}}

@@ -5,6 +5,7 @@ import re
 import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.models.tiny import JOINT, clip_config, pictures
 from uniemo_ray.models.clip import (
@@ -95,6 +96,25 @@ def test_bad_folders_and_names_are_explained(clip, tmp_path):
         load_clip("ViT-B-32")
     with pytest.raises(ValueError, match=r"leave encoder\.clip_pretrained empty"):
         load_clip(str(tmp_path), pretrained="openai")
+
+
+def test_a_model_name_takes_its_weights_from_a_file(tmp_path):
+    """As a user has them who names an open_clip model and a downloaded file."""
+    name, config = "uniemo-small", clip_config(vocabulary=49408)
+    (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / f"{name}.json")
+    torch.manual_seed(3)
+    saved = make_clip(config).state_dict()
+    file = tmp_path / "weights.safetensors"
+    save_file({key: value.contiguous() for key, value in saved.items()}, file)
+    loaded = load_clip(name, pretrained=str(file))
+    state = loaded.model.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in saved.items())
+    assert loaded.config["model_cfg"]["vision_cfg"]["width"] == 16
+    assert loaded.image_size_px == 32
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    (tmp_path / "short.safetensors").write_bytes(file.read_bytes()[:-9])
+    refused(name, pretrained=str(tmp_path / "short.safetensors"))
 
 
 def test_missing_weight_file_is_one_line(tmp_path):

@@ -72,14 +72,10 @@ def make_net(
     values = {"encoder": {"query_length": 3, "interactive_layers": 1}, "fusion": {}, "losses": {}}
     config = Config.model_validate({key: values[key] | sections.get(key, {}) for key in values})
     torch.manual_seed(2)
-    return build_net(
-        config,
-        clip=clip,
-        scene_names=SCENES,
-        object_names=OBJECTS,
-        text_width=text_width,
-        word_embeddings=words,
-    ).eval()
+    net = build_net(config, clip=clip, scene_names=SCENES, object_names=OBJECTS, text_width=text_width).eval()
+    if words is not None:
+        net.fusion.start_at_words(words)
+    return net
 
 
 def text_config(vocabulary: int, **changes: Any) -> CLIPTextConfig:

@@ -9,6 +9,7 @@ from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.conditioning import PLACEHOLDER
 from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import set_trainable
 from uniemo_ray.sizing.activations import Kept, estimate_activations
 from uniemo_ray.sizing.architectures import find_architecture
@@ -73,8 +74,12 @@ def test_stage_1_keeps_what_the_real_network_keeps(config) -> None:
     assert estimate(config, stage=1, batch=2) == pytest.approx(real, rel=0.1)
 
 
-def test_stage_2_adds_text_encoder_and_denoiser(config) -> None:
-    parts = load_diffusion(config.diffusion.model)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_stage_2_adds_text_encoder_and_denoiser(config, dtype) -> None:
+    config = config.model_copy(
+        update={"diffusion": config.diffusion.model_copy(update={"frozen_dtype": dtype})}
+    )
+    parts = tune_diffusion(load_diffusion(config.diffusion.model), config.diffusion)
     condition = torch.randn(2, 16, requires_grad=True)
     weights = [p for m in (parts.denoiser, parts.text_encoder) for p in (*m.parameters(), *m.buffers())]
     states = []

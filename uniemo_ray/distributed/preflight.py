@@ -15,8 +15,7 @@ from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
 from uniemo_ray.metrics.weights import has_weights
-from uniemo_ray.models.clip import TINY_FOLDER as TINY_CLIP
-from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config, read_clip_config
+from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config
 from uniemo_ray.models.encoder import stage_ends
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
 from uniemo_ray.models.pipeline_folder import configured_pipeline, text_widths
@@ -103,16 +102,10 @@ def count_layers(encoder: EncoderConfig) -> int:
     Raises:
         ValueError: when there is no such model or its weights are missing.
     """
-    folder = TINY_CLIP if encoder.clip == "tiny" else Path(encoder.clip)
-    if encoder.clip == "tiny" or folder.is_dir():
+    config, folder = find_clip_config(encoder.clip)
+    if folder is not None:
         _require(folder / WEIGHTS_FILE, setting="encoder.clip", is_tiny=encoder.clip == "tiny")
-        return int(read_clip_config(folder)["model_cfg"]["vision_cfg"]["layers"])
-    known = open_clip.get_model_config(encoder.clip)
-    if known is None:
-        raise ValueError(
-            f"encoder.clip {encoder.clip!r} is neither 'tiny', nor a folder, nor an open_clip model"
-        )
-    return int(known["vision_cfg"]["layers"])
+    return int(config["model_cfg"]["vision_cfg"]["layers"])
 
 
 def check_clip(encoder: EncoderConfig) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -20,7 +19,14 @@ from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.inference.model_folder import TEXT_TOWER, ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.models.attributes import AttributeBase
 from uniemo_ray.models.build import empty_net
-from uniemo_ray.models.clip import MERGES_FILE, ClipParts, embed_names, find_clip_config, load_clip, make_clip
+from uniemo_ray.models.clip import (
+    MERGES_FILE,
+    clip_parts,
+    embed_names,
+    find_clip_config,
+    load_clip,
+    make_clip,
+)
 from uniemo_ray.models.diffusion import load_configured
 from uniemo_ray.models.pickled import read_pickled
 from uniemo_ray.models.pipeline_folder import text_widths
@@ -209,17 +215,7 @@ def _embedded(
     tower: Any, clip_config: dict[str, Any], merges: Path | None, names: AttributeNames
 ) -> dict[str, AttributeBase]:
     """Attribute bases, embedded by the checkpoint's own text tower."""
-    length = clip_config["model_cfg"]["text_cfg"].get("context_length", 77)
-    vocabulary = {"bpe_path": str(merges)} if merges else {}
-    clip = ClipParts(
-        tower,
-        SimpleTokenizer(context_length=length, **vocabulary),
-        32,
-        (0, 0, 0),
-        (1, 1, 1),
-        clip_config,
-        merges,
-    )
+    clip = clip_parts(tower, clip_config, merges)
     bases = {"scenes": names.scenes, "objects": names.objects}
     return {kind: AttributeBase(listed, embed_names(clip, listed)) for kind, listed in bases.items()}
 

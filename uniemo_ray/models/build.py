@@ -1,6 +1,6 @@
 """Assemble `UniEmoNet` from settings: on CLIP's weights, or empty to take a saved state."""
 
-# n names, E joint embedding width, T text-embedding width, V words
+# n names, E joint embedding width, T text-embedding width
 
 import logging
 from collections.abc import Callable, Sequence
@@ -46,7 +46,6 @@ def build_net(
     scene_names: Sequence[str],
     object_names: Sequence[str],
     text_width: int | Sequence[int],
-    word_embeddings: Tensor | None = None,
     embed: Callable[[Sequence[str]], Tensor] | None = None,
     classes: int = len(EMOTIONS),
 ) -> UniEmoNet:
@@ -58,7 +57,6 @@ def build_net(
         scene_names: scene base; empty for data without scenes.
         object_names: object base; empty for data without objects.
         text_width: T of the diffusion model's text encoder(s).
-        word_embeddings: (V, T) words where the fused condition is to start; without, it starts near 0.
         embed: names (n,) to their text embeddings (n, E), such as stored ones; by default CLIP's own.
         classes: C, emotions that the heads tell apart.
 
@@ -66,16 +64,13 @@ def build_net(
         ValueError: for layers that cannot be split, or fusion members that need missing queries.
     """
     embed = embed or partial(embed_names, clip)
-    net = _assemble(
+    return _assemble(
         config,
         visual=deepcopy(clip.model.visual).requires_grad_(True),
         scenes=AttributeBase(scene_names, embed(scene_names), classes),
         objects=AttributeBase(object_names, embed(object_names), classes),
         text_width=text_width,
     )
-    if word_embeddings is not None:
-        net.fusion.start_at_words(word_embeddings)
-    return net
 
 
 def empty_net(

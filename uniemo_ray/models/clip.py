@@ -70,7 +70,7 @@ def load_clip(name: str, *, pretrained: str | None = None) -> ClipParts:
     with _one_line(name, str(weights)):
         open_clip.load_checkpoint(model, str(weights))
     merges = folder / MERGES_FILE
-    return _parts(model, config, merges if merges.is_file() else None)
+    return clip_parts(model, config, merges if merges.is_file() else None)
 
 
 def find_clip_config(name: str, *, pretrained: str | None = None) -> tuple[dict[str, Any], Path | None]:
@@ -93,7 +93,8 @@ def find_clip_config(name: str, *, pretrained: str | None = None) -> tuple[dict[
     model_config = open_clip.get_model_config(name)
     if model_config is None:
         raise ValueError(
-            f"unknown CLIP {name!r}: expected 'tiny', a folder with {CONFIG_FILE} or an open_clip model"
+            f"unknown CLIP {name!r} (encoder.clip): expected 'tiny', a folder with {CONFIG_FILE} or an "
+            f"open_clip model"
         )
     # OpenAI's weights were trained with QuickGELU; open_clip merely warns when the config says otherwise.
     tag = open_clip.get_pretrained_cfg(name, pretrained or "")
@@ -176,7 +177,7 @@ def _load_by_name(name: str, pretrained: str | None, config: dict[str, Any]) -> 
             name, pretrained=pretrained, force_quick_gelu=config["model_cfg"]["quick_gelu"]
         )
     loaded = config | {"preprocess_cfg": dict(model.visual.preprocess_cfg)}
-    return _parts(model.requires_grad_(False).eval(), loaded, None)
+    return clip_parts(model.requires_grad_(False).eval(), loaded, None)
 
 
 @contextmanager
@@ -194,7 +195,8 @@ def _one_line(name: str, weights: str) -> Iterator[None]:
         ) from None
 
 
-def _parts(model: open_clip.CLIP, config: dict[str, Any], merges: Path | None) -> ClipParts:
+def clip_parts(model: open_clip.CLIP, config: dict[str, Any], merges: Path | None) -> ClipParts:
+    """A frozen model with the tokenizer and the input normalisation of its config (open_clip_config.json)."""
     length = config["model_cfg"]["text_cfg"].get("context_length", 77)
     vocabulary = {"bpe_path": str(merges)} if merges else {}
     preprocess = config.get("preprocess_cfg", {})

@@ -132,12 +132,9 @@ class DiffusionParts:
             parts.append(torch.stack(rows))
         return torch.cat(parts, dim=1)
 
-    def encode_images(self, pixels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Scaled latents (B, c, h, w) of pixels (B, 3, H, W) in [-1, 1].
-
-        The posterior's mean, or with a generator a sample of it.
-        """
-        return encode_images(self.vae, pixels, generator=generator)
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Scaled latents (B, c, h, w) of pixels (B, 3, H, W) in [-1, 1]: the posterior's mean."""
+        return encode_images(self.vae, pixels)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), about [-1, 1], of scaled latents (B, c, h, w)."""
@@ -260,10 +257,17 @@ def _load_text(folder: PipelineFolder, part: str, kind: Any) -> Any:
 def unfreeze_denoiser(
     parts: DiffusionParts, *, mode: Literal["frozen", "lora", "full"], lora_rank: int = 8
 ) -> list[nn.Parameter]:
-    """Choose what trains of the denoiser and return it: nothing, adapters on its attention, or all.
+    """`train_denoiser` of a whole diffusion model.
 
     Call it once; to train the result, register `parts.denoiser` in the module that is optimised.
     """
+    return train_denoiser(parts.denoiser, mode=mode, lora_rank=lora_rank)
+
+
+def train_denoiser(
+    denoiser: UNet2DConditionModel, *, mode: Literal["frozen", "lora", "full"], lora_rank: int
+) -> list[nn.Parameter]:
+    """Choose what trains of a frozen denoiser and return it: nothing, adapters on its attention, or all."""
     if mode == "lora":
         from peft import LoraConfig
 
@@ -273,10 +277,10 @@ def unfreeze_denoiser(
             init_lora_weights="gaussian",
             target_modules=list(ATTENTION_LAYERS),
         )
-        parts.denoiser.add_adapter(adapter)
+        denoiser.add_adapter(adapter)
     elif mode == "full":
-        parts.denoiser.requires_grad_(True)
-    return [parameter for parameter in parts.denoiser.parameters() if parameter.requires_grad]
+        denoiser.requires_grad_(True)
+    return [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
 
 
 def _training_schedule(folder: Path) -> DDPMScheduler:

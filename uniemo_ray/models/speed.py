@@ -43,7 +43,7 @@ def tune_training(net: UniEmoNet, denoiser: Any, train: TrainConfig) -> None:
 
 def store_as(module: nn.Module, dtype: torch.dtype) -> None:
     """Keep and run a module in another floating type; what goes in is converted, what comes out is fp32."""
-    module.to(dtype)
+    nn.Module.to(module, dtype)  # that of diffusers warns of layers to keep, and names none
 
     def narrow(_module: nn.Module, args: Any, kwargs: Any) -> Any:
         return _cast(args, dtype), _cast(kwargs, dtype)

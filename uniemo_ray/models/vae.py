@@ -40,15 +40,13 @@ def tune_vae(vae: AutoencoderKL, config: DiffusionConfig) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def encode_images(vae: AutoencoderKL, pixels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Scaled latents (B, c, h, w) of pixels (B, 3, H, W) in [-1, 1].
+def encode_images(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """Scaled latents (B, c, h, w) of pixels (B, 3, H, W) in [-1, 1]: the posterior's mean.
 
-    The posterior's mean, or with a generator a sample of it. In fp32 also under autocast: the VAE of SDXL
-    overflows in fp16.
+    In fp32 also under autocast: the VAE of SDXL overflows in fp16.
     """
     with torch.autocast(pixels.device.type, enabled=False):
-        posterior = vae.encode(pixels.float()).latent_dist
-    latents: Tensor = posterior.mode() if generator is None else posterior.sample(generator)
+        latents: Tensor = vae.encode(pixels.float()).latent_dist.mode()
     return (latents - _shift(vae)) * float(vae.config["scaling_factor"])
 
 

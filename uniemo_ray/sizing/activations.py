@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.models.conditioning import Prompts, encode_prompts
+from uniemo_ray.models.speed import DTYPES, store_as
 from uniemo_ray.sizing.architectures import Architecture
 from uniemo_ray.sizing.blueprint import Blueprint, Stage, choose_trained
 
@@ -52,6 +53,9 @@ def estimate_activations(
     train = config.stage1 if stage == 1 else config.stage2
     blueprint = deepcopy(blueprint)
     choose_trained(blueprint.net, config, stage)
+    if config.diffusion.frozen_dtype != "fp32":
+        for part in (blueprint.denoiser, *blueprint.text_encoders):
+            store_as(part, DTYPES[config.diffusion.frozen_dtype])
     with FakeTensorMode(allow_non_fake_inputs=True):
         kept = _measure(blueprint.net, lambda net: _understand(net, batch), train)
         parts = [kept]

@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from uniemo_ray.config import Config
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import find_clip_config
-from uniemo_ray.models.diffusion import ATTENTION_LAYERS
+from uniemo_ray.models.diffusion import train_denoiser
 from uniemo_ray.models.uniemo import PARTS, UniEmoNet, part_of, set_trainable
 from uniemo_ray.sizing.architectures import Architecture
 
@@ -64,7 +64,7 @@ def build_blueprint(config: Config, architecture: Architecture, *, names: tuple[
             cast(nn.Module, kinds[min(i, 1)](CLIPTextConfig(**values))).requires_grad_(False).eval()
             for i, values in enumerate(architecture.text_encoders)
         )
-        _train_denoiser(denoiser, config)
+        train_denoiser(denoiser, mode=config.diffusion.denoiser, lora_rank=config.diffusion.lora_rank)
     return Blueprint(net, denoiser, vae, encoders)
 
 
@@ -98,17 +98,3 @@ def _trained_by_part(net: UniEmoNet, config: Config, stage: Stage) -> dict[str, 
     for name, parameter in net.named_parameters():
         found[part_of(name)] += parameter.numel() if parameter.requires_grad else 0
     return found
-
-
-def _train_denoiser(denoiser: UNet2DConditionModel, config: Config) -> None:
-    if config.diffusion.denoiser == "full":
-        denoiser.requires_grad_(True)
-    elif config.diffusion.denoiser == "lora":
-        from peft import LoraConfig
-
-        rank = config.diffusion.lora_rank
-        denoiser.add_adapter(
-            LoraConfig(
-                r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(ATTENTION_LAYERS)
-            )
-        )
