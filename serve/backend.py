@@ -106,7 +106,7 @@ class Backend(Protocol):
     """What answers the requests."""
 
     async def is_ready(self) -> bool:
-        """Whether both kinds of work would be taken now."""
+        """Whether the models for both kinds of work are there; busy ones are."""
 
     async def describe(self, model: str) -> Description:
         """The model behind a name."""
