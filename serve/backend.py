@@ -119,3 +119,6 @@ class Backend(Protocol):
 
     async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
         """Begin a generation that writes to the job board; the task ends with it. Raises UnavailableError."""
+
+    async def close(self) -> None:
+        """The process ends: generations that were begun finish, or the board says that they will not."""

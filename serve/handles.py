@@ -15,8 +15,10 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.api.counts import Counts
 from serve.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen, UnavailableError
+from serve.jobs import JobBoard
 from serve.own import OwnLooks
 from serve.recent import Recent
+from serve.running import Running
 from serve.settings import Limits
 
 logger = logging.getLogger(__name__)
@@ -43,14 +45,20 @@ class HandleBackend:
     """Calls the model deployments."""
 
     def __init__(
-        self, understanding: Handle, generation: Handle, *, own: OwnLooks | None = None, limits: Limits
+        self,
+        understanding: Handle,
+        generation: Handle,
+        *,
+        board: JobBoard,
+        limits: Limits,
+        own: OwnLooks | None = None,
     ) -> None:
         self.understanding, self.generation = (_light(handle) for handle in (understanding, generation))
         self.own, self.limits = own, limits
         self.descriptions: dict[str, Recent[Description]] = {}
         self.ready = Recent(self._ask_ready, fresh_s=READY_FRESH_S, patience_s=READY_TIMEOUT_S)
         self.heard_at: dict[str, float] = {}
-        self.jobs: set[asyncio.Task[None]] = set()
+        self.running = Running(board)
 
     async def is_ready(self) -> bool:
         """Whether replicas of each kind are there; asked once a second at most, for all callers."""
@@ -107,14 +115,19 @@ class HandleBackend:
     async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
         """One call for all images; the replica reports to the job board, whoever still listens."""
         handle = _for(self.generation, order.model)
-        task = asyncio.create_task(_call(partial(handle.run.remote, job_id, order)))
-        self.jobs.add(task)  # the loop itself keeps no task alive
-        task.add_done_callback(self.jobs.discard)
-        task.add_done_callback(_log_failure)
-        done, _ = await asyncio.wait([task], timeout=_REJECTED_WITHIN_S)
-        if done and isinstance(error := task.exception(), UnavailableError):
+        call = asyncio.create_task(_call(partial(handle.run.remote, job_id, order)))
+        try:
+            done, _ = await asyncio.wait([call], timeout=_REJECTED_WITHIN_S)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if done and isinstance(error := call.exception(), UnavailableError):
             raise error
-        return task
+        return self.running.begin(job_id, call)
+
+    async def close(self) -> None:
+        """Generations are calls of this process: those that wait in its queue would vanish with it."""
+        await self.running.finish(within_s=self.limits.generate_timeout_s)
 
 
 class HandlePeers:
@@ -175,8 +188,3 @@ async def _all(calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
     finally:
         for task in tasks:
             task.cancel()
-
-
-def _log_failure(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a generation was lost: %s", type(error).__name__)

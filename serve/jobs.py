@@ -10,7 +10,7 @@ ID/image-I        image I
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -116,6 +116,19 @@ class JobBoard:
         """Report progress."""
         self.store.write_bytes(f"{job_id}/state.json", to_json(asdict(state)))
 
+    def lose(self, job_id: str) -> None:
+        """Report that nobody works on it any more, unless a last report is there."""
+        try:
+            state = _read_state(self.store.read_json(f"{job_id}/state.json"))
+        except FileNotFoundError:
+            state = JobState("queued", ())
+        if not state.is_final:
+            self.write(job_id, replace(state, status="failed", problem=LOST))
+
+    def forget(self, job_id: str) -> None:
+        """Delete a generation that never began."""
+        self._delete(job_id, self.store.list(job_id))
+
     def cancel(self, job_id: str) -> None:
         """Forget a generation: whoever paints it stops, and its pictures are gone."""
         self.store.write_bytes(f"{job_id}/cancel", b"")
@@ -146,14 +159,16 @@ class JobBoard:
         """Delete what has expired; returns how many generations."""
         keys = self.store.list()
         expired = {job_id for job_id in {key.partition("/")[0] for key in keys} if self._is_expired(job_id)}
-        for key in keys:
-            if key.partition("/")[0] in expired:
-                self.store.delete(key)
         for job_id in expired:
-            folder = self.store.local_path_or_none(job_id)
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)  # on a disk, an empty folder is left
+            self._delete(job_id, [key for key in keys if key.partition("/")[0] == job_id])
         return len(expired)
+
+    def _delete(self, job_id: str, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.store.delete(key)
+        folder = self.store.local_path_or_none(job_id)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # on a disk, an empty folder is left
 
     def _is_expired(self, job_id: str) -> bool:
         try:

@@ -162,7 +162,7 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
             retry_after_s=RETRY_AFTER_S,
         )
     service.unfinished[caller] += 1
-    is_started = False
+    job, is_started = None, False
     try:
         job = await asyncio.to_thread(
             service.board.create, order, owner=caller, patience_s=2 * service.limits.generate_timeout_s
@@ -174,6 +174,8 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
     finally:
         if not is_started:
             _count_down(service, caller)
+            if job is not None:
+                await asyncio.to_thread(service.board.forget, job.id)
     return job
 
 

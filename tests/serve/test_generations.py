@@ -61,11 +61,12 @@ def test_cancelling_frees_whoever_paints(served):
     assert backend.cancelled == [SLOW_SEED]
 
 
-def test_a_full_queue_refuses_at_once_and_counts_nothing(client):
+def test_a_full_queue_refuses_at_once_and_keeps_nothing(client, board):
     for _ in range(20):  # more than one caller may have unfinished
         response = client.post(URL, json={"emotion": "awe", "seed": FULL_SEED})
         assert_problem(response, 503, "too much waits already")
     assert response.headers["retry-after"] == "2"
+    assert board.store.is_empty()
 
 
 def test_unfinished_generations_are_limited(tmp_path):
