@@ -7,6 +7,7 @@ ID/preview-I      image I as it was at its last preview (WebP)
 ID/image-I        image I
 """
 
+import re
 import secrets
 import shutil
 import time
@@ -19,6 +20,8 @@ from uniemo_ray.store.base import Store, to_json
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL = ("done", "failed", "cancelled")
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+"""Whatever else lies in the store is not ours to delete."""
 LOST = Refusal("the server was restarted or overloaded before this was painted: ask again", is_ours=True)
 
 
@@ -158,7 +161,8 @@ class JobBoard:
     def sweep(self) -> int:
         """Delete what has expired; returns how many generations."""
         keys = self.store.list()
-        expired = {job_id for job_id in {key.partition("/")[0] for key in keys} if self._is_expired(job_id)}
+        ids = {key.partition("/")[0] for key in keys}
+        expired = {name for name in ids if _ID.fullmatch(name) and self._is_expired(name)}
         for job_id in expired:
             self._delete(job_id, [key for key in keys if key.partition("/")[0] == job_id])
         return len(expired)

@@ -88,6 +88,14 @@ def test_expired_jobs_are_gone_and_swept(board, clock, tmp_path):
     assert board.find(new.id, owner="ann") == new
 
 
+def test_a_sweep_leaves_alone_what_it_did_not_write(board, tmp_path):
+    foreign = tmp_path / "model" / "weights.safetensors"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"x")
+    assert board.sweep() == 0
+    assert foreign.exists()
+
+
 def test_links_exist_on_s3_alone(board, clock, monkeypatch):
     job = board.create(ORDER, owner="ann", patience_s=50)
     assert board.link(job, "image-0") is None
