@@ -198,6 +198,22 @@ def test_a_generation_that_is_cancelled_stops_painting(illustrator, board):
     assert board.store.read_json(f"{job.id}/state.json")["status"] == "cancelled"
 
 
+class Hasty(JobBoard):
+    """Its generation is cancelled just before its image is written."""
+
+    def write_picture(self, job_id: str, name: str, data: bytes) -> None:
+        if name == "image-0":
+            self.cancel(job_id)
+        super().write_picture(job_id, name, data)
+
+
+def test_nothing_is_kept_of_what_is_cancelled_at_the_last_moment(illustrator, tmp_path):
+    board = Hasty(LocalStore(tmp_path), ttl_s=60)
+    job = board.create(replace(ORDER, n=2), owner="ann", patience_s=60)
+    assert run(illustrator, board, job).status == "cancelled"
+    assert sorted(path.name for path in (tmp_path / job.id).iterdir()) == ["cancel", "job.json", "state.json"]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"emotions": {"sadness": 1.0}}, "no image of 'sadness'"), ({"width": 30}, "multiple of 4")],
