@@ -30,6 +30,8 @@ HEALTH_CHECK_PERIOD_S = 1.0
 """How long a dead replica may go unnoticed, and its replacement not begin to load."""
 LEAVING_S = 30.0
 """What a replica that is replaced has beyond its longest request."""
+CONSTRUCTOR_TRIES = 3
+"""With a model that cannot be loaded; then the update has failed and the old one goes on."""
 
 
 class BuildArgs(Settings):
@@ -108,6 +110,7 @@ def build_app(args: BuildArgs) -> serve.Application:
         # its requests end, and then the generations that it has begun
         graceful_shutdown_timeout_s=2 * (limits.generate_timeout_s + LEAVING_S),
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        max_constructor_retry_count=CONSTRUCTOR_TRIES,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         logging_config=LOGGING,
     )
@@ -146,7 +149,7 @@ def _pooled(pool: Pool, longest_s: float) -> Any:
         max_surge_percent=100,
         graceful_shutdown_timeout_s=longest_s + LEAVING_S,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
-        max_constructor_retry_count=3,
+        max_constructor_retry_count=CONSTRUCTOR_TRIES,
         logging_config=LOGGING,
     )
 

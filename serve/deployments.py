@@ -162,8 +162,8 @@ class Endpoint:
 
 
 def _own_looks(library: Library, pool: Pool) -> OwnLooks:
-    """What a replica for understanding does, here."""
-    return OwnLooks(lambda: Understanding(library, pool).look, most=pool.batch_size)
+    """What a replica for understanding does, here; with a bad folder the endpoint does not come up."""
+    return OwnLooks(Understanding(library, pool).look, most=pool.batch_size)
 
 
 def _log_requests() -> None:
