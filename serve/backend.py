@@ -83,7 +83,7 @@ class Description:
     emotions: tuple[str, ...]
     """All it knows, in order."""
     paintable: tuple[str, ...]
-    """Those it has seen images of and can generate."""
+    """Those it has seen images of and can generate; none for a model that only understands."""
     defaults: Mapping[str, Any]
     """Steps, guidance, width, height, prompt where a request is silent."""
     pixels_multiple: int

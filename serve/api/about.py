@@ -37,7 +37,7 @@ class ModelAnswer(Schema):
     emotions: list[str]
     """In their fixed order."""
     paintable: list[str]
-    """Those it can generate: it has seen images of them."""
+    """Those it can generate: it has seen images of them; none if it only understands."""
     defaults: Defaults
     pixels_multiple: int
     """Sides of generated images are multiples of it."""

@@ -60,6 +60,8 @@ async def take_order(service: Service, asked: GenerateRequest, default: Format) 
     service.check_model(asked.model)
     order = asked.order(asked.format or default)
     known = await within(service.limits.understand_timeout_s, service.backend.describe(order.model))
+    if not known.paintable:
+        raise ProblemError(422, "this model understands images and makes none", field="model")
     width, height = order.width or known.defaults["width"], order.height or known.defaults["height"]
     for name, side in (("width", width), ("height", height)):
         if side % known.pixels_multiple:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from serve.api.schemas import limited_generate
 from serve.settings import Limits
 from tests.serve.fake import (
     BROKEN_SEED,
+    DESCRIPTION,
     FULL_SEED,
     REFUSED_SEED,
     SECRET,
@@ -106,6 +108,18 @@ def test_pixels_of_all_images_are_limited_together(board):
 )
 def test_impossible_requests(client, request_, words, field):
     assert_problem(client.post(URL, json=request_), 422, words, field)
+
+
+def test_a_model_that_only_understands_is_told_from_one_that_paints(served, monkeypatch):
+    client, backend = served
+
+    async def describe(_model):
+        return replace(DESCRIPTION, paintable=(), pixels_multiple=1)
+
+    monkeypatch.setattr(backend, "describe", describe)
+    assert client.get("/v1/model").json()["paintable"] == []
+    for url in (URL, "/v1/generations"):
+        assert_problem(client.post(url, json={"emotion": "awe"}), 422, "makes none", "model")
 
 
 def test_strange_text_comes_back_as_valid_text(client):

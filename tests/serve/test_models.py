@@ -152,6 +152,13 @@ def test_a_description_says_what_the_model_can(illustrator, model):
     assert found.defaults == {"steps": 3, "guidance": 4.0, "width": 32, "height": 32, "prompt": "{}"}
 
 
+def test_a_model_that_only_understands_can_paint_nothing(library, parts):
+    illustrator = library.illustrator(UniEmo(replace(parts, diffusion=None)))
+    found = describe(illustrator)
+    assert (found.paintable, found.emotions) == ((), parts.labels.labels)
+    assert isinstance(illustrator.tickets(ORDER), Refusal)
+
+
 @pytest.fixture
 def board(tmp_path) -> JobBoard:
     return JobBoard(LocalStore(tmp_path), ttl_s=60)
