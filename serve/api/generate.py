@@ -89,14 +89,7 @@ def _choose_kind(accept: str, asked: GenerateRequest) -> str:
 
 
 def _format(kind: str) -> Format:
-    return next(name for name, media_type in _FORMATS if media_type == kind)
-
-
-_FORMATS: tuple[tuple[Format, str], ...] = (
-    ("png", MEDIA_TYPE["png"]),
-    ("webp", MEDIA_TYPE["webp"]),
-    ("jpeg", MEDIA_TYPE["jpeg"]),
-)
+    return next(name for name, media_type in MEDIA_TYPE.items() if media_type == kind)
 
 
 def _json_answer(order: Order, painted: list[Painted]) -> Response:

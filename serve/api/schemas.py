@@ -27,7 +27,7 @@ from serve.backend import DEFAULT_MODEL, Format, Order
 from serve.settings import Limits
 from uniemo_ray.emotions import EMOTIONS, emotion_index
 
-MEDIA_TYPE = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+MEDIA_TYPE: dict[Format, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 SMALLEST_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mOo6DkBAANMAc3Rz2dLAAAAAElFTkSuQmCC"
 """One pixel, in base64, for examples."""
 LARGEST_SEED = 2**53 - 1
