@@ -54,6 +54,8 @@ class ImageState:
     """Of the finished file; empty before."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Of the finished image."""
+    batch: int = 0
+    """Images that were painted together with the finished one."""
 
 
 @dataclass(frozen=True)

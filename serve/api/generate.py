@@ -47,7 +47,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         painted = await within(service.limits.generate_timeout_s, service.backend.generate(order))
         if isinstance(painted, Refusal):
             raise refused(painted)
-        service.metrics.painted(order.emotions, painted)
+        service.metrics.painted(order.emotions, [image.batch for image in painted])
         if kind != _JSON:
             return Response(painted[0].data, media_type=kind)
         return await asyncio.to_thread(_json_answer, order, painted)

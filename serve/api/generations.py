@@ -187,8 +187,9 @@ def _count_images(service: Service, job: Job) -> None:
     """For the metrics; the store is asked outside the event loop."""
 
     def count() -> None:
-        if service.board.state(job).status == "done":
-            service.metrics.painted_later(job.order.emotions, job.order.n)
+        state = service.board.state(job)
+        if state.status == "done":
+            service.metrics.painted(job.order.emotions, [image.batch for image in state.images])
 
     asyncio.get_running_loop().run_in_executor(None, count)
 

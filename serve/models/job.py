@@ -87,7 +87,10 @@ class Painting:
                 return JobState("failed", tuple(self.images), result)
             self.board.write_picture(self.job_id, f"image-{i}", result.data)
             self.images[i] = replace(
-                self.images[i], sha256=sha256_hex(result.data), provenance=result.provenance
+                self.images[i],
+                sha256=sha256_hex(result.data),
+                provenance=result.provenance,
+                batch=result.batch,
             )
         return JobState("done", tuple(self.images))
 

@@ -111,7 +111,7 @@ class Brightness:
             return
         await asyncio.sleep(0.5)
         self.board.write_picture(job_id, "image-0", grey(order.seed, order.format))
-        done = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed})
+        done = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed}, batch=4)
         self.board.write(job_id, JobState("done", (done,)))
 
 

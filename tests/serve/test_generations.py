@@ -42,6 +42,7 @@ def test_from_queued_to_the_image(client):
     assert read_events(client.get(f"{path}/events").text)[-1][0] == "done"  # a stream opened again
     counted = 'uniemo_images_total{emotion="awe",work="generate"} 1.0'
     assert any(counted in client.get("/metrics").text or time.sleep(0.1) for _ in range(50))
+    assert 'uniemo_batch_images_sum{work="generate"} 4.0' in client.get("/metrics").text
     assert client.delete(path).json()["status"] == "done"  # too late
     for gone in (path, f"{path}/events", f"{path}/images/0"):
         assert_problem(client.get(gone), 404, "no such generation")

@@ -186,6 +186,7 @@ def test_a_generation_from_queued_to_done(illustrator, board):
     expected = illustrator(tickets(illustrator, replace(job.order, n=1, seed=8)))[0]
     assert board.read_picture(job.id, "image-1") == expected.data
     assert state.images[1].provenance == expected.provenance
+    assert state.images[1].batch == 1
     assert board.read_picture(job.id, "preview-0") is not None
 
 
