@@ -16,7 +16,7 @@ import psutil
 from ray import serve
 
 from benchmarks.mutated_images import mutants
-from benchmarks.serve_load import at_rate, loaded, looker, median, painter, percentile, session, together
+from benchmarks.serve_load import Ask, at_rate, loaded, looker, median, painter, percentile, session, together
 from serve.app import BuildArgs, build_app
 from serve.backend import DEFAULT_MODEL, Look, Order
 from serve.models.illustrator import Illustrator
@@ -172,13 +172,18 @@ def overload(bench: Bench) -> list[Figure]:
 
 def kills(bench: Bench) -> list[Figure]:
     """Replicas that end in the middle of their work, again and again; endpoints understand pictures too."""
-    return [_killed(bench, name, bench.count(20)) for name in ("Understanding", "Endpoint")]
+    looks, times = looker(bench.url, bench.photos), bench.count(20)
+    figures = [_killed("Endpoint", looks, times), _killed("Generation", painter(bench.url), times)]
+    # only so does every picture depend on the replicas for understanding
+    serve.run(build_app(bench.arguments.model_copy(update={"endpoint_looks": False})))
+    figures.append(_killed("Understanding", looks, times))
+    serve.run(build_app(bench.arguments))
+    return figures
 
 
-def _killed(bench: Bench, name: str, times: int) -> Figure:
+def _killed(name: str, ask: Ask, times: int) -> Figure:
     backs: list[float] = []
-    callers = 2 * bench.arguments.understanding.batch_size  # more than an endpoint has room for
-    with loaded(looker(bench.url, bench.photos), callers=callers) as tally:
+    with loaded(ask, callers=16) as tally:
         for _ in range(times):
             _wait_for(lambda: tally.statuses[200] > 20 and len(replicas(name)) >= 1)
             os.kill(replicas(name)[-1].pid, signal.SIGKILL)

@@ -16,6 +16,8 @@ from pathlib import Path
 OWN_SECTIONS = ("frontend prometheus", "listen stats")
 FRESH = "option http-server-close"
 """A connection that was used before is cut off without an answer when its replica dies."""
+HEADERS_IN_TIME = "timeout http-request 30s"
+"""Whoever sends headers byte by byte would hold a connection for ever; a timeout that Ray sets goes first."""
 PROBLEM = '{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"no replica answers"}\n'
 ANSWER = (
     "HTTP/1.1 503 Service Unavailable\r\n"
@@ -42,8 +44,9 @@ def closed(text: str, *, answer: Path) -> str:
         text, count = re.subn(rf"(?m)^({section}\n\s*bind )(?:\*|127\.0\.0\.1)?:", r"\g<1>127.0.0.1:", text)
         if count != 1:
             raise ValueError(f"expected one section {section!r} that begins with its bind line, got {count}")
-    if FRESH not in text:
-        text = re.sub(r"(?m)^(defaults\n)", rf"\g<1>    {FRESH}\n", text)
+    for line in (FRESH, HEADERS_IN_TIME):
+        if f"\n    {line}\n" not in text:
+            text = re.sub(r"(?m)^(defaults\n)", rf"\g<1>    {line}\n", text)
     text = re.sub(r"(?m)^(\s*stats socket .*)\bmode \d+", r"\g<1>mode 600", text)
     return re.sub(r"(?m)^(\s*errorfile 50[234]) .*$", lambda found: f"{found[1]} {answer}", text)
 

@@ -28,6 +28,10 @@ LOGGING = LoggingConfig(enable_access_log=False)
 """The endpoint logs its requests itself, without ids and without what was sent."""
 HEALTH_CHECK_PERIOD_S = 1.0
 """How long a dead replica may go unnoticed, and its replacement not begin to load."""
+LEAVING_S = 30.0
+"""What a replica that is replaced has beyond its longest request."""
+CONSTRUCTOR_TRIES = 3
+"""With a model that cannot be loaded; then the update has failed and the old one goes on."""
 
 
 class BuildArgs(Settings):
@@ -88,8 +92,13 @@ def build_app(args: BuildArgs) -> serve.Application:
         names=args.limits.names,
     )
     store = args.store if "://" in args.store else str(Path(args.store).expanduser().resolve())
-    understanding = _pooled(args.understanding)(Understanding).bind(library, args.understanding)
-    generation = _pooled(args.generation)(Generation).bind(library, args.generation, args.limits, store)
+    limits = args.limits
+    understanding = _pooled(args.understanding, limits.understand_timeout_s)(Understanding).bind(
+        library, args.understanding
+    )
+    generation = _pooled(args.generation, limits.generate_timeout_s)(Generation).bind(
+        library, args.generation, args.limits, store
+    )
     # more than the guard lets in, so that its problem answers speak and not the proxy's plain ones
     most = args.limits.active_requests + 64
     endpoint = serve.deployment(
@@ -98,7 +107,10 @@ def build_app(args: BuildArgs) -> serve.Application:
         max_ongoing_requests=most,
         max_queued_requests=most,
         max_surge_percent=100,
+        # its requests end, and then the generations that it has begun
+        graceful_shutdown_timeout_s=2 * (limits.generate_timeout_s + LEAVING_S),
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        max_constructor_retry_count=CONSTRUCTOR_TRIES,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         logging_config=LOGGING,
     )
@@ -122,8 +134,8 @@ def _census() -> serve.Application:
     return census(Census).bind()
 
 
-def _pooled(pool: Pool) -> Any:
-    """The decorator of a model deployment."""
+def _pooled(pool: Pool, longest_s: float) -> Any:
+    """The decorator of a model deployment whose calls take so long at most."""
     return serve.deployment(
         ray_actor_options=_reserved(pool),
         max_ongoing_requests=pool.batches_held * pool.batch_size,
@@ -135,9 +147,9 @@ def _pooled(pool: Pool) -> Any:
         },
         # a new replica answers before an old one goes, and one that cannot start replaces nothing
         max_surge_percent=100,
-        graceful_shutdown_timeout_s=60,
+        graceful_shutdown_timeout_s=longest_s + LEAVING_S,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
-        max_constructor_retry_count=3,
+        max_constructor_retry_count=CONSTRUCTOR_TRIES,
         logging_config=LOGGING,
     )
 

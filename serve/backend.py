@@ -83,7 +83,7 @@ class Description:
     emotions: tuple[str, ...]
     """All it knows, in order."""
     paintable: tuple[str, ...]
-    """Those it has seen images of and can generate."""
+    """Those it has seen images of and can generate; none for a model that only understands."""
     defaults: Mapping[str, Any]
     """Steps, guidance, width, height, prompt where a request is silent."""
     pixels_multiple: int
@@ -106,7 +106,7 @@ class Backend(Protocol):
     """What answers the requests."""
 
     async def is_ready(self) -> bool:
-        """Whether both kinds of work would be taken now."""
+        """Whether the models for both kinds of work are there; busy ones are."""
 
     async def describe(self, model: str) -> Description:
         """The model behind a name."""
@@ -119,3 +119,6 @@ class Backend(Protocol):
 
     async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
         """Begin a generation that writes to the job board; the task ends with it. Raises UnavailableError."""
+
+    async def close(self) -> None:
+        """The process ends: generations that were begun finish, or the board says that they will not."""

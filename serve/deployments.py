@@ -144,8 +144,8 @@ class Endpoint:
         _log_requests()
         self.tokens = check_exposure(tokens)
         own = None if looking is None else _own_looks(*looking)
-        self.backend = HandleBackend(understanding, generation, own=own, limits=limits)
         self.board = JobBoard(open_store(store), ttl_s=limits.result_ttl_s)
+        self.backend = HandleBackend(understanding, generation, board=self.board, limits=limits, own=own)
         self.models, self.limits = models, limits
         self.peers = None if census is None else HandlePeers(census)
 
@@ -162,8 +162,8 @@ class Endpoint:
 
 
 def _own_looks(library: Library, pool: Pool) -> OwnLooks:
-    """What a replica for understanding does, here."""
-    return OwnLooks(lambda: Understanding(library, pool).look, most=pool.batch_size)
+    """What a replica for understanding does, here; with a bad folder the endpoint does not come up."""
+    return OwnLooks(Understanding(library, pool).look, most=pool.batch_size)
 
 
 def _log_requests() -> None:

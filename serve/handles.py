@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,10 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.api.counts import Counts
 from serve.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen, UnavailableError
+from serve.jobs import JobBoard
 from serve.own import OwnLooks
+from serve.recent import Recent
+from serve.running import Running
 from serve.settings import Limits
 
 logger = logging.getLogger(__name__)
@@ -22,46 +26,79 @@ logger = logging.getLogger(__name__)
 PAUSES_S = (0.1, 0.3, 1.0)
 """Before further tries: every call gives the same result again, so what a dying replica took is repeated."""
 RETRY_AFTER_S = 2.0
-READY_TIMEOUT_S = 5.0
+READY_TIMEOUT_S, READY_FRESH_S = 5.0, 1.0
+HEARD_FRESH_S = 30.0
+"""So long a replica that has answered some request counts as there, though it has no time for a ping."""
+MODEL_FRESH_S, MODEL_PATIENCE_S = 5.0, 0.5
+"""Deployments are updated one after the other, so an endpoint may have asked the model that goes."""
 EXCHANGE_TIMEOUT_S = 10.0
 Handle = DeploymentHandle[Any]
 _REJECTED_WITHIN_S = 0.05
 """A full queue rejects at once; what is still there after this was taken."""
 
 
+class FullError(UnavailableError):
+    """There are replicas, and enough waits for them."""
+
+
 class HandleBackend:
     """Calls the model deployments."""
 
     def __init__(
-        self, understanding: Handle, generation: Handle, *, own: OwnLooks | None = None, limits: Limits
+        self,
+        understanding: Handle,
+        generation: Handle,
+        *,
+        board: JobBoard,
+        limits: Limits,
+        own: OwnLooks | None = None,
     ) -> None:
         self.understanding, self.generation = (_light(handle) for handle in (understanding, generation))
         self.own, self.limits = own, limits
-        self.descriptions: dict[str, Description] = {}
-        self.jobs: set[asyncio.Task[None]] = set()
+        self.descriptions: dict[str, Recent[Description]] = {}
+        self.ready = Recent(self._ask_ready, fresh_s=READY_FRESH_S, patience_s=READY_TIMEOUT_S)
+        self.heard_at: dict[str, float] = {}
+        self.running = Running(board)
 
     async def is_ready(self) -> bool:
-        """Whether a replica of each kind answers."""
+        """Whether replicas of each kind are there; asked once a second at most, for all callers."""
+        return await self.ready.get()
+
+    async def _ask_ready(self) -> bool:
+        return all(await _all(self._answers(handle) for handle in (self.understanding, self.generation)))
+
+    async def _answers(self, handle: Handle) -> bool:
+        """Being busy is not being away: a full queue is no failure, nor a ping that waits behind work."""
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                await _all(_call(handle.ping.remote) for handle in (self.understanding, self.generation))
-        except (TimeoutError, UnavailableError):
+                await _call(handle.ping.remote)
+        except FullError:
+            return True
+        except TimeoutError:
+            heard_at = self.heard_at.get(handle.deployment_name)
+            return heard_at is not None and time.monotonic() - heard_at < HEARD_FRESH_S
+        except UnavailableError:
             return False
         return True
 
+    def _hear(self, handle: Handle) -> None:
+        self.heard_at[handle.deployment_name] = time.monotonic()
+
     async def describe(self, model: str) -> Description:
-        """The model behind a name; asked once, as a model never changes under a deployment."""
+        """The model behind a name, which an update may change."""
         if model not in self.descriptions:
-            handle = _for(self.generation, model)
-            self.descriptions[model] = await _call(partial(handle.describe.remote, model))
-        return self.descriptions[model]
+            ask = partial(_call, partial(_for(self.generation, model).describe.remote, model))
+            self.descriptions[model] = Recent(ask, fresh_s=MODEL_FRESH_S, patience_s=MODEL_PATIENCE_S)
+        return await self.descriptions[model].get()
 
     async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
         """Here, or with one call per image."""
         if self.own is not None and self.own.has_room(looks):
             return await self.own.understand(looks)
         handle = _for(self.understanding, looks[0].model)
-        return await _all(_call(partial(handle.look.remote, look)) for look in looks)
+        seen = await _all(_call(partial(handle.look.remote, look)) for look in looks)
+        self._hear(handle)
+        return seen
 
     async def generate(self, order: Order) -> list[Painted] | Refusal:
         """One call per image: image i is what seed + i gives."""
@@ -72,19 +109,25 @@ class HandleBackend:
             if isinstance(result, Refusal):
                 return result
             images.append(result)
+        self._hear(handle)
         return images
 
     async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
         """One call for all images; the replica reports to the job board, whoever still listens."""
         handle = _for(self.generation, order.model)
-        task = asyncio.create_task(_call(partial(handle.run.remote, job_id, order)))
-        self.jobs.add(task)  # the loop itself keeps no task alive
-        task.add_done_callback(self.jobs.discard)
-        task.add_done_callback(_log_failure)
-        done, _ = await asyncio.wait([task], timeout=_REJECTED_WITHIN_S)
-        if done and isinstance(error := task.exception(), UnavailableError):
+        call = asyncio.create_task(_call(partial(handle.run.remote, job_id, order)))
+        try:
+            done, _ = await asyncio.wait([call], timeout=_REJECTED_WITHIN_S)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if done and isinstance(error := call.exception(), UnavailableError):
             raise error
-        return task
+        return self.running.begin(job_id, call)
+
+    async def close(self) -> None:
+        """Generations are calls of this process: those that wait in its queue would vanish with it."""
+        await self.running.finish(within_s=self.limits.generate_timeout_s)
 
 
 class HandlePeers:
@@ -126,7 +169,7 @@ async def _call(ask: Callable[[], Any]) -> Any:
             response.cancel()
             raise
         except BackPressureError:
-            raise UnavailableError("too much waits already", retry_after_s=RETRY_AFTER_S) from None
+            raise FullError("too much waits already", retry_after_s=RETRY_AFTER_S) from None
         except (RayActorError, RequestCancelledError) as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -145,8 +188,3 @@ async def _all(calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
     finally:
         for task in tasks:
             task.cancel()
-
-
-def _log_failure(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a generation was lost: %s", type(error).__name__)

@@ -7,10 +7,11 @@ ID/preview-I      image I as it was at its last preview (WebP)
 ID/image-I        image I
 """
 
+import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from uniemo_ray.store.base import Store, to_json
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL = ("done", "failed", "cancelled")
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+"""Whatever else lies in the store is not ours to delete."""
 LOST = Refusal("the server was restarted or overloaded before this was painted: ask again", is_ours=True)
 
 
@@ -51,6 +54,8 @@ class ImageState:
     """Of the finished file; empty before."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Of the finished image."""
+    batch: int = 0
+    """Images that were painted together with the finished one."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,19 @@ class JobBoard:
         """Report progress."""
         self.store.write_bytes(f"{job_id}/state.json", to_json(asdict(state)))
 
+    def lose(self, job_id: str) -> None:
+        """Report that nobody works on it any more, unless a last report is there."""
+        try:
+            state = _read_state(self.store.read_json(f"{job_id}/state.json"))
+        except FileNotFoundError:
+            state = JobState("queued", ())
+        if not state.is_final:
+            self.write(job_id, replace(state, status="failed", problem=LOST))
+
+    def forget(self, job_id: str) -> None:
+        """Delete a generation that never began."""
+        self._delete(job_id, self.store.list(job_id))
+
     def cancel(self, job_id: str) -> None:
         """Forget a generation: whoever paints it stops, and its pictures are gone."""
         self.store.write_bytes(f"{job_id}/cancel", b"")
@@ -145,15 +163,18 @@ class JobBoard:
     def sweep(self) -> int:
         """Delete what has expired; returns how many generations."""
         keys = self.store.list()
-        expired = {job_id for job_id in {key.partition("/")[0] for key in keys} if self._is_expired(job_id)}
-        for key in keys:
-            if key.partition("/")[0] in expired:
-                self.store.delete(key)
+        ids = {key.partition("/")[0] for key in keys}
+        expired = {name for name in ids if _ID.fullmatch(name) and self._is_expired(name)}
         for job_id in expired:
-            folder = self.store.local_path_or_none(job_id)
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)  # on a disk, an empty folder is left
+            self._delete(job_id, [key for key in keys if key.partition("/")[0] == job_id])
         return len(expired)
+
+    def _delete(self, job_id: str, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.store.delete(key)
+        folder = self.store.local_path_or_none(job_id)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # on a disk, an empty folder is left
 
     def _is_expired(self, job_id: str) -> bool:
         try:

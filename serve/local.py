@@ -21,6 +21,7 @@ from serve.models.illustrator import Illustrator, Ticket
 from serve.models.job import run_job
 from serve.models.library import Library, describe
 from serve.models.understander import Understander
+from serve.running import Running
 from serve.settings import STORE, Limits
 from serve.tokens import TokenFile
 from uniemo_ray.inference.model_source import SHIPPED
@@ -35,6 +36,7 @@ class LocalBackend:
     ) -> None:
         self.understander, self.illustrator = understander, illustrator
         self.board, self.limits = board, limits
+        self.running = Running(board)
         self.turn = asyncio.Lock()
 
     async def is_ready(self) -> bool:
@@ -76,7 +78,11 @@ class LocalBackend:
             board=self.board,
             timeout_s=self.limits.generate_timeout_s,
         )
-        return asyncio.create_task(work)
+        return self.running.begin(job_id, work)
+
+    async def close(self) -> None:
+        """Whoever stops this process does not want to wait."""
+        await self.running.finish(within_s=0)
 
     async def _paint(self, ticket: Ticket) -> Painted | Refusal:
         async with self.turn:

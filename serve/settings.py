@@ -12,7 +12,9 @@ class Limits(Settings):
     """Bounds of the service, all of them shown by `/v1/model`."""
 
     body_bytes: int = Field(20_000_000, ge=1)
-    """Size of a request's body, counted as it arrives."""
+    """Size of an understand request's body, counted as it arrives."""
+    order_bytes: int = Field(65_536, ge=1)
+    """The same for every request but understanding, which alone sends files."""
     body_timeout_s: float = Field(30, gt=0)
     """Time for a body to arrive."""
     images: int = Field(16, ge=1)

@@ -69,10 +69,6 @@ class TokenFile:
             self._look_again()
         return self._names.get(_digest(token))
 
-    def is_empty(self) -> bool:
-        """Whether nobody has a token."""
-        return not self._names
-
     def _look_again(self) -> None:
         self._looked_at = self.clock()
         stamp = _stamp(self.path)

@@ -37,7 +37,7 @@ class ModelAnswer(Schema):
     emotions: list[str]
     """In their fixed order."""
     paintable: list[str]
-    """Those it can generate: it has seen images of them."""
+    """Those it can generate: it has seen images of them; none if it only understands."""
     defaults: Defaults
     pixels_multiple: int
     """Sides of generated images are multiples of it."""
@@ -76,14 +76,14 @@ def make_router(models: Sequence[str]) -> APIRouter:
         }
         return ModelAnswer.model_validate(entries)
 
-    @router.get("/healthz", responses=problem_responses(403, 429, 503))
+    @router.get("/healthz", responses=problem_responses(403, 503))
     async def health() -> Health:
         """Whether this process answers."""
         return Health(status="ok")
 
-    @router.get("/readyz", responses=problem_responses(403, 429, 503))
+    @router.get("/readyz", responses=problem_responses(403, 503))
     async def ready(request: Request) -> Health:
-        """Whether the models would take work now."""
+        """Whether the models are there; busy ones are."""
         if not await service_of(request).backend.is_ready():
             raise ProblemError(503, "the models are not ready", retry_after_s=RETRY_AFTER_S)
         return Health(status="ready")

@@ -93,6 +93,7 @@ async def _living(app: FastAPI) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
+        await service.backend.close()
 
 
 async def _sweep(board: JobBoard) -> None:

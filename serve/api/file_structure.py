@@ -1,6 +1,15 @@
 """Where a picture ends inside its file and how many frames it has, read from the file's blocks, undecoded."""
 
+import re
 import struct
+
+_MARKER = re.compile(rb"\xff+[^\xff]", re.DOTALL)
+"""Of a JPEG, with fill bytes before it."""
+_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+"""The marker that ends a scan: 0xFF followed by neither a stuffed zero nor a restart marker."""
+_PADDING = re.compile(rb"[\0\r\n ]*")
+_MOST_JPEGS = 64
+"""In one file."""
 
 
 def picture_end(data: bytes, kind: str) -> int:
@@ -82,24 +91,32 @@ def _after_blocks(data: bytes, place: int) -> int:
 
 def _jpeg_end(data: bytes) -> int:
     """After the end marker of the first picture; the whole file when there is none."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xD9:
-            return place + 2
-        if marker == 0xFF:
-            place += 1
-            continue
-        place += 2 + int(struct.unpack_from(">H", data, place + 2)[0])
-        if marker == 0xDA:
-            place = _after_scan(data, place)
-    return len(data)
+    return _jpeg_walk(data, 0) or len(data)
 
 
-def _after_scan(data: bytes, place: int) -> int:
-    """At the marker that ends a scan: 0xFF followed by neither a stuffed zero nor a restart marker."""
-    while (place := data.find(b"\xff", place)) >= 0 and place + 1 < len(data):
-        if data[place + 1] not in (0x00, 0xFF, *range(0xD0, 0xD8)):
+def further_jpegs_end(data: bytes, place: int) -> int:
+    """After the complete JPEGs that follow one another from `place`, padding between them."""
+    for _ in range(_MOST_JPEGS):
+        place = _PADDING.match(data, place).end()  # type: ignore[union-attr]  # it matches nothing, too
+        end = _jpeg_walk(data, place) if data.startswith(b"\xff\xd8", place) else 0
+        if not end:
+            break
+        place = end
+    return place
+
+
+def _jpeg_walk(data: bytes, start: int) -> int:
+    """After the end marker of the picture that begins at `start`; 0 when there is none."""
+    place = start + 2
+    while marker := _MARKER.match(data, place):
+        place = marker.end()
+        kind = data[place - 1]
+        if kind == 0xD9:
             return place
-        place += 1
-    return len(data)
+        if place + 2 > len(data):
+            break
+        place += int(struct.unpack_from(">H", data, place)[0])
+        if kind == 0xDA:
+            scan = _SCAN_END.search(data, place)
+            place = scan.start() if scan else len(data)
+    return 0

@@ -6,7 +6,7 @@ import warnings
 
 from PIL import Image
 
-from serve.api.file_structure import gif_frames, picture_end, tiff_frames
+from serve.api.file_structure import further_jpegs_end, gif_frames, picture_end, tiff_frames
 from serve.api.problems import ProblemError
 from serve.settings import Limits
 from uniemo_ray.data.images import FORMATS
@@ -81,15 +81,18 @@ def _is_polyglot(data: bytes, kind: str) -> bool:
     start, lowered = data if kind in ("BMP", "TIFF") else data[:1024], data.lower()
     if b"%PDF-" in start or any(mark in lowered for mark in _SCRIPTS) or _is_archive(data):
         return True
-    rest = data[picture_end(data, kind) :].strip(b"\0\r\n ")
-    # cameras put further pictures behind the first one of a JPEG
-    return bool(rest) and not (kind == "JPEG" and rest.startswith(b"\xff\xd8"))
+    end = picture_end(data, kind)
+    if kind == "JPEG":
+        end = further_jpegs_end(data, end)  # cameras put further pictures behind the first one
+    return bool(data[end:].strip(b"\0\r\n "))
 
 
 def _is_archive(data: bytes) -> bool:
-    """Whether a ZIP directory ends exactly where the file does, which is where ZIP readers look."""
-    place = data.rfind(_ARCHIVE_END, max(0, len(data) - _ARCHIVE_END_BYTES - 65535))
-    if place < 0 or place + _ARCHIVE_END_BYTES > len(data):
-        return False
-    comment = struct.unpack_from("<H", data, place + 20)[0]
-    return bool(place + _ARCHIVE_END_BYTES + comment <= len(data))
+    """Whether a ZIP directory ends where the file does, where ZIP readers look; any mark may be the real."""
+    place = max(0, len(data) - _ARCHIVE_END_BYTES - 65535)
+    while (place := data.find(_ARCHIVE_END, place)) >= 0 and place + _ARCHIVE_END_BYTES <= len(data):
+        comment = struct.unpack_from("<H", data, place + 20)[0]
+        if place + _ARCHIVE_END_BYTES + comment <= len(data):
+            return True
+        place += 1
+    return False

@@ -47,7 +47,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         painted = await within(service.limits.generate_timeout_s, service.backend.generate(order))
         if isinstance(painted, Refusal):
             raise refused(painted)
-        service.metrics.painted(order.emotions, painted)
+        service.metrics.painted(order.emotions, [image.batch for image in painted])
         if kind != _JSON:
             return Response(painted[0].data, media_type=kind)
         return await asyncio.to_thread(_json_answer, order, painted)
@@ -60,6 +60,8 @@ async def take_order(service: Service, asked: GenerateRequest, default: Format) 
     service.check_model(asked.model)
     order = asked.order(asked.format or default)
     known = await within(service.limits.understand_timeout_s, service.backend.describe(order.model))
+    if not known.paintable:
+        raise ProblemError(422, "this model understands images and makes none", field="model")
     width, height = order.width or known.defaults["width"], order.height or known.defaults["height"]
     for name, side in (("width", width), ("height", height)):
         if side % known.pixels_multiple:
@@ -87,14 +89,7 @@ def _choose_kind(accept: str, asked: GenerateRequest) -> str:
 
 
 def _format(kind: str) -> Format:
-    return next(name for name, media_type in _FORMATS if media_type == kind)
-
-
-_FORMATS: tuple[tuple[Format, str], ...] = (
-    ("png", MEDIA_TYPE["png"]),
-    ("webp", MEDIA_TYPE["webp"]),
-    ("jpeg", MEDIA_TYPE["jpeg"]),
-)
+    return next(name for name, media_type in MEDIA_TYPE.items() if media_type == kind)
 
 
 def _json_answer(order: Order, painted: list[Painted]) -> Response:

@@ -162,7 +162,7 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
             retry_after_s=RETRY_AFTER_S,
         )
     service.unfinished[caller] += 1
-    is_started = False
+    job, is_started = None, False
     try:
         job = await asyncio.to_thread(
             service.board.create, order, owner=caller, patience_s=2 * service.limits.generate_timeout_s
@@ -174,6 +174,8 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
     finally:
         if not is_started:
             _count_down(service, caller)
+            if job is not None:
+                await asyncio.to_thread(service.board.forget, job.id)
     return job
 
 
@@ -185,8 +187,9 @@ def _count_images(service: Service, job: Job) -> None:
     """For the metrics; the store is asked outside the event loop."""
 
     def count() -> None:
-        if service.board.state(job).status == "done":
-            service.metrics.painted_later(job.order.emotions, job.order.n)
+        state = service.board.state(job)
+        if state.status == "done":
+            service.metrics.painted(job.order.emotions, [image.batch for image in state.images])
 
     asyncio.get_running_loop().run_in_executor(None, count)
 

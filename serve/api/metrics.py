@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serve.api.counts import Counts, Peers, read, text
-from serve.backend import Painted, Refusal, Seen
+from serve.backend import Refusal, Seen
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -57,16 +57,12 @@ class Metrics:
                 self._images.labels("understand", result.result.top).inc()
                 self._batches.labels("understand").observe(result.batch)
 
-    def painted(self, emotions: Mapping[str, float], images: Sequence[Painted]) -> None:
-        """Count images that were generated while the caller waited."""
-        self.painted_later(emotions, len(images))
-        for image in images:
-            self._batches.labels("generate").observe(image.batch)
-
-    def painted_later(self, emotions: Mapping[str, float], count: int) -> None:
-        """Count the images of a finished generation."""
+    def painted(self, emotions: Mapping[str, float], batches: Sequence[int]) -> None:
+        """Count images that were generated, by the number of those painted together with each."""
+        for batch in batches:
+            self._batches.labels("generate").observe(batch)
         heaviest = max(emotions, key=lambda name: emotions[name])
-        self._images.labels("generate", heaviest).inc(count)
+        self._images.labels("generate", heaviest).inc(len(batches))
 
     async def exchange(self) -> Counts:
         """Everybody's numbers, after handing in our own. Raises UnavailableError."""

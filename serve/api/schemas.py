@@ -19,6 +19,7 @@ from pydantic import (
     StrictStr,
     Tag,
     create_model,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -26,7 +27,7 @@ from serve.backend import DEFAULT_MODEL, Format, Order
 from serve.settings import Limits
 from uniemo_ray.emotions import EMOTIONS, emotion_index
 
-MEDIA_TYPE = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+MEDIA_TYPE: dict[Format, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 SMALLEST_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mOo6DkBAANMAc3Rz2dLAAAAAElFTkSuQmCC"
 """One pixel, in base64, for examples."""
 LARGEST_SEED = 2**53 - 1
@@ -55,9 +56,18 @@ def _form(value: object) -> str:
     return "<weights>" if isinstance(value, dict) else "<name>"
 
 
+def _few(weights: object) -> object:
+    """Counted before they are looked at: every wrong one would be an error of its own."""
+    if isinstance(weights, dict) and len(weights) > len(EMOTIONS):
+        raise ValueError(f"expected weights of at most {len(EMOTIONS)} emotions, got {len(weights)}")
+    return weights
+
+
+Weights = Annotated[
+    dict[Emotion, Weight], Field(min_length=1, max_length=len(EMOTIONS)), BeforeValidator(_few)
+]
 Emotions = Annotated[
-    Annotated[Emotion, Tag("<name>")]
-    | Annotated[dict[Emotion, Weight], Field(min_length=1), Tag("<weights>")],
+    Annotated[Emotion, Tag("<name>")] | Annotated[Weights, Tag("<weights>")],
     Discriminator(_form),
 ]
 Prompt = Annotated[
@@ -134,6 +144,16 @@ class GenerateRequest(Schema):
             ]
         },
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_wrong_key(cls, values: Any) -> Any:
+        """Keep one of the wrong keys: each would be an error, and only the first is told."""
+        if not isinstance(values, dict):
+            return values
+        known = {name: value for name, value in values.items() if name in cls.model_fields}
+        wrong = next((name for name in values if name not in known), None)
+        return known if wrong is None else known | {wrong: values[wrong]}
 
     emotion: Emotions
     """One emotion, or weights of several, which are normalised."""

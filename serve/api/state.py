@@ -15,8 +15,9 @@ from serve.jobs import JobBoard
 from serve.settings import Limits
 
 RETRY_AFTER_S = 5.0
-SMALL_BYTES = 1_000_000
-"""What takes less than a few milliseconds is done at once: a change of threads costs as much."""
+SMALL_BYTES = 250_000
+"""What ordinary files of this size take, a millisecond, is done at once: a change of threads costs as much.
+A file that is made to be slow, all of it tiny blocks, takes some tens."""
 T = TypeVar("T")
 
 

@@ -25,6 +25,8 @@ from serve.api.state import SMALL_BYTES, aside, service_of, within
 from serve.backend import DEFAULT_MODEL, Look, Refusal, Seen
 from serve.settings import Limits
 
+MORE_VALUES = 50
+"""Commas of a JSON request beside those between its images, generously."""
 SCENE_COLOUR, OBJECT_COLOUR = (255, 176, 0), (0, 200, 220)
 
 
@@ -86,7 +88,11 @@ async def _read(
 ) -> tuple[list[Upload], Options]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return _from_json(await request.body(), model, options)
+        body = await request.body()
+        # Base64 has no commas: more of them than values were asked for, and each might be an error of its own
+        if body.count(b",") > limits.images + MORE_VALUES:
+            raise ProblemError(422, "the JSON has more values than a request can have")
+        return await aside(len(body) < SMALL_BYTES, _from_json, body, model, options)
     if kind == "multipart/form-data":
         content_type = request.headers["content-type"]
         body = await request.body()

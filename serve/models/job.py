@@ -46,7 +46,14 @@ class Painting:
             self._give_up()
             for task in tasks:
                 task.cancel()
-        await asyncio.to_thread(self.board.write, self.job_id, last)
+        return await asyncio.to_thread(self._report, last)
+
+    def _report(self, last: JobState) -> JobState:
+        """The last report; whoever cancelled before all pictures were written has not deleted the rest."""
+        if self.board.is_cancelled(self.job_id):
+            self.board.cancel(self.job_id)
+            last = JobState("cancelled", tuple(self.images))
+        self.board.write(self.job_id, last)
         return last
 
     async def _watch(self, tasks: list["asyncio.Task[Painted | Refusal]"]) -> JobState:
@@ -80,7 +87,10 @@ class Painting:
                 return JobState("failed", tuple(self.images), result)
             self.board.write_picture(self.job_id, f"image-{i}", result.data)
             self.images[i] = replace(
-                self.images[i], sha256=sha256_hex(result.data), provenance=result.provenance
+                self.images[i],
+                sha256=sha256_hex(result.data),
+                provenance=result.provenance,
+                batch=result.batch,
             )
         return JobState("done", tuple(self.images))
 

@@ -8,6 +8,7 @@ from serve.models.understander import Understander
 from serve.settings import Limits
 from uniemo_ray import UniEmo, __version__
 from uniemo_ray.config import Settings
+from uniemo_ray.inference.model_folder import ModelParts
 
 
 class Library(Settings):
@@ -48,16 +49,14 @@ class Library(Settings):
 
 
 def describe(illustrator: Illustrator) -> Description:
-    """A loaded model as `/v1/model` shows it."""
-    parts, painter = illustrator.model.parts, illustrator.model.painter
-    diffusion = parts.config.diffusion
+    """A loaded model as `/v1/model` shows it; one that only understands can paint nothing."""
+    model, parts = illustrator.model, illustrator.model.parts
+    diffusion, can_paint = parts.config.diffusion, parts.diffusion is not None
     return Description(
         fingerprint=parts.fingerprint,
         card=parts.card,
         emotions=parts.labels.labels,
-        paintable=tuple(
-            name for name, count in zip(parts.labels.labels, parts.space.counts, strict=True) if count
-        ),
+        paintable=_seen(parts) if can_paint else (),
         defaults={
             "steps": diffusion.steps,
             "guidance": diffusion.guidance,
@@ -65,7 +64,13 @@ def describe(illustrator: Illustrator) -> Description:
             "height": diffusion.size_px,
             "prompt": diffusion.prompt.replace("<emotion>", "{}"),
         },
-        pixels_multiple=painter.pixels_per_latent,
+        pixels_multiple=model.painter.pixels_per_latent if can_paint else 1,
         micro_batch=illustrator.micro_batch,
         uniemo_ray=__version__,
     )
+
+
+def _seen(parts: ModelParts) -> tuple[str, ...]:
+    """Emotions of which the model has seen images."""
+    names = zip(parts.labels.labels, parts.space.counts, strict=True)
+    return tuple(name for name, count in names if count)

@@ -4,7 +4,12 @@ import { $ } from "./dom.js";
 
 let token = sessionStorage.getItem("token") ?? "";
 
-export class Problem extends Error {}
+export class Problem extends Error {
+  constructor(message, isPassing = false) {
+    super(message);
+    this.isPassing = isPassing;  // trying again may help
+  }
+}
 
 async function askForToken() {
   const dialog = $("token-dialog");
@@ -24,7 +29,7 @@ export async function call(path, options = {}) {
     response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem("The server cannot be reached.");
+    throw new Problem("The server cannot be reached.", true);
   }
   if (response.status === 401) {
     await askForToken();
@@ -34,7 +39,8 @@ export async function call(path, options = {}) {
     const problem = await response.json().catch(() => ({}));
     const again = response.headers.get("retry-after");
     const hint = again ? ` Try again in ${again} s.` : "";
-    throw new Problem(`${problem.detail ?? `The server answered ${response.status}.`}${hint}`);
+    const isPassing = response.status === 429 || response.status === 503;
+    throw new Problem(`${problem.detail ?? `The server answered ${response.status}.`}${hint}`, isPassing);
   }
   return response;
 }
@@ -60,10 +66,11 @@ export const getFile = async (url) => (await call(url)).blob();
 // EventSource cannot send a token, so the stream is read by hand. Calls `onEvent(name, data)` until the last event.
 export async function watch(id, onEvent) {
   for (let tries = 0; tries < 5; tries += 1) {
-    const response = await call(`/v1/generations/${id}/events`);
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    if (tries) await new Promise((done) => setTimeout(done, 1000 * tries));
     let text = "";
     try {
+      const response = await call(`/v1/generations/${id}/events`);
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { value, done } = await reader.read();
         if (done) break;
@@ -79,7 +86,7 @@ export async function watch(id, onEvent) {
         }
       }
     } catch (error) {
-      if (error instanceof SyntaxError) throw error;
+      if (error instanceof SyntaxError || (error instanceof Problem && !error.isPassing)) throw error;
     }
   }
   throw new Problem("The connection to the server broke off.");

@@ -57,6 +57,8 @@ def test_rays_template_is_closed_and_callers_come_from_where_they_are_told_to(pr
     assert "mode 666" not in text
     assert "mode 600 level admin" in text
     assert text.count(f"errorfile 502 {answer}") == text.count(f"errorfile 503 {answer}") == 1
+    defaults = text.partition("\ndefaults\n")[2].partition("\n    mode http\n")[0].split("\n")
+    assert "    timeout http-request 30s" in defaults  # before Ray's own, which would take its place
     assert program.closed(text, answer=answer) == text
 
 

@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,21 @@ def test_every_kind_of_pixel_becomes_rgb(data: bytes, expected: tuple[int, int, 
 def test_cmyk_jpeg_keeps_its_colour() -> None:
     rgb = decode_rgb(encoded(flat("CMYK", (0, 255, 255, 0), (16, 16)), "JPEG", quality=95), LIMIT)
     assert np.abs(rgb.astype(int) - (255, 0, 0)).max() < 12
+
+
+def test_every_16_bit_grey_is_scaled_and_rounded() -> None:
+    values = np.tile(np.arange(65536, dtype=np.uint16).reshape(256, 256), (1, 5))  # more than one chunk
+    grey = decode_rgb(encoded(Image.fromarray(values)), LIMIT)[:, :, 0]
+    np.testing.assert_array_equal(grey, (values.astype(np.int64) + 128) // 257)
+
+
+def test_16_bit_grey_takes_no_more_memory_than_other_pictures() -> None:
+    data = encoded(Image.fromarray(np.zeros((1000, 2000), dtype=np.uint16)))
+    tracemalloc.start()
+    decode_rgb(data, LIMIT)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 8 * 2_000_000
 
 
 def test_16_bit_grey_is_scaled_not_cut() -> None:

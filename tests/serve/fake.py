@@ -98,6 +98,9 @@ class Brightness:
             raise UnavailableError("too much waits already", retry_after_s=1.5)
         return asyncio.create_task(self._run(job_id, order))
 
+    async def close(self) -> None:
+        self.is_up = False
+
     async def _run(self, job_id: str, order: Order) -> None:
         self.board.write_picture(job_id, "preview-0", b"preview")
         self.board.write(job_id, JobState("running", (ImageState(step=1, of=2, previews=1),)))
@@ -108,7 +111,7 @@ class Brightness:
             return
         await asyncio.sleep(0.5)
         self.board.write_picture(job_id, "image-0", grey(order.seed, order.format))
-        done = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed})
+        done = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed}, batch=4)
         self.board.write(job_id, JobState("done", (done,)))
 
 

@@ -30,6 +30,9 @@ def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp
     assert config.max_surge_percent == 100
     assert config.max_ongoing_requests >= generation.init_args[1].batch_size
     assert understanding.name == "Understanding"
+    assert endpoint._deployment_config.max_constructor_retry_count == 3
+    for deployment in (endpoint, generation):  # what it has taken may finish when it is replaced
+        assert deployment._deployment_config.graceful_shutdown_timeout_s > args.limits.generate_timeout_s
 
 
 def test_without_a_model_the_shipped_one_is_served(monkeypatch, tmp_path):

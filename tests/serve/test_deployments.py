@@ -201,7 +201,8 @@ def test_a_bad_model_replaces_nothing_and_a_good_one_costs_no_request(client, mo
 
     with load(ask) as counts:
         with pytest.raises(RuntimeError):
-            serve.run(build_app(arguments(str(tmp_path / "gone"), store)))
+            serve.run(build_app(arguments(str(tmp_path / "gone"), store, limits=Limits(**LIMITS | {"n": 2}))))
+        assert client.get("/v1/model").json()["limits"]["n"] == Limits().n  # the endpoint is the old one too
         assert client.post("/v1/generate", json=AWE).status_code == 200
         serve.run(build_app(arguments(str(model_folder), store, limits=Limits(**LIMITS | {"n": 3}))))
         assert client.get("/v1/model").json()["limits"]["n"] == 3

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from serve.api import file_structure
 from serve.api.file_structure import gif_frames, picture_end, tiff_frames
 from serve.api.files import MEDIA_TYPES, inspect
 from serve.api.problems import ProblemError
@@ -74,6 +75,41 @@ def test_a_document_in_a_comment_is_refused():
         FILES["JPEG"][:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + FILES["JPEG"][2:],
         "else",
     )
+
+
+@pytest.mark.parametrize("hidden", [b"7z\xbc\xaf\x27\x1c", b"\x7fELF", b"\xff\xe0", b"\xff\xd9more"])
+def test_what_only_begins_like_a_further_picture_is_refused(hidden):
+    refuse(FILES["JPEG"] + b"\xff\xd8" + hidden + bytes(range(1, 99)), "something else")
+    refuse(FILES["JPEG"] + FILES["JPEG"] + b"\xff\xd8" + hidden + bytes(range(1, 99)), "something else")
+
+
+def test_a_false_end_of_an_archive_does_not_hide_the_real_one():
+    false_end = b"PK\x05\x06" + bytes(16) + b"\xff\xff"
+    end = b"PK\x05\x06" + bytes(16) + struct.pack("<H", len(false_end)) + false_end
+    refuse(FILES["BMP"] + b"PK\x03\x04" + bytes(40) + end, "something else")
+
+
+def test_structure_is_read_in_few_steps(monkeypatch):
+    """A file can hold a million stuffed zeros, or fill bytes: not one step of Python for each."""
+    searches = []
+
+    class Counted:
+        def __init__(self, pattern):
+            self.pattern = pattern
+
+        def match(self, *arguments):
+            searches.append(arguments)
+            return self.pattern.match(*arguments)
+
+        def search(self, *arguments):
+            searches.append(arguments)
+            return self.pattern.search(*arguments)
+
+    for name in ("_MARKER", "_SCAN_END"):
+        monkeypatch.setattr(file_structure, name, Counted(getattr(file_structure, name)))
+    scan = b"\xff\xd8\xff\xda\x00\x02" + b"\xff\x00" * 1000
+    assert picture_end(scan + b"\xff" * 1000 + b"\xd9", "JPEG") == len(scan) + 1001
+    assert len(searches) < 9
 
 
 def test_an_archive_signature_in_the_middle_of_pixels_is_no_archive():

@@ -3,13 +3,17 @@
 import base64
 import hashlib
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
+from serve.api.schemas import limited_generate
 from serve.settings import Limits
 from tests.serve.fake import (
     BROKEN_SEED,
+    DESCRIPTION,
     FULL_SEED,
     REFUSED_SEED,
     SECRET,
@@ -83,6 +87,7 @@ def test_pixels_of_all_images_are_limited_together(board):
         ({"emotion": {"joy": 1}}, "unknown emotion 'joy'", "emotion.joy"),
         ({"emotion": {"awe": 0}}, "greater than 0", "emotion.awe"),
         ({"emotion": {}}, "at least 1", "emotion"),
+        ({"emotion": {f"a{i}": 1 for i in range(9)}}, "at most 8 emotions, got 9", "emotion"),
         ({"emotion": 3}, "valid string", "emotion"),
         ({"emotion": "sadness"}, "no image of sadness", "emotion"),
         ({"emotion": "awe", "prompt": "room"}, "the prompt needs {}", "prompt"),
@@ -105,6 +110,18 @@ def test_impossible_requests(client, request_, words, field):
     assert_problem(client.post(URL, json=request_), 422, words, field)
 
 
+def test_a_model_that_only_understands_is_told_from_one_that_paints(served, monkeypatch):
+    client, backend = served
+
+    async def describe(_model):
+        return replace(DESCRIPTION, paintable=(), pixels_multiple=1)
+
+    monkeypatch.setattr(backend, "describe", describe)
+    assert client.get("/v1/model").json()["paintable"] == []
+    for url in (URL, "/v1/generations"):
+        assert_problem(client.post(url, json={"emotion": "awe"}), 422, "makes none", "model")
+
+
 def test_strange_text_comes_back_as_valid_text(client):
     body = '{"emotion": "awe", "\\ud800": 1}'
     response = client.post(URL, content=body, headers={"content-type": "application/json"})
@@ -117,6 +134,23 @@ def test_a_large_body_is_refused(client):
     chunks = (bytes(1000) for _ in range(60))
     response = client.post(URL, content=chunks, headers={"content-type": "application/json"})
     assert_problem(response, 413, "larger than 50000 bytes")
+
+
+def test_an_order_is_small_whatever_files_may_be(board):
+    app, _ = make_fake(board, limits=Limits(order_bytes=500))
+    response = client_of(app).post(URL, json={"emotion": {f"a{i}": 1 for i in range(2000)}})
+    assert_problem(response, 413, "larger than 500 bytes")
+    assert client_of(app).post("/v1/understand", content=bytes(600)).status_code == 422
+
+
+def test_many_wrong_keys_are_one_error():
+    """Thousands of errors about one body would hold up everybody else's requests."""
+    model = limited_generate(Limits(), ["default"])
+    many = {f"a{i}": 1 for i in range(3000)}
+    for body in (many, {"emotion": many}, {"emotion": "awe"} | many):
+        with pytest.raises(ValidationError) as error:
+            model.model_validate(body)
+        assert error.value.error_count() <= 2
 
 
 def test_an_inner_error_tells_nothing(client, caplog):

@@ -42,6 +42,7 @@ def test_from_queued_to_the_image(client):
     assert read_events(client.get(f"{path}/events").text)[-1][0] == "done"  # a stream opened again
     counted = 'uniemo_images_total{emotion="awe",work="generate"} 1.0'
     assert any(counted in client.get("/metrics").text or time.sleep(0.1) for _ in range(50))
+    assert 'uniemo_batch_images_sum{work="generate"} 4.0' in client.get("/metrics").text
     assert client.delete(path).json()["status"] == "done"  # too late
     for gone in (path, f"{path}/events", f"{path}/images/0"):
         assert_problem(client.get(gone), 404, "no such generation")
@@ -61,11 +62,12 @@ def test_cancelling_frees_whoever_paints(served):
     assert backend.cancelled == [SLOW_SEED]
 
 
-def test_a_full_queue_refuses_at_once_and_counts_nothing(client):
+def test_a_full_queue_refuses_at_once_and_keeps_nothing(client, board):
     for _ in range(20):  # more than one caller may have unfinished
         response = client.post(URL, json={"emotion": "awe", "seed": FULL_SEED})
         assert_problem(response, 503, "too much waits already")
     assert response.headers["retry-after"] == "2"
+    assert board.store.is_empty()
 
 
 def test_unfinished_generations_are_limited(tmp_path):

@@ -62,6 +62,17 @@ def test_a_job_that_nobody_finishes_fails_at_its_deadline(board, clock):
     assert (state.status, state.problem) == ("failed", LOST)
 
 
+def test_a_last_report_stands_though_the_job_is_called_lost(board):
+    job = board.create(ORDER, owner="ann", patience_s=50)
+    board.lose(job.id)
+    assert board.state(job) == JobState("failed", (), LOST)
+    board.write(job.id, JobState("done", ()))
+    board.lose(job.id)
+    assert board.state(job).status == "done"
+    board.forget(job.id)
+    assert board.store.is_empty()
+
+
 def test_expired_jobs_are_gone_and_swept(board, clock, tmp_path):
     old = board.create(ORDER, owner="ann", patience_s=50)
     board.write_picture(old.id, "image-0", b"x")
@@ -75,6 +86,14 @@ def test_expired_jobs_are_gone_and_swept(board, clock, tmp_path):
     board.write_picture(old.id, "image-1", b"x")  # a last report after the sweep
     assert board.sweep() == 1
     assert board.find(new.id, owner="ann") == new
+
+
+def test_a_sweep_leaves_alone_what_it_did_not_write(board, tmp_path):
+    foreign = tmp_path / "model" / "weights.safetensors"
+    foreign.parent.mkdir()
+    foreign.write_bytes(b"x")
+    assert board.sweep() == 0
+    assert foreign.exists()
 
 
 def test_links_exist_on_s3_alone(board, clock, monkeypatch):

@@ -152,6 +152,13 @@ def test_a_description_says_what_the_model_can(illustrator, model):
     assert found.defaults == {"steps": 3, "guidance": 4.0, "width": 32, "height": 32, "prompt": "{}"}
 
 
+def test_a_model_that_only_understands_can_paint_nothing(library, parts):
+    illustrator = library.illustrator(UniEmo(replace(parts, diffusion=None)))
+    found = describe(illustrator)
+    assert (found.paintable, found.emotions) == ((), parts.labels.labels)
+    assert isinstance(illustrator.tickets(ORDER), Refusal)
+
+
 @pytest.fixture
 def board(tmp_path) -> JobBoard:
     return JobBoard(LocalStore(tmp_path), ttl_s=60)
@@ -179,6 +186,7 @@ def test_a_generation_from_queued_to_done(illustrator, board):
     expected = illustrator(tickets(illustrator, replace(job.order, n=1, seed=8)))[0]
     assert board.read_picture(job.id, "image-1") == expected.data
     assert state.images[1].provenance == expected.provenance
+    assert state.images[1].batch == 1
     assert board.read_picture(job.id, "preview-0") is not None
 
 
@@ -196,6 +204,22 @@ def test_a_generation_that_is_cancelled_stops_painting(illustrator, board):
     assert run(illustrator, board, job, paint=paint_slowly).status == "cancelled"
     assert started == [False, False]
     assert board.store.read_json(f"{job.id}/state.json")["status"] == "cancelled"
+
+
+class Hasty(JobBoard):
+    """Its generation is cancelled just before its image is written."""
+
+    def write_picture(self, job_id: str, name: str, data: bytes) -> None:
+        if name == "image-0":
+            self.cancel(job_id)
+        super().write_picture(job_id, name, data)
+
+
+def test_nothing_is_kept_of_what_is_cancelled_at_the_last_moment(illustrator, tmp_path):
+    board = Hasty(LocalStore(tmp_path), ttl_s=60)
+    job = board.create(replace(ORDER, n=2), owner="ann", patience_s=60)
+    assert run(illustrator, board, job).status == "cancelled"
+    assert sorted(path.name for path in (tmp_path / job.id).iterdir()) == ["cancel", "job.json", "state.json"]
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,17 @@ import asyncio
 
 import pytest
 
+from serve import deployments
 from serve.backend import DEFAULT_MODEL, Look, Refusal
+from serve.models.library import Library
 from serve.own import OwnLooks
+from serve.pool import Pool
 
 LOOK = Look(b"", False, DEFAULT_MODEL)
 
 
 def loaded(understand, *, most: int = 2) -> OwnLooks:
-    own = OwnLooks(lambda: understand, most=most)
-    own.loading.join()
-    return own
+    return OwnLooks(understand, most=most)
 
 
 async def refuse(look: Look) -> Refusal:
@@ -44,11 +45,7 @@ def test_pictures_at_work_take_room_and_give_it_back_even_when_they_fail():
     assert own.has_room([LOOK])
 
 
-def test_without_a_model_there_is_no_room_and_the_log_says_why(caplog):
-    def broken():
-        raise ValueError("no model folder")
-
-    own = OwnLooks(broken, most=2)
-    own.loading.join()
-    assert not own.has_room([LOOK])
-    assert "cannot load the model itself" in caplog.text
+def test_an_endpoint_that_cannot_load_the_model_does_not_come_up(tmp_path):
+    library = Library(models={DEFAULT_MODEL: str(tmp_path / "gone")})
+    with pytest.raises(ValueError, match="gone"):
+        deployments._own_looks(library, Pool())

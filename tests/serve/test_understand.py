@@ -84,6 +84,8 @@ def test_empty_bodies_and_forms(client):
         (json.dumps({"images": ["aaaa"] * 17}), 422, "at most 16", "images"),
         ('{"images": ["aaaa"], "names": 21}', 422, "less than or equal to 20", "names"),
         ('{"images": ["aaaa"], "model": "other"}', 422, "unknown model", "model"),
+        (json.dumps({"images": ["aaaa"] * 90}), 422, "more values", None),
+        (json.dumps({f"a{i}": 1 for i in range(90)}), 422, "more values", None),
         ('{"images": ["aaaa"], "\\ud800": 1}', 400, "JSON", None),
     ],
 )

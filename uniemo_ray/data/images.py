@@ -56,6 +56,7 @@ _ON_THEIR_SIDE = (
     Image.Transpose.TRANSVERSE,
     Image.Transpose.ROTATE_90,
 )
+_CHUNK_PIXELS = 1 << 18
 _PLAIN = ("RGB", "L")
 """Modes of which every picture can be converted."""
 
@@ -157,10 +158,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     # Pillow's own conversion clips at 255 instead of scaling.
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError("unsupported", "grey values outside 0 to 65535")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    grey = np.empty(values.shape, np.uint8)
+    source, target = values.reshape(-1), grey.reshape(-1)
+    for i in range(0, len(source), _CHUNK_PIXELS):  # as a whole it would take many times the picture's size
+        chunk = source[i : i + _CHUNK_PIXELS].astype(np.uint32)
+        target[i : i + _CHUNK_PIXELS] = (chunk + 128) // 257
+    return Image.fromarray(grey).convert("RGB")
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
