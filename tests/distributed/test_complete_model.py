@@ -171,7 +171,7 @@ class TestBadInput:
             configure(source, None, [*DATA, "encoder.interactive_layers=2"])
         moved = configure(source, None, [*DATA, "encoder.clip=/elsewhere"])
         assert moved.encoder.interactive_layers == 1
-        with pytest.raises(ValueError, match=r"encoder\.clip '/elsewhere' is neither"):
+        with pytest.raises(ValueError, match=r"unknown CLIP '/elsewhere' \(encoder\.clip\)"):
             check_completion(source, moved)
 
     def test_an_unknown_setting(self, imported: Path) -> None:

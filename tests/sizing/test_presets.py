@@ -23,4 +23,4 @@ def test_a_preset_fits_the_papers_gpus(preset: str) -> None:
 def test_without_their_memory_settings_they_would_not() -> None:
     config = load_config("jobs/configs/paper.yaml", ["stage2.gradient_checkpointing=false"])
     (warning,) = make_plan(config, gpu_memory_bytes=48_000_000_000).warnings
-    assert "stage 2 needs about 48." in warning
+    assert "stage 2 needs about" in warning

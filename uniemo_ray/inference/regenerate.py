@@ -40,7 +40,8 @@ def regenerate(store: Store, image_id: str) -> Regenerated:
     if row["reason"] is not None:
         raise ValueError(f"image {image_id} has no picture in {store.uri}: {row['reason']}")
     plan = {name: np.array([row[name]], dtype=object) for name in PLAN.names}
-    device = "cuda" if store.read_json("config.json")["resources"]["use_gpu"] else "cpu"
+    resources = store.read_json("config.json").get("resources", {})
+    device = "cuda" if resources.get("use_gpu") else "cpu"
     model = find_model(store, str(row["model"]))
     generator = ImageGenerator(model, threads=int(row["threads"]), device=device)
     made = generator(plan)
