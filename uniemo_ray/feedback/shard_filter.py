@@ -216,8 +216,7 @@ def filter_shards(
     summary = job.run(make_chunks(entries.values(), limit=rows_per_task), run)
     if not job.is_complete(entries):
         raise StoreError(f"verdicts have gone from {target.uri}/{KEPT_FOLDER}: delete {job.scratch.uri}")
-    if target.fence is not None:
-        target.fence.check()
+    target.check_fence()
     target.write_json(SUMMARY_FILE, summary)
     _clear(target.sub(SCRATCH_FOLDER))
     return summary

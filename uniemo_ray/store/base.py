@@ -40,6 +40,15 @@ class Store(ABC):
         store.fence = fence
         return store
 
+    def check_fence(self) -> None:
+        """Before something is written under a lease: is it still the newest? Nothing to ask without one.
+
+        Raises:
+            TakenOverError: another driver has taken over.
+        """
+        if self.fence is not None:
+            self.fence.check()
+
     @property
     @abstractmethod
     def uri(self) -> str:

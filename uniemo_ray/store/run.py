@@ -99,7 +99,10 @@ class RunFolder:
         if record.has_artefacts and self.store.is_empty(record.artefacts):
             logger.warning("%s was finished, but %s is gone: it runs again", name, record.artefacts)
             return None
-        if any(other.epoch > record.epoch for other in self._records_in(name, record.artefacts).values()):
+        is_shared = record.place not in ("", record.fingerprint)
+        if is_shared and any(
+            other.epoch > record.epoch for other in self._records_in(name, record.artefacts).values()
+        ):
             return None  # of a driver that had been followed, by one that has made the step grow
         return record
 

@@ -107,8 +107,7 @@ def _list(store: Store, entry: ShardEntry) -> ShardEntry | None:
     found = find_shard(store, entry.name)
     if found is None:
         logger.warning("%s was listed by a driver that had been followed: that does not count", entry.name)
-        if store.fence is not None:
-            store.fence.check()
+        store.check_fence()
         store.write_json(key, asdict(entry))
     return found
 
@@ -120,8 +119,7 @@ def list_shards(store: Store, prefix: str, entries: Sequence[ShardEntry]) -> Non
         TakenOverError: another driver has followed the one that the store belongs to.
         StoreError: storage failed, as one clear line.
     """
-    if store.fence is not None:
-        store.fence.check()
+    store.check_fence()
     epoch = store.fence.epoch if store.fence else 0
     names = {entry.name for entry in entries}
     for name in committed(store, prefix):
@@ -168,8 +166,7 @@ def seal_manifest(store: Store) -> dict[str, ShardEntry]:
         TakenOverError: another driver has followed this one.
     """
     seal = read_seal(store)
-    if store.fence is not None:
-        store.fence.check()
+    store.check_fence()
     entries = _tagged(store, "", seal)
     is_followed = store.fence is not None and max(seal.epoch, 1) < store.fence.epoch
     if is_followed or len(entries) - len(seal.entries) >= _MANY_UNSEALED:
