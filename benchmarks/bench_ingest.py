@@ -32,6 +32,7 @@ import numpy as np
 import psutil
 import ray
 from PIL import Image
+from process_usage import proportional_bytes
 from pyarrow import fs
 
 from uniemo_ray.config import DataConfig
@@ -90,15 +91,8 @@ class Memory:
     def _sample(self) -> None:
         own = psutil.Process()
         while not self._ended.wait(0.5):
-            sizes = [_pss(process) for process in (own, *own.children(recursive=True))]
+            sizes = [proportional_bytes(process) for process in (own, *own.children(recursive=True))]
             self.own_bytes, self.all_bytes = max(self.own_bytes, sizes[0]), max(self.all_bytes, sum(sizes))
-
-
-def _pss(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except psutil.Error:
-        return 0
 
 
 def start_ray() -> None:

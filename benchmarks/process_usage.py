@@ -36,7 +36,7 @@ def watch(process: "subprocess.Popen[str]") -> Usage:
     while process.poll() is None:
         living = [root, *descendants(root)]
         if time.monotonic() >= next_sum:
-            all_mb = max(all_mb, sum(map(proportional_mb, living)))
+            all_mb = max(all_mb, sum(map(proportional_bytes, living)) / 1e6)
             next_sum = time.monotonic() + SUM_EVERY_S
         for one in living:
             try:
@@ -55,12 +55,12 @@ def watch(process: "subprocess.Popen[str]") -> Usage:
     return Usage(max(peaks_mb.values()), sum(cpu_s.values()), dict(by_kind), all_mb)
 
 
-def proportional_mb(process: psutil.Process) -> float:
+def proportional_bytes(process: psutil.Process) -> int:
     """What a process holds, with its share of pages that several hold; 0 when it has ended."""
     try:
-        return float(process.memory_full_info().pss) / 1e6
+        return int(process.memory_full_info().pss)
     except psutil.Error:
-        return 0.0
+        return 0
 
 
 def kind(command: str) -> str:

@@ -12,6 +12,7 @@ from uniemo_ray.feedback.schema import IMAGES, PLAN
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed
+from uniemo_ray.store.verify import shard_folders
 
 
 class Regenerated(NamedTuple):
@@ -58,7 +59,7 @@ def find_image(store: Store, image_id: str) -> dict[str, Any]:
     Raises:
         ValueError: no generating step of the run has committed it.
     """
-    for folder in _generating(store):
+    for folder in shard_folders(store, f"{IMAGES_FOLDER}/"):
         sub = store.sub(folder)
         filesystem, root = sub.arrow()
         for entry in committed(sub, f"{IMAGES_FOLDER}/").values():
@@ -70,12 +71,6 @@ def find_image(store: Store, image_id: str) -> dict[str, Any]:
                 row: dict[str, Any] = table.slice(at, 1).to_pylist()[0]
                 return row
     raise ValueError(f"{store.uri} holds no generated image {image_id!r}")
-
-
-def _generating(store: Store) -> list[str]:
-    """Artefact folders with committed images."""
-    marker = f"/manifest/{IMAGES_FOLDER}/"
-    return sorted({key.partition(marker)[0] for key in store.iterate("artefacts") if marker in key})
 
 
 def find_model(store: Store, fingerprint: str) -> str:

@@ -82,12 +82,10 @@ def verify_run(store: Store) -> Report:
     return Report(tally, tuple(findings))
 
 
-def shard_folders(store: Store) -> list[str]:
-    """Folders of a run that hold a shard manifest."""
-    found = {
-        key.partition(f"/{MANIFEST}/")[0] for key in store.iterate("artefacts") if f"/{MANIFEST}/" in key
-    }
-    return sorted(found)
+def shard_folders(store: Store, prefix: str = "") -> list[str]:
+    """Folders of a run with a manifest of shards whose name starts with `prefix`."""
+    marker = f"/{MANIFEST}/{prefix}"
+    return sorted({key.partition(marker)[0] for key in store.iterate("artefacts") if marker in key})
 
 
 def _promised(store: Store) -> dict[str, int]:
