@@ -18,12 +18,11 @@ from serve.census import Census
 from serve.deployments import Endpoint, Generation, Understanding
 from serve.models.library import Library
 from serve.pool import Pool
-from serve.settings import STORE, Limits
+from serve.settings import RETRY_AFTER_S, STORE, Limits
 from uniemo_ray.config import Settings
 from uniemo_ray.inference.checksums import verify
 from uniemo_ray.inference.model_source import SHIPPED
 
-RETRY_AFTER_S = 2.0
 LOGGING = LoggingConfig(enable_access_log=False)
 """The endpoint logs its requests itself, without ids and without what was sent."""
 HEALTH_CHECK_PERIOD_S = 1.0

@@ -19,13 +19,12 @@ from serve.jobs import JobBoard
 from serve.own import OwnLooks
 from serve.recent import Recent
 from serve.running import Running
-from serve.settings import Limits
+from serve.settings import RETRY_AFTER_S, Limits
 
 logger = logging.getLogger(__name__)
 
 PAUSES_S = (0.1, 0.3, 1.0)
 """Before further tries: every call gives the same result again, so what a dying replica took is repeated."""
-RETRY_AFTER_S = 2.0
 READY_TIMEOUT_S, READY_FRESH_S = 5.0, 1.0
 HEARD_FRESH_S = 30.0
 """So long a replica that has answered some request counts as there, though it has no time for a ping."""

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from uniemo_ray.config import Settings
 
+RETRY_AFTER_S = 2.0
+"""What a caller is told who finds no room; when an answer will free a place is not known."""
 STORE = "~/.cache/uniemo_ray/generations"
 """Where generations are kept unless told otherwise: good for one machine."""
 

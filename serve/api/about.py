@@ -8,9 +8,9 @@ from fastapi.responses import PlainTextResponse
 
 from serve.api.problems import ProblemError, problem_responses
 from serve.api.schemas import Schema, one_of
-from serve.api.state import RETRY_AFTER_S, service_of, within
+from serve.api.state import service_of, within
 from serve.backend import DEFAULT_MODEL
-from serve.settings import Limits
+from serve.settings import RETRY_AFTER_S, Limits
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

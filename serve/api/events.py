@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from serve.api.state import Service
 from serve.jobs import ImageState, Job, JobState
 
-LOOK_INTERVAL_S = 0.2
+LOOK_INTERVAL_S, LONGEST_INTERVAL_S = 0.2, 1.0
+"""Between two looks at the job board; it grows while nothing changes, as each look asks the store."""
 KEEP_ALIVE_S = 15.0
 """Proxies close connections on which nothing comes for long."""
 
@@ -24,7 +25,7 @@ async def follow(service: Service, job: Job, show: Callable[[JobState], BaseMode
     done, failed, cancelled   the generation, as a GET gives it
     """
     yield event("queued", json.dumps({"id": job.id}))
-    before, quiet_s = (ImageState(),) * job.order.n, 0.0
+    before, pause_s, quiet_s = (ImageState(),) * job.order.n, LOOK_INTERVAL_S, 0.0
     while True:
         # a generation that failed at once has no images
         state = await asyncio.to_thread(service.board.state, job)
@@ -32,12 +33,13 @@ async def follow(service: Service, job: Job, show: Callable[[JobState], BaseMode
             for chunk in await asyncio.to_thread(_changes, service, job, i, old, new):
                 quiet_s = 0.0
                 yield chunk
+        pause_s = min(2 * pause_s, LONGEST_INTERVAL_S) if state.images == before else LOOK_INTERVAL_S
         before = state.images
         if state.is_final:
             yield event(state.status, show(state).model_dump_json(exclude_none=True))
             return
-        await asyncio.sleep(LOOK_INTERVAL_S)
-        quiet_s += LOOK_INTERVAL_S
+        await asyncio.sleep(pause_s)
+        quiet_s += pause_s
         if quiet_s >= KEEP_ALIVE_S:
             quiet_s = 0.0
             yield b": still here\n\n"

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serve.api.accept import choose
+from serve.api.metrics import GENERATE
 from serve.api.problems import ProblemError, problem_responses, refused
 from serve.api.schemas import MEDIA_TYPE, GenerateAnswer, GeneratedFile, GenerateRequest, limited_generate
 from serve.api.state import Service, service_of, within
@@ -44,7 +45,8 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         service = service_of(request)
         kind = _choose_kind(request.headers.get("accept", ""), asked)
         order = await take_order(service, asked, "png" if kind == _JSON else _format(kind))
-        painted = await within(service.limits.generate_timeout_s, service.backend.generate(order))
+        with service.metrics.working(GENERATE, order.n):
+            painted = await within(service.limits.generate_timeout_s, service.backend.generate(order))
         if isinstance(painted, Refusal):
             raise refused(painted)
         service.metrics.painted(order.emotions, [image.batch for image in painted])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -12,12 +13,13 @@ from pydantic import Field
 
 from serve.api.events import follow
 from serve.api.generate import take_order
+from serve.api.metrics import GENERATE
 from serve.api.problems import Problem, ProblemError, problem_responses, refused
 from serve.api.schemas import MEDIA_TYPE, GenerateRequest, Schema, limited_generate
-from serve.api.state import RETRY_AFTER_S, Service, caller_of, service_of
+from serve.api.state import Service, caller_of, service_of
 from serve.backend import Refusal
 from serve.jobs import ImageState, Job, JobState
-from serve.settings import Limits
+from serve.settings import RETRY_AFTER_S, Limits
 
 ID = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$", description="What the creation answered.")]
 Index = Annotated[int, Path(ge=0, le=999, description="Of the image, from 0.")]
@@ -163,17 +165,20 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
         )
     service.unfinished[caller] += 1
     job, is_started = None, False
+    at_its_end = ExitStack()
+    at_its_end.callback(_count_down, service, caller)
+    at_its_end.enter_context(service.metrics.working(GENERATE, order.n))
     try:
         job = await asyncio.to_thread(
             service.board.create, order, owner=caller, patience_s=2 * service.limits.generate_timeout_s
         )
         work = await service.backend.start(job.id, order)
-        work.add_done_callback(lambda _: _count_down(service, caller))
+        work.add_done_callback(lambda _: at_its_end.close())
         work.add_done_callback(lambda _: _count_images(service, job))
         is_started = True
     finally:
         if not is_started:
-            _count_down(service, caller)
+            at_its_end.close()
             if job is not None:
                 await asyncio.to_thread(service.board.forget, job.id)
     return job

@@ -3,7 +3,8 @@
 Ray's own metrics port has every replica's queues, batch sizes and latencies.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,6 +14,8 @@ from serve.backend import Refusal, Seen
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+UNDERSTAND, GENERATE = "understand", "generate"
+"""Kinds of work."""
 
 
 class Metrics:
@@ -30,6 +33,11 @@ class Metrics:
         )
         self._active = Gauge("uniemo_active_requests", "Open requests.", **options)
         self._jobs = Gauge("uniemo_unfinished_generations", "Generations queued or at work.", **options)
+        self._waiting = Gauge(
+            "uniemo_images_in_progress", "Images that wait for a model or are worked on.", ["work"], **options
+        )
+        for work in (UNDERSTAND, GENERATE):
+            self._waiting.labels(work)  # 0 before the first request
         self._images = Counter(
             "uniemo_images",
             "Images by likeliest (understood) or heaviest (generated) emotion.",
@@ -50,19 +58,29 @@ class Metrics:
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
+    @contextmanager
+    def working(self, work: str, images: int) -> Iterator[None]:
+        """Count images as in progress, for the length of the block."""
+        gauge = self._waiting.labels(work)
+        gauge.inc(images)
+        try:
+            yield
+        finally:
+            gauge.dec(images)
+
     def understood(self, results: Iterable[Seen | Refusal]) -> None:
         """Count images that were understood."""
         for result in results:
             if isinstance(result, Seen):
-                self._images.labels("understand", result.result.top).inc()
-                self._batches.labels("understand").observe(result.batch)
+                self._images.labels(UNDERSTAND, result.result.top).inc()
+                self._batches.labels(UNDERSTAND).observe(result.batch)
 
     def painted(self, emotions: Mapping[str, float], batches: Sequence[int]) -> None:
         """Count images that were generated, by the number of those painted together with each."""
         for batch in batches:
-            self._batches.labels("generate").observe(batch)
+            self._batches.labels(GENERATE).observe(batch)
         heaviest = max(emotions, key=lambda name: emotions[name])
-        self._images.labels("generate", heaviest).inc(len(batches))
+        self._images.labels(GENERATE, heaviest).inc(len(batches))
 
     async def exchange(self) -> Counts:
         """Everybody's numbers, after handing in our own. Raises UnavailableError."""

@@ -7,10 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from serve.api.problems import ProblemError
-from serve.settings import Limits
-
-RETRY_AFTER_S = 2.0
-"""When an answer frees a place is not known; this is a polite guess."""
+from serve.settings import RETRY_AFTER_S, Limits
 
 
 @dataclass

@@ -12,9 +12,8 @@ from serve.api.metrics import Metrics
 from serve.api.problems import ProblemError
 from serve.backend import Backend
 from serve.jobs import JobBoard
-from serve.settings import Limits
+from serve.settings import RETRY_AFTER_S, Limits
 
-RETRY_AFTER_S = 5.0
 SMALL_BYTES = 250_000
 """What ordinary files of this size take, a millisecond, is done at once: a change of threads costs as much.
 A file that is made to be slow, all of it tiny blocks, takes some tens."""

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from serve.api.files import MEDIA_TYPES, inspect
 from serve.api.form import Part, read_form
+from serve.api.metrics import UNDERSTAND
 from serve.api.overlays import overlay_png, seen_box
 from serve.api.problems import ProblemError, problem_responses, refused
 from serve.api.schemas import (
@@ -76,7 +77,8 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         is_small = sum(len(upload.data) for upload in uploads) < SMALL_BYTES
         await aside(is_small, _inspect, uploads, service.limits)
         looks = [Look(upload.data, options.attention, options.model) for upload in uploads]
-        seen = await within(service.limits.understand_timeout_s, service.backend.understand(looks))
+        with service.metrics.working(UNDERSTAND, len(looks)):
+            seen = await within(service.limits.understand_timeout_s, service.backend.understand(looks))
         service.metrics.understood(seen)
         return await aside(not options.attention, _answer, uploads, seen, options)
 

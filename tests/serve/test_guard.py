@@ -147,6 +147,8 @@ def test_metrics_count_requests_images_and_work(served):
         'uniemo_images_total{emotion="fear",work="generate"} 2.0',
         'uniemo_batch_images_count{work="generate"} 2.0',
         "uniemo_unfinished_generations 1.0",
+        'uniemo_images_in_progress{work="generate"} 1.0',
+        'uniemo_images_in_progress{work="understand"} 0.0',
         "uniemo_active_requests 1.0",
     ):
         assert line in lines, "\n".join(lines)
