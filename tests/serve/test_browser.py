@@ -3,22 +3,16 @@
 import asyncio
 import json
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
-from serve.api.app import make_api
-from serve.jobs import JobBoard
-from serve.local import LocalBackend
 from serve.models.library import Library
-from serve.settings import Limits
 from serve.tokens import TokenFile, add_token
 from tests.serve.browser import CHROMIUM, Browser, chromium
+from tests.serve.served import Served
 from tests.serve.test_models import picture
-from uniemo_ray.store.local import LocalStore
 
 pytestmark = [
     pytest.mark.integration,
@@ -29,33 +23,6 @@ pytestmark = [
 DESKTOP, PHONE = (1280, 900), (390, 844)
 SHOTS = os.environ.get("UNIEMO_TEST_SCREENSHOTS")
 """A folder for screenshots to look at."""
-
-
-class Served:
-    """A server in a thread."""
-
-    def __init__(self, library: Library, folder: Path, *, tokens: TokenFile | None = None) -> None:
-        board = JobBoard(LocalStore(folder), ttl_s=600)
-        limits = Limits(requests_per_minute=100_000)
-        model = library.load("default")
-        backend = LocalBackend(
-            library.understander(model), library.illustrator(model), board=board, limits=limits
-        )
-        app = make_api(backend, board=board, limits=limits, tokens=tokens)
-        self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-        self.thread = threading.Thread(target=self.server.run)
-
-    def __enter__(self) -> str:
-        self.thread.start()
-        while not self.server.started:
-            self.thread.join(0.05)
-        port = self.server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
-
-    def __exit__(self, *_: object) -> None:
-        self.server.should_exit = True
-        self.server.force_exit = True
-        self.thread.join(30)
 
 
 @pytest.fixture(scope="module")
