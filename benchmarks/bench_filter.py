@@ -96,7 +96,8 @@ def measure_shards(rows: int, folder: Path, args: argparse.Namespace) -> None:
         raise SystemExit(f"filtering {rows} rows failed with code {process.returncode}")
     result = json.loads(output.splitlines()[-1])
     took = f"{result['seconds']:.1f} s ({result['seconds'] / rows * 1e6:.2f} us a row), "
-    memory = f"largest process {usage.peak_mb:.0f} MB, {usage.cpu_s:.0f} CPU-s with Ray's own"
+    peaks = ", ".join(f"{name} {peak:.0f}" for name, peak in sorted(usage.by_kind.items()))
+    memory = f"largest process {usage.peak_mb:.0f} MB ({peaks}), {usage.cpu_s:.0f} CPU-s with Ray's own"
     print(f"filter on shards: {rows} rows, {took}{memory}", flush=True)
     if args.check:
         check(store, rows, summary=result["summary"])

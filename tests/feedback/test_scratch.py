@@ -37,3 +37,10 @@ def test_slices_are_read_one_by_one(scratch, kind):
     assert [found.to_pylist() for found in read_arrays(scratch, ["b", "a"], 2)] == [values[7:9], values[3:]]
     assert [found.to_pylist() for found in read_all_arrays(scratch, "a")] == [values[:3], [], values[3:]]
     assert read_arrays(scratch, [], 0) == []
+
+
+def test_empty_slices_take_no_room(scratch, tmp_path):
+    array = pa.array([f"image-{number:06d}" for number in range(10_000)], pa.large_string())
+    empty = [array[5000:5000]] * 20
+    write_arrays(scratch, "some", [*empty, array], array.type)
+    assert (tmp_path / "some").stat().st_size < 1.1 * array.nbytes

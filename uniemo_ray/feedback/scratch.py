@@ -34,6 +34,8 @@ def write_arrays(scratch: Store, key: str, arrays: Iterable[pa.Array], of: pa.Da
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as writer:
         for array in arrays:
+            if not len(array):  # Arrow writes an empty slice of strings with all offsets of the whole array
+                array = pa.array([], of)
             writer.write_batch(pa.record_batch([array], schema=schema))
     scratch.write_bytes(key, sink.getvalue().to_pybytes())
 
