@@ -21,7 +21,7 @@ class Usage(NamedTuple):
     """Peak resident memory of the largest process, by the kernel's own high-water mark."""
     cpu_s: float
     by_kind: dict[str, float]
-    """Peak of the largest process of each kind, in MB: driver, actor (tasks too), gcs, raylet, ray (all others)."""
+    """Peak of the largest process of each kind, in MB: driver, actor (or task), gcs, raylet, ray (others)."""
     all_mb: float
     """Most that all processes held at once, in MB; shared pages count once (PSS)."""
 

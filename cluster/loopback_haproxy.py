@@ -18,6 +18,10 @@ FRESH = "option http-server-close"
 """A connection that was used before is cut off without an answer when its replica dies."""
 HEADERS_IN_TIME = "timeout http-request 30s"
 """Whoever sends headers byte by byte would hold a connection for ever; a timeout that Ray sets goes first."""
+NO_500 = (
+    "http-response return status 503 default-errorfiles if { srv_name -m beg SERVE_PROXY } { status 500 }"
+)
+"""While there is no replica, Ray lets its own proxy (SERVE_PROXY_...) answer: 500 when the next dies too."""
 PROBLEM = '{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"no replica answers"}\n'
 ANSWER = (
     "HTTP/1.1 503 Service Unavailable\r\n"
@@ -47,6 +51,8 @@ def closed(text: str, *, answer: Path) -> str:
     for line in (FRESH, HEADERS_IN_TIME):
         if f"\n    {line}\n" not in text:
             text = re.sub(r"(?m)^(defaults\n)", rf"\g<1>    {line}\n", text)
+    if NO_500 not in text:
+        text = re.sub(r"(?m)^(backend http-.*\n)", rf"\g<1>    {NO_500}\n", text)
     text = re.sub(r"(?m)^(\s*stats socket .*)\bmode \d+", r"\g<1>mode 600", text)
     return re.sub(r"(?m)^(\s*errorfile 50[234]) .*$", lambda found: f"{found[1]} {answer}", text)
 

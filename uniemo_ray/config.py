@@ -77,7 +77,7 @@ class EncoderConfig(Settings):
     """CLIP image tower with expert queries (section 1)."""
 
     clip: str = "tiny"
-    """`tiny` (shipped), a folder with open_clip_config.json, or an open_clip model name."""
+    """`tiny` (shipped), a folder with open_clip_config.json (here or `s3://`), or an open_clip model name."""
     clip_pretrained: str | None = None
     """Tag or weight file for an open_clip model name."""
     queries: Literal["none", "single_step", "multi_stage"] = "multi_stage"
@@ -120,7 +120,7 @@ class DiffusionConfig(Settings):
     """The latent diffusion model and how it is sampled."""
 
     model: str = "tiny"
-    """`tiny` (shipped), a diffusers pipeline folder (Stable Diffusion or SDXL), or a hub id."""
+    """`tiny` (shipped), a diffusers folder of Stable Diffusion or SDXL (here or `s3://`), or a hub id."""
     revision: str | None = None
     """Commit of a hub id; means nothing for a folder."""
     variant: Literal["fp16", "bf16"] | None = None

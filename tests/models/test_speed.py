@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
@@ -164,6 +165,15 @@ def test_every_attention_is_torchs_fused_one(clip, diffusion):
         diffusion.denoiser(LATENTS, torch.zeros(2, dtype=torch.long), states.hidden)
     assert attentions
     assert (denoiser.fused, denoiser.by_hand) == (len(attentions), 0)
+
+
+def test_the_attention_of_a_vae_is_the_fused_one():
+    vae = AutoencoderKL(
+        block_out_channels=(32,), latent_channels=4
+    )  # Stable Diffusion's have it, the tiny one not
+    with Counting() as counted, torch.no_grad():
+        vae.decode(vae.encode(torch.rand(1, 3, 16, 16)).latent_dist.mode())
+    assert (counted.fused, counted.by_hand) == (2, 0)
 
 
 def test_frozen_parts_get_no_gradient(clip, parts):

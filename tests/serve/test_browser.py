@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from serve.tokens import TokenFile, add_token
 from tests.serve.browser import CHROMIUM, Browser, chromium
 from tests.serve.served import Served
 from tests.serve.test_models import picture
+from uniemo_ray.inference.uniemo import UniEmo
 
 pytestmark = [
     pytest.mark.integration,
@@ -177,6 +179,22 @@ def test_a_token_is_asked_for_and_used(library, tmp_path):
             await browser.until("document.querySelectorAll('.slider').length === 8")
 
     with Served(library, tmp_path / "store", tokens=TokenFile(tmp_path / "tokens.json")) as url:
+        asyncio.run(visit(url))
+
+
+def test_a_model_that_only_understands(library, parts, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(Library, "load", lambda *_: UniEmo(replace(parts, diffusion=None)))
+
+    async def visit(url: str) -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
+            await browser.choose_file("#file", photo)
+            await browser.until("document.querySelector('.bars .is-top') !== null")
+            assert not await browser.run("document.querySelector('.slider')")
+            await shoot(browser, "only-understands")
+            await check_sound(browser, url)
+
+    with Served(library, tmp_path / "store") as url:
         asyncio.run(visit(url))
 
 

@@ -56,10 +56,8 @@ def fetch(
 
 def _how_to_use(store: "Store", preset: str) -> str:
     """Settings for a job; models are read from folders, so what lies on S3 has to be copied first."""
-    local = store.local_path_or_none()
-    folder = str(local) if local else "FOLDER"
-    settings = (
+    folder = store.local_path_or_none() or store.uri
+    return (
         f"--set preset={preset} --set encoder.clip={folder}/clip --set encoder.clip_pretrained=null "
         f"--set diffusion.model={folder}/diffusion"
     )
-    return settings if local else f"copy {store.uri} to a FOLDER that every machine has, then: {settings}"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import psutil
 import ray
 from ray.util import metrics
 
@@ -42,6 +43,7 @@ class Progress:
     groups: Counter[str] = field(default_factory=Counter)
     """Rows with a result by emotion, of this submission."""
     node_seconds: float = 0.0
+    """Of the whole submission, other steps included."""
 
     def add(self, report: "ShardReport") -> None:
         """Count a committed shard."""
@@ -51,7 +53,7 @@ class Progress:
         self.groups.update(json.loads(report.groups))
 
     def cost(self) -> float:
-        """Price of the nodes' time so far."""
+        """Price of the nodes' time since the submission began."""
         return self.node_seconds / 3600 * self.price_per_node_hour
 
     def eta_s(self, seconds: float) -> float | None:
@@ -80,6 +82,23 @@ class Progress:
         return ", ".join(parts) + (f"; {by_group}" if by_group else "")
 
 
+class NodeMeter:
+    """Adds up the time of nodes, from one look at them to the next."""
+
+    def __init__(self, *, since: float) -> None:
+        self.seconds, self._last = 0.0, since
+
+    def read(self, nodes: int, *, now: float) -> float:
+        """Node-seconds until now, when so many nodes are there."""
+        self.seconds += nodes * max(0.0, now - self._last)
+        self._last = now
+        return self.seconds
+
+
+_METER = NodeMeter(since=psutil.Process().create_time())
+"""Of this process. Between two pools of actors, too, machines cost money: training runs then."""
+
+
 @contextmanager
 def shown(progress: Progress, *, every_s: float = EVERY_S) -> Iterator[None]:
     """Log the progress every few seconds and at the end, and keep the driver's metrics up to date.
@@ -89,19 +108,16 @@ def shown(progress: Progress, *, every_s: float = EVERY_S) -> Iterator[None]:
     started, is_over = time.monotonic(), threading.Event()
     gauges = DriverMetrics(progress.label)
 
-    def show(since: float) -> float:
-        now = time.monotonic()
-        nodes = count_nodes()
-        progress.node_seconds += nodes * (now - since)
-        logger.info("%s", progress.line(now - started, nodes=nodes))
-        gauges.show(progress, now - started)
-        return now
+    def show() -> None:
+        seconds, nodes = time.monotonic() - started, count_nodes()
+        progress.node_seconds = _METER.read(nodes, now=time.time())
+        logger.info("%s", progress.line(seconds, nodes=nodes))
+        gauges.show(progress, seconds)
 
     def keep_showing() -> None:
-        last = started
         while not is_over.wait(every_s):
-            last = show(last)
-        show(last)
+            show()
+        show()
 
     thread = threading.Thread(target=keep_showing, name="uniemo-progress", daemon=True)
     thread.start()

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.tiny import WEIGHTS
 
 CONFIG_FILE = "open_clip_config.json"
@@ -52,7 +53,8 @@ def load_clip(name: str, *, pretrained: str | None = None) -> ClipParts:
     """Load CLIP from the package, from a folder, or by open_clip model name.
 
     Args:
-        name: `tiny` (shipped), a folder with open_clip_config.json, or an open_clip model name.
+        name: `tiny` (shipped), a folder with open_clip_config.json (here or `s3://`), or an open_clip model
+            name.
         pretrained: open_clip tag or weight file; needed for a model name, refused otherwise.
 
     Raises:
@@ -83,7 +85,7 @@ def find_clip_config(name: str, *, pretrained: str | None = None) -> tuple[dict[
     Raises:
         ValueError: when there is no such model, or a folder is given weights from elsewhere.
     """
-    folder = TINY_FOLDER if name == "tiny" else Path(name)
+    folder = TINY_FOLDER if name == "tiny" else local_folder(name)
     if name == "tiny" or folder.is_dir():
         if pretrained:
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 
 from uniemo_ray.config import DiffusionConfig
+from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.tiny import WEIGHTS
 
 TINY_FOLDER = WEIGHTS / "diffusion"
@@ -67,15 +68,15 @@ def find_pipeline(name: str, *, revision: str | None = None, variant: str | None
     """Find a pipeline and check that nothing of it is missing; no weight is read.
 
     Args:
-        name: `tiny` (shipped), a folder, or a hub id such as `stabilityai/stable-diffusion-xl-base-1.0`,
-            which is taken from the local cache or downloaded.
+        name: `tiny` (shipped), a folder (here or `s3://`), or a hub id such as
+            `stabilityai/stable-diffusion-xl-base-1.0`, which is taken from the local cache or downloaded.
         revision: of a hub id; a folder is what it is.
         variant: `fp16` or `bf16` for weight files of that name.
 
     Raises:
         ValueError: one line that names the missing folder, part or file.
     """
-    path = TINY_FOLDER if name == "tiny" else Path(name)
+    path = TINY_FOLDER if name == "tiny" else local_folder(name)
     if name != "tiny" and not path.is_dir() and _HUB_ID.fullmatch(name):
         path = _from_hub(name, revision, variant)
     if not (path / INDEX_FILE).is_file():
