@@ -38,7 +38,7 @@ function choose(emotions) {
 
 export function showSliders(model) {
   state.model = model;
-  $("make").hidden = model.paintable.length === 0;
+  for (const id of ["make", "can-paint"]) $(id).hidden = model.paintable.length === 0;
   $("sliders").replaceChildren(
     ...model.emotions.map((name) => {
       const isKnown = model.paintable.includes(name);
