@@ -25,7 +25,7 @@ from uniemo_ray.inference.model_source import SHIPPED
 
 LOGGING = LoggingConfig(enable_access_log=False)
 """The endpoint logs its requests itself, without ids and without what was sent."""
-HEALTH_CHECK_PERIOD_S = 1.0
+HEALTH_CHECK_PERIOD_S = 0.5
 """How long a dead replica may go unnoticed, and its replacement not begin to load."""
 LEAVING_S = 30.0
 """What a replica that is replaced has beyond its longest request."""

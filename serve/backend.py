@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from uniemo_ray.inference.painter import Mix
+from uniemo_ray.inference.requests import Mix
 from uniemo_ray.inference.uniemo import UnderstandResult
 
 Format = Literal["png", "webp", "jpeg"]

@@ -77,7 +77,7 @@ class Understanding:
 
     def __init__(self, library: Library, pool: Pool) -> None:
         self.models: Loaded[Understander, View, Seen] = Loaded(
-            lambda name: library.understander(library.load(name)), pool
+            lambda name: library.understander(library.load(name, with_diffusion=False)), pool
         )
         self.decoders = ThreadPoolExecutor(max(1, round(pool.num_cpus)), "decoder")
 

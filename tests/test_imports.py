@@ -48,6 +48,11 @@ def test_the_core_knows_no_ray():
     assert loaded_after("\n".join(["import sys", *statements]), ("ray", "deepspeed")) == set()
 
 
+def test_understanding_does_without_diffusion_libraries():
+    names = ("diffusers", "peft", "deepspeed", "scipy")
+    assert loaded_after("import serve.deployments", names) == set()
+
+
 def test_the_http_interface_knows_no_ray():
     assert "ray" not in loaded_after("import serve.api")
 

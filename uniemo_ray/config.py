@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from uniemo_ray.data.limits import MAX_PIXELS
 
+PLACEHOLDER = "<emotion>"
+"""What stands in a prompt for the fused condition."""
 SPLITS = ("train", "val", "test")
 
 
@@ -131,7 +133,7 @@ class DiffusionConfig(Settings):
     """What trains of the denoiser in stage 2 (paper: frozen)."""
     lora_rank: int = Field(8, ge=1)
     """Rank of the low-rank adapters for `denoiser: lora`."""
-    prompt: str = "<emotion>"
+    prompt: str = PLACEHOLDER
     """Prompt of training and generation; `<emotion>` takes the fused condition."""
     plain_prompt: str = "an image of {emotion}"
     """Prompt of the reference that knows no UniEmo."""

@@ -9,9 +9,8 @@ from PIL import Image
 
 from serve.backend import Format, Order, Painted, Refusal
 from uniemo_ray import UniEmo
-from uniemo_ray.inference.painter import Failure, Request, Step
 from uniemo_ray.inference.provenance import GeneratedImage
-from uniemo_ray.inference.sampler import SamplingSettings
+from uniemo_ray.inference.requests import Failure, Request, SamplingSettings, Step
 
 QUALITY = 92
 """Of WebP and JPEG."""

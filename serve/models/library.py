@@ -29,9 +29,9 @@ class Library(Settings):
     names: int = Field(Limits().names, ge=1)
     """How many scenes and objects to list."""
 
-    def load(self, name: str) -> UniEmo:
-        """The model of a name. Raises ValueError for a folder that is none."""
-        return UniEmo.from_pretrained(self.models[name], device=self.device)
+    def load(self, name: str, *, with_diffusion: bool = True) -> UniEmo:
+        """The model of a name, whole or for understanding. Raises ValueError for a folder that is none."""
+        return UniEmo.from_pretrained(self.models[name], device=self.device, with_diffusion=with_diffusion)
 
     def understander(self, model: UniEmo) -> Understander:
         """A loaded model, for understanding."""

@@ -18,8 +18,8 @@ from uniemo_ray.feedback.schema import coefficients_schema
 from uniemo_ray.inference.checksums import CHECKSUMS, verify, write_checksums
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, load_painter, save_model_folder
 from uniemo_ray.inference.model_source import describe_model
-from uniemo_ray.inference.painter import Painter, Request, Share
-from uniemo_ray.inference.sampler import SamplingSettings
+from uniemo_ray.inference.painter import Painter
+from uniemo_ray.inference.requests import Request, SamplingSettings, Share
 from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts

@@ -15,8 +15,8 @@ from diffusers import (
 from tests.inference.conftest import CONFIG, OBJECTS, SCENES
 from tests.models.tiny import write_pipeline, write_xl_pipeline
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
-from uniemo_ray.inference.painter import STOPPED, Failure, Painter, Painting, Request, Share, Step
-from uniemo_ray.inference.sampler import SamplingSettings
+from uniemo_ray.inference.painter import STOPPED, Painter
+from uniemo_ray.inference.requests import Failure, Painting, Request, SamplingSettings, Share, Step
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.diffusion import load_diffusion
 

@@ -6,9 +6,9 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UniPCMultistepScheduler
 from torch import Tensor
 
+from uniemo_ray.inference.requests import SamplingSettings
 from uniemo_ray.inference.sampler import (
     Guided,
-    SamplingSettings,
     check_settings,
     draw_latents,
     make_scheduler,

@@ -3,7 +3,8 @@ import torch
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from tests.models.tiny import TEXT_WIDTH, text_config
-from uniemo_ray.models.conditioning import PLACEHOLDER, encode_prompts, tokenize
+from uniemo_ray.config import PLACEHOLDER
+from uniemo_ray.models.conditioning import encode_prompts, tokenize
 
 
 @pytest.fixture

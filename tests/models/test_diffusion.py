@@ -6,7 +6,7 @@ from diffusers import StableDiffusionPipeline
 from torch.nn import functional as F
 
 from tests.models.tiny import TEXT_WIDTH, make_net, pictures, write_pipeline
-from uniemo_ray.models.conditioning import PLACEHOLDER
+from uniemo_ray.config import PLACEHOLDER
 from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser
 
 

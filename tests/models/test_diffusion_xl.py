@@ -6,7 +6,8 @@ from diffusers import StableDiffusionXLPipeline
 from torch.nn import functional as F
 
 from tests.models.tiny import XL_POOLED, XL_WIDTHS, make_net, pictures, write_xl_pipeline
-from uniemo_ray.models.conditioning import PLACEHOLDER, TextStates, denoiser_inputs
+from uniemo_ray.config import PLACEHOLDER
+from uniemo_ray.models.conditioning import TextStates, denoiser_inputs
 from uniemo_ray.models.diffusion import load_diffusion
 
 WIDTH = sum(XL_WIDTHS)

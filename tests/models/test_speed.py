@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.models.tiny import TEXT_WIDTH, make_net, pictures
-from uniemo_ray.config import DiffusionConfig, TrainConfig
-from uniemo_ray.models.conditioning import PLACEHOLDER
+from uniemo_ray.config import PLACEHOLDER, DiffusionConfig, TrainConfig
 from uniemo_ray.models.diffusion import DiffusionParts, load_diffusion, unfreeze_denoiser
 from uniemo_ray.models.speed import compile_parts, tune_diffusion, tune_training
 

@@ -107,7 +107,7 @@ def test_not_ready_and_wrong_methods_are_problems(served):
     client, backend = served
     backend.is_up = False
     response = client.get("/readyz")
-    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "2")
     assert client.get("/healthz").json() == {"status": "ok"}
     wrong = client.get("/v1/generate")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")

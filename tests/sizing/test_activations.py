@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from tests.models.tiny import write_clip, write_pipeline
-from uniemo_ray.config import Config
+from uniemo_ray.config import PLACEHOLDER, Config
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import load_clip
-from uniemo_ray.models.conditioning import PLACEHOLDER
 from uniemo_ray.models.diffusion import load_diffusion
 from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import set_trainable

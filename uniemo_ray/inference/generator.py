@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.model_folder import load_painter
-from uniemo_ray.inference.painter import Attributes, Failure, Painter, Painting, Request, Share
+from uniemo_ray.inference.painter import Painter
 from uniemo_ray.inference.provenance import encode_png, library_versions, sha256_hex
-from uniemo_ray.inference.sampler import SamplingSettings
+from uniemo_ray.inference.requests import Attributes, Failure, Painting, Request, SamplingSettings, Share
 
 Columns = dict[str, NDArray[Any]]
 Row = dict[str, Any]

@@ -20,11 +20,10 @@ import tempfile
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -45,14 +44,16 @@ from uniemo_ray.inference.checksums import (
 from uniemo_ray.inference.compact import NET, from_eight_bits
 from uniemo_ray.inference.heads import ScorerHeads
 from uniemo_ray.inference.model_source import fetch_folder, read_labels
-from uniemo_ray.inference.painter import Painter
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
-from uniemo_ray.models.diffusion import DiffusionParts, load_diffusion
 from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import UniEmoNet
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
+
+if TYPE_CHECKING:
+    from uniemo_ray.inference.painter import Painter
+    from uniemo_ray.models.diffusion import DiffusionParts
 
 SECTIONS = ("seed", "encoder", "fusion", "losses", "diffusion", "generation")
 """What of a run's config belongs to its model."""
@@ -73,7 +74,7 @@ class ModelParts:
     merges: bytes | None
     """BPE merges, when the vocabulary is not open_clip's own."""
     net: UniEmoNet
-    diffusion: DiffusionParts | None
+    diffusion: "DiffusionParts | None"
     """None in a model that only understands."""
     space: EmotionSpace
     coefficients: pa.Table
@@ -174,12 +175,14 @@ def load_model_folder(source: str | Path, *, with_diffusion: bool = True) -> Mod
     )
 
 
-def load_painter(source: str | Path, *, device: str = "cpu") -> tuple[Painter, str]:
+def load_painter(source: str | Path, *, device: str = "cpu") -> "tuple[Painter, str]":
     """The part of a model folder that makes images, and the folder's fingerprint.
 
     Raises:
         ValueError: as `load_model_folder`, and for a model that only understands.
     """
+    from uniemo_ray.inference.painter import Painter
+
     parts = load_model_folder(source)
     if parts.diffusion is None:
         raise ValueError(f"{source} {NO_DIFFUSION}")
@@ -210,13 +213,15 @@ def _write(parts: ModelParts, folder: Path) -> str:
     return write_checksums(folder)
 
 
-def _write_diffusion(diffusion: DiffusionParts, target: Path, *, mode: str) -> None:
+def _write_diffusion(diffusion: "DiffusionParts", target: Path, *, mode: str) -> None:
     """The pipeline's files as they came, unless its denoiser was trained."""
     if mode == "frozen" and diffusion.folder is not None:
         for name in diffusion.folder.files:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(diffusion.folder.path / name, target / name)
         return
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
     denoiser = diffusion.denoiser
     if mode == "lora" and getattr(denoiser, "peft_config", None):
         denoiser = deepcopy(denoiser)  # merging changes weights, and training may go on
@@ -244,7 +249,9 @@ def _write_diffusion(diffusion: DiffusionParts, target: Path, *, mode: str) -> N
     pipeline.save_pretrained(target)
 
 
-def _load_diffusion(folder: Path, config: Config) -> DiffusionParts | None:
+def _load_diffusion(folder: Path, config: Config) -> "DiffusionParts | None":
+    from uniemo_ray.models.diffusion import load_diffusion  # imports diffusers: understanding does without
+
     if not folder.is_dir():
         return None
     # a trained denoiser was saved anew, and so under the plain name

@@ -6,18 +6,27 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uniemo_ray.config import PLACEHOLDER
 from uniemo_ray.emotions import emotion_index
 from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.inference.requests import (
+    Attributes,
+    Failure,
+    Painting,
+    Request,
+    SamplingSettings,
+    Step,
+    Watch,
+)
 from uniemo_ray.inference.sampler import (
     Guided,
-    SamplingSettings,
     check_settings,
     draw_latents,
     make_scheduler,
@@ -25,73 +34,11 @@ from uniemo_ray.inference.sampler import (
     to_pictures,
 )
 from uniemo_ray.models.attributes import NO_ATTRIBUTE, AttributeBase
-from uniemo_ray.models.conditioning import PLACEHOLDER, TextStates
+from uniemo_ray.models.conditioning import TextStates
 from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.models.encoder import Features
 from uniemo_ray.models.uniemo import UniEmoNet
 
-Mix = Literal["condition", "guidance"]
-
-
-class Share(NamedTuple):
-    """One emotion of a request."""
-
-    emotion: str
-    weight: float
-
-
-class Request(NamedTuple):
-    """What one image is made from."""
-
-    seed: int
-    prompt: str
-    """`<emotion>` takes the condition; a plain request has none in it."""
-    emotions: tuple[Share, ...]
-    """Weights sum to 1; empty for a plain prompt."""
-    mix: Mix = "condition"
-    """How several emotions meet: one interpolated condition, or one guidance term each."""
-
-
-class Attributes(NamedTuple):
-    """What an emotion's draw from the emotion space stands for."""
-
-    emotion: str
-    scene: str | None
-    scene_weight: float
-    object: str | None
-    object_weight: float
-
-
-class Painting(NamedTuple):
-    """A finished image."""
-
-    pixels: NDArray[np.uint8]
-    """(H, W, 3)."""
-    attributes: tuple[Attributes, ...]
-    """One per emotion of the request."""
-
-
-class Failure(NamedTuple):
-    """Why a request has no image."""
-
-    reason: str
-
-
-class Step(NamedTuple):
-    """One denoising step of a micro-batch, for whoever watches."""
-
-    indices: tuple[int, ...]
-    """Which requests are in the micro-batch."""
-    number: int
-    """Finished steps, from 1."""
-    of: int
-    """Steps of the settings."""
-    preview: Callable[[], NDArray[np.uint8]]
-    """The images as they are now, (len(indices), H, W, 3); decoding them takes time."""
-
-
-Watch = Callable[[Step], bool]
-"""Sees every step and says whether to go on; it does not touch what is painted."""
 STOPPED = "stopped: nobody waits for this image any more"
 
 

@@ -18,26 +18,10 @@ from diffusers.image_processor import VaeImageProcessor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from uniemo_ray.inference.requests import SamplingSettings
 from uniemo_ray.models.conditioning import TextStates, denoiser_inputs
 
 SCHEDULERS = {"unipc": UniPCMultistepScheduler, "ddim": DDIMScheduler}
-
-
-class SamplingSettings(NamedTuple):
-    """What all images of a micro-batch share, and what decides their bytes beside the seed."""
-
-    scheduler: str
-    """`unipc` or `ddim`."""
-    steps: int
-    """Denoising steps."""
-    guidance: float
-    """Classifier-free guidance scale; as in diffusers, 1 or less switches guidance off."""
-    width: int
-    """Pixels."""
-    height: int
-    """Pixels."""
-    micro_batch: int
-    """B, the batch that runs, whatever the number of images."""
 
 
 class Guided(NamedTuple):

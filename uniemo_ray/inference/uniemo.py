@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 
+from uniemo_ray.config import PLACEHOLDER
 from uniemo_ray.data.images import normalise, to_square
 from uniemo_ray.emotions import EMOTIONS, LabelSpace, emotion_index
 from uniemo_ray.inference.model_folder import NO_DIFFUSION, ModelParts, load_model_folder, save_model_folder
-from uniemo_ray.inference.painter import Failure, Mix, Painter, Painting, Request, Share, Watch
 from uniemo_ray.inference.pictures import Picture, read_picture
 from uniemo_ray.inference.provenance import GeneratedImage, encode_png, library_versions
 from uniemo_ray.inference.reading import Reader, Reading, freeze
-from uniemo_ray.inference.sampler import SamplingSettings
-from uniemo_ray.models.conditioning import PLACEHOLDER
+from uniemo_ray.inference.requests import Failure, Mix, Painting, Request, SamplingSettings, Share, Watch
+
+if TYPE_CHECKING:
+    from uniemo_ray.inference.painter import Painter
 
 BATCH_SIZE = 32
 
@@ -74,17 +76,13 @@ class UniEmo:
         self.net = parts.net.to(self.device).eval()
         self._reader = Reader(self.net).eval()
         self._frozen: dict[int, torch.nn.Module] = {}
-        self._painter = (
-            Painter(parts.diffusion, net=parts.net, space=parts.space, device=device)
-            if parts.diffusion
-            else None
-        )
+        self._painter = _make_painter(parts, device)
         preprocess = parts.clip_config.get("preprocess_cfg", {})
         self.mean: tuple[float, ...] = tuple(preprocess.get("mean", OPENAI_DATASET_MEAN))
         self.std: tuple[float, ...] = tuple(preprocess.get("std", OPENAI_DATASET_STD))
 
     @property
-    def painter(self) -> Painter:
+    def painter(self) -> "Painter":
         """What makes the images.
 
         Raises:
@@ -100,17 +98,20 @@ class UniEmo:
         return int(self.net.encoder.visual.image_size[0])
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, device: str = "cpu") -> "UniEmo":
+    def from_pretrained(
+        cls, path: str | Path, *, device: str = "cpu", with_diffusion: bool = True
+    ) -> "UniEmo":
         """Load a model folder, after checking its version and checksums.
 
         Args:
             path: local path or `s3://`.
             device: torch device.
+            with_diffusion: whether to load what only generation needs, which is most of a model.
 
         Raises:
             ValueError: one line that names the file and what is wrong with it.
         """
-        return cls(load_model_folder(path), device=device)
+        return cls(load_model_folder(path, with_diffusion=with_diffusion), device=device)
 
     def save_pretrained(self, path: str | Path, *, card: str | None = None) -> str:
         """Write a model folder; returns its fingerprint.
@@ -323,6 +324,14 @@ class UniEmo:
             "versions": library_versions(),
         }
         return GeneratedImage.from_png(encode_png(result.pixels, provenance))
+
+
+def _make_painter(parts: ModelParts, device: str) -> "Painter | None":
+    if parts.diffusion is None:
+        return None
+    from uniemo_ray.inference.painter import Painter  # imports diffusers: understanding does without
+
+    return Painter(parts.diffusion, net=parts.net, space=parts.space, device=device)
 
 
 def _named(names: Sequence[str], scores: Tensor, index: Tensor, *, count: int) -> list[list[Named]]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTokenizer, PreTrainedModel
 
-PLACEHOLDER = "<emotion>"
+from uniemo_ray.config import PLACEHOLDER
 
 
 class Prompts(NamedTuple):

@@ -15,15 +15,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from uniemo_ray.config import DiffusionConfig
-from uniemo_ray.models.conditioning import (
-    PLACEHOLDER,
-    Prompts,
-    TextStates,
-    denoiser_inputs,
-    encode_prompts,
-    tokenize,
-)
+from uniemo_ray.config import PLACEHOLDER, DiffusionConfig
+from uniemo_ray.models.conditioning import Prompts, TextStates, denoiser_inputs, encode_prompts, tokenize
 from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline, load_part
 from uniemo_ray.models.vae import decode_latents, encode_images, load_vae
 
