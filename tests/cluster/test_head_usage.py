@@ -34,5 +34,5 @@ def test_the_peak_counts_processes_of_the_head_that_are_gone_again(monkeypatch):
             time.sleep(0.02)
         held.communicate()
     assert re.fullmatch(r"0:\d\d min, peak memory of all processes \d\.\d GB", usage.line())
-    assert 150_000_000 < usage._peak_bytes - mine < 1_000_000_000
+    assert 100_000_000 < usage._peak_bytes - mine < 1_000_000_000  # ours may have shrunk meanwhile
     assert proportional_bytes(process) == 0
