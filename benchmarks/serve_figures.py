@@ -282,6 +282,7 @@ def conformance(bench: Bench) -> list[Figure]:
         text=True,
         check=False,
     )
+    serve.run(build_app(arguments))
     last = [line for line in done.stdout.splitlines() if line.strip()][-1:]
     if done.returncode:
         print(done.stdout)

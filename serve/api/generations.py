@@ -164,23 +164,20 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
             retry_after_s=RETRY_AFTER_S,
         )
     service.unfinished[caller] += 1
-    job, is_started = None, False
-    at_its_end = ExitStack()
-    at_its_end.callback(_count_down, service, caller)
-    at_its_end.enter_context(service.metrics.working(GENERATE, order.n))
-    try:
+    with ExitStack() as counted:
+        counted.callback(_count_down, service, caller)
+        counted.enter_context(service.metrics.working(GENERATE, order.n))
         job = await asyncio.to_thread(
             service.board.create, order, owner=caller, patience_s=2 * service.limits.generate_timeout_s
         )
-        work = await service.backend.start(job.id, order)
-        work.add_done_callback(lambda _: at_its_end.close())
-        work.add_done_callback(lambda _: _count_images(service, job))
-        is_started = True
-    finally:
-        if not is_started:
-            at_its_end.close()
-            if job is not None:
-                await asyncio.to_thread(service.board.forget, job.id)
+        try:
+            work = await service.backend.start(job.id, order)
+        except BaseException:
+            await asyncio.to_thread(service.board.forget, job.id)
+            raise
+        until_done = counted.pop_all()
+    work.add_done_callback(lambda _: until_done.close())
+    work.add_done_callback(lambda _: _count_images(service, job))
     return job
 
 

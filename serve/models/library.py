@@ -7,7 +7,7 @@ from serve.models.illustrator import Illustrator
 from serve.models.understander import Understander
 from serve.settings import Limits
 from uniemo_ray import UniEmo, __version__
-from uniemo_ray.config import Settings
+from uniemo_ray.config import PLACEHOLDER, Settings
 from uniemo_ray.inference.model_folder import ModelParts
 
 
@@ -62,7 +62,7 @@ def describe(illustrator: Illustrator) -> Description:
             "guidance": diffusion.guidance,
             "width": diffusion.size_px,
             "height": diffusion.size_px,
-            "prompt": diffusion.prompt.replace("<emotion>", "{}"),
+            "prompt": diffusion.prompt.replace(PLACEHOLDER, "{}"),
         },
         pixels_multiple=model.painter.pixels_per_latent if can_paint else 1,
         micro_batch=illustrator.micro_batch,

@@ -55,7 +55,7 @@ def fetch(
 
 
 def _how_to_use(store: "Store", preset: str) -> str:
-    """Settings for a job; models are read from folders, so what lies on S3 has to be copied first."""
+    """Settings with which a job reads what was fetched."""
     folder = store.local_path_or_none() or store.uri
     return (
         f"--set preset={preset} --set encoder.clip={folder}/clip --set encoder.clip_pretrained=null "

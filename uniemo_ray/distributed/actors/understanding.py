@@ -6,7 +6,6 @@ import torch
 
 from uniemo_ray.data.images import decode_rgb
 from uniemo_ray.distributed.actors.tables import to_columns, to_table
-from uniemo_ray.inference.model_folder import load_model_folder
 from uniemo_ray.inference.uniemo import UniEmo
 
 MICRO_BATCH = 32
@@ -18,7 +17,7 @@ class UnderstandActor:
     def __init__(self, model: str, max_pixels: int, device: str = "cpu") -> None:
         """Load a model folder, local or `s3://`, without its diffusion model."""
         torch.set_num_threads(1)
-        self.model = UniEmo(load_model_folder(model, with_diffusion=False), device=device)
+        self.model = UniEmo.from_pretrained(model, device=device, with_diffusion=False)
         self.max_pixels = max_pixels
 
     def __call__(self, table: pa.Table) -> pa.Table:
