@@ -17,7 +17,7 @@ from serve.backend import DEFAULT_MODEL
 from serve.census import Census
 from serve.deployments import Endpoint, Generation, Understanding
 from serve.models.library import Library
-from serve.pool import Pool
+from serve.pool import GenerationPool, Pool
 from serve.settings import RETRY_AFTER_S, STORE, Limits
 from uniemo_ray.config import Settings
 from uniemo_ray.inference.checksums import verify
@@ -61,7 +61,7 @@ class BuildArgs(Settings):
     those does."""
     understanding: Pool = Pool()
     """Replicas for understanding."""
-    generation: Pool = Pool(batch_size=4, batches_held=4)
+    generation: GenerationPool = GenerationPool()
     """Replicas for generation."""
     limits: Limits = Limits()
     """Bounds of requests."""
@@ -70,6 +70,19 @@ class BuildArgs(Settings):
     def _default_is_taken(self) -> "BuildArgs":
         if DEFAULT_MODEL in self.models or "" in self.models:
             raise ValueError(f"models must not name one {DEFAULT_MODEL!r} or '': that is what `model` gives")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_fill_passes(self) -> "BuildArgs":
+        for name, pool, rows in (
+            ("understand", self.understanding, self.understand_micro_batch),
+            ("generate", self.generation, self.generate_micro_batch),
+        ):
+            if pool.batch_size % rows:
+                raise ValueError(
+                    f"batch_size {pool.batch_size} of the pool is no multiple of {name}_micro_batch {rows}: "
+                    f"passes would be filled up with repeats; set it to {-(-pool.batch_size // rows) * rows}"
+                )
         return self
 
 

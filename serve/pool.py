@@ -27,3 +27,14 @@ class Pool(Settings):
     """Calls that wait per endpoint replica; further ones are answered with 503."""
     models_per_replica: int = Field(3, ge=1)
     """Models beside `default` that a replica keeps loaded; the least used one gives way."""
+
+
+class GenerationPool(Pool):
+    """The replicas for generation, whose calls take a second or more.
+
+    A batch of several micro-batches would only keep finished images back.
+    """
+
+    batch_size: int = Field(1, ge=1)
+    """A multiple of the micro-batch."""
+    batches_held: int = Field(16, ge=1)

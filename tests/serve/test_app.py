@@ -11,7 +11,7 @@ from serve import deployments
 from serve.app import BuildArgs, build_app
 from serve.deployments import check_exposure
 from serve.models.library import Library
-from serve.pool import Pool
+from serve.pool import GenerationPool, Pool
 from serve.tokens import add_token
 
 CONFIG = Path(__file__).parents[2] / "serve" / "config.yaml"
@@ -19,7 +19,8 @@ CONFIG = Path(__file__).parents[2] / "serve" / "config.yaml"
 
 def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(model_folder.parent)
-    args = BuildArgs(model=model_folder.name, models={"b": "s3://bucket/b"}, generation=Pool(max_replicas=3))
+    pool = GenerationPool(max_replicas=3)
+    args = BuildArgs(model=model_folder.name, models={"b": "s3://bucket/b"}, generation=pool)
     endpoint = build_app(args)._bound_deployment
     assert endpoint.init_kwargs["models"] == ("default", "b")
     understanding, generation = (bound._bound_deployment for bound in endpoint.init_args)
@@ -69,11 +70,26 @@ def test_a_missing_model_names_itself(tmp_path):
         {"model": "m", "models": {"default": "x"}},
         {"model": "m", "limits": {"steps": 0}},
         {"model": "m", "generation": {"replicas": 2}},
+        {"model": "m", "understanding": {"batch_size": 8}, "understand_micro_batch": 16},
     ],
 )
 def test_arguments_are_checked(values):
     with pytest.raises(ValidationError):
         BuildArgs.model_validate(values)
+
+
+def test_a_batch_is_made_of_whole_passes():
+    with pytest.raises(ValidationError, match=r"batch_size 1 .* generate_micro_batch 4.* set it to 4"):
+        BuildArgs(generate_micro_batch=4, generation=GenerationPool(max_replicas=2))
+    pool = GenerationPool(batch_size=8)
+    assert BuildArgs(generate_micro_batch=4, generation=pool).generation == pool
+
+
+def test_finished_images_are_not_kept_back_by_default():
+    asked = yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]
+    for args in (BuildArgs(), BuildArgs.model_validate(asked)):
+        assert args.generation.batch_size == args.generate_micro_batch
+        assert args.generation.batches_held == 16
 
 
 @pytest.mark.parametrize(

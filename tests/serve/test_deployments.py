@@ -18,7 +18,7 @@ from ray import serve
 
 from serve.app import BuildArgs, build_app
 from serve.deployments import _http_host
-from serve.pool import Pool
+from serve.pool import GenerationPool, Pool
 from serve.settings import Limits
 from tests.serve.test_models import picture
 from uniemo_ray import UniEmo
@@ -30,13 +30,12 @@ AWE = {"emotion": "awe", "seed": 5}
 
 
 def arguments(model: str, store: str, **changes: object) -> BuildArgs:
-    pool = Pool(num_cpus=0.2, batch_size=4)
     values = {
         "model": model,
         "models": {"other": model},
         "store": store,
-        "understanding": pool,
-        "generation": pool,
+        "understanding": Pool(num_cpus=0.2, batch_size=4),
+        "generation": GenerationPool(num_cpus=0.2, batch_size=4),
         "limits": Limits(**LIMITS),
     }
     return BuildArgs(**values | changes)
