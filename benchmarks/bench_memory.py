@@ -23,7 +23,7 @@ def generate(folder: str, images: int) -> None:
 
     from uniemo_ray.config import GenerationConfig, ResourceConfig
     from uniemo_ray.distributed.generate import generate_images
-    from uniemo_ray.store.filesystem import open_store
+    from uniemo_ray.store.run import RunFolder
 
     ray.init(
         address="local",
@@ -34,14 +34,15 @@ def generate(folder: str, images: int) -> None:
     )
     config = GenerationConfig(rows_per_shard=ROWS, actors=ACTORS)
     plan = cheap_plan(images, config)
-    made = generate_images(
-        plan,
-        store=open_store(folder),
-        model="cheap",
-        config=config,
-        resources=ResourceConfig(memory_gb_per_actor=0.2),
-        actor=CheapPainter,
-    )
+    with RunFolder.open(folder, config).locked() as run:
+        made = generate_images(
+            plan,
+            store=run.fenced_store.sub("artefacts/images"),
+            model="cheap",
+            config=config,
+            resources=ResourceConfig(memory_gb_per_actor=0.2),
+            actor=CheapPainter,
+        )
     assert (made.rows, made.failed) == (plan.num_rows, {})
     time.sleep(2 * WATCH_EVERY_S)  # let the last peaks be seen
 

@@ -23,6 +23,8 @@ import uuid
 from pathlib import Path
 
 ROOT = Path("/tmp/uniemo-s3")
+MARKER = "made-by-local-s3"
+"""Without it, a folder is not removed."""
 ACCESS_KEY, SECRET_KEY = "UNIEMO", "UNIEMOSECRET"
 TOOLS = ("ceph-mon", "ceph-osd", "ceph-mgr", "radosgw", "ceph-authtool", "monmaptool", "radosgw-admin")
 DISK_BYTES = 8 << 30
@@ -93,6 +95,7 @@ def _start_daemons(root: Path, port: int) -> None:
     monitor = f"[v2:127.0.0.1:{port + 1},v1:127.0.0.1:{port + 2}]"
     fsid = str(uuid.uuid4())
     config = CONFIG.format(fsid=fsid, monitor=monitor, disk_bytes=DISK_BYTES, root=root, port=port)
+    (root / MARKER).touch()
     (root / "ceph.conf").write_text(config)
     admin, keys = root / "keys" / "client.admin", root / "keys"
     everything = ("--cap", "mon", "allow *", "--cap", "osd", "allow *", "--cap", "mgr", "allow *")
@@ -170,7 +173,7 @@ def stop(root: Path, *, keep_logs: bool = False) -> bool:
         deadline = time.monotonic() + 10
         while any(_is_ours(pid) for pid in running) and time.monotonic() < deadline:
             time.sleep(0.1)
-    if not keep_logs and (root / "ceph.conf").is_file():
+    if not keep_logs and (root / MARKER).is_file():
         shutil.rmtree(root, ignore_errors=True)
     return bool(running)
 

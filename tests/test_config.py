@@ -34,6 +34,7 @@ def test_shipped_configs_are_valid(name):
         ("- a", None, ["must hold a mapping"]),
         ("a: [", None, ["no valid YAML"]),
         ("", "filter.eta=90", ["filter", "eta must be below filter.delta", "90"]),
+        ("", "generation.threads=3", ["generation", "micro_batch 8 does not split over 3", "use a multiple"]),
         ("", "stage1.batch_size=63", ["stage1.batch_size 63", "multiple of 2"]),
         ("", "data.kind=emoset", ["data.root is empty"]),
         ("", "data.kind=twitter1", ["data.root is empty", "twitter1"]),

@@ -288,6 +288,15 @@ class GenerationConfig(Settings):
     """How often a failed shard is tried again; then its rows are tried alone, and those that fail are kept as
     rows with a reason."""
 
+    @model_validator(mode="after")
+    def _rows_split_evenly(self) -> "GenerationConfig":
+        if self.micro_batch > 1 and self.micro_batch % self.threads:
+            raise ValueError(
+                f"generation.micro_batch {self.micro_batch} does not split over {self.threads} "
+                "generation.threads: use a multiple, or 1"
+            )
+        return self
+
 
 class FilterConfig(Settings):
     """Dual-metric filter (Algorithm 1)."""

@@ -1,5 +1,6 @@
 """The rank filter as real Ray tasks."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,6 +56,18 @@ def fail_at(folder: str, kind: str, number: int) -> int:
         (marks / str(len(list(marks.iterdir())))).touch()
         raise StoreError("S3 is away") if kind == "storage" else ValueError("wrong")
     return number * number
+
+
+class Deadly:
+    def __call__(self, number: int) -> int:
+        if number == 1:
+            os._exit(1)
+        return number
+
+
+def test_a_piece_that_kills_its_process_is_told_in_one_line():
+    with pytest.raises(StoreError, match=r"^a piece of the filter died 3 times .*memory_gb_per_actor"):
+        run_tasks(Deadly(), range(2), resources=RESOURCES)
 
 
 class Work:

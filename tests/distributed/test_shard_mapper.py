@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 CHILD = """
 import sys
 from tests.distributed.test_shard_mapper import mapper, task
-print(mapper(sys.argv[1], deadly="c").map(task()).rows)
+print(mapper(sys.argv[1], deadly="c").map(task(sys.argv[1])).rows)
 """
 
 
@@ -35,7 +35,12 @@ class Upper:
         if self.deadly in texts:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.raising in texts:
-            raise {"": RuntimeError, "value": ValueError, "store": StoreError}[self.error]("bad\nmore")
+            raise {
+                "": RuntimeError,
+                "damaged": pa.ArrowInvalid,  # a ValueError too, but of its row
+                "value": ValueError,
+                "store": StoreError,
+            }[self.error]("bad\nmore")
         return pa.table(
             {"emotion": [t.upper() for t in texts], "reason": pa.array([None] * len(texts), pa.string())}
         )
@@ -55,8 +60,9 @@ def mapper(folder: str, make: type = Upper, **settings: str) -> ShardMapper:
     return ShardMapper(MapWork(make, settings, source, target, retries=1, label="test"))
 
 
-def task(*, is_last: bool = False) -> ShardTask:
-    return ShardTask("a/0.parquet", 0, "", "b/0", "p", attempt=1 + is_last, is_last=is_last)
+def task(folder: str, *, is_last: bool = False) -> ShardTask:
+    made = committed(open_store(f"{folder}/in"))["a/0"]
+    return ShardTask(made.key, made.bytes, made.sha256, "b/0", "p", attempt=1 + is_last, is_last=is_last)
 
 
 @pytest.fixture
@@ -77,39 +83,46 @@ def attempts(folder: str) -> list[str]:
 
 
 def test_a_shard_is_made_once(folder: str) -> None:
-    report = mapper(folder).map(task())
+    report = mapper(folder).map(task(folder))
     assert report == ShardReport("b/0", rows=4, groups=json.dumps({"A": 1, "B": 1, "C": 1, "D": 1}))
-    assert mapper(folder, deadly="a").map(task()).rows == 4  # it is there: nobody tries again
+    assert mapper(folder, deadly="a").map(task(folder)).rows == 4  # it is there: nobody tries again
     assert attempts(folder) == []
     assert committed(open_store(f"{folder}/out"))["b/0"].plan_hash == "p"
 
 
 def test_damaged_input_is_not_worked_on(folder: str) -> None:
-    listed = task()._replace(bytes=1, sha256="s")
+    listed = task(folder)._replace(bytes=1, sha256="s")
     report = mapper(folder).map(listed)
     assert report.kind == "StoreError"
     assert "bytes instead of 1: uniemo store repair removes it" in report.reason
 
 
 def test_rows_that_raise_are_left_out_at_last(folder: str) -> None:
-    first = mapper(folder, raising="b").map(task())
+    first = mapper(folder, raising="b").map(task(folder))
     assert first == ShardReport("b/0", kind="RuntimeError", reason="bad")
-    report = mapper(folder, raising="b").map(task(is_last=True))
+    report = mapper(folder, raising="b").map(task(folder, is_last=True))
     assert (report.rows, report.failed, report.kind) == (4, 1, "")
     assert result(folder) == [("A", None), ("b", "RuntimeError: bad"), ("C", None), ("D", None)]
     assert committed(open_store(f"{folder}/out"))["b/0"].failed == {"RuntimeError: bad": 1}
     assert attempts(folder) == []
 
 
+def test_a_row_that_cannot_be_decoded_is_left_out_alone(folder: str) -> None:
+    assert mapper(folder, raising="b", error="damaged").map(task(folder)).kind == "ArrowInvalid"
+    report = mapper(folder, raising="b", error="damaged").map(task(folder, is_last=True))
+    assert (report.rows, report.failed, report.kind) == (4, 1, "")
+    assert result(folder)[1] == ("b", "ArrowInvalid: bad")
+
+
 @pytest.mark.parametrize(("error", "kind"), [("value", "ValueError"), ("store", "StoreError")])
 def test_a_wrong_model_or_lost_storage_is_no_rows_fault(folder: str, error: str, kind: str) -> None:
-    assert mapper(folder, raising="b", error=error).map(task(is_last=True)).kind == kind
+    assert mapper(folder, raising="b", error=error).map(task(folder, is_last=True)).kind == kind
     assert committed(open_store(f"{folder}/out")) == {}
     assert attempts(folder) == []
 
 
 def test_an_actor_without_such_rows_fails_as_a_whole(folder: str) -> None:
-    assert mapper(folder, Strict, raising="b").map(task(is_last=True)).kind == "RuntimeError"
+    assert mapper(folder, Strict, raising="b").map(task(folder, is_last=True)).kind == "RuntimeError"
 
 
 def test_a_row_that_kills_is_found_and_left_out(folder: str) -> None:

@@ -329,7 +329,7 @@ def test_a_shard_without_scores_and_a_damaged_one_are_named(store: Store, tmp_pa
     with pytest.raises(StoreError, match=r"part-00003.parquet is no readable Parquet"):
         filter_shards(store, store, config=FilterConfig())
     store.write_bytes("scores/part-00003.parquet", store.read_bytes("scores/part-00007.parquet"))
-    with pytest.raises(StoreError, match=r"part-00003.parquet has 20 rows, its manifest entry says 40"):
+    with pytest.raises(StoreError, match=r"part-00003.parquet has 20 rows, its entry says 40"):
         filter_shards(store, store, config=FilterConfig())
     other = open_store(str(tmp_path / "other"))
     table = simple(3).drop_columns(["sem_score"])

@@ -1,7 +1,9 @@
 """The filter where the scores lie: on a real S3 server as on disk, and on damaged shards."""
 # ruff: noqa: F811 (a fixture shared with other tests)
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +17,12 @@ from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.feedback.shard_filter import filter_shards
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import Store, open_store
+from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import commit_shard, read_shards
 
 SHARDS, ROWS = 5, 40
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def put_scores(store: Store) -> None:
@@ -67,3 +72,45 @@ def test_a_flipped_bit_of_a_score_is_noticed(tmp_path: Path) -> None:
         store.write_bytes(key, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         with pytest.raises(StoreError, match=r"part-00002\.parquet is no readable Parquet"):
             filter_shards(store, store.sub(f"flipped-{at}"), config=FilterConfig())
+
+
+def test_a_missing_shard_is_named_and_a_failing_disk_is_not_blamed_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path))
+    put_scores(store)
+    data = store.read_bytes("scores/part-00003.parquet")
+    store.delete("scores/part-00003.parquet")
+    with pytest.raises(StoreError, match=r"part-00003\.parquet is listed but missing: uniemo store repair"):
+        filter_shards(store, store.sub("a"), config=FilterConfig())
+    store.write_bytes("scores/part-00003.parquet", data)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("AWS Error NETWORK_CONNECTION during GetObject")
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    with pytest.raises(OSError, match="NETWORK_CONNECTION"):
+        filter_shards(store, store.sub("b"), config=FilterConfig())
+
+
+def test_verdicts_that_a_followed_driver_recorded_are_judged_again(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "scores"))
+    put_scores(store)
+    run = RunFolder.open(str(tmp_path / "run"), {})
+
+    def in_turn_but_one_is_lost(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        found = [work(item) for item in items]
+        key = "artefacts/filter/manifest/kept/part-00001.json"
+        if run.store.exists(key) and not lost:
+            lost.append(key)
+            run.store.delete(key)  # as if it were of an older lease: it does not count
+        return found
+
+    lost: list[str] = []
+    with run.locked():
+        target = run.fenced_store.sub("artefacts/filter")
+        summary = filter_shards(store, target, config=FilterConfig(), run=in_turn_but_one_is_lost)
+        assert len(lost) == 1
+        assert read_shards(target, "kept/").num_rows == SHARDS * ROWS
+    expected = filter_shards(store, open_store(str(tmp_path / "b")), config=FilterConfig())
+    assert summary == expected

@@ -1,5 +1,6 @@
 """An image comes back byte for byte from its row, alone and in another place of the batch."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,6 +8,7 @@ import pytest
 
 from tests.inference.test_generator import batch_of, make_plan
 from uniemo_ray.feedback.schema import IMAGES
+from uniemo_ray.inference import regenerate as regenerating
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.regenerate import regenerate
 from uniemo_ray.store.base import Store
@@ -50,6 +52,25 @@ def test_the_same_bytes(run: Store, image_id: str) -> None:
     assert made.png.startswith(b"\x89PNG")
     assert made.recorded["image_id"] == image_id
     assert "image" not in made.recorded
+
+
+def test_it_is_made_on_the_kind_of_processor_that_made_it(
+    run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def watch(model: str, *, threads: int, device: str) -> ImageGenerator:
+        asked.append(device)
+        return ImageGenerator(model, threads=threads, device="cpu")
+
+    monkeypatch.setattr(regenerating, "ImageGenerator", watch)
+    find = regenerating.find_image
+    for processor in ("cpu", "cuda"):
+        row = find(run, "r1-emotion-fear-00001")
+        versions = json.dumps(json.loads(row["versions"]) | {"processor": processor})
+        monkeypatch.setattr(regenerating, "find_image", lambda *_, row=row, v=versions: row | {"versions": v})
+        regenerate(run, "r1-emotion-fear-00001")
+    assert asked == ["cpu", "cuda"]
 
 
 def test_what_cannot_come_back_is_named(run: Store, tmp_path: Path) -> None:

@@ -79,17 +79,16 @@ def test_arguments_are_checked(values):
 
 
 def test_a_batch_is_made_of_whole_passes():
-    with pytest.raises(ValidationError, match=r"batch_size 1 .* generate_micro_batch 4.* set it to 4"):
-        BuildArgs(generate_micro_batch=4, generation=GenerationPool(max_replicas=2))
+    with pytest.raises(ValidationError, match=r"batch_size 4 .* generate_micro_batch 6.* set it to 6"):
+        BuildArgs(generate_micro_batch=6, generation=GenerationPool(max_replicas=2))
     pool = GenerationPool(batch_size=8)
     assert BuildArgs(generate_micro_batch=4, generation=pool).generation == pool
 
 
-def test_finished_images_are_not_kept_back_by_default():
+def test_what_a_pool_does_not_say_is_as_generation_needs_it():
     asked = yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]
     for args in (BuildArgs(), BuildArgs.model_validate(asked)):
-        assert args.generation.batch_size == args.generate_micro_batch
-        assert args.generation.batches_held == 16
+        assert (args.generation.batch_size, args.generation.batches_held) == (4, 4)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def test_beginnings_are_counted_until_an_end(store: Store) -> None:
     assert count_attempts(store, "images/part-0/row-7") == 1
     assert begin(store, "images/part-00") == 0
     end(store, "images/part-0")
-    assert store.list() == ["attempts/images/part-00/00000000-0001"]
+    assert store.list() == ["attempts/images~part-00@00000000-0001"]
 
 
 def test_a_killed_driver_is_no_rows_fault(store: Store) -> None:

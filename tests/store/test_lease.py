@@ -16,7 +16,7 @@ import pytest
 from tests.store.skewed_clock import skewed_clock
 from uniemo_ray.store.errors import RunLockedError, StoreError
 from uniemo_ray.store.filesystem import Store, open_store
-from uniemo_ray.store.lease import Lease
+from uniemo_ray.store.lease import Holder, Lease
 
 HOLDER = """
 import sys
@@ -113,6 +113,38 @@ def test_a_silent_driver_elsewhere_is_followed_after_its_time(store: Store) -> N
     with Lease(store) as lease:
         assert time.monotonic() - start >= 1.0
         assert lease.epoch == 2
+
+
+def test_lost_storage_does_not_make_a_driver_elsewhere_look_dead(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storage is gone for as long as a silent driver is given; then it beats again, a little later."""
+    Lease(store, ttl_s=1.0)._try_to_take()
+    key = "lock/00000001.json"
+    move_to_another_machine(store, key)
+    watcher, reads = Lease(store, ttl_s=1.0), []
+    read = watcher._read
+
+    def slow(epoch: int) -> Holder | None:
+        found = read(epoch)
+        reads.append(epoch)
+        if len(reads) == 2:  # the first look at it that waits
+            time.sleep(1.2)
+        if len(reads) == 6:
+            store.write_json(key, {**store.read_json(key), "beat": 1})
+        return found
+
+    monkeypatch.setattr(watcher, "_read", slow)
+    with pytest.raises(RunLockedError):
+        watcher.acquire()
+
+
+def test_a_lease_of_another_release_is_named(store: Store) -> None:
+    store.write_json("lock/00000001.json", {"driver": "of another release"})
+    with pytest.raises(
+        StoreError, match=r"lock/00000001\.json is no lease of this release .*: delete it once"
+    ):
+        Lease(store).acquire()
 
 
 def test_a_beating_driver_elsewhere_is_left_alone(store: Store) -> None:

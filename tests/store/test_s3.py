@@ -105,6 +105,13 @@ def test_unreachable_server_is_known_within_seconds(monkeypatch: pytest.MonkeyPa
     assert time.monotonic() - start < 15
 
 
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "inf"])
+def test_a_wrong_timeout_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("UNIEMO_S3_TIMEOUT_S", text)
+    with pytest.raises(ValueError, match=f"^UNIEMO_S3_TIMEOUT_S must be a number of seconds .*{text}"):
+        open_store("s3://bucket/run")
+
+
 def test_unknown_addressing_style(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNIEMO_S3_ADDRESSING", "sideways")
     with pytest.raises(

@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from uniemo_ray.store import shards
@@ -10,7 +11,7 @@ from uniemo_ray.store.errors import StoreError, TakenOverError
 from uniemo_ray.store.fence import Fence
 from uniemo_ray.store.filesystem import Store
 from uniemo_ray.store.lease import Lease
-from uniemo_ray.store.seal import NO_SEAL, read_seal
+from uniemo_ray.store.seal import NO_SEAL, read_seal, sealed_epoch
 from uniemo_ray.store.shards import commit_shard, committed, find_shard, seal_manifest
 
 
@@ -68,3 +69,36 @@ def test_the_first_driver_needs_no_seal(store: Store) -> None:
         commit_shard(fenced, "a/0", rows(), plan_hash="p")
         assert set(seal_manifest(fenced)) == {"a/0"}
         assert fenced.is_empty("sealed")
+
+
+def test_numbers_go_on_where_somebody_has_removed_the_leases(store: Store) -> None:
+    for _ in range(3):
+        with Lease(store) as lease:
+            fenced = store.sub("artefacts/a").fenced(lease.fence)
+            commit_shard(fenced, f"a/{lease.epoch}", rows(), plan_hash="p")
+            seal_manifest(fenced)
+    assert sealed_epoch(store.sub("artefacts/a")) == 3
+    for key in store.list("lock"):
+        store.delete(key)
+    with Lease(store) as lease:
+        assert lease.epoch == 4
+        fenced = store.sub("artefacts/a").fenced(lease.fence)
+        commit_shard(fenced, "a/4", rows(), plan_hash="p")
+        assert set(seal_manifest(fenced)) == {"a/1", "a/2", "a/3", "a/4"}
+
+
+def test_a_damaged_seal_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_MANY_UNSEALED", 1)
+    for k in range(40):  # so many that the middle of a column is data and no header
+        commit_shard(store, f"a/{k:02d}", rows(k), plan_hash="p")
+    seal_manifest(store)
+    (key,) = store.list("sealed")
+    data = store.read_bytes(key)
+    group = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    sha256 = next(column for column in columns if column.path_in_schema == "sha256")
+    at = (sha256.dictionary_page_offset or sha256.data_page_offset) + sha256.total_compressed_size // 2
+    for damaged in (data[:-40], data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]):
+        store.write_bytes(key, damaged)
+        with pytest.raises(StoreError, match=r"sealed/00000000\.parquet is no readable seal"):
+            committed(store)

@@ -13,6 +13,7 @@ import pytest
 
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import Store, open_store
+from uniemo_ray.store.lease import Lease
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import (
     ShardEntry,
@@ -199,3 +200,36 @@ def test_shards_of_another_writer_are_listed_exactly(tmp_path):
     list_shards(store, "b/", [kept])
     list_shards(store, "a/", entries[1:])
     assert committed(store) == {entry.name: entry for entry in (*entries[1:], kept)}
+
+
+def test_a_replacement_that_comes_too_late_changes_nothing(store: Store) -> None:
+    store.write_bytes("a.parquet", b"torn")
+    assert not store.replace("a.parquet", b"ours", expected=b"other")
+    assert not store.replace("b.parquet", b"ours", expected=b"torn")
+    assert store.read_bytes("a.parquet") == b"torn"
+    assert not store.exists("b.parquet")
+    assert store.replace("a.parquet", b"ours", expected=b"torn")
+    assert store.read_bytes("a.parquet") == b"ours"
+
+
+def test_data_that_another_attempt_has_replaced_meanwhile_is_taken(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lease(store) as lease:
+        fenced = store.sub("step").fenced(lease.fence)
+        made = commit_shard(fenced, "made", table(), plan_hash="p")
+        whole = fenced.read_bytes("made.parquet")
+        fenced.write_bytes("a.parquet", b"torn")
+        replace, calls = type(fenced).replace, []
+
+        def late(self: Store, key: str, data: bytes, *, expected: bytes) -> bool:
+            calls.append(key)
+            if len(calls) == 1:  # the other attempt is faster by a moment
+                self.write_bytes(key, whole)
+            return bool(replace(self, key, data, expected=expected))
+
+        monkeypatch.setattr(type(fenced), "replace", late)
+        entry = commit_shard(fenced, "a", table(), plan_hash="p")
+        assert calls == ["a.parquet"]
+        assert entry.sha256 == made.sha256
+        assert fenced.read_bytes("a.parquet") == whole

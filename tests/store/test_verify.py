@@ -1,5 +1,6 @@
 """Damage is named, and mending it removes just that, so that the next submission makes it anew."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -146,6 +147,23 @@ def test_mending_that_dies_in_between_is_found_again(
     assert {name: entry.sha256 for name, entry in committed(images_of(run)).items()} == {
         name: entry.sha256 for name, entry in before.items()
     }
+
+
+def test_what_an_older_driver_lists_after_mending_does_not_count(uri: str) -> None:
+    run = make_run(uri)
+    folder = run.record("generate").artefacts  # type: ignore[union-attr]
+    with run.locked():
+        older = run.fenced_store.sub(folder)
+        late = asdict(
+            commit_shard(older, "images/part-00009", pa.table({"image_id": ["late"]}), plan_hash="p")
+        )
+        older.delete("manifest/images/part-00009.json")  # the actor pauses before it lists its shard
+    (finding,) = repair_run(run)
+    assert (finding.kind, finding.name) == ("foreign", "images/part-00009")
+    run.store.sub(folder).write_json("manifest/images/part-00009.json", late)
+    assert submit(run) == {"generate": False, "later": True}
+    assert sorted(committed(images_of(run))) == [f"images/part-{k:05d}" for k in range(SHARDS)]
+    assert verify_run(run.store).findings == ()
 
 
 def test_a_run_at_work_is_left_alone(uri: str) -> None:

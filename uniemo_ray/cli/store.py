@@ -20,7 +20,8 @@ _Run = Annotated[str, typer.Argument(help="Run folder: a local path or s3://buck
 def verify(run: _Run) -> None:
     """Re-hash every committed shard and name what is torn, missing, foreign or duplicated.
 
-    Nothing is written. Exit code 0: all is as it was committed; 1: something is not.
+    Nothing is written. Exit code 0: all is as it was committed; 1: something is not. While a job works on
+    the run, a shard that it is about to list is named foreign.
 
     \b
     Example:
@@ -70,7 +71,7 @@ def regenerate(
 
     \b
     Example:
-      uniemo regenerate runs/demo r1-emotion-awe-000003
+      uniemo regenerate runs/demo r1-emotion-awe-00003
     """
     from uniemo_ray.inference.regenerate import regenerate as make_again
     from uniemo_ray.store.atomic import write_atomically

@@ -18,7 +18,7 @@ CLIP = ("encoder.clip", "encoder.clip_pretrained")
 VAE = ("diffusion.model", "diffusion.revision", "diffusion.variant", "diffusion.size_px")
 NET = ("encoder", "fusion", "losses", "seed", *VAE[:3], "diffusion.denoiser", "diffusion.lora_rank")
 JOINT = ("diffusion.prompt", "diffusion.size_px", "diffusion.target", "diffusion.frozen_dtype")
-SAMPLING = ("diffusion", "generation.micro_batch", "generation.threads", "seed")
+SAMPLING = ("diffusion", "generation.micro_batch", "generation.threads", "resources.use_gpu", "seed")
 
 
 def declare_ingest(pipeline: Pipeline, config: Config) -> None:

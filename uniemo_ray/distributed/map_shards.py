@@ -31,12 +31,12 @@ class _Wanted(NamedTuple):
     key: str
     """Of the input file."""
     bytes: int
-    """Of the input file, as are the next two; 0 and "" where no manifest tells."""
+    """Of the input file, as is the next."""
     sha256: str
     name: str
     plan: str
-    rows: int | None
-    """Of the input, where a manifest tells."""
+    rows: int
+    """Of the input."""
 
 
 def map_shards(
@@ -64,7 +64,7 @@ def map_shards(
             one, and those at fault become rows with a reason.
 
     Raises:
-        FileNotFoundError: a folder without input shards.
+        FileNotFoundError: a folder without committed input shards.
         ValueError: results of another plan are there; or raised by the actor: a wrong plan or model stays
             wrong, so it is not tried again.
         TakenOverError: another driver has followed this one.
@@ -98,18 +98,19 @@ def map_shards(
 def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> list[_Wanted]:
     """What becomes of a folder's shards."""
     entries = committed(source, f"{prefix}/").values()
-    inputs: list[tuple[str, ShardEntry | None]] = [(entry.key, entry) for entry in entries]
-    if not inputs:  # of a writer without a manifest
-        inputs = [(key, None) for key in source.list(prefix) if key.endswith(".parquet")]
-    if not inputs:
-        raise FileNotFoundError(f"no Parquet shards below {source.uri}/{prefix}")
-    wanted = []
-    for key, entry in inputs:
-        plan = plan_hash if plan_hash is not None else entry.plan_hash if entry is not None else ""
-        name = f"{folder}/{key.rpartition('/')[2].removesuffix('.parquet')}"
-        known = (0, "", None) if entry is None else (entry.bytes, entry.sha256, entry.rows)
-        wanted.append(_Wanted(key, known[0], known[1], name, plan, rows=known[2]))
-    return wanted
+    if not entries:
+        raise FileNotFoundError(f"no committed shards below {source.uri}/{prefix}")
+    return [
+        _Wanted(
+            entry.key,
+            entry.bytes,
+            entry.sha256,
+            name=f"{folder}/{entry.name.rpartition('/')[2]}",
+            plan=entry.plan_hash if plan_hash is None else plan_hash,
+            rows=entry.rows,
+        )
+        for entry in entries
+    ]
 
 
 def _done(wanted: Sequence[_Wanted], target: Store) -> dict[str, ShardEntry]:
@@ -134,10 +135,9 @@ def _progress(
     work: MapWork,
     resources: ResourceConfig,
 ) -> Progress:
-    rows = [shard.rows for shard in wanted if shard.rows is not None]
     return Progress(
         label=work.label,
-        rows=sum(rows) if len(rows) == len(wanted) else None,
+        rows=sum(shard.rows for shard in wanted),
         shards=len(wanted),
         price_per_node_hour=resources.price_per_node_hour,
         rows_before=sum(entry.rows for entry in done.values()),

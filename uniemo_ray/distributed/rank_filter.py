@@ -70,6 +70,12 @@ def run_tasks(work: Callable[[T], R], items: Sequence[T], *, resources: Resource
             results.update({running.pop(ref): ray.get(ref) for ref in ready})
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
+    except ray.exceptions.RayError as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(
+            f"a piece of the filter died {RETRIES + 1} times ({first}): give it more "
+            "resources.memory_gb_per_actor, or fewer actors to a machine, and submit again"
+        ) from error
     finally:
         for ref in running:
             ray.cancel(ref)

@@ -47,7 +47,7 @@ class ShardTask(NamedTuple):
     key: str
     """Of the input file."""
     bytes: int
-    """Of the input file, by its manifest; 0 when it has none."""
+    """Of the input file, by its manifest."""
     sha256: str
     name: str
     """Of the result."""
@@ -145,8 +145,7 @@ class ShardMapper:
 
     def _read(self, task: ShardTask) -> pa.Table:
         data = self.work.source.read_bytes(task.key)
-        if task.sha256:  # not of a writer without a manifest
-            check_bytes(data, f"{self.work.source.uri}/{task.key}", length=task.bytes, sha256=task.sha256)
+        check_bytes(data, f"{self.work.source.uri}/{task.key}", length=task.bytes, sha256=task.sha256)
         return pq.read_table(pa.BufferReader(data))
 
     def _transform(self, table: pa.Table, task: ShardTask, deaths: int) -> pa.Table:
@@ -158,10 +157,8 @@ class ShardMapper:
             return self._one_by_one(actor, table, task.name)
         try:
             return actor(table)
-        except (ValueError, StoreError):
-            raise  # of the whole run, such as a wrong model; of storage
         except Exception as error:
-            if not (task.is_last and isinstance(actor, RejectingActor)):
+            if _is_nobodys_row(error) or not (task.is_last and isinstance(actor, RejectingActor)):
                 raise
             logger.warning("%s raises %s: its rows are tried one by one", task.name, type(error).__name__)
             return self._one_by_one(actor, table, task.name)
@@ -176,15 +173,23 @@ class ShardMapper:
                 continue  # a row that kills has to be known as such when another one kills as well
             try:
                 parts.append(actor(row))
-            except (ValueError, StoreError):
-                raise
             except Exception as error:
+                if _is_nobodys_row(error):
+                    raise
                 errors.append(error)
                 parts.append(actor.reject(row, f"{type(error).__name__}: {error}".splitlines()[0]))
             end(self.work.target, attempts)
         if len(errors) == table.num_rows > 1:
             raise errors[0]  # no row's fault
         return pa.concat_tables(parts)
+
+
+def _is_nobodys_row(error: Exception) -> bool:
+    """Whether an error is of the whole run, such as a wrong model, or of storage.
+
+    Subclasses of ValueError are what a decoder raises at a damaged row.
+    """
+    return type(error) is ValueError or isinstance(error, StoreError)
 
 
 def _report(entry: ShardEntry, groups: Mapping[str, int]) -> ShardReport:

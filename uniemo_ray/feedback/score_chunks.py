@@ -3,6 +3,7 @@
 # M rows of a chunk
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,9 @@ from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.shards import ShardEntry
 
 _SIGN = np.uint32(1 << 31)
+_READERS = 8
+"""Files that one process reads at a time: on S3 each costs a few round trips."""
+_REPAIR = "uniemo store repair, then submitting again, makes it anew"
 
 
 class Shard(NamedTuple):
@@ -65,8 +69,12 @@ def read_chunk(source: Store, chunk: Chunk, columns: Sequence[str]) -> pa.Table:
         StoreError: a shard is damaged.
     """
     filesystem, root = source.arrow()
-    tables = [_read(filesystem, f"{root}/{shard.name}.parquet", shard, columns) for shard in chunk.shards]
-    return pa.concat_tables(tables)
+
+    def read(shard: Shard) -> pa.Table:
+        return _read(filesystem, f"{root}/{shard.name}.parquet", shard, columns)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return pa.concat_tables(pool.map(read, chunk.shards))
 
 
 def id_keys(table: pa.Table) -> dict[str, Keys]:
@@ -100,10 +108,12 @@ def _read(filesystem: FileSystem, path: str, shard: Shard, columns: Sequence[str
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             require_columns(parquet.schema_arrow.empty_table(), NEEDED, name=path)
             table = parquet.read(columns=list(columns), use_threads=False)
+    except FileNotFoundError:
+        raise StoreError(f"{path} is listed but missing: {_REPAIR}") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise StoreError(f"{path} is no readable Parquet ({error}): delete it to make it again") from None
+        if isinstance(error, OSError) and (error.errno or "AWS Error" in str(error)):
+            raise  # of the disk, or of S3: the file may be sound
+        raise StoreError(f"{path} is no readable Parquet ({error}): {_REPAIR}") from None
     if table.num_rows != shard.rows:
-        raise StoreError(
-            f"{path} has {table.num_rows} rows, its manifest entry says {shard.rows}: make it again"
-        )
+        raise StoreError(f"{path} has {table.num_rows} rows, its entry says {shard.rows}: {_REPAIR}")
     return table.replace_schema_metadata(None)

@@ -46,6 +46,7 @@ _MOST_ROWS = 1 << 32
 """Ranks have 32 bits while they are found."""
 _SCRATCH_FORMAT = 1
 """Raise it when interim results change their form or meaning: those of an older release are not read then."""
+_JUDGED = "judged"
 _DELETERS = 16
 
 
@@ -120,7 +121,7 @@ class _ShardFilter:
     def judge(self, chunk: Chunk, scores: ChunkRanking, layout: Layout) -> dict[str, Any]:
         """Bring both ranks of a chunk's rows together and commit its verdicts; returns the tally's fields."""
         tally: dict[str, Any] = once(
-            self.scratch, f"judged/{chunk.number:05d}", lambda: asdict(self._judge(chunk, scores, layout))
+            self.scratch, f"{_JUDGED}/{chunk.number:05d}", lambda: asdict(self._judge(chunk, scores, layout))
         )
         return tally
 
@@ -213,7 +214,13 @@ def filter_shards(
             found: dict[str, Any] = target.read_json(SUMMARY_FILE)
             return found
         target.delete(SUMMARY_FILE)
-    summary = job.run(make_chunks(entries.values(), limit=rows_per_task), run)
+    chunks = make_chunks(entries.values(), limit=rows_per_task)
+    summary = job.run(chunks, run)
+    if not job.is_complete(entries):
+        # recorded by a driver that had been followed before, so that its verdicts do not count
+        logger.info("filter: some verdicts are not listed, all are judged again")
+        _clear(job.scratch.sub(_JUDGED))
+        summary = job.run(chunks, run)
     if not job.is_complete(entries):
         raise StoreError(f"verdicts have gone from {target.uri}/{KEPT_FOLDER}: delete {job.scratch.uri}")
     target.check_fence()

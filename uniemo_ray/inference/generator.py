@@ -89,7 +89,8 @@ class ImageGenerator:
 
     def _image_row(self, row: Row, painting: Painting) -> Row:
         chosen = painting.attributes[0] if painting.attributes else Attributes("", None, 0.0, None, 0.0)
-        made = row | {"model": self.fingerprint, "versions": library_versions()}
+        versions = library_versions(self.painter.device.type)
+        made = row | {"model": self.fingerprint, "versions": versions}
         made |= {key: value for key, value in chosen._asdict().items() if key != "emotion"}
         png = encode_png(painting.pixels, made)
         return made | {"image": png, "sha256": sha256_hex(png), "reason": None}

@@ -24,11 +24,13 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", 
 
 
 @cache
-def library_versions() -> str:
-    """Versions of the libraries that decide an image's bytes, as canonical JSON."""
+def library_versions(processor: str = "cpu") -> str:
+    """What decides an image's bytes beside its row: versions and kind of processor, as canonical JSON."""
     from uniemo_ray import __version__
 
-    versions = {"uniemo_ray": __version__} | {name: version(name) for name in _LIBRARIES}
+    versions = {"uniemo_ray": __version__, "processor": processor} | {
+        name: version(name) for name in _LIBRARIES
+    }
     return canonical_json(versions)
 
 

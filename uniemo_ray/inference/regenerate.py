@@ -1,5 +1,6 @@
 """Make one image of a run again, from its provenance alone."""
 
+import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class Regenerated(NamedTuple):
 
 
 def regenerate(store: Store, image_id: str) -> Regenerated:
-    """Find an image's row in a run's stored shards and paint it again, on the kind of processor of the run.
+    """Find an image's row in a run's stored shards and paint it again, on the kind of processor that made it.
 
     Args:
         store: the run's root.
@@ -41,8 +42,7 @@ def regenerate(store: Store, image_id: str) -> Regenerated:
     if row["reason"] is not None:
         raise ValueError(f"image {image_id} has no picture in {store.uri}: {row['reason']}")
     plan = {name: np.array([row[name]], dtype=object) for name in PLAN.names}
-    resources = store.read_json("config.json").get("resources", {})
-    device = "cuda" if resources.get("use_gpu") else "cpu"
+    device = json.loads(row["versions"]).get("processor", "cpu")
     model = find_model(store, str(row["model"]))
     generator = ImageGenerator(model, threads=int(row["threads"]), device=device)
     made = generator(plan)

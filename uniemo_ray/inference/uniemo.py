@@ -321,7 +321,7 @@ class UniEmo:
             "attributes": [chosen._asdict() for chosen in result.attributes],
             "threads": threads,
             "model": self.parts.fingerprint,
-            "versions": library_versions(),
+            "versions": library_versions(self.device.type),
         }
         return GeneratedImage.from_png(encode_png(result.pixels, provenance))
 

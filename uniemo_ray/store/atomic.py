@@ -64,9 +64,15 @@ def remove_stale_temporaries(root: Path, *, older_than_s: float) -> int:
     """Delete what killed writers left below a folder, but no younger files; returns how many.
 
     Age is by the file system's own clock, which on a shared one is not this machine's.
+
+    Raises:
+        StoreError: disk full, no permission and the like, as one clear line.
     """
-    if not root.is_dir():
-        return 0
+    with clear_errors(root):
+        return _remove_stale(root, older_than_s) if root.is_dir() else 0
+
+
+def _remove_stale(root: Path, older_than_s: float) -> int:
     with _staged(root / "now") as probe:
         probe.touch()
         limit, count = probe.stat().st_mtime - older_than_s, 0

@@ -7,6 +7,7 @@ Each driver counts for itself: whoever kills a driver kills its actors too, and 
 from uniemo_ray.store.base import Store
 
 _FOLDER = "attempts"
+_BELOW, _EPOCH = "~", "@"
 
 
 def begin(store: Store, name: str) -> int:
@@ -18,15 +19,22 @@ def begin(store: Store, name: str) -> int:
 
 def end(store: Store, name: str) -> None:
     """Whatever came of it, no process died of it."""
-    for key in list(store.iterate(f"{_FOLDER}/{name}")):
-        store.delete(key)
+    starts = tuple(f"{_FOLDER}/{_flat(name)}{mark}" for mark in (_BELOW, _EPOCH))
+    for key in list(store.iterate(_FOLDER)):  # as many as there are shards in work
+        if key.startswith(starts):
+            store.delete(key)
 
 
 def count_attempts(store: Store, name: str) -> int:
     """How often something had begun without an end; what lies below its name does not count."""
-    return sum(key.startswith(_mark(store, name)) for key in store.iterate(f"{_FOLDER}/{name}"))
+    return sum(key.startswith(_mark(store, name)) for key in store.iterate(_FOLDER))
 
 
 def _mark(store: Store, name: str) -> str:
     """How notes of the store's driver begin."""
-    return f"{_FOLDER}/{name}/{store.fence.epoch if store.fence else 0:08d}-"
+    return f"{_FOLDER}/{_flat(name)}{_EPOCH}{store.fence.epoch if store.fence else 0:08d}-"
+
+
+def _flat(name: str) -> str:
+    # in one folder: on a disk one for each shard would stay behind, empty
+    return name.replace("/", _BELOW)

@@ -67,6 +67,13 @@ class Store(ABC):
         """Create a key unless it exists, decided by the storage: of all racing writers, one gets True."""
 
     @abstractmethod
+    def replace(self, key: str, data: bytes, *, expected: bytes) -> bool:
+        """Replace a key's content if it is still what is expected; False when it is not, or gone.
+
+        S3 decides this itself; on disk the content is looked at right before.
+        """
+
+    @abstractmethod
     def put_file(self, path: Path, key: str) -> None:
         """Create or replace a key with a local file's content, in one step, without holding it in memory."""
 

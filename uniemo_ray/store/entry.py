@@ -20,7 +20,7 @@ class ShardEntry:
     seconds: float
     """Time it took to make the rows."""
     attempt: int = 1
-    """How often its making had begun, this time included."""
+    """How often its making had begun under its driver, this time included."""
     epoch: int = 0
     """Number of the lease under which it was listed; 0 outside of a run."""
     failed: dict[str, int] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from uniemo_ray.store.base import Store, to_json
 from uniemo_ray.store.errors import RunLockedError, StoreError
 from uniemo_ray.store.fence import Fence, lease_key, leases, newest_epoch
 from uniemo_ray.store.process import ProcessIdentity, is_alive, is_same_machine, is_stopped, this_process
+from uniemo_ray.store.seal import highest_epoch
 
 logger = logging.getLogger(__name__)
 _held: set[str] = (
@@ -102,7 +103,8 @@ class Lease:
         self.release()
 
     def _try_to_take(self) -> bool:
-        newest = newest_epoch(self._store)
+        # whoever has removed `lock/` has not removed what was sealed under it: numbers go on from there
+        newest = newest_epoch(self._store) or highest_epoch(self._store)
         if newest and not self._is_free(newest):
             return False
         now = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -145,14 +147,19 @@ class Lease:
             holder.process.host,
             self._store.uri,
         )
-        deadline = time.monotonic() + holder.ttl_s
-        while time.monotonic() < deadline:
+        deadline, is_over = time.monotonic() + holder.ttl_s, False
+        while not is_over:
             time.sleep(holder.ttl_s / 20)
+            asked_at = time.monotonic()
+            is_over = asked_at >= deadline
             current = self._read(epoch)
             if current is None or current.is_released:
                 return True
             if current.beat != holder.beat:
                 raise self._locked(holder)
+            if time.monotonic() - asked_at > holder.ttl_s / 4:
+                # storage did not answer us, so perhaps not the holder either: it gets its time once more
+                deadline, is_over = time.monotonic() + holder.ttl_s, False
         logger.info("taking over %s: the driver on %s is silent", self._store.uri, holder.process.host)
         return True
 
@@ -174,7 +181,7 @@ class Lease:
                 beat = replace(self._holder, beat=self._holder.beat + 1)
                 self._write(beat)
                 self._holder = beat
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 logger.warning("lease not renewed, will try again: %s", error)
 
     def _read(self, epoch: int) -> Holder | None:
@@ -182,7 +189,13 @@ class Lease:
             values: dict[str, Any] = self._store.read_json(lease_key(epoch))
         except FileNotFoundError:
             return None  # a newer holder has cleaned up
-        return Holder(**{**values, "process": ProcessIdentity(**values["process"])})
+        try:
+            return Holder(**{**values, "process": ProcessIdentity(**values["process"])})
+        except (TypeError, KeyError) as error:
+            raise StoreError(
+                f"{self._store.uri}/{lease_key(epoch)} is no lease of this release ({error}): "
+                "delete it once no driver works on the run"
+            ) from None
 
     def _write(self, holder: Holder) -> None:
         self._store.write_bytes(lease_key(self._epoch), to_json(asdict(holder)))

@@ -49,6 +49,14 @@ class LocalStore(Store):
         return create_atomically(self._path(key), data)
 
     @override
+    def replace(self, key: str, data: bytes, *, expected: bytes) -> bool:
+        with suppress(FileNotFoundError):
+            if self.read_bytes(key) == expected:
+                self.write_bytes(key, data)
+                return True
+        return False
+
+    @override
     def put_file(self, path: Path, key: str) -> None:
         with path.open("rb") as source, write_atomically(self._path(key)) as file:
             shutil.copyfileobj(source, file, 1 << 20)

@@ -131,8 +131,13 @@ class RunFolder:
             self.store.delete(f"steps/{name}.json")
 
     def point_to(self, record: StepRecord) -> None:
-        """Make a record the newest of its step."""
+        """Make a record the newest of its step.
+
+        Raises:
+            StoreError: the lease is no longer ours; nothing was written.
+        """
         if self.record(record.name) != record:
+            self.lease.check()
             self.store.write_json(f"steps/{record.name}.json", record.to_dict())
 
     def _records_in(self, name: str, folder: str) -> dict[str, StepRecord]:

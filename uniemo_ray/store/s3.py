@@ -3,6 +3,7 @@
 import base64
 import functools
 import hashlib
+import math
 import os
 import secrets
 import time
@@ -111,6 +112,29 @@ class S3Store(Store):
                 if found is not None:
                     return found == writer
                 time.sleep(pause(attempt))  # two puts at once, neither decided yet
+        raise StoreError(f"{self.uri}/{key} stays contested after {_CONFLICT_TRIES} tries: submit again")
+
+    @override
+    def replace(self, key: str, data: bytes, *, expected: bytes) -> bool:
+        writer = secrets.token_hex(8)
+        where = {"Bucket": self.bucket, "Key": self._key(key)}
+        body = {"Body": data, "ContentMD5": _md5(data), "Metadata": {"writer": writer}}
+        with self._clear_errors(key):
+            for attempt in range(1, _CONFLICT_TRIES + 1):
+                try:
+                    found = self._client.get_object(**where)
+                    if found["Metadata"].get("writer") == writer:
+                        return True  # sent again after a lost answer, as in `put_if_absent`
+                    if found["Body"].read() != expected:
+                        return False
+                    self._client.put_object(**where, **body, IfMatch=found["ETag"])
+                    return True
+                except ClientError as error:
+                    if is_missing(error):
+                        return False
+                    if not is_conflict(error):
+                        raise
+                time.sleep(pause(attempt))
         raise StoreError(f"{self.uri}/{key} stays contested after {_CONFLICT_TRIES} tries: submit again")
 
     @override
@@ -258,7 +282,14 @@ def _refuse_to_follow(response: tuple[Any, dict[str, Any]] | None, **_: object) 
 
 def _timeout_s() -> float:
     """How long a server may be silent before a request is sent again."""
-    return float(os.environ.get(_TIMEOUT_VARIABLE, _TIMEOUT_S))
+    text = os.environ.get(_TIMEOUT_VARIABLE, str(_TIMEOUT_S))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{_TIMEOUT_VARIABLE} must be a number of seconds above 0, got {text!r}")
+    return seconds
 
 
 def _md5(data: bytes) -> str:

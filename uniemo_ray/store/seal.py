@@ -73,9 +73,10 @@ def read_seal(store: Store) -> Seal:
     key = max(store.iterate(SEAL_FOLDER), default=None)
     if key is None:
         return NO_SEAL
+    data = pa.BufferReader(store.read_bytes(key))
     try:
-        table = pq.read_table(pa.BufferReader(store.read_bytes(key)), schema=_SCHEMA)
-    except pa.ArrowInvalid as error:
+        table = pq.read_table(data, schema=_SCHEMA, page_checksum_verification=True)
+    except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(
             f"{store.uri}/{key} is no readable seal ({error}): delete it to read all entries"
         ) from None
@@ -88,7 +89,18 @@ def read_seal(store: Store) -> Seal:
         plain = {name: known[row[name]] for name in _JSON}
         tag_key, tag = row.pop("key"), row.pop("tag")
         entries[tag_key] = (tag, ShardEntry(**{**row, **plain}))
-    return Seal(int(key.rpartition("/")[2].removesuffix(".parquet")), entries)
+    return Seal(_epoch(key), entries)
+
+
+def sealed_epoch(store: Store) -> int:
+    """The epoch of the newest seal, by its name alone; 0 where nobody has made one."""
+    return max((_epoch(key) for key in store.iterate(SEAL_FOLDER)), default=0)
+
+
+def highest_epoch(root: Store) -> int:
+    """The highest epoch that a seal of a run's steps names; 0 for none. Lists all artefacts."""
+    marker = f"/{SEAL_FOLDER}/"
+    return max((_epoch(key) for key in root.iterate("artefacts") if marker in key), default=0)
 
 
 def write_seal(store: Store, entries: Iterable[tuple[str, ShardEntry]]) -> None:
@@ -100,8 +112,14 @@ def write_seal(store: Store, entries: Iterable[tuple[str, ShardEntry]]) -> None:
         for name, value in ({"key": entry_key(entry.name), "tag": tag} | plain).items():
             columns[name].append(value)
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=_SCHEMA), sink, compression="zstd")
+    table = pa.table(columns, schema=_SCHEMA)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     epoch = store.fence.epoch if store.fence else 0
     store.write_bytes(f"{SEAL_FOLDER}/{epoch:08d}.parquet", sink.getvalue())
     for key in store.list(SEAL_FOLDER)[:-_KEPT_SEALS]:
         store.delete(key)
+
+
+def _epoch(key: str) -> int:
+    stem = key.rpartition("/")[2].removesuffix(".parquet")
+    return int(stem) if stem.isdigit() else 0

@@ -17,7 +17,7 @@ from uniemo_ray.store.base import Store, check_key, to_json
 from uniemo_ray.store.entry import ShardEntry
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.record import library_versions
-from uniemo_ray.store.seal import MANIFEST, Seal, entry_key, read_seal, write_seal
+from uniemo_ray.store.seal import MANIFEST, Seal, entry_key, read_seal, sealed_epoch, write_seal
 
 __all__ = [
     "ShardEntry",
@@ -96,7 +96,7 @@ def _list(store: Store, entry: ShardEntry) -> ShardEntry | None:
     """List a shard, or give the entry that another attempt has listed first."""
     if store.fence is not None:
         store.fence.check()
-    elif epoch := read_seal(store).epoch:
+    elif epoch := sealed_epoch(store):
         raise StoreError(
             f"{store.uri} is written under leases (the last was {epoch}): commit through its run"
         )
@@ -156,18 +156,23 @@ def committed(
     return {entry.name: entry for _, entry in _tagged(store, prefix, read_seal(store), unreadable)}
 
 
-def seal_manifest(store: Store) -> dict[str, ShardEntry]:
+def seal_manifest(store: Store, *, unreadable: dict[str, str] | None = None) -> dict[str, ShardEntry]:
     """All committed shards by name, of a manifest that is closed to earlier drivers from now on.
 
     Also gathers the entries in one file when many are in none. For the driver, before and after its actors
     work in a folder.
 
+    Args:
+        store: the folder.
+        unreadable: as for `committed`.
+
     Raises:
         TakenOverError: another driver has followed this one.
+        StoreError: an entry or the seal is damaged.
     """
     seal = read_seal(store)
     store.check_fence()
-    entries = _tagged(store, "", seal)
+    entries = _tagged(store, "", seal, unreadable)
     is_followed = store.fence is not None and max(seal.epoch, 1) < store.fence.epoch
     if is_followed or len(entries) - len(seal.entries) >= _MANY_UNSEALED:
         write_seal(store, entries)
@@ -293,7 +298,10 @@ def _table(data: bytes, columns: list[str] | None, *, name: str) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(data), columns=columns)
     except pa.ArrowInvalid as error:
-        raise StoreError(f"{name} is no readable Parquet ({error}): delete it to make it again") from None
+        raise StoreError(
+            f"{name} is no readable Parquet ({error}): uniemo store repair removes it, and submitting again "
+            "makes it anew"
+        ) from None
     return table.replace_schema_metadata(None)  # plan marks differ between shards that belong together
 
 
@@ -319,8 +327,9 @@ def _adopt(
         raise ValueError(f"{where} exists and is {problem}: delete it, or choose another folder")
     store.fence.check()
     logger.warning("%s was written before but not listed, and is %s: it is replaced", name, problem)
-    store.write_bytes(key, data)
-    return data, table
+    if store.replace(key, data, expected=stored):
+        return data, table
+    return _adopt(store, name, data, table, plan_hash=plan_hash)  # another attempt was faster
 
 
 def _same(entry: ShardEntry, table: pa.Table, *, plan_hash: str, store: Store) -> ShardEntry:
@@ -345,5 +354,6 @@ def _read(store: Store, key: str) -> ShardEntry:
         return ShardEntry(**values)
     except TypeError as error:
         raise StoreError(
-            f"{store.uri}/{key} is no manifest entry ({error}): delete it to commit again"
+            f"{store.uri}/{key} is no manifest entry of this release ({error}): uniemo store repair removes "
+            "it, and submitting again commits it anew"
         ) from None

@@ -16,7 +16,7 @@ from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.record import StepRecord
 from uniemo_ray.store.run import HISTORY, RunFolder
 from uniemo_ray.store.seal import MANIFEST, entry_key
-from uniemo_ray.store.shards import ShardEntry, committed, read_shard_bytes
+from uniemo_ray.store.shards import ShardEntry, committed, read_shard_bytes, seal_manifest
 
 logger = logging.getLogger(__name__)
 ID_COLUMN = "image_id"
@@ -167,6 +167,9 @@ def repair_run(run: RunFolder) -> tuple[Finding, ...]:
         RunLockedError: a living driver works on the run; nothing was touched.
     """
     with run.locked():
+        for folder in shard_folders(run.store):
+            # what an older driver's actor, paused until now, lists from here on counts no more
+            seal_manifest(run.fenced_store.sub(folder), unreadable={})
         findings = verify_run(run.store).findings
         for folder in sorted({finding.folder for finding in findings}):
             step = folder.rpartition("/")[2].rpartition("-")[0]
