@@ -127,7 +127,9 @@ class S3Store(Store):
                         return True  # sent again after a lost answer, as in `put_if_absent`
                     if found["Body"].read() != expected:
                         return False
-                    self._client.put_object(**where, **body, IfMatch=found["ETag"])
+                    # Ceph and others compare with the tag as it is without its quotes
+                    tag = found["ETag"] if attempt % 2 else found["ETag"].strip('"')
+                    self._client.put_object(**where, **body, IfMatch=tag)
                     return True
                 except ClientError as error:
                     if is_missing(error):
