@@ -195,7 +195,7 @@ def _killed(name: str, copies: int, ask: Ask, times: int) -> Figure:
     backs: list[float] = []
     with loaded(ask, callers=16) as tally:
         for _ in range(times):
-            _wait_for(lambda: tally.statuses[200] > 20 and len(replicas(name)) >= copies)
+            _wait_for(lambda: tally.statuses[200] > 20 and _running(name) >= copies)
             os.kill(replicas(name)[-1].pid, signal.SIGKILL)
             killed_at = time.monotonic()
             _wait_for(lambda at=killed_at: sum(t > at + 0.2 for t in tally.finished_at[-40:]) > 20)
@@ -205,6 +205,12 @@ def _killed(name: str, copies: int, ask: Ask, times: int) -> Figure:
     is_met = set(tally.statuses) <= {200, 503} and max(backs) <= BACK_WITHIN_S
     what = f"{name} replica SIGKILLed, {'the only one' if copies == 1 else f'one of {copies}'}"
     return Figure(what, measured, f"200/503, {BACK_WITHIN_S:.0f} s", is_met)
+
+
+def _running(name: str) -> int:
+    """Replicas that take requests, by Serve's own count."""
+    deployments = serve.status().applications["default"].deployments
+    return deployments[name].replica_states.get("RUNNING", 0)
 
 
 def _wait_for(is_so: object, *, timeout_s: float = 120) -> None:
