@@ -1,6 +1,7 @@
 """A look at an uploaded file before anything is decoded: is it the picture it says, and nothing else?"""
 
 import io
+import re
 import struct
 import warnings
 
@@ -21,7 +22,7 @@ MEDIA_TYPES = {
 }
 _ALIASES = {"image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp", "image/apng": "image/png"}
 _VAGUE = ("", "application/octet-stream", "image/*", "multipart/form-data")
-_SCRIPTS = (b"<?php", b"<script", b"<!doctype html")
+_SCRIPT = re.compile(rb"<(?:\?php|script|!doctype html)", re.IGNORECASE)
 _ARCHIVE_END = b"PK\x05\x06"
 _ARCHIVE_END_BYTES = 22
 
@@ -78,8 +79,8 @@ def _header(data: bytes, most_frames: int, field: str) -> tuple[str, int, int]:
 def _is_polyglot(data: bytes, kind: str) -> bool:
     """Whether another program would take the file for something else."""
     # PDF readers look at the start; a BMP or TIFF does not say where it ends, so there all of it counts
-    start, lowered = data if kind in ("BMP", "TIFF") else data[:1024], data.lower()
-    if b"%PDF-" in start or any(mark in lowered for mark in _SCRIPTS) or _is_archive(data):
+    start = data if kind in ("BMP", "TIFF") else data[:1024]
+    if b"%PDF-" in start or _SCRIPT.search(data) or _is_archive(data):
         return True
     end = picture_end(data, kind)
     if kind == "JPEG":
