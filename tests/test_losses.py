@@ -103,6 +103,16 @@ def test_info_nce_prefers_matching_pairs():
     assert contrast(names.roll(1, 0), names, [0, 1, 2, 3]) > 3
 
 
+@pytest.mark.parametrize("is_symmetric", [False, True])
+def test_info_nce_is_computed_in_fp32_under_autocast(is_symmetric):
+    queries, names = unit(16), unit(16, seed=1)
+    attribute = list(range(16))
+    expected = contrast(queries, names, attribute, is_symmetric=is_symmetric)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = contrast(queries, names, attribute, is_symmetric=is_symmetric)
+    assert torch.equal(found, expected)
+
+
 LABEL = torch.tensor([0, 2])
 UNDERSTANDING = torch.tensor([[3.0, 2.0, 1.0], [0.5, 4.0, 1.0]])  # right with runner-up 1; wrong with 1
 

@@ -31,12 +31,14 @@ def info_nce(
         is_symmetric: average with the direction from names to queries (released code).
 
     Returns:
-        A scalar; 0, still connected to `queries`, when fewer than two images take part.
+        A scalar, computed in fp32 also under autocast; 0, still connected to `queries`, when fewer than two
+        images take part.
     """
     rows = (attribute >= 0).nonzero()[:, 0]
     if len(rows) < 2:
         return queries.sum() * 0.0
-    logits = queries[rows].float() @ names[rows].float().T / temperature
+    with torch.autocast(queries.device.type, enabled=False):
+        logits = queries[rows].float() @ names[rows].float().T / temperature
     target = torch.arange(len(rows), device=logits.device)
     if not same_attribute_negatives:
         same = attribute[rows][:, None] == attribute[rows][None, :]

@@ -41,6 +41,11 @@ def test_probabilities_are_those_of_the_two_networks(weights_dir: Path) -> None:
         expected = plain(_prepare(pictures())).softmax(dim=1).amax(dim=1)
     np.testing.assert_allclose(scene, expected.numpy(), rtol=1e-4)
     assert scene.shape == object_.shape == (3,)
+    plain = resnet50().eval()
+    plain.load_state_dict(torch.load(next(weights_dir.glob("resnet50-*.pth")), weights_only=True))
+    with torch.no_grad():
+        expected = plain(_prepare(pictures())).softmax(dim=1).amax(dim=1)
+    np.testing.assert_allclose(object_, expected.numpy(), rtol=1e-4)
     assert not np.allclose(scene, object_)
 
 

@@ -25,6 +25,14 @@ def test_names_find_themselves():
     assert base.find(base.embeddings).tolist() == list(range(5))
 
 
+def test_training_under_autocast_finds_what_inference_finds():
+    base = make_base(count=400, width=12)
+    query = torch.randn(200, 12, generator=torch.Generator().manual_seed(1))
+    expected = base.find(query)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(base.find(query), expected)
+
+
 def test_weight_looks_up_alpha():
     base = make_base()
     rows = {"name_0": [0.5] * 8, "name_1": [0.1 * i for i in range(8)], "name_3": [1.0] + [0.0] * 7}

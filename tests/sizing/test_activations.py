@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.models.tiny import write_clip, write_pipeline
 from uniemo_ray.config import PLACEHOLDER, Config
@@ -10,9 +11,10 @@ from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import load_diffusion
 from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import set_trainable
-from uniemo_ray.sizing.activations import Kept, estimate_activations
+from uniemo_ray.sizing.activations import Kept, _diffuse, estimate_activations
 from uniemo_ray.sizing.architectures import find_architecture
 from uniemo_ray.sizing.blueprint import build_blueprint
+from uniemo_ray.tiny.words import CONTEXT_LENGTH
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +107,22 @@ def test_checkpointed_modules_are_there_one_at_a_time() -> None:
     kept = Kept(bytes=100, inside=(30, 50), entering=8)
     assert kept.total(is_checkpointed=False) == 100
     assert kept.total(is_checkpointed=True) == 100 - 80 + 8 + 50
+
+
+def test_checkpointing_keeps_outside_of_blocks_what_the_real_denoiser_keeps(config) -> None:
+    shape = find_architecture(config.diffusion.model)
+    train = config.stage2.model_copy(update={"gradient_checkpointing": True})
+    changed = config.model_copy(update={"stage2": train})
+    blueprint = build_blueprint(changed, shape, names=(3, 4))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        *_, kept = _diffuse(blueprint, shape, changed, 2)
+    denoiser = load_diffusion(config.diffusion.model).denoiser.train()
+    denoiser.enable_gradient_checkpointing()
+    context, times = torch.randn(2, CONTEXT_LENGTH, 16, requires_grad=True), torch.zeros(2, dtype=torch.long)
+    real = saved_by(
+        lambda: denoiser(torch.randn(2, 4, 8, 8), times, encoder_hidden_states=context).sample,
+        [*denoiser.parameters(), *denoiser.buffers()],
+    )
+    # torch keeps what enters a block, to compute the block again
+    assert kept.bytes - sum(kept.inside) + kept.entering == pytest.approx(real, rel=0.1)
+    assert real < 0.3 * kept.bytes

@@ -31,5 +31,7 @@ def test_a_folder_says_it_itself(tmp_path):
 
 
 def test_unknown_names_say_what_to_give():
-    with pytest.raises(ValueError, match=r"'/nowhere' is neither a diffusers folder .* one of sd15, sdxl"):
+    with pytest.raises(
+        ValueError, match=r"'/nowhere' is neither a diffusers folder \(here or s3://\) .* one of sd15, sdxl"
+    ):
         find_architecture("/nowhere")

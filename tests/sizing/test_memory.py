@@ -32,6 +32,7 @@ def held(stage: int) -> dict[str, int]:
     objective = TinyObjective()
     engine = Engine(objective, objective.groups(), train=tiny_config(zero_stage=stage), total_steps=9, seed=0)
     engine.step(tiny_batch(0))
+    gradients = _gradients(objective, tiny_batch(1)) if stage == 0 else 0
     optimizer = engine._engine.optimizer
     masters = {
         0: [],
@@ -41,9 +42,18 @@ def held(stage: int) -> dict[str, int]:
     }[stage]
     basic = optimizer if stage == 0 else optimizer.optimizer
     return {
+        "weights": sum(4 * p.numel() for p in engine._engine.module.parameters()),
+        "gradients": gradients,
+        "bucket": 4 * int(getattr(optimizer, "reduce_bucket_size", 0)),
         "master": sum(4 * tensor.numel() for tensor in masters),
         "optimizer": sum(4 * tensor.numel() for tensor in tensors_of(dict(basic.state))),
     }
+
+
+def _gradients(objective: TinyObjective, batch: dict[str, torch.Tensor]) -> int:
+    """Bytes of gradients after a backward pass."""
+    objective(batch)["loss"].backward()
+    return sum(4 * p.grad.numel() for p in objective.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -53,6 +63,11 @@ def test_one_gpu_holds_what_deepspeed_holds(stage: int) -> None:
     # ZeRO pads each group to its alignment: a few numbers a group
     assert planned.optimizer <= real["optimizer"] <= planned.optimizer + 8 * 16
     assert planned.master <= real["master"] <= planned.master + 4 * 16
+    assert planned.bucket == real["bucket"]
+    if stage < 3:  # ZeRO 3 keeps no whole weights between steps
+        assert planned.weights == real["weights"]
+    if stage == 0:  # the others move gradients into buffers of their own
+        assert planned.gradients == real["gradients"]
 
 
 def _rank(rank: int, folder: str) -> None:

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from uniemo_ray.config import load_config
+from uniemo_ray.models.clip import TINY_FOLDER as CLIP_FOLDER
+from uniemo_ray.models.pipeline_folder import TINY_FOLDER as DIFFUSION_FOLDER
 from uniemo_ray.sizing.plan import Rates, make_plan
 
 
@@ -48,3 +52,47 @@ def test_half_frozen_models_take_half() -> None:
     sizes = {part.name: part.total for part in full.parts}
     saved = full.memory[1].options[0].frozen - half.memory[1].options[0].frozen
     assert saved == 2 * (sizes["denoiser"] + sizes["text encoders"])
+
+
+def test_other_classes_get_a_plan_of_stage_1_alone() -> None:
+    config = load_config(None, ["data.kind=twitter2", "data.root=/data"])
+    rates = Rates(images_per_second=1, generated_per_second=1)
+    plan = make_plan(config, gpu_memory_bytes=10**11, train_images=600, rates=rates)
+    assert plan.diffusion is None
+    assert [stage.stage for stage in plan.memory] == [1]
+    assert [stage.name for stage in plan.work] == ["understanding"]
+    assert plan.generated == plan.written.images == plan.cost.generation_hours == 0
+    assert {part.name for part in plan.parts} == {"tower", "queries", "heads", "fusion"}
+    assert not any(part.stage2 for part in plan.parts)
+    (note,) = plan.notes
+    assert "jobs/understanding.py runs it: with 2 classes" in note
+    heads = {part.name: part for part in plan.parts}["heads"]
+    eight = make_plan(load_config(None, []), gpu_memory_bytes=10**11, with_activations=False).parts
+    assert heads.stage1 < {part.name: part for part in eight}["heads"].stage1
+
+
+def test_generation_has_as_many_gpus_as_actors() -> None:
+    options = {"gpu_memory_bytes": 10**11, "with_activations": False}
+    rates = Rates(images_per_second=1, generated_per_second=1)
+    config = load_config(None, ["resources.workers=4", "generation.actors=2"])
+    plan = make_plan(config, rates=rates, **options)
+    assert plan.cost.generation_hours == plan.generated / 2 / 3600
+    assert any("2 of 4 GPUs generate" in note for note in plan.notes)
+    assert any("One training rate stands for both stages" in note for note in plan.notes)
+
+
+def test_repeats_of_balanced_sampling_are_said() -> None:
+    config = load_config(None, ["stage2.sampling=attribute", "stage2.most_repeats=3"])
+    (note,) = make_plan(config, gpu_memory_bytes=10**11, with_activations=False).notes
+    assert note.startswith("stage2.sampling 'attribute' is not counted: an epoch has up to 3 times")
+
+
+def test_weights_in_storage_are_not_copied(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    places = [f"encoder.clip={CLIP_FOLDER.as_uri()}", f"diffusion.model={DIFFUSION_FOLDER.as_uri()}"]
+    options = {"gpu_memory_bytes": 10**11, "with_activations": False}
+    plan = make_plan(load_config(None, places), **options)
+    assert plan.parts == make_plan(load_config(None, []), **options).parts
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(ValueError, match=r"has no open_clip_config\.json"):
+        make_plan(load_config(None, [f"encoder.clip={tmp_path.as_uri()}"]), **options)

@@ -7,6 +7,7 @@ from uniemo_ray.sizing.workload import (
     StageWork,
     cost,
     generated_images,
+    mixed_images,
     stage_work,
     training_images,
     written_bytes,
@@ -21,29 +22,81 @@ DEMO = load_config(None, [*SIZES, *EPOCHS, "feedback.rounds=1"])
 def test_steps_of_two_rounds() -> None:
     work = stage_work(DEMO, images=1600, gpus=2)
     assert [stage.name for stage in work] == ["understanding-1", "joint-1", "understanding-2", "joint-2"]
-    assert [stage.steps for stage in work] == [50, 50, 29, 29]  # 1600 / 64 twice; 1856 / 64 once
-    assert work[2].images == 1600 + 256  # a fifth would be 400, but 256 are generated in all
+    assert [stage.steps for stage in work] == [50, 50, 27, 27]  # 1600 / 64 twice; 1692 / 64 once
+    assert work[2].images == 1600 + 92  # a fifth would be 400, but the filter keeps 36 % of 256
     assert generated_images(DEMO) == 2 * 8 * 32 + 8 * 12
 
 
+def test_the_filter_bounds_what_is_mixed() -> None:
+    def mixed(**filter_: object) -> int:
+        changed = DEMO.model_copy(update={"filter": DEMO.filter.model_copy(update=filter_)})
+        return mixed_images(changed, 1600)
+
+    assert mixed() == 92
+    assert mixed(criteria=("emo",)) == 154
+    assert mixed(eta=0, delta=100) == 256
+    assert mixed_images(DEMO, 100) == 25
+
+
 def test_bytes_by_hand() -> None:
-    written = written_bytes(DEMO, images=1600, latent_pixels=1024, trained=(10, 20), model_bytes=7)
+    sizes = {"latent_pixels": 1024, "trained": (10, 20), "features": (5, 6), "model_bytes": 7}
+    written = written_bytes(DEMO, images=1600, **sizes)
     assert written.latents == 1600 * (120_000 + 2048)
+    assert written.images == round((512 + 96) * 64 * 64 * 1.6)
+    assert written.mixed == round(92 * (64 * 64 * 1.6 + 2048))
+    assert written.features == 4 * (5 * (2000 + 608) + 2 * 6 * 2000)
     assert written.checkpoints == 2 * (2 * 12 * 10 + 2 * 12 * 20)
     assert written.models == 3 * 7
-    assert written.total == sum((written.samples, written.latents, written.images, 1440, 21))
+    parts = (written.samples, written.latents, written.images, written.mixed, written.features, 1440, 21)
+    assert written.total == sum(parts)
     crop = DEMO.model_copy(update={"diffusion": DEMO.diffusion.model_copy(update={"target": "crop"})})
-    assert written_bytes(crop, images=9, latent_pixels=1, trained=(1, 1), model_bytes=1).latents == 0
+    cropped = written_bytes(crop, images=1600, **sizes)
+    assert (cropped.latents, cropped.mixed) == (0, round(92 * 64 * 64 * 1.6))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"kind": "emotionroi", "root": "/data"},
+        {"kind": "folders", "root": "/data", "labels": "sentiment"},
+        {"kind": "emoset", "root": "/data", "valence": True},
+    ],
+)
+def test_other_classes_train_stage_1_alone(data: dict[str, object]) -> None:
+    config = Config.model_validate({"data": data, "stage1": {"epochs": 3, "batch_size": 64}})
+    (only,) = stage_work(config, images=640, gpus=2)
+    assert only == StageWork("understanding", 640, 3, 30)
+    assert generated_images(config) == 0
+    written = written_bytes(
+        config, images=640, latent_pixels=9, trained=(10, 0), features=(5, 6), model_bytes=7
+    )
+    assert (written.latents, written.images, written.mixed, written.models) == (0, 0, 0, 14)
+    assert written.features == 4 * 5 * 800
 
 
 def test_hours_and_cost_by_hand() -> None:
     work = [StageWork("a", 7200, 10, 0)]
-    found = cost(work, generated=3600, gpus=2, images_per_second=10, generated_per_second=0.5, price=1.5)
+    found = cost(
+        work, generated=3600, gpus=2, generating=2, images_per_second=10, generated_per_second=0.5, price=1.5
+    )
     assert found.training_hours == pytest.approx(1.0)
     assert found.generation_hours == pytest.approx(1.0)
     assert found.gpu_hours == pytest.approx(4.0)
     assert found.price == pytest.approx(6.0)
-    bare = cost(work, generated=3600, gpus=2, images_per_second=10, generated_per_second=None, price=None)
+    few = cost(
+        work, generated=3600, gpus=2, generating=1, images_per_second=10, generated_per_second=0.5, price=1.5
+    )
+    assert few.generation_hours == pytest.approx(2.0)
+    assert few.gpu_hours == pytest.approx(6.0)  # the GPU that idles is paid as well
+    bare = cost(
+        work,
+        generated=3600,
+        gpus=2,
+        generating=2,
+        images_per_second=10,
+        generated_per_second=None,
+        price=None,
+    )
     assert (bare.generation_hours, bare.price, bare.gpu_hours) == (None, None, pytest.approx(2.0))
 
 

@@ -157,6 +157,17 @@ def test_a_denoiser_that_trains_is_registered_and_exported(folders: dict[str, Pa
     assert all(("lora" in name) == (mode == "lora") for name in before)
 
 
+def test_norms_and_biases_of_a_denoiser_that_trains_do_not_decay(folders: dict[str, Path]) -> None:
+    sections = {"diffusion": {"denoiser": "full"}, "stage2": {"batch_size": 4, "weight_decay": 0.5}}
+    parts = build_stage(settings(folders, "joint", coefficients=alpha(), sections=sections))
+    denoiser = parts.exports["denoiser"]
+    groups = [group for group in parts.groups if group["name"] == "denoiser"]
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert set(decays) == {id(p) for p in denoiser.parameters()}
+    assert decays[id(denoiser.conv_in.weight)] == 0.5
+    assert decays[id(denoiser.conv_in.bias)] == decays[id(denoiser.conv_norm_out.weight)] == 0
+
+
 def test_weights_are_handed_from_stage_to_stage(folders: dict[str, Path], tmp_path: Path) -> None:
     first, parts, batch = make(settings(folders, "understanding"))
     first.step(batch)

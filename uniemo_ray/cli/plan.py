@@ -20,7 +20,12 @@ def plan(
     ] = None,
     gpu_memory: Annotated[float, typer.Option(min=1, help="GB of one GPU.")] = 48.0,
     images_per_second: Annotated[
-        float | None, typer.Option(min=1e-6, help="Training images a second of one GPU: gives hours.")
+        float | None,
+        typer.Option(
+            min=1e-6,
+            help="Training images a second of one GPU: gives hours. One rate for both stages: of rates a and "
+            "b give 2 / (1/a + 1/b).",
+        ),
     ] = None,
     generated_per_second: Annotated[
         float | None, typer.Option(min=1e-6, help="Generated images a second of one GPU: adds generation.")
@@ -41,7 +46,8 @@ def plan(
 ) -> None:
     """Count what a run needs: parameters, memory per GPU, steps, images, bytes, hours, cost.
 
-    Reads no weights. Parameters are counted on the real modules, memory follows DeepSpeed's ZeRO 0 to 3;
+    Reads no weights. Of classes other than the eight emotions, plans stage 1 alone (jobs/understanding.py).
+    Parameters are counted on the real modules, memory follows DeepSpeed's ZeRO 0 to 3;
     activations are an estimate and said to be one. Exit code 0: it fits; 1: it does not, and how it would.
 
     \b

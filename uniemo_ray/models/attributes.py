@@ -56,11 +56,15 @@ class AttributeBase(nn.Module):
 
     @torch.no_grad()
     def find(self, query: Tensor) -> Tensor:
-        """Index (B,) of the name most similar (cosine) to each query (B, E); -1 in an empty base."""
+        """Index (B,) of the name most similar (cosine) to each query (B, E); -1 in an empty base.
+
+        In fp32 also under autocast, so that training chooses what inference chooses.
+        """
         if not self.names:
             return torch.full((len(query),), NO_ATTRIBUTE, device=query.device)
         # A query's own length changes no arg max.
-        return (query.float() @ self.embeddings.float().T).argmax(dim=1)
+        with torch.autocast(query.device.type, enabled=False):
+            return (query.float() @ self.embeddings.float().T).argmax(dim=1)
 
     @torch.no_grad()
     def weight(self, index: Tensor, emotion: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 # B batch, C emotions, D encoder width, E joint embedding width, T text-embedding width
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -168,22 +169,31 @@ def part_of(name: str) -> str:
 def parameter_groups(
     net: UniEmoNet, rates: LearningRates, weight_decay: float, *, tower_weight_decay: float | None = None
 ) -> list[dict[str, object]]:
-    """AdamW groups of what requires a gradient, two per part: with decay, and 1-D ones without.
+    """AdamW groups of what requires a gradient, two per part of `PARTS` (see `decay_groups`).
 
-    The tower's decay may be one of its own. Each holds `name` (tower, queries, heads or fusion), `params`,
-    `lr` and `weight_decay`; empty groups are left out.
+    The tower's decay may be one of its own.
     """
-    groups = []
+    groups: list[dict[str, object]] = []
     for part in PARTS:
-        has_own = part == "tower" and tower_weight_decay is not None
-        decay = tower_weight_decay if has_own else weight_decay
+        decay = tower_weight_decay if tower_weight_decay is not None and part == "tower" else weight_decay
         named = [p for name, p in net.named_parameters() if p.requires_grad and part_of(name) == part]
-        for params, used in (
-            ([p for p in named if p.ndim > 1], decay),
-            ([p for p in named if p.ndim < 2], 0.0),
-        ):
-            if params:
-                groups.append(
-                    {"name": part, "params": params, "lr": getattr(rates, part), "weight_decay": used}
-                )
+        groups += decay_groups(part, named, rate=getattr(rates, part), weight_decay=decay)
     return groups
+
+
+def decay_groups(
+    name: str, parameters: Sequence[nn.Parameter], *, rate: float, weight_decay: float
+) -> list[dict[str, object]]:
+    """AdamW groups of one part: with decay, and 1-D parameters (biases, norms) without.
+
+    Each holds `name`, `params`, `lr` and `weight_decay`; empty groups are left out.
+    """
+    split = (
+        ([p for p in parameters if p.ndim > 1], weight_decay),
+        ([p for p in parameters if p.ndim < 2], 0.0),
+    )
+    return [
+        {"name": name, "params": params, "lr": rate, "weight_decay": decay}
+        for params, decay in split
+        if params
+    ]

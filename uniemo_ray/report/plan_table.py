@@ -9,23 +9,24 @@ from uniemo_ray.sizing.plan import Plan, StageMemory
 
 
 def plan_tables(plan: Plan) -> RenderableType:
-    """Parameters, memory of both stages, work, and warnings; print it with a rich console."""
+    """Parameters, memory of the stages, work, notes and warnings; print it with a rich console."""
     memory = [_memory(stage, plan) for stage in plan.memory]
     warnings = [Text(f"warning: {line}", style="bold red") for line in plan.warnings]
-    fits = [] if warnings else [Text("Both stages fit at the ZeRO stages of the config.", style="green")]
+    which = "Both stages fit at the ZeRO stages" if plan.diffusion else "Stage 1 fits at the ZeRO stage"
+    fits = [] if warnings else [Text(f"{which} of the config.", style="green")]
     return Group(_parameters(plan), *memory, _work(plan), *_notes(plan), *warnings, *fits)
 
 
 def _parameters(plan: Plan) -> Table:
-    table = _table(f"Parameters: CLIP {plan.clip}, {plan.diffusion}", "part", ["all", "stage 1", "stage 2"])
-    for part in plan.parts:
-        table.add_row(part.name, *(f"{value:,}" for value in (part.total, part.stage1, part.stage2)))
-    sums = [
-        sum(values)
-        for values in zip(*((part.total, part.stage1, part.stage2) for part in plan.parts), strict=True)
-    ]
+    stages = [stage.stage for stage in plan.memory]
+    model = f", {plan.diffusion}" if plan.diffusion else ""
+    heads = ["all", *(f"stage {stage}" for stage in stages)]
+    table = _table(f"Parameters: CLIP {plan.clip}{model}", "part", heads)
+    rows = [[part.total, part.stage1, part.stage2][: len(heads)] for part in plan.parts]
+    for part, values in zip(plan.parts, rows, strict=True):
+        table.add_row(part.name, *(f"{value:,}" for value in values))
     table.add_section()
-    table.add_row("all", *(f"{value:,}" for value in sums), style="bold")
+    table.add_row("all", *(f"{sum(values):,}" for values in zip(*rows, strict=True)), style="bold")
     return table
 
 
@@ -58,8 +59,9 @@ def _work(plan: Plan) -> Table:
     table = _table("Work", "", ["images", "epochs", "steps"])
     for stage in plan.work:
         table.add_row(stage.name, f"{stage.images:,}", str(stage.epochs), f"{stage.steps:,}")
-    table.add_section()
-    table.add_row("generated images", f"{plan.generated:,}", "", "")
+    if plan.generated:
+        table.add_section()
+        table.add_row("generated images", f"{plan.generated:,}", "", "")
     return table
 
 
@@ -67,20 +69,21 @@ def _notes(plan: Plan) -> list[Text]:
     written = plan.written
     parts = ", ".join(
         f"{name} {_gb(getattr(written, name))}"
-        for name in ("samples", "latents", "images", "checkpoints", "models")
+        for name in ("samples", "latents", "images", "mixed", "features", "checkpoints", "models")
     )
     lines = [f"Written to the run folder: about {_gb(written.total)} GB ({parts})"]
     if plan.cost is None:
         lines.append("Hours and cost: give --images-per-second (and --price)")
     else:
         made = plan.cost.generation_hours
-        generation = "generation not counted" if made is None else f"generation {made:.1f} h"
+        counted = "generation not counted" if made is None else f"generation {made:.1f} h"
+        generation = counted if plan.generated else "no generation"
         price = "" if plan.cost.price is None else f", cost {plan.cost.price:,.2f}"
         lines.append(
             f"Training {plan.cost.training_hours:.1f} h, {generation}: "
             f"{plan.cost.gpu_hours:.1f} GPU hours{price}"
         )
-    return [Text("* the config's choice", style="dim"), *(Text(line) for line in lines)]
+    return [Text("* the config's choice", style="dim"), *(Text(line) for line in (*lines, *plan.notes))]
 
 
 def _table(title: str, first: str, heads: list[str]) -> Table:

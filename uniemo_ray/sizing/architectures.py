@@ -1,12 +1,11 @@
 """Architectures of diffusion models as plain settings: known ones from here, a folder's from its files."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER
+from uniemo_ray.store.filesystem import Store, open_store
 
 Values = Mapping[str, Any]
 
@@ -115,29 +114,31 @@ _HUB = {
 def find_architecture(model: str) -> Architecture:
     """The architecture of `diffusion.model`: `tiny`, a diffusers folder, `sd15`, `sdxl` or a known hub id.
 
+    Of a folder, here or `s3://`, its small config files alone are read.
+
     Raises:
         ValueError: when it is none of these, saying what to give instead.
     """
     key = _HUB.get(model, model)
     if key in KNOWN:
         return KNOWN[key]
-    folder = TINY_FOLDER if model == "tiny" else Path(model)
-    if (folder / "unet" / "config.json").is_file():
-        return _read(folder)
+    store = open_store(str(TINY_FOLDER) if model == "tiny" else model)
+    if store.exists("unet/config.json"):
+        return _read(store, name=model.rstrip("/").rpartition("/")[2])
     raise ValueError(
-        f"diffusion.model {model!r} is neither a diffusers folder here nor a known model: "
+        f"diffusion.model {model!r} is neither a diffusers folder (here or s3://) nor a known model: "
         f"name its architecture with --diffusion, one of {', '.join(KNOWN)}"
     )
 
 
-def _read(folder: Path) -> Architecture:
+def _read(store: Store, *, name: str) -> Architecture:
     def values(part: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((folder / part / "config.json").read_text())
+        found: dict[str, Any] = store.read_json(f"{part}/config.json")
         return {key: value for key, value in found.items() if not key.startswith("_")}
 
-    encoders = [p for p in ("text_encoder", "text_encoder_2") if (folder / p / "config.json").is_file()]
+    encoders = [p for p in ("text_encoder", "text_encoder_2") if store.exists(f"{p}/config.json")]
     return Architecture(
-        name=folder.name if folder != TINY_FOLDER else "tiny",
+        name=name,
         denoiser=values("unet"),
         vae=values("vae"),
         text_encoders=tuple(values(part) for part in encoders),

@@ -1,7 +1,7 @@
 """A run's models on torch's meta device: the real modules, without any weight in memory."""
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -10,11 +10,13 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from uniemo_ray.config import Config
+from uniemo_ray.data.readers import label_space
 from uniemo_ray.models.build import empty_net
-from uniemo_ray.models.clip import find_clip_config
+from uniemo_ray.models.clip import CONFIG_FILE, find_clip_config
 from uniemo_ray.models.diffusion import train_denoiser
 from uniemo_ray.models.uniemo import PARTS, UniEmoNet, part_of, set_trainable
 from uniemo_ray.sizing.architectures import Architecture
+from uniemo_ray.store.filesystem import open_store
 
 Stage = Literal[1, 2]
 STAGES: tuple[Stage, ...] = (1, 2)
@@ -49,13 +51,15 @@ def build_blueprint(config: Config, architecture: Architecture, *, names: tuple[
     Raises:
         ValueError: for an unknown CLIP, or layers that cannot be split.
     """
+    clip_config = _read_clip_config(config.encoder.clip)
     with torch.device("meta"):
         net = empty_net(
             config,
-            clip_config=find_clip_config(config.encoder.clip)[0]["model_cfg"],
+            clip_config=clip_config,
             scene_names=[f"scene {i}" for i in range(names[0])],
             object_names=[f"object {i}" for i in range(names[1])],
             text_width=architecture.text_widths,
+            classes=len(label_space(config.data).labels),
         )
         denoiser = UNet2DConditionModel(**architecture.denoiser).requires_grad_(False).eval()
         vae = AutoencoderKL(**architecture.vae).requires_grad_(False).eval()
@@ -66,6 +70,19 @@ def build_blueprint(config: Config, architecture: Architecture, *, names: tuple[
         )
         train_denoiser(denoiser, mode=config.diffusion.denoiser, lora_rank=config.diffusion.lora_rank)
     return Blueprint(net, denoiser, vae, encoders)
+
+
+def _read_clip_config(clip: str) -> dict[str, Any]:
+    """open_clip's `model_cfg`; of a folder in storage this file alone is read, and no weights."""
+    if "://" not in clip:
+        found: dict[str, Any] = find_clip_config(clip)[0]
+    else:
+        store = open_store(clip)
+        if not store.exists(CONFIG_FILE):
+            raise ValueError(f"encoder.clip {clip} has no {CONFIG_FILE}: give a folder of `uniemo fetch`")
+        found = store.read_json(CONFIG_FILE)
+    model: dict[str, Any] = found["model_cfg"]
+    return model
 
 
 def part_sizes(blueprint: Blueprint, config: Config) -> list[PartSize]:

@@ -1,9 +1,11 @@
 """The whole plan of a run, from its config alone."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from uniemo_ray.config import Config
+from uniemo_ray.data.readers import label_space
+from uniemo_ray.models.uniemo import PARTS
 from uniemo_ray.sizing.architectures import Architecture, find_architecture
 from uniemo_ray.sizing.blueprint import STAGES, Blueprint, PartSize, Stage, build_blueprint, part_sizes
 from uniemo_ray.sizing.memory import FP32, ZERO_STAGES, GpuMemory, Load, gpu_memory
@@ -13,6 +15,7 @@ from uniemo_ray.sizing.workload import (
     Written,
     cost,
     generated_images,
+    has_stage_2,
     stage_work,
     training_images,
     written_bytes,
@@ -27,7 +30,7 @@ class Rates:
     """What only the user knows."""
 
     images_per_second: float | None = None
-    """Training images of one GPU."""
+    """Training images of one GPU, one rate for both stages."""
     generated_per_second: float | None = None
     """Generated images of one GPU."""
     price: float | None = None
@@ -51,7 +54,8 @@ class Plan:
     """What a run will need."""
 
     clip: str
-    diffusion: str
+    diffusion: str | None
+    """None where stage 1 is alone."""
     gpus: int
     gpu_memory: int
     """Bytes of one GPU."""
@@ -63,6 +67,8 @@ class Plan:
     cost: Cost | None
     """None without a rate."""
     has_activations: bool
+    notes: tuple[str, ...]
+    """What the numbers do not say by themselves."""
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -86,6 +92,8 @@ def make_plan(
 ) -> Plan:
     """Count, estimate and warn; one GPU for each of `resources.workers`.
 
+    Of classes that the loop does not know, stage 1 alone is planned, as `jobs/understanding.py` runs it.
+
     Args:
         config: of the run.
         gpu_memory_bytes: of one GPU.
@@ -101,10 +109,12 @@ def make_plan(
     gpus, images = config.resources.workers, training_images(config, train_images)
     shape = find_architecture(architecture or config.diffusion.model)
     blueprint = build_blueprint(config, shape, names=NAMES.get(config.data.kind, (0, 0)))
-    parts = part_sizes(blueprint, config)
+    parts, stages = part_sizes(blueprint, config), STAGES
+    if not has_stage_2(config):
+        parts, stages = [replace(part, stage2=0) for part in parts[: len(PARTS)]], STAGES[:1]
     memory = tuple(
         _stage_memory(stage, blueprint, shape, config, parts=parts, with_activations=with_activations)
-        for stage in STAGES
+        for stage in stages
     )
     work, generated = stage_work(config, images=images, gpus=gpus), generated_images(config)
     latent = int(shape.denoiser["in_channels"]) * (config.diffusion.size_px // shape.pixels_per_latent) ** 2
@@ -113,11 +123,12 @@ def make_plan(
         images=images,
         latent_pixels=latent,
         trained=(sum(part.stage1 for part in parts), sum(part.stage2 for part in parts)),
+        features=_feature_sizes(blueprint, config),
         model_bytes=FP32 * sum(part.total for part in parts),
     )
     return Plan(
         clip=config.encoder.clip,
-        diffusion=shape.name,
+        diffusion=shape.name if has_stage_2(config) else None,
         gpus=gpus,
         gpu_memory=gpu_memory_bytes,
         parts=tuple(parts),
@@ -125,23 +136,61 @@ def make_plan(
         work=tuple(work),
         generated=generated,
         written=written,
-        cost=_cost(work, generated, gpus, rates),
+        cost=_cost(config, work, generated, rates),
         has_activations=with_activations,
+        notes=tuple(_notes(config, rates)),
         warnings=tuple(_warnings(memory, gpu_memory_bytes)),
     )
 
 
-def _cost(work: list[StageWork], generated: int, gpus: int, rates: Rates) -> Cost | None:
+def _cost(config: Config, work: list[StageWork], generated: int, rates: Rates) -> Cost | None:
     if rates.images_per_second is None:
         return None
     return cost(
         work,
         generated=generated,
-        gpus=gpus,
+        gpus=config.resources.workers,
+        generating=_generating(config),
         images_per_second=rates.images_per_second,
         generated_per_second=rates.generated_per_second,
         price=rates.price,
     )
+
+
+def _generating(config: Config) -> int:
+    """GPUs that generate: one for each actor of the pool."""
+    return min(config.resources.workers, config.generation.actors)
+
+
+def _feature_sizes(blueprint: Blueprint, config: Config) -> tuple[int, int]:
+    """Numbers that frozen CLIP and that the trained encoder leave of an image."""
+    net = blueprint.net
+    pooled = 1 + 2 * net.has_queries + ("patch" in config.fusion.members)
+    return net.scenes.embeddings.shape[1], pooled * net.encoder.width
+
+
+def _notes(config: Config, rates: Rates) -> list[str]:
+    is_loop, notes = has_stage_2(config), []
+    if not is_loop:
+        count = len(label_space(config.data).labels)
+        notes.append(
+            f"Stage 1 alone, as jobs/understanding.py runs it: with {count} classes there is no stage 2 and "
+            f"no generation"
+        )
+    for name, train in (("stage1", config.stage1), ("stage2", config.stage2))[: 2 if is_loop else 1]:
+        if train.sampling != "natural":
+            notes.append(
+                f"{name}.sampling {train.sampling!r} is not counted: an epoch has up to "
+                f"{train.most_repeats:g} times as many images, steps and hours"
+            )
+    if is_loop and rates.images_per_second is not None:
+        notes.append("One training rate stands for both stages: of rates a and b give 2 / (1/a + 1/b)")
+    if is_loop and rates.generated_per_second is not None and _generating(config) < config.resources.workers:
+        notes.append(
+            f"generation.actors: {_generating(config)} of {config.resources.workers} GPUs generate, "
+            f"the others idle and cost as much"
+        )
+    return notes
 
 
 def _stage_memory(

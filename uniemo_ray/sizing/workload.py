@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from uniemo_ray.config import Config
-from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.config import Config, TrainConfig
+from uniemo_ray.data.readers import label_space
+from uniemo_ray.emotions import EMOTIONS, MIKELS
 from uniemo_ray.training.schedule import steps_per_epoch
 
 PUBLISHED_SIZES = {"emoset": 94_481, "fi": 18_146}
@@ -35,6 +36,10 @@ class Written:
     latents: int
     images: int
     """Generated ones."""
+    mixed: int
+    """The chosen generated ones once more, as training samples with their latents."""
+    features: int
+    """Of frozen CLIP and of each round's encoder; those of Inception are not counted."""
     checkpoints: int
     """The kept ones of every stage and its final weights."""
     models: int
@@ -43,7 +48,8 @@ class Written:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.samples + self.latents + self.images + self.checkpoints + self.models
+        data = self.samples + self.latents + self.images + self.mixed + self.features
+        return data + self.checkpoints + self.models
 
 
 @dataclass(frozen=True)
@@ -73,21 +79,43 @@ def training_images(config: Config, given: int | None) -> int:
     return PUBLISHED_SIZES[config.data.kind]
 
 
+def has_stage_2(config: Config) -> bool:
+    """Whether the loop knows the data set's classes; others train stage 1 alone (`jobs/understanding.py`)."""
+    return label_space(config.data) == MIKELS
+
+
 def stage_work(config: Config, *, images: int, gpus: int) -> list[StageWork]:
     """All training stages in order, sampled naturally; later rounds add the synthetic share."""
+    if not has_stage_2(config):
+        return [_stage("understanding", config.stage1, images, gpus)]
     work = []
     for round_ in range(1, config.feedback.rounds + 2):
         own = config.for_round(round_)
-        share = own.feedback.synthetic_fraction if round_ > 1 else 0.0
-        rows = images + min(round(share / (1 - share) * images), _per_round(own))
-        for name, train in (("understanding", own.stage1), ("joint", own.stage2)):
-            steps = train.epochs * steps_per_epoch(rows, world_size=gpus, batch_size=train.batch_size)
-            work.append(StageWork(f"{name}-{round_}", rows, train.epochs, steps))
+        rows = images + (mixed_images(own, images) if round_ > 1 else 0)
+        work.append(_stage(f"understanding-{round_}", own.stage1, rows, gpus))
+        work.append(_stage(f"joint-{round_}", own.stage2, rows, gpus))
     return work
+
+
+def _stage(name: str, train: TrainConfig, rows: int, gpus: int) -> StageWork:
+    steps = train.epochs * steps_per_epoch(rows, world_size=gpus, batch_size=train.batch_size)
+    return StageWork(name, rows, train.epochs, steps)
+
+
+def mixed_images(config: Config, images: int) -> int:
+    """Generated images that join the real ones in a later round: the asked share, or all that are kept.
+
+    Of each criterion the filter keeps a band; an estimate, because it takes the scores as independent.
+    """
+    share, band = config.feedback.synthetic_fraction, (config.filter.delta - config.filter.eta) / 100
+    kept = _per_round(config) * band ** len(config.filter.criteria)
+    return round(min(share / (1 - share) * images, kept))
 
 
 def generated_images(config: Config) -> int:
     """Images that the run generates: every round's, and those of the plain prompt."""
+    if not has_stage_2(config):
+        return 0
     plain = len(EMOTIONS) * config.evaluation.plain_per_emotion
     return (config.feedback.rounds + 1) * _per_round(config) + plain
 
@@ -98,6 +126,7 @@ def written_bytes(
     images: int,
     latent_pixels: int,
     trained: tuple[int, int],
+    features: tuple[int, int],
     model_bytes: int,
 ) -> Written:
     """Bytes written by a run.
@@ -107,16 +136,24 @@ def written_bytes(
         images: of the training split.
         latent_pixels: numbers in one latent.
         trained: parameters that train in stage 1 and in stage 2.
+        features: numbers that frozen CLIP and that the trained encoder leave of an image.
         model_bytes: of a model folder.
     """
-    rounds, pixels = config.feedback.rounds + 1, config.diffusion.size_px**2
+    is_loop = has_stage_2(config)
+    rounds = config.feedback.rounds + 1 if is_loop else 1
+    everything, generated = round(images / 0.8), generated_images(config)
+    picture = config.diffusion.size_px**2 * PNG_BYTES_PER_PIXEL
+    latent = 2 * latent_pixels if is_loop and config.diffusion.target == "whole" else 0  # float16
     stages = zip((config.stage1, config.stage2), trained, strict=True)
     kept = sum(train.keep_checkpoints * STATE_BYTES * count for train, count in stages)
+    seen = (everything + generated) * features[0] + (rounds * everything * features[1] if is_loop else 0)
     return Written(
-        samples=round(images / 0.8) * SAMPLE_BYTES,
-        # the latents step writes the samples once more, with one float16 column
-        latents=images * (SAMPLE_BYTES + 2 * latent_pixels) if config.diffusion.target == "whole" else 0,
-        images=round(generated_images(config) * pixels * PNG_BYTES_PER_PIXEL),
+        samples=everything * SAMPLE_BYTES,
+        # the latents step writes the samples once more, with one column
+        latents=images * (SAMPLE_BYTES + latent) if latent else 0,
+        images=round(generated * picture),
+        mixed=round((rounds - 1) * mixed_images(config, images) * (picture + latent)),
+        features=4 * seen,
         checkpoints=rounds * kept,
         models=(rounds + 1) * model_bytes,
     )
@@ -127,14 +164,18 @@ def cost(
     *,
     generated: int,
     gpus: int,
+    generating: int,
     images_per_second: float,
     generated_per_second: float | None,
     price: float | None,
 ) -> Cost:
-    """Hours and money; rates are per GPU, the price is per GPU and hour."""
+    """Hours and money; rates are per GPU, the price is per GPU and hour, also of those that idle.
+
+    `generating` of the `gpus` generate; one rate of training counts for both stages.
+    """
     seen = sum(stage.images * stage.epochs for stage in work)
     training = seen / (images_per_second * gpus) / 3600
-    generation = generated / (generated_per_second * gpus) / 3600 if generated_per_second else None
+    generation = generated / (generated_per_second * generating) / 3600 if generated_per_second else None
     gpu_hours = gpus * (training + (generation or 0.0))
     return Cost(training, generation, gpu_hours, None if price is None else gpu_hours * price)
 

@@ -14,7 +14,7 @@ from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts, load_clip
 from uniemo_ray.models.pipeline_folder import text_widths
 from uniemo_ray.models.speed import tune_diffusion, tune_training
-from uniemo_ray.models.uniemo import UniEmoNet, parameter_groups, set_trainable
+from uniemo_ray.models.uniemo import UniEmoNet, decay_groups, parameter_groups, set_trainable
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.batches import Collate
 from uniemo_ray.training.name_embeddings import NameEmbeddings
@@ -184,7 +184,7 @@ def _joint(
     exports: dict[str, nn.Module] = {"net": net}
     if trained:
         rates, decay = config.stage2.rates, config.stage2.weight_decay
-        groups.append({"name": "denoiser", "params": trained, "lr": rates.denoiser, "weight_decay": decay})
+        groups += decay_groups("denoiser", trained, rate=rates.denoiser, weight_decay=decay)
         exports["denoiser"] = diffusion.denoiser
     diffusion.to("cuda" if torch.cuda.is_available() else "cpu")
     objective = JointObjective(net, diffusion, config.losses, prompt=config.diffusion.prompt)
