@@ -1,5 +1,6 @@
 """What is checked before Ray does anything: one clear line now instead of a failure an hour later."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def check_published(weights_dir: str) -> None:
         raise ValueError(
             f"evaluation.weights_dir {weights_dir!r} holds {there[0]} but no {lost}: Sem-C needs both"
         )
-    loaders = {
+    loaders: dict[str, Callable[[str], object]] = {
         INCEPTION_FILE: InceptionFeatures,
         ALEXNET_FILE: load_lpips_alex,
         IMAGENET_FILE: SemanticJudges,
