@@ -44,6 +44,7 @@ def test_shipped_configs_are_valid(name):
         ("", "seed", ["--set expects a.b=value"]),
         ("", "filter.criteria=[emo,emo]", ["distinct"]),
         ("", "diffusion.size_px=60", ["diffusion.size_px", "60"]),
+        ("", "diffusion.prompt=an image", ["diffusion.prompt 'an image' has no <emotion>"]),
     ],
 )
 def test_a_mistake_gets_one_line_that_names_it(tmp_path, text, override, words):

@@ -157,6 +157,15 @@ class DiffusionConfig(Settings):
     """VAE one image at a time: less memory for large images."""
 
     @model_validator(mode="after")
+    def _has_placeholder(self) -> "DiffusionConfig":
+        if PLACEHOLDER not in self.prompt:
+            raise ValueError(
+                f"diffusion.prompt {self.prompt!r} has no {PLACEHOLDER}, so no image would have a condition: "
+                f"put it where the emotion goes"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _trains_in_fp32(self) -> "DiffusionConfig":
         if self.denoiser != "frozen" and self.frozen_dtype != "fp32":
             raise ValueError(

@@ -13,6 +13,7 @@ from uniemo_ray.data.samples import (
     Sample,
     normalise_name,
     read_sample,
+    resolve_image,
     to_table,
 )
 from uniemo_ray.data.schema import SAMPLES
@@ -131,6 +132,13 @@ def test_enormous_file_is_not_read(root: Path) -> None:
 def test_paths_stay_inside_the_folder(root: Path, path: str) -> None:
     assert read(root, ENTRY._replace(image=path)).reason == "path_invalid"  # type: ignore[union-attr]
     assert read(root, ENTRY._replace(annotation=path)).reason == "path_invalid"  # type: ignore[union-attr]
+
+
+def test_a_name_too_long_for_any_file_is_a_bad_sample(root: Path) -> None:
+    """Without ending, so that files of it are looked for, also before it is read."""
+    entry = ENTRY._replace(image="image/" + "x" * 300)
+    assert resolve_image(root, entry) == entry.image
+    assert read(root, entry).reason == "path_invalid"  # type: ignore[union-attr]
 
 
 def test_unknown_emotion_of_the_split_file(root: Path) -> None:

@@ -53,6 +53,16 @@ def test_other_label_spaces_reach_the_shards(tmp_path: Path, kind: str) -> None:
         assert row["sha256"] == hashlib.sha256(row["image"]).hexdigest()
 
 
+def test_a_name_too_long_for_any_file_stops_no_ingest(tmp_path: Path) -> None:
+    folder = open_kind(layouts.twitter2(tmp_path / "set"), "twitter2")
+    good = folder.entries("train")[0]
+    entries = [good, good._replace(image_id="long", image="x" * 300)]
+    (spec,) = plan_shards(entries, "train", root=folder.root, limits=ShardLimits(50, 1 << 30))
+    summary = writer_of(folder, tmp_path / "out").write(spec)
+    assert summary["rejected"]
+    assert pq.read_table(tmp_path / "out", schema=SAMPLES).num_rows == 1
+
+
 def test_files_are_measured_when_written_and_when_skipped(tmp_path: Path) -> None:
     folder = open_kind(layouts.twitter2(tmp_path / "set"), "twitter2")
     first, again = (write_all(folder, tmp_path / "out") for _ in range(2))

@@ -88,6 +88,19 @@ def test_true_fid_needs_its_weights_and_a_step(tmp_path):
     assert changed(tmp_path, override) == measuring
 
 
+def test_published_files_that_come_later_redo_what_measures(tmp_path):
+    override = f"evaluation.weights_dir={tmp_path}"
+    measuring = {"evaluate-1", "evaluate-2", "reference-plain", "reference-real"}
+    (tmp_path / "resnet50_places365.pth.tar").touch()  # alone it gives nothing
+    before = fingerprints(tmp_path, override)
+    for name in ("alexnet-owt-7be5be79.pth", "resnet50-0676ba61.pth"):
+        (tmp_path / name).touch()
+        after = fingerprints(tmp_path, override)
+        assert {step for step in before if before[step] != after[step]} == measuring
+        assert before.keys() == after.keys()
+        before = after
+
+
 def test_rounds(tmp_path):
     assert "joint-2" not in fingerprints(tmp_path, "feedback.rounds=0")
     assert {"filter-2", "joint-3"} <= set(fingerprints(tmp_path, "feedback.rounds=2"))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tests.metrics.test_perceptual import weights_dir  # noqa: F401 (fixture)
+from tests.metrics.test_perceptual import random_alexnet, weights_dir  # noqa: F401 (fixtures)
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.actors.tables import conform, to_table
 from uniemo_ray.distributed.steps.evaluation import measure_step

@@ -48,11 +48,35 @@ def test_good_folders_pass(folders):
         ("diffusion.model=someone/some-model", "from the hub it cannot be had: download it"),
         ("evaluation.weights_dir=/nowhere", "holds neither pt_inception-2015-12-05-"),
         ("diffusion.model=/nowhere", "diffusion.model '/nowhere': /nowhere/model_index.json is missing"),
+        ("diffusion.text_widths=[768]", r"text_widths is \(768,\), but .* has text encoders of \(16,\)"),
+        ("diffusion.prompt=an image", "has no <emotion>"),
     ],
 )
 def test_wrong_models_are_named(folders, override, words):
     with pytest.raises(ValueError, match=words):
         check_inputs(config(folders, override))
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["pt_inception-2015-12-05-6726825d.pth"], "is damaged: its sha256 starts with e3b0c442"),
+        (["alexnet-owt-7be5be79.pth"], "is damaged: its sha256 starts with e3b0c442, expected 7be5be79"),
+        (["resnet50_places365.pth.tar", "resnet50-0676ba61.pth"], r"places365\.pth\.tar is damaged"),
+        (["resnet50_places365.pth.tar"], r"holds resnet50_places365\.pth\.tar but no resnet50-0676ba61"),
+        (["alexnet-owt-4df8aa71.pth"], r"holds alexnet-owt-4df8aa71\.pth, .* put this file there"),
+        (
+            ["resnet50_places365.pth.tar", "resnet50-11ad3fa6.pth"],
+            r"holds resnet50-11ad3fa6\.pth, .*of resnet50-0676ba61",
+        ),
+    ],
+)
+def test_published_files_are_read_before_anything_starts(folders, tmp_path, files, words):
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=words) as error:
+        check_inputs(config(folders, f"evaluation.weights_dir={tmp_path}"))
+    assert "\n" not in str(error.value)
 
 
 def test_missing_data_folder_is_named(folders, tmp_path):

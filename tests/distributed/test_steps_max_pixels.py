@@ -15,7 +15,8 @@ from uniemo_ray.data.images import ImageError
 from uniemo_ray.distributed.actors.clip import FeatureActor
 from uniemo_ray.distributed.actors.diffusion import LatentActor
 from uniemo_ray.distributed.steps import data, image_metrics, training
-from uniemo_ray.metrics.resnet import PLACES_FILE
+from uniemo_ray.metrics.inception import INCEPTION_FILE
+from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
 from uniemo_ray.store.filesystem import open_store
 
 LIMIT = 60_000_000
@@ -29,7 +30,7 @@ def context(tmp_path):
 
 def published(context, config):
     weights = Path(config.evaluation.weights_dir)
-    for name in ("pt_inception-2015-12-05-00000000.pth", PLACES_FILE, "resnet50-00000000.pth"):
+    for name in (INCEPTION_FILE, PLACES_FILE, IMAGENET_FILE):
         (weights / name).touch()
     for ask in (image_metrics.inception_features, image_metrics._judge):
         ask(context, config, context.artefacts, "samples/test")

@@ -119,6 +119,32 @@ def test_what_a_revision_lacks_is_named():
         choose_files(SD15, only_small)
 
 
+@pytest.mark.parametrize(
+    ("vocabulary", "lost"),
+    [
+        (("special_tokens_map.json",), "vocab.json"),
+        (("vocab.json", "special_tokens_map.json"), "merges.txt"),
+        (("vocab.json", "merges.txt"), None),
+        (("tokenizer.json", "vocab.json"), None),
+        (("tokenizer.json", "vocab.json", "merges.txt", "special_tokens_map.json"), None),
+    ],
+)
+def test_a_whole_vocabulary_is_taken_or_named(vocabulary, lost):
+    weights = [f"{stem}.safetensors" for stem in SD15.weights]
+    names = [*SD15.files, *weights, *(f"tokenizer/{name}" for name in vocabulary)]
+    listing = Listing("a/b", "c" * 40, {name: HubFile(name, 1, "d", False) for name in names})
+    if lost:
+        with pytest.raises(ValueError, match=f"has no tokenizer/{lost}"):
+            choose_files(SD15, listing)
+        return
+    taken = {wanted.name for wanted in choose_files(SD15, listing)}
+    assert {*SD15.files, *weights} <= taken
+    chosen = {name.removeprefix("tokenizer/") for name in taken if name.startswith("tokenizer/")}
+    assert chosen >= {"vocab.json", "merges.txt"} or "tokenizer.json" in chosen
+    assert ("special_tokens_map.json" in chosen) == ("special_tokens_map.json" in vocabulary)
+    assert ("merges.txt" in chosen) == ("vocab.json" in chosen)
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     store = open_store(str(tmp_path))
     store.write_json(RECORD, [1])

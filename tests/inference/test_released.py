@@ -2,17 +2,22 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.models.released_code import Sizes, random_checkpoint, released_condition, released_forward
+from tests.models.tiny import write_xl_pipeline
 from uniemo_ray import UniEmo
 from uniemo_ray.config import load_config
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
 from uniemo_ray.inference.released import export_checkpoint, import_checkpoint, read_released, write_released
+from uniemo_ray.models import weights_folder
 from uniemo_ray.models.clip import CONFIG_FILE
+from uniemo_ray.models.released import check_switches, to_released
+from uniemo_ray.store.local import LocalStore
 from uniemo_ray.tiny.words import write_tokenizers
 
 PRESET = "vit_l14_sd15_released"
@@ -195,6 +200,33 @@ def test_export_refuses_a_fusion_without_coefficients(clip_folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_export_refuses_another_number_of_queries_or_classes(clip_folder, checkpoint, tmp_path):
+    _, folder = run_import(clip_folder, checkpoint, tmp_path)
+    net = load_model_folder(folder).net
+    net.classifier[-1] = torch.nn.Linear(768, 2)
+    with pytest.raises(ValueError, match="released code tells 8 emotions apart, this model 2 classes"):
+        to_released(net, {})
+    with pytest.raises(ValueError, match=r"released code has encoder\.query_length 32, this model 8"):
+        check_switches(config(clip_folder, "encoder.query_length=8").encoder)
+
+
+def test_export_hands_out_no_mappers_that_were_never_trained(clip_folder, checkpoint, tmp_path):
+    """As jobs/understanding.py leaves a model: no text tower of an import, no space, no diffusion model."""
+    _, folder = run_import(clip_folder, checkpoint, tmp_path)
+    save_model_folder(replace(load_model_folder(folder), text_tower=None), tmp_path / "trained")
+    with pytest.raises(ValueError, match=r"was trained in stage 1 alone, .* give --out a \.pth file"):
+        export_checkpoint(str(tmp_path / "trained"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_clip_in_a_bucket_brings_its_own_config(clip_folder, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights_folder, "open_store", lambda _: LocalStore(clip_folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bucket = ["encoder.clip=s3://bucket/clip", "encoder.clip_pretrained=openai"]
+    report, _ = run_import(clip_folder, checkpoint, tmp_path, *bucket)
+    assert report.taken
+
+
 def test_half_precision_comes_in_as_fp32(clip_folder, checkpoint, tmp_path):
     half = {name: {key: value.half() for key, value in s.items()} for name, s in checkpoint.items()}
     _, folder = run_import(clip_folder, half, tmp_path)
@@ -287,6 +319,15 @@ class TestBadInput:
             tmp_path / "stage2",
             r"mapper\[2\.\w+\] has shape \(16.*expected \(24",
             "diffusion.text_widths=[24]",
+        )
+
+    def test_another_diffusion_model_than_that_of_the_preset(self, clip_folder, refuse, tmp_path):
+        write_released(random_checkpoint(sizes_of(clip_folder), with_mappers=True), tmp_path / "stage2")
+        write_xl_pipeline(tmp_path / "xl")
+        refuse(
+            tmp_path / "stage2",
+            r"text_widths is \(16,\), but .* has text encoders of \(16, 24\)",
+            f"diffusion.model={tmp_path / 'xl'}",
         )
 
     def test_the_diffusion_model_lacks_a_part(self, clip_folder, pipeline_folder, refuse, tmp_path):

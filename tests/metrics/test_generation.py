@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.metrics.test_perceptual import weights_dir  # noqa: F401 (fixture)
+from tests.metrics.test_perceptual import random_alexnet, weights_dir  # noqa: F401 (fixtures)
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images, needed_rows

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torchvision.models import alexnet
 
+from uniemo_ray.metrics import perceptual
 from uniemo_ray.metrics.perceptual import (
     alex_distance,
     load_lpips_alex,
@@ -35,13 +36,21 @@ def pixels() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def random_alexnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random AlexNet weights in torchvision's file format."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("alexnet")
     path = folder / "plain.pth"
     torch.save(alexnet(weights=None).state_dict(), path)
     return path.rename(folder / f"alexnet-owt-{sha256(path.read_bytes()).hexdigest()[:8]}.pth").parent
+
+
+@pytest.fixture
+def weights_dir(random_alexnet: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Random weights cannot have the published digest, so theirs takes its place."""
+    (own,) = random_alexnet.iterdir()
+    monkeypatch.setattr(perceptual, "ALEXNET_FILE", own.name)
+    return random_alexnet
 
 
 def test_tiny_is_the_lpips_package_without_calibration(recogniser: Recogniser) -> None:
@@ -117,12 +126,17 @@ def test_alex_diversity_runs_on_pictures(weights_dir: Path, pixels: np.ndarray) 
     assert found.mean > 0
 
 
-def test_without_the_file_alex_says_what_it_needs(tmp_path: Path, pixels: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"lpips_alex needs alexnet-owt-\*\.pth in evaluation\.weights_dir"):
+def test_without_the_file_alex_says_what_it_needs(
+    tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = r"lpips_alex needs alexnet-owt-7be5be79\.pth in evaluation\.weights_dir"
+    with pytest.raises(ValueError, match=needs):
         lpips_alex(pixels.__getitem__, IDS, LABELS, weights_dir=None, pairs=2, seed=0)
     path = tmp_path / "plain.pth"
     torch.save({"conv.weight": torch.zeros(1)}, path)
-    path.rename(tmp_path / f"alexnet-owt-{sha256(path.read_bytes()).hexdigest()[:8]}.pth")
+    own = path.rename(tmp_path / f"alexnet-owt-{sha256(path.read_bytes()).hexdigest()[:8]}.pth")
+    assert not perceptual.has_alexnet(tmp_path)
+    monkeypatch.setattr(perceptual, "ALEXNET_FILE", own.name)
     with pytest.raises(ValueError, match=r"no torchvision AlexNet.*features\.0\.weight"):
         load_lpips_alex(tmp_path)
 

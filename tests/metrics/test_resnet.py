@@ -9,11 +9,12 @@ import pytest
 import torch
 from torchvision.models import ResNet50_Weights, resnet50
 
-from uniemo_ray.metrics.resnet import PLACES_FILE, SemanticJudges, _prepare, has_judges
+from uniemo_ray.metrics import resnet
+from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges, _prepare, has_judges
 
 
 @pytest.fixture(scope="module")
-def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Both files; 100 MB each, gone after the module."""
     folder = tmp_path_factory.mktemp("resnet")
     torch.manual_seed(0)
@@ -25,6 +26,14 @@ def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
     for path in folder.iterdir():
         path.unlink()
+
+
+@pytest.fixture
+def weights_dir(random_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Random weights cannot have the published digest, so theirs takes its place."""
+    (own,) = random_weights.glob("resnet50-*.pth")
+    monkeypatch.setattr(resnet, "IMAGENET_FILE", own.name)
+    return random_weights
 
 
 def pictures() -> np.ndarray:
@@ -59,8 +68,15 @@ def test_one_file_alone_is_not_enough(tmp_path: Path) -> None:
     (tmp_path / PLACES_FILE).touch()
     assert not has_judges(tmp_path)
     assert not has_judges(None)
-    with pytest.raises(ValueError, match=r"sem_c needs resnet50-\*.pth"):
+    with pytest.raises(ValueError, match=r"sem_c needs resnet50-0676ba61\.pth"):
         SemanticJudges(tmp_path)
+
+
+def test_other_imagenet_weights_earn_no_published_name(random_weights: Path, tmp_path: Path) -> None:
+    assert not has_judges(random_weights)
+    for name in (PLACES_FILE, "resnet50-11ad3fa6.pth"):  # torchvision's IMAGENET1K_V2
+        (tmp_path / name).touch()
+    assert not has_judges(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +88,13 @@ def test_one_file_alone_is_not_enough(tmp_path: Path) -> None:
 )
 def test_another_file_is_named(tmp_path: Path, content: dict[str, object], words: str) -> None:
     torch.save(content, tmp_path / PLACES_FILE)
-    (tmp_path / "resnet50-00000000.pth").touch()
+    (tmp_path / IMAGENET_FILE).touch()
     with pytest.raises(ValueError, match=words):
         SemanticJudges(tmp_path)
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     (tmp_path / PLACES_FILE).write_bytes(b"PK")
-    (tmp_path / "resnet50-00000000.pth").touch()
+    (tmp_path / IMAGENET_FILE).touch()
     with pytest.raises(ValueError, match="is damaged, or holds more than tensors"):
         SemanticJudges(tmp_path)

@@ -9,7 +9,9 @@ import pytest
 
 from tests.models.tiny import write_clip
 from uniemo_ray.metrics.sem_d import sem_d, sem_d_name
+from uniemo_ray.models import weights_folder
 from uniemo_ray.models.clip import CONFIG_FILE, WEIGHTS_FILE
+from uniemo_ray.store.local import LocalStore
 
 
 def test_mean_squared_distance_over_all_pairs_of_one_emotion() -> None:
@@ -43,6 +45,15 @@ def test_published_weights_are_known_in_any_folder(tmp_path: Path) -> None:
     assert sem_d_name(str(tmp_path), pretrained=None) == "sem_d_clip"
     config.write_text(config.read_text().replace('"quick_gelu": true', '"quick_gelu": false'))
     assert sem_d_name(str(tmp_path), pretrained=None, published=digest) == "sem_d_clip"
+
+
+def test_published_weights_are_known_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "stored")
+    monkeypatch.setattr(weights_folder, "open_store", lambda _: LocalStore(tmp_path / "stored"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    digest = hashlib.sha256((tmp_path / "stored" / WEIGHTS_FILE).read_bytes()).hexdigest()
+    assert sem_d_name("s3://bucket/clip", pretrained=None, published=digest) == "sem_d"
+    assert sem_d_name("s3://bucket/clip", pretrained=None) == "sem_d_clip"
 
 
 def test_bad_features_are_refused() -> None:

@@ -157,6 +157,43 @@ def test_weights_of_another_architecture_name_the_tensor_and_both_shapes(clip, t
     assert len(message) < 600
 
 
+@pytest.mark.parametrize(
+    ("tower", "key", "value", "words"),
+    [
+        (
+            "vision_cfg",
+            "image_size",
+            48,
+            r"visual\.positional_embedding has shape \[17, 16\], expected \[37, 16\]",
+        ),
+        ("text_cfg", "context_length", 20, r" positional_embedding has shape \[16, 8\], expected \[20, 8\]"),
+    ],
+)
+def test_weights_of_another_resolution_are_not_interpolated(clip, tmp_path, tower, key, value, words):
+    save_clip_config(clip, tmp_path, with_weights=True)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text())
+    config["model_cfg"][tower][key] = value
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
+    assert re.search(words, refused(str(tmp_path)))
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
+def test_a_file_of_another_resolution_is_not_interpolated(tmp_path, ending):
+    name, config = "uniemo-larger", clip_config(vocabulary=49408)
+    file = tmp_path / f"weights.{ending}"
+    state = {key: value.contiguous() for key, value in make_clip(config).state_dict().items()}
+    if ending == "pt":
+        torch.save(state, file)
+    else:
+        save_file(state, file)
+    config["vision_cfg"]["image_size"] = 48
+    (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / f"{name}.json")
+    assert "visual.positional_embedding has shape [17, 16], expected [37, 16]" in refused(
+        name, pretrained=str(file)
+    )
+
+
 def test_the_architecture_is_known_without_weights(clip_folder):
     config, folder = find_clip_config(str(clip_folder))
     assert folder == clip_folder

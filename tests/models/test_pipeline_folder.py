@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models.tiny import XL_WIDTHS
+from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.models.diffusion import load_diffusion
-from uniemo_ray.models.pipeline_folder import find_pipeline
+from uniemo_ray.models.pipeline_folder import check_text_widths, find_pipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -155,21 +156,75 @@ def test_something_else_is_no_pipeline(tmp_path):
         find_pipeline(str(tmp_path))
 
 
+def write_hub_vocabulary(folder, words, *, padding="<|endoftext|>"):
+    for path in folder.iterdir():
+        path.unlink()
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(words / name, folder / name)
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": padding}
+    special["unk_token"] = "<|endoftext|>"
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    settings = {"model_max_length": 16, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | special))
+
+
 def test_tokenizers_in_the_hubs_own_form(xl_copy, xl):
     """Vocabulary, merges and two settings files, without the one file that newer libraries write."""
     for part, padding in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")):
-        folder = xl_copy / part
-        for path in folder.iterdir():
-            path.unlink()
-        for name in ("vocab.json", "merges.txt"):
-            shutil.copyfile(xl_copy / "words" / "tokenizer" / name, folder / name)
-        special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": padding}
-        special["unk_token"] = "<|endoftext|>"
-        (folder / "special_tokens_map.json").write_text(json.dumps(special))
-        settings = {"model_max_length": 16, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings | special))
+        write_hub_vocabulary(xl_copy / part, xl_copy / "words" / "tokenizer", padding=padding)
     parts = load_diffusion(str(xl_copy))
     texts = ["a lion in a forest", "Toy, street!"]
     assert torch.equal(parts.text_states(texts).hidden, xl.text_states(texts).hidden)
     assert torch.equal(parts.text_states(texts).pooled, xl.text_states(texts).pooled)
     assert {"tokenizer_2/vocab.json", "tokenizer_2/merges.txt"} <= set(parts.folder.files)
+
+
+@pytest.mark.parametrize(
+    ("present", "lost"),
+    [
+        ((), "vocab.json"),
+        (("vocab.json", "special_tokens_map.json"), "merges.txt"),
+        (("merges.txt",), "vocab.json"),
+    ],
+)
+def test_a_vocabulary_is_whole_or_named(xl_copy, present, lost):
+    """transformers makes up one of two words."""
+    folder = xl_copy / "tokenizer_2"
+    write_hub_vocabulary(folder, xl_copy / "words" / "tokenizer")
+    for path in folder.iterdir():
+        if path.name not in (*present, "tokenizer_config.json"):
+            path.unlink()
+    with pytest.raises(ValueError, match=f"lacks tokenizer_2/{lost}: copy the whole folder"):
+        find_pipeline(str(xl_copy))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json"])
+def test_a_truncated_vocabulary_names_folder_and_part(copy, name):
+    folder = copy / "tokenizer"
+    if name != "tokenizer.json":
+        write_hub_vocabulary(folder, copy / "words" / "tokenizer")
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=f"diffusion.model {copy}: tokenizer ") as error:
+        load_diffusion(str(copy))
+    assert "copy the folder again" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_vocabulary_of_another_encoder_is_refused(copy):
+    """Its ids would name other words, or none."""
+    path = copy / "tokenizer" / "tokenizer.json"
+    content = json.loads(path.read_text())
+    lost = max(content["model"]["merges"], key=lambda pair: content["model"]["vocab"]["".join(pair)])
+    content["model"]["merges"].remove(lost)
+    del content["model"]["vocab"]["".join(lost)]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"tokenizer has a vocabulary of \d+, its text encoder one of \d+"):
+        load_diffusion(str(copy))
+
+
+def test_text_widths_are_those_of_the_model(xl_folder):
+    check_text_widths(DiffusionConfig(model=str(xl_folder)))
+    check_text_widths(DiffusionConfig(model=str(xl_folder), text_widths=XL_WIDTHS))
+    with pytest.raises(ValueError, match=r"text_widths is \(16,\), but .* has text encoders of \(16, 24\)"):
+        check_text_widths(DiffusionConfig(model=str(xl_folder), text_widths=(16,)))

@@ -60,7 +60,8 @@ def export_checkpoint(
 ) -> None:
     """Write a model folder as a checkpoint of the released code.
 
-    Possible for what that code can compute: the settings of a *_released preset.
+    Possible for what that code can compute: the settings of a *_released preset, and eight
+    emotions. A model of stage 1 alone goes to a .pth file, as its mappers are untrained.
 
     \b
     Example:

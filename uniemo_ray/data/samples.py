@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -170,7 +171,9 @@ def resolve_image(root: Path, entry: Entry) -> str:
     """Path of the image, with the file ending found on disk where the entry lacks one."""
     if PurePosixPath(entry.image).suffix.lower() in IMAGE_SUFFIXES:
         return entry.image
-    found = [entry.image + suffix for suffix in IMAGE_SUFFIXES if (root / (entry.image + suffix)).is_file()]
+    # unlike Path.is_file, os.path.isfile takes names that are too long and folders that may not be read
+    names = [entry.image + suffix for suffix in IMAGE_SUFFIXES]
+    found = [name for name in names if os.path.isfile(root / name)]
     return found[0] if found else entry.image
 
 

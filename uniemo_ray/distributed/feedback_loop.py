@@ -9,6 +9,8 @@ from uniemo_ray.distributed.steps import data, evaluation, feedback, scorers, tr
 from uniemo_ray.inference.model_source import SHIPPED, describe_model
 from uniemo_ray.job import locate
 from uniemo_ray.metrics.inception import INCEPTION_FILE
+from uniemo_ray.metrics.perceptual import has_alexnet
+from uniemo_ray.metrics.resnet import has_judges
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 
@@ -36,7 +38,9 @@ def declare_steps(pipeline: Pipeline, config: Config) -> None:
     for round_ in range(1, config.feedback.rounds + 2):
         is_last = round_ == config.feedback.rounds + 1
         own = partial(_declare, pipeline, config.for_round(round_))
-        _declare_round(own, round_, is_last=is_last, real=real_features(config))
+        _declare_round(
+            own, round_, is_last=is_last, real=real_features(config), more=published_metrics(config)
+        )
     plain = partial(feedback.generate, round_=1, kind="plain")
     size = "evaluation.plain_per_emotion"
     step("generate-plain", plain, [*SAMPLING, size], after=["model-1"], grows_by=[size])
@@ -44,9 +48,10 @@ def declare_steps(pipeline: Pipeline, config: Config) -> None:
     step("score-plain", scoring, after=["generate-plain", "scorers"], grows_by=[])
     measured = ["evaluation", "seed", *CLIP]
     real = real_features(config)
+    more = published_metrics(config)
     after = ["generate-plain", "score-plain", *real]
-    step("reference-plain", evaluation.reference_plain, measured, after=after)
-    step("reference-real", evaluation.reference_real, measured, after=["ingest", "scorers", *real])
+    step("reference-plain", evaluation.reference_plain, measured, after=after, more=more)
+    step("reference-real", evaluation.reference_real, measured, after=["ingest", "scorers", *real], more=more)
 
 
 def declare_understanding(pipeline: Pipeline, config: Config) -> None:
@@ -111,7 +116,20 @@ def real_features(config: Config) -> list[str]:
     return ["features", "inception"] if published else ["features"]
 
 
-def _declare_round(step: Any, round_: int, *, is_last: bool, real: Sequence[str]) -> None:
+def published_metrics(config: Config) -> dict[str, list[str]]:
+    """Which metrics the files in `evaluation.weights_dir` give: a file that is added later adds its own.
+
+    True FID is not among them, as it has a step of its own. Empty without a folder.
+    """
+    folder = config.evaluation.weights_dir
+    there = {"lpips_alex": has_alexnet(folder), "sem_c": has_judges(folder)}
+    found = [name for name, is_there in there.items() if is_there]
+    return {"published": found} if found else {}
+
+
+def _declare_round(
+    step: Any, round_: int, *, is_last: bool, real: Sequence[str], more: Mapping[str, Any]
+) -> None:
     """One training of both stages, its images, and what comes back of them."""
     r = f"{round_}"
     before = [f"mix-{round_ - 1}", f"joint-{round_ - 1}"] if round_ > 1 else []
@@ -145,7 +163,7 @@ def _declare_round(step: Any, round_: int, *, is_last: bool, real: Sequence[str]
         step(f"mix-{r}", partial(feedback.mix, round_=round_), mixed, after=after)
     measured = ["evaluation", "seed", *CLIP]
     after = [f"encode-{r}", f"generate-{r}", f"score-{r}", *real]
-    step(f"evaluate-{r}", partial(evaluation.evaluate, round_=round_), measured, after=after)
+    step(f"evaluate-{r}", partial(evaluation.evaluate, round_=round_), measured, after=after, more=more)
 
 
 def _declare(

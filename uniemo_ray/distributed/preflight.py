@@ -1,5 +1,6 @@
 """What is checked before Ray does anything: one clear line now instead of a failure an hour later."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,14 @@ from uniemo_ray.distributed.feedback_loop import given_model
 from uniemo_ray.emotions import MIKELS
 from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.metrics.accuracy import coarsen
-from uniemo_ray.metrics.inception import INCEPTION_FILE
-from uniemo_ray.metrics.perceptual import ALEXNET_FILE
-from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
+from uniemo_ray.metrics.inception import INCEPTION_FILE, InceptionFeatures
+from uniemo_ray.metrics.perceptual import ALEXNET_FILE, load_lpips_alex
+from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config
 from uniemo_ray.models.encoder import stage_ends
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
-from uniemo_ray.models.pipeline_folder import configured_pipeline, text_widths
+from uniemo_ray.models.pipeline_folder import check_text_widths, text_widths
 
 REBUILD = "python jobs/pretrain_tiny.py makes the tiny base models"
 
@@ -80,20 +81,38 @@ def check_trainable(config: Config) -> None:
 
 
 def check_published(weights_dir: str) -> None:
-    """Raise ValueError unless the folder holds the files that some metric reads."""
+    """Load each published network of the folder once, as the metrics will after the trainings.
+
+    Raises:
+        ValueError: naming a file that is damaged, missing beside another, or of another version.
+    """
     pair = (PLACES_FILE, IMAGENET_FILE)
-    there = [pattern for pattern in pair if has_weights(weights_dir, pattern)]
+    for name in (INCEPTION_FILE, ALEXNET_FILE, IMAGENET_FILE):
+        others = sorted(path.name for path in Path(weights_dir).glob(f"{name.rpartition('-')[0]}-*.pth"))
+        if others and name not in others:
+            raise ValueError(
+                f"evaluation.weights_dir {weights_dir!r} holds {others[0]}, but the published metric is that "
+                f"of {name}: put this file there"
+            )
+    there = [name for name in pair if has_weights(weights_dir, name)]
     if len(there) == 1:
         lost = pair[1 - pair.index(there[0])]
         raise ValueError(
             f"evaluation.weights_dir {weights_dir!r} holds {there[0]} but no {lost}: Sem-C needs both"
         )
-    patterns = (INCEPTION_FILE, ALEXNET_FILE)
-    if not there and not any(has_weights(weights_dir, pattern) for pattern in patterns):
+    loaders: dict[str, Callable[[str], object]] = {
+        INCEPTION_FILE: InceptionFeatures,
+        ALEXNET_FILE: load_lpips_alex,
+        IMAGENET_FILE: SemanticJudges,
+    }
+    found = [name for name in loaders if has_weights(weights_dir, name)]
+    if not found:
         raise ValueError(
-            f"evaluation.weights_dir {weights_dir!r} holds neither {' nor '.join((*patterns, *pair))}: "
-            f"put the published files there, or leave the setting empty"
+            f"evaluation.weights_dir {weights_dir!r} holds neither {INCEPTION_FILE} nor {ALEXNET_FILE} nor "
+            f"{' nor '.join(pair)}: put the published files there, or leave the setting empty"
         )
+    for name in found:
+        loaders[name](weights_dir)
 
 
 def count_layers(encoder: EncoderConfig) -> int:
@@ -130,7 +149,7 @@ def check_clip(encoder: EncoderConfig) -> int:
 def _check_diffusion(diffusion: DiffusionConfig) -> None:
     if diffusion.model == "tiny":
         _require(TINY_DIFFUSION / "model_index.json", setting="diffusion.model", is_tiny=True)
-    configured_pipeline(diffusion)
+    check_text_widths(diffusion)
 
 
 def _require(path: Path, *, setting: str, is_tiny: bool) -> None:

@@ -94,10 +94,14 @@ def choose_files(source: Source, listing: Listing, *, variant: str | None = None
     Raises:
         ValueError: naming the first file that the revision lacks.
     """
-    groups = [*((name,) for name in source.files), *source.one_of]
-    present = [[name for name in group if name in listing.files] for group in groups]
-    missing = [group[0] for group, found in zip(groups, present, strict=True) if not found]
-    chosen = [Wanted(name, f"{source.folder}/{name}") for found in present for name in found]
+    missing = [name for name in source.files if name not in listing.files]
+    small = [name for name in (*source.files, *source.optional) if name in listing.files]
+    for sets in source.one_of:
+        whole = [names for names in sets if listing.files.keys() >= set(names)]
+        if not whole:
+            missing.append(next(name for name in sets[0] if name not in listing.files))
+        small += [name for names in whole for name in names]
+    chosen = [Wanted(name, f"{source.folder}/{name}") for name in small]
     for stem in source.weights:
         found = next((name for name in _candidates(stem, variant) if name in listing.files), None)
         if found is None:

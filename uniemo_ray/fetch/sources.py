@@ -14,15 +14,18 @@ class Source:
     """A commit."""
     files: tuple[str, ...]
     """Small files that must be there."""
-    one_of: tuple[tuple[str, ...], ...] = ()
-    """Of each group all that are there, and one at least."""
+    one_of: tuple[tuple[tuple[str, ...], ...], ...] = ()
+    """Of each group every set of files that is there as a whole, and one set at least."""
+    optional: tuple[str, ...] = ()
+    """Small files that are taken where they are there."""
     weights: tuple[str, ...]
     """Weight files without ending: safetensors are preferred, .bin is converted."""
     sha256: tuple[tuple[str, str], ...] = ()
     """Hashes known beforehand, by file; all others are those that the hub states."""
 
 
-_VOCABULARY = ("vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer.json")
+_VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
+"""Either form is a tokenizer's."""
 
 
 def _diffusion(repository: str, revision: str, *, encoders: int) -> Source:
@@ -39,7 +42,10 @@ def _diffusion(repository: str, revision: str, *, encoders: int) -> Source:
             *(f"text_encoder{n}/config.json" for n in numbers),
             *(f"tokenizer{n}/tokenizer_config.json" for n in numbers),
         ),
-        one_of=tuple(tuple(f"tokenizer{n}/{name}" for name in _VOCABULARY) for n in numbers),
+        one_of=tuple(
+            tuple(tuple(f"tokenizer{n}/{name}" for name in names) for names in _VOCABULARIES) for n in numbers
+        ),
+        optional=tuple(f"tokenizer{n}/special_tokens_map.json" for n in numbers),
         weights=(
             "unet/diffusion_pytorch_model",
             "vae/diffusion_pytorch_model",

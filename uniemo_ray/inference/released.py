@@ -29,7 +29,7 @@ from uniemo_ray.models.clip import (
 )
 from uniemo_ray.models.diffusion import load_configured
 from uniemo_ray.models.pickled import read_pickled
-from uniemo_ray.models.pipeline_folder import text_widths
+from uniemo_ray.models.pipeline_folder import check_text_widths, text_widths
 from uniemo_ray.models.released import CLASSIFIER, MAPPERS, MODEL, Sections, from_released, to_released
 from uniemo_ray.models.uniemo import UniEmoNet
 
@@ -126,6 +126,8 @@ def import_checkpoint(
     text = {key: value.shape for key, value in tower.state_dict().items() if key.startswith(_TEXT_PARTS)}
     shapes = {key: value.shape for key, value in net.state_dict().items()}
     ours = from_released(sections, net=shapes, text=text, source=str(path))
+    if has_diffusion:
+        check_text_widths(config.diffusion)
     tower.load_state_dict(ours.text, strict=False)
     merges = clip_folder / MERGES_FILE if clip_folder else None
     merges = merges if merges and merges.is_file() else None
@@ -160,6 +162,12 @@ def export_checkpoint(model: str, path: Path) -> None:
     if path.exists():
         raise ValueError(f"{path} is there already: choose another path")
     parts = load_model_folder(model)
+    is_stage_1 = parts.diffusion is None and parts.text_tower is None and not parts.space.counts.any()
+    if is_stage_1 and path.suffix != ".pth":
+        raise ValueError(
+            f"{model} was trained in stage 1 alone, so its mappers are random numbers: a folder would hand "
+            f"them out as trained, give --out a .pth file"
+        )
     if parts.text_tower is not None:
         text = load_file(parts.text_tower)
     else:
@@ -190,7 +198,8 @@ def _is_state(value: Any) -> bool:
 
 def _tag(config: Config) -> str | None:
     """What names the weights' kind: the tag decides activation and normalisation."""
-    return None if Path(config.encoder.clip).is_dir() else config.encoder.clip_pretrained
+    clip = config.encoder.clip
+    return None if "://" in clip or Path(clip).is_dir() else config.encoder.clip_pretrained
 
 
 def _skeleton(config: Config, clip_config: dict[str, Any], names: AttributeNames) -> UniEmoNet:

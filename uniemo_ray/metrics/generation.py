@@ -14,11 +14,10 @@ from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.emo_a import EmoA, emo_a, emo_a_exact
 from uniemo_ray.metrics.frechet import Features, FeatureSums, frechet, frechet_by_emotion
 from uniemo_ray.metrics.pairs import Ints, PairMean, emotion_pairs
-from uniemo_ray.metrics.perceptual import ALEXNET_FILE, lpips_alex, lpips_tiny
+from uniemo_ray.metrics.perceptual import has_alexnet, lpips_alex, lpips_tiny
 from uniemo_ray.metrics.pictures import Pictures
 from uniemo_ray.metrics.sem_c import sem_c
 from uniemo_ray.metrics.sem_d import sem_d
-from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.tiny.recogniser import Recogniser, recognise
 
 Floats = NDArray[np.float32]
@@ -77,7 +76,7 @@ def needed_rows(image_ids: Sequence[str], emotions: Sequence[str], yardstick: Ya
     """
     if yardstick.recogniser is not None:
         return np.arange(len(image_ids), dtype=np.int64)
-    if not has_weights(yardstick.weights_dir, ALEXNET_FILE):
+    if not has_alexnet(yardstick.weights_dir):
         return np.zeros(0, dtype=np.int64)
     drawn = emotion_pairs(image_ids, emotions, pairs=yardstick.pairs, seed=yardstick.seed)
     return np.unique(np.concatenate([pairs.reshape(-1) for pairs in drawn.values()]))
@@ -128,7 +127,7 @@ def _pair_metrics(images: ImageSet, yardstick: Yardstick) -> list[PairMean]:
         distances.append(
             lpips_tiny(images.pictures, ids, emotions, recogniser=yardstick.recogniser, **options)
         )
-    if has_weights(yardstick.weights_dir, ALEXNET_FILE):
+    if has_alexnet(yardstick.weights_dir):
         folder = yardstick.weights_dir
         distances.append(lpips_alex(images.pictures, ids, emotions, weights_dir=folder, **options))
     return distances

@@ -16,8 +16,8 @@ from torchvision.models import inception
 
 from uniemo_ray.metrics.weights import find_weights, load_weights
 
-INCEPTION_FILE = "pt_inception-2015-12-05-*.pth"
-"""The file of pytorch-fid (pt_inception-2015-12-05-6726825d.pth)."""
+INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
+"""The file of pytorch-fid."""
 SIZE_PX = 299
 CLASSES = 1008
 LAST_WIDTH = 2048
@@ -80,7 +80,8 @@ class InceptionFeatures:
         try:
             self.net.load_state_dict(load_weights(path))
         except RuntimeError as error:
-            raise ValueError(f"{path} does not fit the FID network: {error}") from None
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{path} does not fit the FID network: {reason}") from None
         self.net.fc = nn.Identity()
         self.net.to(device)
         self.device = device

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.pairs import Floats, Ints, PairMean, mean_over_pairs
 from uniemo_ray.metrics.pictures import Pictures
-from uniemo_ray.metrics.weights import find_weights, load_weights
+from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights
 from uniemo_ray.tiny.recogniser import Recogniser
 
-ALEXNET_FILE = "alexnet-owt-*.pth"
-"""torchvision's file of AlexNet's ImageNet weights (alexnet-owt-7be5be79.pth)."""
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
+"""torchvision's file of AlexNet's ImageNet weights."""
 SLICES = {0: "slice1.0", 3: "slice2.3", 6: "slice3.6", 8: "slice4.8", 10: "slice5.10"}
 """Where lpips keeps AlexNet's convolutions, by their index in torchvision's `features`."""
 
@@ -45,6 +45,11 @@ def tiny_distance(recogniser: Recogniser) -> Distance:
         return total
 
     return distance
+
+
+def has_alexnet(weights_dir: str | Path | None) -> bool:
+    """Whether the user has the file of the published LPIPS."""
+    return has_weights(weights_dir, ALEXNET_FILE)
 
 
 def alex_distance(weights_dir: str | Path | None) -> Distance:
@@ -79,7 +84,8 @@ def load_lpips_alex(weights_dir: str | Path | None) -> nn.Module:
         }
         model.get_submodule("net").load_state_dict(trunk)
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no torchvision AlexNet: {error}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} holds no torchvision AlexNet: {reason}") from None
     return model.eval()
 
 

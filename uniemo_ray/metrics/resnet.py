@@ -17,8 +17,9 @@ from uniemo_ray.models.pickled import read_pickled
 
 PLACES_FILE = "resnet50_places365.pth.tar"
 """The file of CSAILVision/places365."""
-IMAGENET_FILE = "resnet50-*.pth"
-"""torchvision's file of ResNet-50's ImageNet weights (resnet50-0676ba61.pth)."""
+IMAGENET_FILE = "resnet50-0676ba61.pth"
+"""torchvision's file of ResNet-50's first ImageNet weights (IMAGENET1K_V1). Those of its second recipe are
+another network: their probabilities are calibrated otherwise."""
 PLACES_CLASSES, IMAGENET_CLASSES = 365, 1000
 RESIZE_PX, CROP_PX, BATCH = 256, 224, 16
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from uniemo_ray.fetch.sources import L14
 from uniemo_ray.metrics.pairs import Floats, Ints, PairMean, mean_over_pairs
 from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config
+from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.store.fingerprint import file_sha256
 
 PUBLISHED_CLIP = ("ViT-L-14", "ViT-L-14-quickgelu")
@@ -23,11 +24,11 @@ def sem_d_name(clip: str, *, pretrained: str | None, published: str = PUBLISHED_
     """`sem_d` for the published protocol's CLIP, `sem_d_clip` for features of any other.
 
     Args:
-        clip: name or folder of the CLIP model behind the features.
+        clip: name or folder (here or `s3://`) of the CLIP model behind the features.
         pretrained: its open_clip weight tag, or a file.
         published: sha256 of the published weights: a file is known by what it holds, not by its name.
     """
-    file = Path(pretrained) if pretrained else Path(clip) / WEIGHTS_FILE
+    file = Path(pretrained) if pretrained else local_folder(clip) / WEIGHTS_FILE
     if not file.is_file():
         is_published = clip in PUBLISHED_CLIP and pretrained == "openai"
     else:  # with another activation the same weights give other features

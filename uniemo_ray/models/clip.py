@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import open_clip
 import torch
+from open_clip.factory import load_state_dict
 from open_clip.tokenizer import SimpleTokenizer
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,6 +27,8 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
 TINY_FOLDER = WEIGHTS / "clip"
 _NAMES_AT_ONCE = 256
+_POSITIONS = ("visual.positional_embedding", "positional_embedding")
+"""What open_clip interpolates, without an error, when it comes from another resolution or text length."""
 _MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
 _LOADING_ERRORS = (RuntimeError, OSError, EOFError, LookupError, UnpicklingError, SafetensorError)
 
@@ -70,6 +73,7 @@ def load_clip(name: str, *, pretrained: str | None = None) -> ClipParts:
         )
     model = make_clip(config["model_cfg"])
     with _one_line(name, str(weights)):
+        _check_positions(model, weights)
         open_clip.load_checkpoint(model, str(weights))
     merges = folder / MERGES_FILE
     return clip_parts(model, config, merges if merges.is_file() else None)
@@ -174,12 +178,32 @@ def _load_by_name(name: str, pretrained: str | None, config: dict[str, Any]) -> 
         raise ValueError(
             f"CLIP {name!r} needs weights: set encoder.clip_pretrained to an open_clip tag or a file"
         )
+    is_tag = bool(open_clip.get_pretrained_cfg(name, pretrained))
     with _one_line(name, pretrained):
+        if not is_tag and Path(pretrained).is_file():
+            with torch.device("meta"):
+                shapes = make_clip(config["model_cfg"])
+            _check_positions(shapes, Path(pretrained))
         model = open_clip.create_model(
             name, pretrained=pretrained, force_quick_gelu=config["model_cfg"]["quick_gelu"]
         )
     loaded = config | {"preprocess_cfg": dict(model.visual.preprocess_cfg)}
     return clip_parts(model.requires_grad_(False).eval(), loaded, None)
+
+
+def _check_positions(model: open_clip.CLIP, weights: Path) -> None:
+    """Raise RuntimeError, with both shapes, for weights of another resolution or text length."""
+    expected = model.state_dict()
+    if weights.suffix == ".safetensors":
+        with safe_open(weights, "pt", device="cpu") as file:
+            present = set(file.keys())
+            found = {key: file.get_slice(key).get_shape() for key in _POSITIONS if key in present}
+    else:
+        state = load_state_dict(str(weights))
+        found = {key: list(state[key].shape) for key in _POSITIONS if key in state}
+    for key, shape in found.items():
+        if shape != list(expected[key].shape):
+            raise RuntimeError(f"{key} has shape {shape}, expected {list(expected[key].shape)}")
 
 
 @contextmanager

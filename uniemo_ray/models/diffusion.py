@@ -222,15 +222,17 @@ def load_diffusion(name: str, *, revision: str | None = None, variant: str | Non
     disable_progress_bar()  # type: ignore[no-untyped-call]  # it would fill the log of every actor
     seconds: dict[str, Any] = {}
     if folder.is_xl:
+        second = _load_text(folder, "text_encoder_2", CLIPTextModelWithProjection)
         seconds = {
-            "text_encoder_2": _load_text(folder, "text_encoder_2", CLIPTextModelWithProjection),
-            "tokenizer_2": CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer_2"),
+            "text_encoder_2": second,
+            "tokenizer_2": _load_tokenizer(folder, "tokenizer_2", words=second.config.vocab_size),
         }
+    text_encoder = _load_text(folder, "text_encoder", CLIPTextModel)
     return DiffusionParts(
         vae=load_vae(folder),
         denoiser=load_part(folder, "unet", UNet2DConditionModel, torch_dtype=torch.float32),
-        text_encoder=_load_text(folder, "text_encoder", CLIPTextModel),
-        tokenizer=CLIPTokenizer.from_pretrained(folder.path, subfolder="tokenizer"),
+        text_encoder=text_encoder,
+        tokenizer=_load_tokenizer(folder, "tokenizer", words=text_encoder.config.vocab_size),
         schedule=_training_schedule(folder.path),
         folder=folder,
         **seconds,
@@ -245,6 +247,25 @@ def load_configured(diffusion: DiffusionConfig) -> DiffusionParts:
 def _load_text(folder: PipelineFolder, part: str, kind: Any) -> Any:
     # without this option transformers says that shapes differ, but not which
     return load_part(folder, part, kind, dtype=torch.float32, ignore_mismatched_sizes=True)
+
+
+def _load_tokenizer(folder: PipelineFolder, part: str, *, words: int) -> CLIPTokenizer:
+    """A tokenizer of the folder; `words` is the size of its text encoder's table."""
+    try:
+        tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(
+            folder.path, subfolder=part, local_files_only=True
+        )
+    except Exception as error:  # the tokenizers library raises Exception itself
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ValueError(
+            f"diffusion.model {folder.path}: {part} cannot be loaded ({reason}): copy the folder again"
+        ) from None
+    if len(tokenizer) != words:
+        raise ValueError(
+            f"diffusion.model {folder.path}: {part} has a vocabulary of {len(tokenizer)}, its text encoder "
+            f"one of {words}: copy the folder again"
+        )
+    return tokenizer
 
 
 def unfreeze_denoiser(

@@ -28,6 +28,8 @@ _OTHERS = {
     "scheduler": "scheduler_config.json",
 }
 """Parts without weights, and the file that each must have."""
+_WHOLE_VOCABULARY, _VOCABULARY = "tokenizer.json", ("vocab.json", "merges.txt")
+"""Either form is a tokenizer's; without any, transformers makes up a vocabulary of two words."""
 _XL_ONLY = ("text_encoder_2", "tokenizer_2")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -107,6 +109,20 @@ def text_widths(diffusion: DiffusionConfig) -> tuple[int, ...]:
     return configured_pipeline(diffusion).text_widths
 
 
+def check_text_widths(diffusion: DiffusionConfig) -> None:
+    """Compare the setting, which stage 1 goes by, with the model that stage 2 will load.
+
+    Raises:
+        ValueError: one line with both widths, or what `find_pipeline` says of the folder.
+    """
+    found = configured_pipeline(diffusion).text_widths
+    if diffusion.text_widths not in (None, found):
+        raise ValueError(
+            f"diffusion.text_widths is {diffusion.text_widths}, but diffusion.model {diffusion.model!r} has "
+            f"text encoders of {found}: set it to these, or choose the preset of this model"
+        )
+
+
 def load_part(folder: PipelineFolder, part: str, kind: Any, **options: Any) -> Any:
     """A model of the folder, with every tensor from its file: libraries fill gaps with random numbers.
 
@@ -156,9 +172,7 @@ def _check_part(path: Path, part: str, index: dict[str, Any], variant: str | Non
     if not _is_present(index, part):
         found = ", ".join(key for key in sorted(index) if _is_present(index, key))
         raise ValueError(f"diffusion.model {path} has no {part}: {INDEX_FILE} lists {found}")
-    stem = _STEMS.get(part)
-    needed = [_OTHERS[part]] if stem is None else ["config.json", *_weight_files(path / part, stem, variant)]
-    for name in needed:
+    for name in _needed_files(path / part, part, variant):
         if not (path / part / name).is_file():
             kind = f"the {variant} variant's safetensors" if variant else "safetensors"
             raise ValueError(
@@ -166,6 +180,15 @@ def _check_part(path: Path, part: str, index: dict[str, Any], variant: str | Non
                 if name.endswith(".safetensors")
                 else f"diffusion.model {path} lacks {part}/{name}: copy the whole folder"
             )
+
+
+def _needed_files(folder: Path, part: str, variant: str | None) -> list[str]:
+    """Names of the files that a part must have."""
+    if part in _STEMS:
+        return ["config.json", *_weight_files(folder, _STEMS[part], variant)]
+    if part == "scheduler" or (folder / _WHOLE_VOCABULARY).is_file():
+        return [_OTHERS[part]]
+    return [_OTHERS[part], *_VOCABULARY]
 
 
 def _weight_files(folder: Path, stem: str, variant: str | None) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from uniemo_ray.config import EncoderConfig
+from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.models.uniemo import UniEmoNet
 
 Sections = dict[str, dict[str, Tensor]]
@@ -27,6 +28,7 @@ _UNUSED = re.compile(r"_last|^input_resolution$|^context_length$|^vocab_size$|qu
 _ALPHA_START = 1e-4
 _SWITCHES = {
     "queries": "multi_stage",
+    "query_length": 32,
     "stage_layers": None,
     "interactive_layers": 1,
     "interactive_context": "tokens",
@@ -139,6 +141,13 @@ def to_released(net: UniEmoNet, text: Mapping[str, Tensor]) -> Sections:
         ValueError: for a network that the released code cannot compute.
     """
     check_switches(net.encoder.config)
+    *_, last_bias = net.classifier.parameters()
+    classes = len(last_bias)
+    if classes != len(EMOTIONS):
+        raise ValueError(
+            f"the released code tells {len(EMOTIONS)} emotions apart, this model {classes} classes: it would "
+            f"compute something else"
+        )
     if not net.use_coefficients:
         raise ValueError(
             "the released code weighs scene and object by their coefficients, this model has "
