@@ -31,7 +31,7 @@ from uniemo_ray.models.released import to_released
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 
-TINY = ["encoder.clip=tiny", "encoder.clip_pretrained=null", "encoder.query_length=4", "diffusion.model=tiny"]
+TINY = ["encoder.clip=tiny", "encoder.clip_pretrained=null", "diffusion.model=tiny"]
 DATA = [
     *(f"data.sketch_{split}={count}" for split, count in (("train", 48), ("val", 16), ("test", 16))),
     "data.rows_per_shard=24",
