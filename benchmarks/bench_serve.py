@@ -15,6 +15,7 @@ import ray
 from ray import serve
 
 from benchmarks import serve_figures as figures
+from benchmarks import serve_kills
 from benchmarks.serve_load import photo
 from serve.app import BuildArgs, build_app
 from serve.settings import Limits
@@ -25,7 +26,7 @@ SECTIONS = {
         figures.latency,
         figures.throughput,
         figures.overload,
-        figures.kills,
+        serve_kills.kills,
         figures.updates,
         figures.mutated,
         figures.conformance,

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from uniemo_ray.store.errors import one_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -119,7 +121,7 @@ def _damage_named() -> Iterator[None]:
     except ImageError:
         raise
     except _DAMAGED as error:
-        raise ImageError(_kind_of_damage(error), _one_line(error)) from error
+        raise ImageError(_kind_of_damage(error), one_line(error)) from error
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -131,11 +133,11 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageError("huge", _one_line(error)) from error
+        raise ImageError("huge", one_line(error)) from error
     except _DAMAGED as error:
         kind = f"no picture in one of the formats {', '.join(FORMATS)}"
         is_unknown = isinstance(error, UnidentifiedImageError)
-        raise ImageError("corrupt", kind if is_unknown else _one_line(error)) from error
+        raise ImageError("corrupt", kind if is_unknown else one_line(error)) from error
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise ImageError(
@@ -181,10 +183,6 @@ def _kind_of_damage(error: Exception) -> str:
     text = str(error).lower()
     is_cut = any(word in text for word in ("truncated", "not enough", "end of file", "incomplete"))
     return "truncated" if is_cut or isinstance(error, EOFError) else "corrupt"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def to_square(rgb: RGB, size_px: int) -> RGB:

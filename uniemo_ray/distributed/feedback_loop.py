@@ -35,20 +35,17 @@ def declare_steps(pipeline: Pipeline, config: Config) -> None:
     step = partial(_declare, pipeline, config)
     if has_weights(config.evaluation.weights_dir, INCEPTION_FILE):
         step("inception", evaluation.inception_step, ["evaluation.weights_dir", JOINT[1]], after=["ingest"])
+    real, more = real_features(config), published_metrics(config)
     for round_ in range(1, config.feedback.rounds + 2):
         is_last = round_ == config.feedback.rounds + 1
         own = partial(_declare, pipeline, config.for_round(round_))
-        _declare_round(
-            own, round_, is_last=is_last, real=real_features(config), more=published_metrics(config)
-        )
+        _declare_round(own, round_, is_last=is_last, real=real, more=more)
     plain = partial(feedback.generate, round_=1, kind="plain")
     size = "evaluation.plain_per_emotion"
     step("generate-plain", plain, [*SAMPLING, size], after=["model-1"], grows_by=[size])
     scoring = partial(feedback.score, source="generate-plain")
     step("score-plain", scoring, after=["generate-plain", "scorers"], grows_by=[])
     measured = ["evaluation", "seed", *CLIP]
-    real = real_features(config)
-    more = published_metrics(config)
     after = ["generate-plain", "score-plain", *real]
     step("reference-plain", evaluation.reference_plain, measured, after=after, more=more)
     step("reference-real", evaluation.reference_real, measured, after=["ingest", "scorers", *real], more=more)

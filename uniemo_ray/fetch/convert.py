@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from uniemo_ray.models.pickled import read_pickled
+from uniemo_ray.store.errors import one_line
 
 
 def convert_to_safetensors(source: Path, target: Path) -> Path:
@@ -18,7 +19,7 @@ def convert_to_safetensors(source: Path, target: Path) -> Path:
     try:
         values = read_pickled(source)
     except (pickle.UnpicklingError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ValueError(f"{source.name} holds more than plain tensors and is not read: {reason}") from None
     values = values.get("state_dict", values) if isinstance(values, dict) else values
     if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):

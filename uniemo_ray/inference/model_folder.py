@@ -49,6 +49,7 @@ from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
 from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import UniEmoNet
 from uniemo_ray.store.base import Store
+from uniemo_ray.store.errors import one_line
 from uniemo_ray.store.filesystem import open_store
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def _settings(header: dict[str, Any], folder: Path) -> Config:
     try:
         return Config.model_validate(header["config"])
     except (KeyError, ValidationError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(
             f"{folder / CONFIG} does not hold a model's settings ({reason}): save it again"
         ) from None
@@ -290,7 +291,7 @@ def _load_weights(net: UniEmoNet, path: Path) -> UniEmoNet:
     try:
         net.load_state_dict(from_eight_bits(load_file(_present(path))))
     except (RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(f"{path} does not fit {CONFIG} ({reason}): save the model again") from None
     return net.eval()
 

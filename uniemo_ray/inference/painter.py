@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uniemo_ray.config import PLACEHOLDER
+from uniemo_ray.config import PLACEHOLDER, check_threads
 from uniemo_ray.emotions import emotion_index
 from uniemo_ray.feedback.emotion_space import EmotionSpace
 from uniemo_ray.inference.requests import (
@@ -224,23 +224,6 @@ def _stack(states: Sequence[TextStates]) -> TextStates:
 def _config(model: Any) -> Any:
     """Diffusers' settings by name; its type says plain dict."""
     return model.config
-
-
-def check_threads(micro_batch: int, threads: int) -> None:
-    """Refuse a micro-batch in which an image's bits would depend on its place.
-
-    Threads share a batch by rows; where the split is uneven, rows meet different kernels (seen with
-    3 rows on 2 threads: differences of 1e-6).
-
-    Raises:
-        ValueError: naming both numbers.
-    """
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    if micro_batch > 1 and micro_batch % threads:
-        raise ValueError(
-            f"micro_batch {micro_batch} does not split over {threads} threads: use a multiple, or 1"
-        )
 
 
 def _check_prompt(request: Request, diffusion: DiffusionParts) -> None:

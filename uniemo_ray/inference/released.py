@@ -32,6 +32,7 @@ from uniemo_ray.models.pickled import read_pickled
 from uniemo_ray.models.pipeline_folder import check_text_widths, text_widths
 from uniemo_ray.models.released import CLASSIFIER, MAPPERS, MODEL, Sections, from_released, to_released
 from uniemo_ray.models.uniemo import UniEmoNet
+from uniemo_ray.store.errors import one_line
 
 logger = logging.getLogger(__name__)
 STAGE_2_FILE = "VIT_query.pth"
@@ -183,7 +184,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = read_pickled(path)
     except _UNREADABLE as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise ValueError(
             f"{path} is damaged, or holds more than tensors, which is not loaded ({reason})"
         ) from None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import inception
 
 from uniemo_ray.metrics.weights import find_weights, load_weights
+from uniemo_ray.store.errors import one_line
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 """The file of pytorch-fid."""
@@ -80,7 +81,7 @@ class InceptionFeatures:
         try:
             self.net.load_state_dict(load_weights(path))
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)[:300]
             raise ValueError(f"{path} does not fit the FID network: {reason}") from None
         self.net.fc = nn.Identity()
         self.net.to(device)

@@ -19,6 +19,7 @@ from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.pairs import Floats, Ints, PairMean, mean_over_pairs
 from uniemo_ray.metrics.pictures import Pictures
 from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights
+from uniemo_ray.store.errors import one_line
 from uniemo_ray.tiny.recogniser import Recogniser
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
@@ -84,7 +85,7 @@ def load_lpips_alex(weights_dir: str | Path | None) -> nn.Module:
         }
         model.get_submodule("net").load_state_dict(trunk)
     except (KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise ValueError(f"{path} holds no torchvision AlexNet: {reason}") from None
     return model.eval()
 

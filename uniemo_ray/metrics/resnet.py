@@ -14,6 +14,7 @@ from torchvision.models import resnet50
 
 from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights
 from uniemo_ray.models.pickled import read_pickled
+from uniemo_ray.store.errors import one_line
 
 PLACES_FILE = "resnet50_places365.pth.tar"
 """The file of CSAILVision/places365."""
@@ -61,7 +62,7 @@ def _places_state(path: Path) -> dict[str, Tensor]:
     try:
         content = read_pickled(path)
     except (RuntimeError, EOFError, OSError, LookupError, UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ValueError(f"{path} is damaged, or holds more than tensors ({reason})") from None
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
@@ -75,7 +76,7 @@ def _network(path: Path, state: dict[str, Tensor], classes: int) -> nn.Module:
     try:
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise ValueError(f"{path} does not fit ResNet-50 with {classes} classes: {reason}") from None
     return net.eval()  # type: ignore[no-any-return]  # torchvision has no types
 

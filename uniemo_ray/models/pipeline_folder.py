@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.models.weights_folder import local_folder
+from uniemo_ray.store.errors import one_line
 from uniemo_ray.tiny import WEIGHTS
 
 TINY_FOLDER = WEIGHTS / "diffusion"
@@ -146,7 +147,7 @@ def load_part(folder: PipelineFolder, part: str, kind: Any, **options: Any) -> A
             **options,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(
             f"diffusion.model {folder.path}: {part} cannot be loaded ({reason}): copy the folder again"
         ) from None
@@ -219,7 +220,7 @@ def _from_hub(name: str, revision: str | None, variant: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         at = f" at revision {revision}" if revision else ""
         raise ValueError(
             f"diffusion.model {name!r} is no folder, and from the hub it cannot be had{at}: download it on a "

@@ -5,6 +5,10 @@ import errno
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
 _RESUME = "then submit again: finished steps are kept"
+REPAIR = "uniemo store repair removes it, and submitting again makes it anew"
+"""What to do about a damaged file of a run."""
+REPAIR_MISSING = "uniemo store repair, then submitting again, makes it anew"
+"""What to do about a file of a run that is listed and not there."""
 
 
 class StoreError(RuntimeError):
@@ -33,7 +37,7 @@ def explain_os(error: OSError, where: str) -> StoreError:
         return StoreError(
             f"{where}: a file stands where a folder is expected (or the reverse): choose another folder"
         )
-    return StoreError(f"{where}: {_line(error)}")
+    return StoreError(f"{where}: {one_line(error)}")
 
 
 def explain_step(error: BaseException, where: str) -> StoreError | None:
@@ -55,7 +59,7 @@ def explain_step(error: BaseException, where: str) -> StoreError | None:
             return explain_os(current, current.filename or where)
         if isinstance(current, OSError) and "AWS Error" in str(current):
             return StoreError(
-                f"S3 failed for {where}: {_line(current)}: check endpoint and network, {_RESUME}"
+                f"S3 failed for {where}: {one_line(current)}: check endpoint and network, {_RESUME}"
             )
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return None
@@ -67,5 +71,6 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL or any(text in str(error) for text in _FULL_TEXTS)
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks, or its class where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

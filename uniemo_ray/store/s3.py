@@ -112,7 +112,7 @@ class S3Store(Store):
                 if found is not None:
                     return found == writer
                 time.sleep(pause(attempt))  # two puts at once, neither decided yet
-        raise StoreError(f"{self.uri}/{key} stays contested after {_CONFLICT_TRIES} tries: submit again")
+        raise self._contested(key)
 
     @override
     def replace(self, key: str, data: bytes, *, expected: bytes) -> bool:
@@ -137,7 +137,7 @@ class S3Store(Store):
                     if not is_conflict(error):
                         raise
                 time.sleep(pause(attempt))
-        raise StoreError(f"{self.uri}/{key} stays contested after {_CONFLICT_TRIES} tries: submit again")
+        raise self._contested(key)
 
     @override
     def put_file(self, path: Path, key: str) -> None:
@@ -251,6 +251,9 @@ class S3Store(Store):
             response_checksum_validation="when_required",
         )
         return _session().client("s3", endpoint_url=self.endpoint, region_name=self.region, config=config)
+
+    def _contested(self, key: str) -> StoreError:
+        return StoreError(f"{self.uri}/{key} stays contested after {_CONFLICT_TRIES} tries: submit again")
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{check_key(key)}"

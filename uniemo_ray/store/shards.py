@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store, check_key, to_json
 from uniemo_ray.store.entry import ShardEntry
-from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.errors import REPAIR, REPAIR_MISSING, StoreError
 from uniemo_ray.store.record import library_versions
 from uniemo_ray.store.seal import MANIFEST, Seal, entry_key, read_seal, sealed_epoch, write_seal
 
@@ -267,9 +267,7 @@ def read_shard_bytes(store: Store, entry: ShardEntry) -> bytes:
     try:
         data = store.read_bytes(entry.key)
     except FileNotFoundError:
-        raise StoreError(
-            f"{where} is listed but missing: uniemo store repair, then submitting again, makes it anew"
-        ) from None
+        raise StoreError(f"{where} is listed but missing: {REPAIR_MISSING}") from None
     check_bytes(data, where, length=entry.bytes, sha256=entry.sha256)
     return data
 
@@ -280,11 +278,10 @@ def check_bytes(data: bytes, where: str, *, length: int, sha256: str) -> None:
     Raises:
         StoreError: they are others.
     """
-    advice = "uniemo store repair removes it, and submitting again makes it anew"
     if len(data) != length:
-        raise StoreError(f"{where} has {len(data)} bytes instead of {length}: {advice}")
+        raise StoreError(f"{where} has {len(data)} bytes instead of {length}: {REPAIR}")
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise StoreError(f"{where} has another sha256 than listed: {advice}")
+        raise StoreError(f"{where} has another sha256 than listed: {REPAIR}")
 
 
 def _to_parquet(table: pa.Table, plan_hash: str) -> bytes:
@@ -298,10 +295,7 @@ def _table(data: bytes, columns: list[str] | None, *, name: str) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(data), columns=columns)
     except pa.ArrowInvalid as error:
-        raise StoreError(
-            f"{name} is no readable Parquet ({error}): uniemo store repair removes it, and submitting again "
-            "makes it anew"
-        ) from None
+        raise StoreError(f"{name} is no readable Parquet ({error}): {REPAIR}") from None
     return table.replace_schema_metadata(None)  # plan marks differ between shards that belong together
 
 
@@ -354,6 +348,5 @@ def _read(store: Store, key: str) -> ShardEntry:
         return ShardEntry(**values)
     except TypeError as error:
         raise StoreError(
-            f"{store.uri}/{key} is no manifest entry of this release ({error}): uniemo store repair removes "
-            "it, and submitting again commits it anew"
+            f"{store.uri}/{key} is no manifest entry of this release ({error}): {REPAIR}"
         ) from None

@@ -1,0 +1,63 @@
+"""Replicas that are killed under load: what callers get, and how long it takes until they are answered."""
+
+import os
+import signal
+import time
+
+from ray import serve
+
+from benchmarks.serve_figures import Bench, Figure, replicas
+from benchmarks.serve_load import Ask, loaded, looker, median, painter
+from serve.app import build_app
+
+BACK_WITHIN_S = 10.0
+
+
+def kills(bench: Bench) -> list[Figure]:
+    """Replicas that end in the middle of their work, again and again: the only one of its kind (how long its
+    successor takes), and one of two, as a service in production has them."""
+    figures: list[Figure] = []
+    for copies, times in ((1, bench.count(5)), (2, bench.count(20))):
+        pools = {
+            name: getattr(bench.arguments, name).model_copy(update={"min_replicas": copies})
+            for name in ("understanding", "generation")
+        }
+        arguments = bench.arguments.model_copy(update=pools | {"endpoint_replicas": copies})
+        serve.run(build_app(arguments))
+        looks, paints = looker(bench.url, bench.photos), painter(bench.url)
+        figures += [_killed("Endpoint", copies, looks, times), _killed("Generation", copies, paints, times)]
+        # endpoints understand pictures too: only so does every one depend on the replicas for it
+        serve.run(build_app(arguments.model_copy(update={"endpoint_looks": False})))
+        figures.append(_killed("Understanding", copies, looks, times))
+    serve.run(build_app(bench.arguments))
+    return figures
+
+
+def _killed(name: str, copies: int, ask: Ask, times: int) -> Figure:
+    backs: list[float] = []
+    with loaded(ask, callers=16) as tally:
+        for _ in range(times):
+            _wait_for(lambda: tally.statuses[200] > 20 and _running(name) >= copies)
+            os.kill(replicas(name)[-1].pid, signal.SIGKILL)
+            killed_at = time.monotonic()
+            _wait_for(lambda at=killed_at: sum(t > at + 0.2 for t in tally.finished_at[-40:]) > 20)
+            backs.append(next(t for t in tally.finished_at if t > killed_at + 0.2) - killed_at)
+    away = f"back after {median(backs):.1f} s, at most {max(backs):.1f} s"
+    measured = f"{len(backs)} times: {tally.describe()}; {away}"
+    is_met = set(tally.statuses) <= {200, 503} and max(backs) <= BACK_WITHIN_S
+    what = f"{name} replica SIGKILLed, {'the only one' if copies == 1 else f'one of {copies}'}"
+    return Figure(what, measured, f"200/503, {BACK_WITHIN_S:.0f} s", is_met)
+
+
+def _running(name: str) -> int:
+    """Replicas that take requests, by Serve's own count."""
+    deployments = serve.status().applications["default"].deployments
+    return deployments[name].replica_states.get("RUNNING", 0)
+
+
+def _wait_for(is_so: object, *, timeout_s: float = 120) -> None:
+    end = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > end:
+            raise TimeoutError(f"the service did not come back within {timeout_s:g} s")
+        time.sleep(0.05)
