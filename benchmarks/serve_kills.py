@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 from ray import serve
 
@@ -13,10 +14,9 @@ from serve.app import build_app
 BACK_WITHIN_S = 10.0
 
 
-def kills(bench: Bench) -> list[Figure]:
+def kills(bench: Bench) -> Iterator[Figure]:
     """Replicas that end in the middle of their work, again and again: the only one of its kind (how long its
     successor takes), and one of two, as a service in production has them."""
-    figures: list[Figure] = []
     for copies, times in ((1, bench.count(5)), (2, bench.count(20))):
         pools = {
             name: getattr(bench.arguments, name).model_copy(update={"min_replicas": copies})
@@ -25,12 +25,12 @@ def kills(bench: Bench) -> list[Figure]:
         arguments = bench.arguments.model_copy(update=pools | {"endpoint_replicas": copies})
         serve.run(build_app(arguments))
         looks, paints = looker(bench.url, bench.photos), painter(bench.url)
-        figures += [_killed("Endpoint", copies, looks, times), _killed("Generation", copies, paints, times)]
+        yield _killed("Endpoint", copies, looks, times)
+        yield _killed("Generation", copies, paints, times)
         # endpoints understand pictures too: only so does every one depend on the replicas for it
         serve.run(build_app(arguments.model_copy(update={"endpoint_looks": False})))
-        figures.append(_killed("Understanding", copies, looks, times))
+        yield _killed("Understanding", copies, looks, times)
     serve.run(build_app(bench.arguments))
-    return figures
 
 
 def _killed(name: str, copies: int, ask: Ask, times: int) -> Figure:
