@@ -78,6 +78,13 @@ def test_saving_again_gives_the_same_fingerprint(model_folder: Path, tmp_path: P
     assert save_model_folder(changed, tmp_path / "changed") != loaded.fingerprint
 
 
+def test_a_diffusion_model_is_saved_again_without_loading_it(model_folder: Path, tmp_path: Path) -> None:
+    loaded = load_model_folder(model_folder, with_diffusion=False)
+    assert loaded.diffusion is None
+    assert save_model_folder(loaded, tmp_path / "again") == loaded.fingerprint == verify(model_folder)
+    assert load_model_folder(tmp_path / "again").diffusion is not None
+
+
 def test_an_older_model_is_replaced_and_nothing_is_left_behind(parts: ModelParts, copy: Path) -> None:
     (copy / "stray.txt").write_text("old")
     save_model_folder(replace(parts, card="new"), copy)

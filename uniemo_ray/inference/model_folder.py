@@ -46,6 +46,7 @@ from uniemo_ray.inference.heads import ScorerHeads
 from uniemo_ray.inference.model_source import fetch_folder, read_labels
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
+from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline
 from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import UniEmoNet
 from uniemo_ray.store.base import Store
@@ -76,10 +77,12 @@ class ModelParts:
     """BPE merges, when the vocabulary is not open_clip's own."""
     net: UniEmoNet
     diffusion: "DiffusionParts | None"
-    """None in a model that only understands."""
+    """None in a model that only understands, and where it was not loaded."""
     space: EmotionSpace
     coefficients: pa.Table
     """Rows of `coefficients_schema`."""
+    pipeline: PipelineFolder | None = None
+    """Files that are copied where `diffusion` was not loaded: it takes gigabytes."""
     scorers: ScorerHeads | None = None
     card: str = ""
     """README.md."""
@@ -143,7 +146,8 @@ def load_model_folder(source: str | Path, *, with_diffusion: bool = True) -> Mod
     fingerprint = verify(folder)
     config_file, base = read_config(folder), base_of(folder)
     labels, config = read_labels(folder), _settings(config_file, folder)
-    diffusion = _load_diffusion(base / "diffusion", config) if with_diffusion else None
+    pipeline = _find_diffusion(base / "diffusion", config)
+    diffusion = _load_diffusion(pipeline, config) if pipeline and with_diffusion else None
     clip_config = read_clip_config(base / "clip")
     net = empty_net(
         config,
@@ -165,6 +169,7 @@ def load_model_folder(source: str | Path, *, with_diffusion: bool = True) -> Mod
         merges=merges.read_bytes() if merges.is_file() else None,
         net=_load_weights(net, folder / NET),
         diffusion=diffusion,
+        pipeline=pipeline,
         space=EmotionSpace.load(folder / SPACE, labels.labels),
         coefficients=pq.read_table(_present(folder / COEFFICIENTS)),
         scorers=ScorerHeads.load(folder / SCORERS) if (folder / SCORERS).is_file() else None,
@@ -206,6 +211,8 @@ def _write(parts: ModelParts, folder: Path) -> str:
         shutil.copyfile(parts.text_tower, folder / "clip" / TEXT_TOWER)
     if parts.diffusion is not None:
         _write_diffusion(parts.diffusion, folder / "diffusion", mode=parts.config.diffusion.denoiser)
+    elif parts.pipeline is not None:
+        _copy_pipeline(parts.pipeline, folder / "diffusion")
     parts.space.save(folder / SPACE)
     pq.write_table(parts.coefficients, folder / COEFFICIENTS)
     if parts.scorers is not None:
@@ -214,12 +221,16 @@ def _write(parts: ModelParts, folder: Path) -> str:
     return write_checksums(folder)
 
 
+def _copy_pipeline(pipeline: PipelineFolder, target: Path) -> None:
+    for name in pipeline.files:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(pipeline.path / name, target / name)
+
+
 def _write_diffusion(diffusion: "DiffusionParts", target: Path, *, mode: str) -> None:
     """The pipeline's files as they came, unless its denoiser was trained."""
     if mode == "frozen" and diffusion.folder is not None:
-        for name in diffusion.folder.files:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(diffusion.folder.path / name, target / name)
+        _copy_pipeline(diffusion.folder, target)
         return
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
@@ -250,14 +261,18 @@ def _write_diffusion(diffusion: "DiffusionParts", target: Path, *, mode: str) ->
     pipeline.save_pretrained(target)
 
 
-def _load_diffusion(folder: Path, config: Config) -> "DiffusionParts | None":
-    from uniemo_ray.models.diffusion import load_diffusion  # imports diffusers: understanding does without
-
+def _find_diffusion(folder: Path, config: Config) -> PipelineFolder | None:
     if not folder.is_dir():
         return None
     # a trained denoiser was saved anew, and so under the plain name
     variant = config.diffusion.variant if config.diffusion.denoiser == "frozen" else None
-    return tune_diffusion(load_diffusion(str(folder), variant=variant), config.diffusion)
+    return find_pipeline(str(folder), variant=variant)
+
+
+def _load_diffusion(pipeline: PipelineFolder, config: Config) -> "DiffusionParts":
+    from uniemo_ray.models.diffusion import load_diffusion  # imports diffusers: understanding does without
+
+    return tune_diffusion(load_diffusion(str(pipeline.path), variant=pipeline.variant), config.diffusion)
 
 
 def _condition_width(path: Path) -> int:

@@ -149,9 +149,8 @@ def environment() -> dict[str, Any]:
 def export_model(run: RunFolder, config: Config, records: Records, summary: Summary) -> None:
     """The last round's model folder with its card, as `model/`."""
     last = artefacts(run, records, f"model-{rounds_of(config)[-1]}")
-    UniEmo.from_pretrained(f"{last.uri}/model").save_pretrained(
-        f"{run.store.uri}/{MODEL}", card=model_card(summary)
-    )
+    model = UniEmo.from_pretrained(f"{last.uri}/model", with_diffusion=False)  # its files are copied
+    model.save_pretrained(f"{run.store.uri}/{MODEL}", card=model_card(summary))
 
 
 def gather_samples(run: RunFolder, config: Config, records: Records) -> list[Sample]:

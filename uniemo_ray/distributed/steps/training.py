@@ -22,6 +22,7 @@ from uniemo_ray.feedback.emotion_space import EmotionSpace
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import DiffusionParts
+from uniemo_ray.models.pipeline_folder import PipelineFolder, configured_pipeline
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.training.parts import stage_config
@@ -168,8 +169,11 @@ def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Emotion space of the round, and its complete model folder."""
     space = space_of(context.artefacts_of(f"encode-{round_}"), label_space(config.data))
     settings = stage_settings(context, config, stage="joint", step=f"joint-{round_}")
-    diffusion = load_trained_diffusion(StageSettings.model_validate(settings))
-    fingerprint = save_model(context, config, settings, space=space, diffusion=diffusion)
+    if config.diffusion.denoiser == "frozen":
+        source: DiffusionParts | PipelineFolder = configured_pipeline(config.diffusion)
+    else:
+        source = load_trained_diffusion(StageSettings.model_validate(settings))
+    fingerprint = save_model(context, config, settings, space=space, diffusion=source)
     return StepOutput(outputs={"model": fingerprint, "space": space.counts.tolist()})
 
 
@@ -185,9 +189,12 @@ def save_model(
     settings: dict[str, Any],
     *,
     space: EmotionSpace | None,
-    diffusion: DiffusionParts | None,
+    diffusion: DiffusionParts | PipelineFolder | None,
 ) -> str:
-    """Write the network of `StageSettings` with all that belongs to it; returns the fingerprint."""
+    """Write the network of `StageSettings` with all that belongs to it; returns the fingerprint.
+
+    Files of a diffusion model that did not train are copied without loading them.
+    """
     net, labels = load_net(settings), label_space(config.data)
     clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
     whole = ModelParts(
@@ -195,7 +202,8 @@ def save_model(
         clip_config=clip.config,
         merges=clip.merges.read_bytes() if clip.merges else None,
         net=net,
-        diffusion=diffusion,
+        diffusion=diffusion if isinstance(diffusion, DiffusionParts) else None,
+        pipeline=diffusion if isinstance(diffusion, PipelineFolder) else None,
         space=space or EmotionSpace.empty(net.fusion.members, net.encoder.width, labels.labels),
         coefficients=coefficient_table(context.artefacts_of("coefficients")),
         scorers=load_heads(context.artefacts_of("scorers")),
