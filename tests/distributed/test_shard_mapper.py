@@ -93,7 +93,7 @@ def test_a_shard_is_made_once(folder: str) -> None:
 def test_damaged_input_is_not_worked_on(folder: str) -> None:
     listed = task(folder)._replace(bytes=1, sha256="s")
     report = mapper(folder).map(listed)
-    assert report.kind == "StoreError"
+    assert report.kind == "DamagedError"
     assert "bytes instead of 1: uniemo store repair removes it" in report.reason
 
 

@@ -211,6 +211,17 @@ def test_a_truncated_vocabulary_names_folder_and_part(copy, name):
     assert "\n" not in str(error.value)
 
 
+def test_merges_that_are_cut_short_are_refused(copy):
+    """transformers would read what is left, and cut the other words into pieces."""
+    folder = copy / "tokenizer"
+    write_hub_vocabulary(folder, copy / "words" / "tokenizer")
+    load_diffusion(str(copy))
+    lines = (folder / "merges.txt").read_text().splitlines(keepends=True)
+    (folder / "merges.txt").write_text("".join(lines[:-3]))
+    with pytest.raises(ValueError, match=r"merges of tokenizer never give 3 words .* copy the folder again"):
+        load_diffusion(str(copy))
+
+
 def test_a_vocabulary_of_another_encoder_is_refused(copy):
     """Its ids would name other words, or none."""
     path = copy / "tokenizer" / "tokenizer.json"

@@ -127,7 +127,9 @@ def test_what_killed_writers_left_is_not_something_else(tmp_path: Path) -> None:
 def test_a_damaged_record_is_named_and_not_guessed(tmp_path: Path) -> None:
     run = RunFolder.open(str(tmp_path), {})
     run.store.write_json("steps/a.json", {"name": "a"})
-    with pytest.raises(StoreError, match=r"steps/a\.json: commit record lacks fingerprint.*: delete it"):
+    with pytest.raises(
+        StoreError, match=r"steps/a\.json: commit record lacks fingerprint.*: uniemo store repair"
+    ):
         run.record("a")
     assert run.record("b") is None
 

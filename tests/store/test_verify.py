@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.errors import RunLockedError
+from uniemo_ray.store.errors import DamagedError, RunLockedError, StoreError
 from uniemo_ray.store.local import LocalStore
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import commit_shard, committed
@@ -147,6 +147,58 @@ def test_mending_that_dies_in_between_is_found_again(
     assert {name: entry.sha256 for name, entry in committed(images_of(run)).items()} == {
         name: entry.sha256 for name, entry in before.items()
     }
+
+
+RECORDS = ("steps/generate.json", "steps/history/generate-")
+
+
+@pytest.mark.parametrize("which", RECORDS)
+def test_a_damaged_record_is_named_and_its_step_finds_its_shards(uri: str, which: str) -> None:
+    run = make_run(uri)
+    before = committed(images_of(run))
+    (key,) = [key for key in run.store.list("steps") if key.startswith(which)]
+    run.store.write_bytes(key, run.store.read_bytes(key)[:99])
+    (finding,) = verify_run(run.store).findings
+    assert (finding.kind, f"{finding.folder}/{finding.name}") == ("torn", key)
+    assert repair_run(run) == (finding,)
+    assert submit(run) == {"generate": which == RECORDS[0], "later": True}
+    assert committed(images_of(run)) == before
+    assert verify_run(run.store).findings == ()
+
+
+def test_a_damaged_seal_is_named_and_made_anew(uri: str) -> None:
+    run = make_run(uri)
+    repair_run(run)  # seals
+    images = images_of(run)
+    before, (seal,) = committed(images), images.list("sealed")
+    images.write_bytes(seal, images.read_bytes(seal)[:-5])
+    with pytest.raises(DamagedError, match=r"no readable seal .*uniemo store repair"):
+        committed(images)
+    (finding,) = verify_run(run.store).findings
+    assert (finding.kind, finding.name) == ("torn", seal)
+    assert repair_run(run) == (finding,)
+    assert committed(images) == before
+    assert seal not in images.list("sealed")
+    assert submit(run) == {"generate": True, "later": True}
+    assert verify_run(run.store).findings == ()
+
+
+def test_storage_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(str(tmp_path))
+    before = sorted(run.store.list())
+
+    def gone(self: LocalStore, key: str) -> bytes:
+        if key.endswith(broken):
+            raise StoreError("S3 server is unreachable")
+        return original(self, key)
+
+    original = LocalStore.read_bytes
+    monkeypatch.setattr(LocalStore, "read_bytes", gone)
+    for broken in ("part-00001.json", "generate.json", "part-00001.parquet"):  # noqa: B007 (`gone` uses it)
+        with pytest.raises(StoreError, match="unreachable"):
+            repair_run(run)
+    kept = [key for key in before if not key.startswith("lock/")]
+    assert set(kept) <= set(run.store.list())
 
 
 def test_what_an_older_driver_lists_after_mending_does_not_count(uri: str) -> None:

@@ -16,7 +16,7 @@ from uniemo_ray.feedback.external_sort import Positions
 from uniemo_ray.feedback.schema import require_columns
 from uniemo_ray.feedback.verdicts import NEEDED, Floats, Ints
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.errors import REPAIR, REPAIR_MISSING, StoreError
+from uniemo_ray.store.errors import REPAIR, REPAIR_MISSING, DamagedError
 from uniemo_ray.store.shards import ShardEntry
 
 _SIGN = np.uint32(1 << 31)
@@ -108,11 +108,11 @@ def _read(filesystem: FileSystem, path: str, shard: Shard, columns: Sequence[str
             require_columns(parquet.schema_arrow.empty_table(), NEEDED, name=path)
             table = parquet.read(columns=list(columns), use_threads=False)
     except FileNotFoundError:
-        raise StoreError(f"{path} is listed but missing: {REPAIR_MISSING}") from None
+        raise DamagedError(f"{path} is listed but missing: {REPAIR_MISSING}") from None
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and (error.errno or "AWS Error" in str(error)):
             raise  # of the disk, or of S3: the file may be sound
-        raise StoreError(f"{path} is no readable Parquet ({error}): {REPAIR}") from None
+        raise DamagedError(f"{path} is no readable Parquet ({error}): {REPAIR}") from None
     if table.num_rows != shard.rows:
-        raise StoreError(f"{path} has {table.num_rows} rows, its entry says {shard.rows}: {REPAIR}")
+        raise DamagedError(f"{path} has {table.num_rows} rows, its entry says {shard.rows}: {REPAIR}")
     return table.replace_schema_metadata(None)

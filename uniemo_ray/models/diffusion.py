@@ -2,6 +2,7 @@
 
 # B batch, L prompt tokens, T text width (the sum over both encoders for SDXL), V words, n texts
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -265,7 +266,20 @@ def _load_tokenizer(folder: PipelineFolder, part: str, *, words: int) -> CLIPTok
             f"diffusion.model {folder.path}: {part} has a vocabulary of {len(tokenizer)}, its text encoder "
             f"one of {words}: copy the folder again"
         )
+    if lost := _unreachable_words(tokenizer):
+        raise ValueError(
+            f"diffusion.model {folder.path}: the merges of {part} never give {len(lost)} words of its "
+            f"vocabulary, such as {min(lost)!r}: they are cut short, copy the folder again"
+        )
     return tokenizer
+
+
+def _unreachable_words(tokenizer: CLIPTokenizer) -> set[str]:
+    """Words of several characters that no merge gives; a text would be cut into smaller pieces instead."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    given = {"".join(pair).replace(" ", "") for pair in model["merges"]}
+    longer = {word for word in model["vocab"] if len(word.removesuffix("</w>")) > 1}
+    return longer - given - set(tokenizer.get_added_vocab())
 
 
 def unfreeze_denoiser(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pyarrow.fs import FileSystem
 
 from uniemo_ray.store.atomic import write_atomically
-from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.errors import DamagedError
 
 if TYPE_CHECKING:
     from uniemo_ray.store.fence import Fence
@@ -122,11 +122,11 @@ class Store(ABC):
         return next(self.iterate(folder), None) is None
 
     def read_json(self, key: str) -> Any:
-        """A JSON file's content; FileNotFoundError when there is none, StoreError when it is damaged."""
+        """A JSON file's content; FileNotFoundError when there is none, DamagedError when it is none."""
         try:
             return json.loads(self.read_bytes(key))
         except ValueError as error:
-            raise StoreError(
+            raise DamagedError(
                 f"{self.uri}/{key} holds no valid JSON ({error}): restore it or delete it"
             ) from None
 

@@ -15,6 +15,10 @@ class StoreError(RuntimeError):
     """Storage failed (full, gone, forbidden, damaged). The message is one line to show as it is."""
 
 
+class DamagedError(StoreError):
+    """A file of the run is gone or not as it was written; storage itself works."""
+
+
 class RunLockedError(StoreError):
     """Another driver works on the run folder."""
 

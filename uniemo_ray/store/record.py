@@ -50,12 +50,14 @@ class StepRecord:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "StepRecord":
+    def from_dict(cls, values: Any) -> "StepRecord":
         """From the plain values; keys that a later release has added are ignored.
 
         Raises:
             ValueError: a record without one of the fields.
         """
+        if not isinstance(values, dict):
+            raise ValueError("no commit record")
         missing = [each.name for each in fields(cls) if each.name not in values and each.default is MISSING]
         if missing:
             raise ValueError(f"commit record lacks {', '.join(missing)}")

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from uniemo_ray import __version__
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store, to_json
-from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.errors import REPAIR, DamagedError, StoreError
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.fingerprint import canonical
 from uniemo_ray.store.lease import Lease
@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 """Format of a run folder; a change that older code would misread raises it."""
 _MARKER, _CONFIG, _KIND = "run.json", "config.json", "uniemo_ray run"
-HISTORY = "steps/history"
+STEPS = "steps"
+_HISTORY = f"{STEPS}/history"
 _STALE_AFTER_S = 3600.0
 
 
@@ -89,7 +90,7 @@ class RunFolder:
 
     def record(self, name: str) -> StepRecord | None:
         """The commit record of a step as of the newest submission that finished it."""
-        return self._read_record(f"steps/{name}.json")
+        return self._read_record(f"{STEPS}/{name}.json")
 
     def finished(self, name: str, fingerprint: str) -> StepRecord | None:
         """The commit record of a step that ever finished with this fingerprint and kept its artefacts."""
@@ -128,7 +129,7 @@ class RunFolder:
             self.store.delete(key)
         newest = self.record(name)
         if newest is not None and newest.artefacts == folder:
-            self.store.delete(f"steps/{name}.json")
+            self.store.delete(f"{STEPS}/{name}.json")
 
     def point_to(self, record: StepRecord) -> None:
         """Make a record the newest of its step.
@@ -138,11 +139,11 @@ class RunFolder:
         """
         if self.record(record.name) != record:
             self.lease.check()
-            self.store.write_json(f"steps/{record.name}.json", record.to_dict())
+            self.store.write_json(f"{STEPS}/{record.name}.json", record.to_dict())
 
     def _records_in(self, name: str, folder: str) -> dict[str, StepRecord]:
         """Records of a step that finished in this artefact folder, by key; several only if it grows."""
-        keys = [key for key in self.store.list(HISTORY) if key.startswith(f"{HISTORY}/{name}-")]
+        keys = [key for key in self.store.list(_HISTORY) if key.startswith(f"{_HISTORY}/{name}-")]
         records = {key: record for key in keys if (record := self._read_record(key)) is not None}
         return {key: each for key, each in records.items() if (each.name, each.artefacts) == (name, folder)}
 
@@ -152,7 +153,7 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise StoreError(f"{self.store.uri}/{key}: {error}: delete it to run the step again") from None
+            raise DamagedError(f"{self.store.uri}/{key}: {error}: {REPAIR}") from None
 
     def _write_config(self) -> None:
         try:
@@ -208,9 +209,9 @@ def _read_marker(store: Store) -> Any:
         return store.read_json(_MARKER)
     except FileNotFoundError:
         return None
-    except StoreError:
+    except DamagedError:
         return {}  # a file of that name which is no JSON was not written by us
 
 
 def _history(name: str, fingerprint: str) -> str:
-    return f"{HISTORY}/{name}-{fingerprint[:12]}.json"
+    return f"{_HISTORY}/{name}-{fingerprint[:12]}.json"

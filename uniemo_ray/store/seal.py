@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.entry import ShardEntry
-from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.errors import REPAIR, DamagedError
 
 SEAL_FOLDER, MANIFEST = "sealed", "manifest"
 _SCHEMA = pa.schema(
@@ -68,18 +68,16 @@ def read_seal(store: Store) -> Seal:
     """The newest seal; `NO_SEAL` where nobody has made one.
 
     Raises:
-        StoreError: it is damaged.
+        DamagedError: it cannot be read.
     """
-    key = max(store.iterate(SEAL_FOLDER), default=None)
+    key = newest_seal(store)
     if key is None:
         return NO_SEAL
     data = pa.BufferReader(store.read_bytes(key))
     try:
         table = pq.read_table(data, schema=_SCHEMA, page_checksum_verification=True)
     except (pa.ArrowInvalid, OSError) as error:
-        raise StoreError(
-            f"{store.uri}/{key} is no readable seal ({error}): delete it to read all entries"
-        ) from None
+        raise DamagedError(f"{store.uri}/{key} is no readable seal ({error}): {REPAIR}") from None
     known: dict[str, dict[str, Any]] = {}
     entries = {}
     for row in table.to_pylist():
@@ -90,6 +88,11 @@ def read_seal(store: Store) -> Seal:
         tag_key, tag = row.pop("key"), row.pop("tag")
         entries[tag_key] = (tag, ShardEntry(**{**row, **plain}))
     return Seal(_epoch(key), entries)
+
+
+def newest_seal(store: Store) -> str | None:
+    """Key of the newest seal; None where nobody has made one."""
+    return max(store.iterate(SEAL_FOLDER), default=None)
 
 
 def sealed_epoch(store: Store) -> int:

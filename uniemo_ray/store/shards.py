@@ -15,9 +15,18 @@ import pyarrow.parquet as pq
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store, check_key, to_json
 from uniemo_ray.store.entry import ShardEntry
-from uniemo_ray.store.errors import REPAIR, REPAIR_MISSING, StoreError
+from uniemo_ray.store.errors import REPAIR, REPAIR_MISSING, DamagedError, StoreError
 from uniemo_ray.store.record import library_versions
-from uniemo_ray.store.seal import MANIFEST, Seal, entry_key, read_seal, sealed_epoch, write_seal
+from uniemo_ray.store.seal import (
+    MANIFEST,
+    NO_SEAL,
+    Seal,
+    entry_key,
+    newest_seal,
+    read_seal,
+    sealed_epoch,
+    write_seal,
+)
 
 __all__ = [
     "ShardEntry",
@@ -148,12 +157,13 @@ def committed(
     Args:
         store: the folder.
         prefix: of the names.
-        unreadable: gets the keys of damaged entries, and what is wrong with each; by default one is an error.
+        unreadable: gets the keys of damaged entries and of a damaged seal, which then counts as none, and
+            what is wrong with each; by default that is an error.
 
     Raises:
-        StoreError: an entry or the seal is damaged.
+        DamagedError: an entry or the seal cannot be read.
     """
-    return {entry.name: entry for _, entry in _tagged(store, prefix, read_seal(store), unreadable)}
+    return {entry.name: entry for _, entry in _tagged(store, prefix, _seal(store, unreadable), unreadable)}
 
 
 def seal_manifest(store: Store, *, unreadable: dict[str, str] | None = None) -> dict[str, ShardEntry]:
@@ -168,9 +178,9 @@ def seal_manifest(store: Store, *, unreadable: dict[str, str] | None = None) -> 
 
     Raises:
         TakenOverError: another driver has followed this one.
-        StoreError: an entry or the seal is damaged.
+        DamagedError: an entry or the seal cannot be read.
     """
-    seal = read_seal(store)
+    seal = _seal(store, unreadable)
     store.check_fence()
     entries = _tagged(store, "", seal, unreadable)
     is_followed = store.fence is not None and max(seal.epoch, 1) < store.fence.epoch
@@ -178,6 +188,17 @@ def seal_manifest(store: Store, *, unreadable: dict[str, str] | None = None) -> 
         write_seal(store, entries)
         faults.reach("sealed")
     return {entry.name: entry for _, entry in entries}
+
+
+def _seal(store: Store, unreadable: dict[str, str] | None) -> Seal:
+    try:
+        return read_seal(store)
+    except DamagedError as error:
+        key = newest_seal(store)
+        if unreadable is None or key is None:
+            raise
+        unreadable[key] = str(error)
+        return NO_SEAL
 
 
 def _tagged(
@@ -198,7 +219,7 @@ def _tagged(
     def read(key: str) -> ShardEntry | None:
         try:
             return _read(store, key)
-        except StoreError as error:
+        except DamagedError as error:
             if unreadable is None:
                 raise
             unreadable[key] = str(error)
@@ -235,7 +256,7 @@ def read_shards(store: Store, prefix: str = "", *, columns: Sequence[str] | None
 
     Raises:
         FileNotFoundError: nothing is committed under the prefix.
-        StoreError: a listed shard is missing or damaged.
+        DamagedError: a listed shard is missing or not as it was committed.
     """
     return pa.concat_tables(iterate_shards(store, prefix, columns=columns))
 
@@ -247,7 +268,7 @@ def iterate_shards(
 
     Raises:
         FileNotFoundError: nothing is committed under the prefix.
-        StoreError: a listed shard is missing or damaged.
+        DamagedError: a listed shard is missing or not as it was committed.
     """
     entries = committed(store, prefix).values()
     if not entries:
@@ -261,13 +282,13 @@ def read_shard_bytes(store: Store, entry: ShardEntry) -> bytes:
     """A committed shard's bytes, checked against its entry.
 
     Raises:
-        StoreError: the shard is missing, has another length or another sha256.
+        DamagedError: the shard is missing, has another length or another sha256.
     """
     where = f"{store.uri}/{entry.key}"
     try:
         data = store.read_bytes(entry.key)
     except FileNotFoundError:
-        raise StoreError(f"{where} is listed but missing: {REPAIR_MISSING}") from None
+        raise DamagedError(f"{where} is listed but missing: {REPAIR_MISSING}") from None
     check_bytes(data, where, length=entry.bytes, sha256=entry.sha256)
     return data
 
@@ -276,12 +297,12 @@ def check_bytes(data: bytes, where: str, *, length: int, sha256: str) -> None:
     """Compare a shard's bytes with what its manifest entry says.
 
     Raises:
-        StoreError: they are others.
+        DamagedError: they are others.
     """
     if len(data) != length:
-        raise StoreError(f"{where} has {len(data)} bytes instead of {length}: {REPAIR}")
+        raise DamagedError(f"{where} has {len(data)} bytes instead of {length}: {REPAIR}")
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise StoreError(f"{where} has another sha256 than listed: {REPAIR}")
+        raise DamagedError(f"{where} has another sha256 than listed: {REPAIR}")
 
 
 def _to_parquet(table: pa.Table, plan_hash: str) -> bytes:
@@ -295,7 +316,7 @@ def _table(data: bytes, columns: list[str] | None, *, name: str) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(data), columns=columns)
     except pa.ArrowInvalid as error:
-        raise StoreError(f"{name} is no readable Parquet ({error}): {REPAIR}") from None
+        raise DamagedError(f"{name} is no readable Parquet ({error}): {REPAIR}") from None
     return table.replace_schema_metadata(None)  # plan marks differ between shards that belong together
 
 
@@ -347,6 +368,6 @@ def _read(store: Store, key: str) -> ShardEntry:
     try:
         return ShardEntry(**values)
     except TypeError as error:
-        raise StoreError(
+        raise DamagedError(
             f"{store.uri}/{key} is no manifest entry of this release ({error}): {REPAIR}"
         ) from None

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from uniemo_ray.seeds import id_hashes
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.errors import DamagedError
 from uniemo_ray.store.record import StepRecord
-from uniemo_ray.store.run import HISTORY, RunFolder
-from uniemo_ray.store.seal import MANIFEST, entry_key
+from uniemo_ray.store.run import STEPS, RunFolder
+from uniemo_ray.store.seal import MANIFEST, SEAL_FOLDER, entry_key
 from uniemo_ray.store.shards import ShardEntry, committed, read_shard_bytes, seal_manifest
 
 logger = logging.getLogger(__name__)
@@ -30,13 +30,14 @@ class Finding(NamedTuple):
     """Something that is not as it was committed."""
 
     kind: Kind
-    """`torn`: other bytes than listed, or an entry that cannot be read; `missing`: listed or promised by the
-    step's record, but not there; `foreign`: there, but not listed; `duplicated`: an image id that another
-    shard of the folder holds as well."""
+    """`torn`: other bytes than listed, or an entry, a seal or a step's record that cannot be read; `missing`:
+    listed or promised by the step's record, but not there; `foreign`: there, but not listed; `duplicated`: an
+    image id that another shard of the folder holds as well."""
     folder: str
-    """Artefact folder, a key in the run's store."""
+    """Artefact folder, or that of a record; a key in the run's store."""
     name: str
-    """Shard, relative to the folder and without ending; empty for those of which nothing is left."""
+    """Shard, relative to the folder and without ending; empty for those of which nothing is left. Of a seal
+    or a record the file's name, with its ending."""
     detail: str
 
 
@@ -62,13 +63,13 @@ def verify_run(store: Store) -> Report:
     Memory: a few shards, and some 32 bytes for every image id of a folder.
     """
     tally = Tally(0, 0, 0, 0)
-    findings: list[Finding] = []
-    promised = _promised(store)
+    records, findings = _records(store)
+    promised = _promised(records)
     for folder in sorted({*shard_folders(store), *promised}):
         sub, unreadable = store.sub(folder), dict[str, str]()
         entries = committed(sub, unreadable=unreadable)
-        torn = {_named(key): detail for key, detail in unreadable.items()}
-        findings += [Finding("torn", folder, name, detail) for name, detail in torn.items()]
+        findings += [Finding("torn", folder, _named(key), detail) for key, detail in unreadable.items()]
+        torn = {_named(key) for key in unreadable if key.startswith(MANIFEST)}
         findings += _verify_folder(sub, folder, entries, torn)
         if (left := len(entries) + len(torn)) < promised.get(folder, 0):
             detail = f"{left} shards are listed, {promised[folder]} were when the step finished"
@@ -88,23 +89,34 @@ def shard_folders(store: Store, prefix: str = "") -> list[str]:
     return sorted({key.partition(marker)[0] for key in store.iterate("artefacts") if marker in key})
 
 
-def _promised(store: Store) -> dict[str, int]:
+def _records(store: Store) -> tuple[list[StepRecord], list[Finding]]:
+    """The commit records of all steps, and those that cannot be read."""
+    records, findings = [], []
+    for key in store.list(STEPS):
+        try:
+            records.append(StepRecord.from_dict(store.read_json(key)))
+        except (DamagedError, ValueError) as error:
+            folder, _, name = key.rpartition("/")
+            findings.append(Finding("torn", folder, name, str(error)))
+    return records, findings
+
+
+def _promised(records: Iterable[StepRecord]) -> dict[str, int]:
     """Artefact folders, and how many shards a step had committed there when it finished."""
     counts: dict[str, int] = {}
-    for key in store.iterate(HISTORY):
-        record = StepRecord.from_dict(store.read_json(key))
+    for record in records:
         if record.shards:
             counts[record.artefacts] = max(record.shards, counts.get(record.artefacts, 0))
     return counts
 
 
 def _named(key: str) -> str:
-    """The shard that a manifest entry speaks of."""
+    """The shard that a manifest entry speaks of; for other files their key."""
     return key.removeprefix(f"{MANIFEST}/").removesuffix(".json")
 
 
 def _verify_folder(
-    store: Store, folder: str, entries: dict[str, ShardEntry], torn: Mapping[str, str]
+    store: Store, folder: str, entries: dict[str, ShardEntry], torn: Set[str]
 ) -> Iterator[Finding]:
     ids: dict[str, list[tuple[str, np.ndarray]]] = {}
     with ThreadPoolExecutor(_READERS) as pool:
@@ -123,7 +135,7 @@ def _verify_shard(store: Store, folder: str, entry: ShardEntry) -> Finding | np.
     """What is wrong with a shard, or the hashes of its image ids if it has such."""
     try:
         data = read_shard_bytes(store, entry)
-    except StoreError as error:
+    except DamagedError as error:
         return Finding("torn" if store.exists(entry.key) else "missing", folder, entry.name, str(error))
     if ID_COLUMN not in entry.schema:
         return None
@@ -167,18 +179,36 @@ def repair_run(run: RunFolder) -> tuple[Finding, ...]:
         RunLockedError: a living driver works on the run; nothing was touched.
     """
     with run.locked():
-        for folder in shard_folders(run.store):
-            # what an older driver's actor, paused until now, lists from here on counts no more
-            seal_manifest(run.fenced_store.sub(folder), unreadable={})
-        findings = verify_run(run.store).findings
-        for folder in sorted({finding.folder for finding in findings}):
+        findings = [*_clear_records(run), *_seal_folders(run)]
+        shards = verify_run(run.store).findings
+        for folder in sorted({finding.folder for finding in shards}):
             step = folder.rpartition("/")[2].rpartition("-")[0]
             run.forget(step, folder)
             logger.info("%s is open again", step)
-        for finding in findings:
+        for finding in shards:
             if finding.name:
                 store = run.store.sub(finding.folder)
                 run.lease.check()
                 store.delete(f"{finding.name}.parquet")
                 store.delete(entry_key(finding.name))
+    return (*findings, *shards)
+
+
+def _clear_records(run: RunFolder) -> list[Finding]:
+    """Remove records that cannot be read: their steps run again and find their files."""
+    _, findings = _records(run.store)
+    for finding in findings:
+        run.lease.check()
+        run.store.delete(f"{finding.folder}/{finding.name}")
     return findings
+
+
+def _seal_folders(run: RunFolder) -> Iterator[Finding]:
+    """Seal all folders: what an older driver's actor, paused until now, lists later does not count."""
+    for folder in shard_folders(run.store):
+        store, unreadable = run.fenced_store.sub(folder), dict[str, str]()
+        seal_manifest(store, unreadable=unreadable)
+        for key, detail in unreadable.items():
+            if key.startswith(SEAL_FOLDER):
+                store.delete(key)
+                yield Finding("torn", folder, key, detail)
