@@ -15,6 +15,7 @@ from uniemo_ray.sizing.activations import Kept, _diffuse, estimate_activations
 from uniemo_ray.sizing.architectures import find_architecture
 from uniemo_ray.sizing.blueprint import build_blueprint
 from uniemo_ray.tiny.words import CONTEXT_LENGTH
+from uniemo_ray.training.engine import zero3_linear
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     )
 
 
-def estimate(config: Config, *, stage: int, batch: int, **train: object) -> int:
+def estimate(config: Config, *, stage: int, batch: int, with_zero3: bool = False, **train: object) -> int:
     changed = config.model_copy(
         update={f"stage{stage}": getattr(config, f"stage{stage}").model_copy(update=train)}
     )
     shape = find_architecture(config.diffusion.model)
     blueprint = build_blueprint(changed, shape, names=(3, 4))
-    return estimate_activations(blueprint, shape, changed, stage=stage, batch=batch)
+    return estimate_activations(blueprint, shape, changed, stage=stage, batch=batch, with_zero3=with_zero3)
 
 
 def saved_by(run, weights) -> int:
@@ -54,7 +55,11 @@ def saved_by(run, weights) -> int:
     return sum(t.untyped_storage().nbytes() for key, t in found.items() if key not in known)
 
 
-def test_stage_1_keeps_what_the_real_network_keeps(config) -> None:
+@pytest.mark.parametrize("with_zero3", [False, True])
+def test_stage_1_keeps_what_the_real_network_keeps(config, with_zero3, monkeypatch) -> None:
+    """In a process that has used ZeRO 3, DeepSpeed's linear layers stand in the place of torch's."""
+    if with_zero3:
+        monkeypatch.setattr(torch.nn.functional, "linear", zero3_linear())
     net = build_net(
         config,
         clip=load_clip(config.encoder.clip),
@@ -67,12 +72,18 @@ def test_stage_1_keeps_what_the_real_network_keeps(config) -> None:
     weights = [*net.parameters(), *net.buffers()]
 
     def run():
-        said = net.understand(torch.randn(2, 3, 32, 32))
-        return said, net.condition(said.features, torch.zeros(2, dtype=torch.long))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            said = net.understand(torch.randn(2, 3, 32, 32))
+            return said, net.condition(said.features, torch.zeros(2, dtype=torch.long))
 
     real = saved_by(run, weights)
     # the classifier's dropout is off in the estimate
-    assert estimate(config, stage=1, batch=2) == pytest.approx(real, rel=0.1)
+    kept = {
+        zero3: estimate(config, stage=1, batch=2, precision="bf16", with_zero3=zero3)
+        for zero3 in (False, True)
+    }
+    assert kept[with_zero3] == pytest.approx(real, rel=0.1)
+    assert kept[True] != pytest.approx(kept[False], rel=0.2)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

@@ -1,9 +1,6 @@
 """The presets of the paper's size fit the machine that the paper used, and take what the page says."""
 
 import re
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -23,13 +20,6 @@ def plan_of(*overrides: str) -> Plan:
     return make_plan(config, gpu_memory_bytes=48_000_000_000)
 
 
-@pytest.fixture(scope="module")
-def fresh() -> Iterator[ProcessPoolExecutor]:
-    """A process of its own, as `uniemo plan` has it: what other tests left in torch changes the counts."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        yield pool
-
-
 def needs(plan: Plan) -> list[str]:
     """GB on each GPU in both stages, as the page writes them."""
     return [f"{stage.options[stage.chosen].total / 1e9:.1f}" for stage in plan.memory]
@@ -38,10 +28,8 @@ def needs(plan: Plan) -> list[str]:
 @pytest.mark.parametrize(
     "preset", [*LARGEST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 )
-def test_a_preset_fits_the_papers_gpus_and_takes_what_the_page_says(
-    fresh: ProcessPoolExecutor, preset: str
-) -> None:
-    plan = fresh.submit(plan_of, f"preset={preset}").result()
+def test_a_preset_fits_the_papers_gpus_and_takes_what_the_page_says(preset: str) -> None:
+    plan = plan_of(f"preset={preset}")
     assert plan.has_activations
     assert plan.warnings == ()
     is_released = preset.endswith("_released")
@@ -70,8 +58,8 @@ def test_a_preset_fits_the_papers_gpus_and_takes_what_the_page_says(
     ],
 )
 def test_without_their_memory_settings_they_take_more(
-    fresh: ProcessPoolExecutor, overrides: tuple[str, ...], sentence: str, fits: bool
+    overrides: tuple[str, ...], sentence: str, fits: bool
 ) -> None:
-    plan = fresh.submit(plan_of, *overrides).result()
+    plan = plan_of(*overrides)
     assert sentence.format(needs(plan)[1]) in PAGE
     assert (plan.warnings == ()) == fits

@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
 
 from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.models.conditioning import Prompts, encode_prompts
 from uniemo_ray.models.speed import DTYPES, store_as
 from uniemo_ray.sizing.architectures import Architecture
 from uniemo_ray.sizing.blueprint import Blueprint, Stage, choose_trained
+from uniemo_ray.training.engine import zero3_linear
 
 CHECKPOINTED = ("ResidualAttentionBlock", "ResnetBlock2D", "BasicTransformerBlock")
 """Modules that gradient checkpointing computes again."""
@@ -44,9 +46,15 @@ class Kept:
 
 
 def estimate_activations(
-    blueprint: Blueprint, architecture: Architecture, config: Config, *, stage: Stage, batch: int
+    blueprint: Blueprint,
+    architecture: Architecture,
+    config: Config,
+    *,
+    stage: Stage,
+    batch: int,
+    with_zero3: bool = False,
 ) -> int:
-    """Bytes kept by a step of a stage on `batch` images of one GPU.
+    """Bytes kept by a step of a stage on `batch` images of one GPU, under ZeRO 3 or another.
 
     Works on a copy: a module on the meta device takes none of the machine's memory, and neither does this.
     """
@@ -56,12 +64,26 @@ def estimate_activations(
     if config.diffusion.frozen_dtype != "fp32":
         for part in (blueprint.denoiser, *blueprint.text_encoders):
             store_as(part, DTYPES[config.diffusion.frozen_dtype])
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), _linear(of_zero3=with_zero3):
         kept = _measure(blueprint.net, lambda net: _understand(net, batch), train)
         parts = [kept]
         if stage == 2:
             parts += _diffuse(blueprint, architecture, config, batch)
     return sum(part.total(is_checkpointed=train.gradient_checkpointing) for part in parts)
+
+
+@contextmanager
+def _linear(*, of_zero3: bool) -> Iterator[None]:
+    """Torch's own `linear`, or the one with which DeepSpeed replaces it in a process that has used ZeRO 3.
+
+    That keeps inputs and weights as they come, where torch keeps the copies that autocast multiplies.
+    """
+    before = functional.linear
+    functional.linear = zero3_linear() if of_zero3 else torch._C._nn.linear
+    try:
+        yield
+    finally:
+        functional.linear = before
 
 
 def _understand(net: Any, batch: int) -> Any:

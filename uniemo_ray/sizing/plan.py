@@ -206,11 +206,17 @@ def _stage_memory(
 
     train = config.stage1 if stage == 1 else config.stage2
     batch = train.batch_size // config.resources.workers
-    kept = (
-        estimate_activations(blueprint, shape, config, stage=stage, batch=batch) if with_activations else None
+    loads = {}
+    for with_zero3 in (False, True):
+        kept = None
+        if with_activations:
+            kept = estimate_activations(
+                blueprint, shape, config, stage=stage, batch=batch, with_zero3=with_zero3
+            )
+        loads[with_zero3] = _load(stage, config, parts, activations=kept)
+    options = tuple(
+        gpu_memory(loads[zero == 3], zero_stage=zero, gpus=config.resources.workers) for zero in ZERO_STAGES
     )
-    load = _load(stage, config, parts, activations=kept)
-    options = tuple(gpu_memory(load, zero_stage=zero, gpus=config.resources.workers) for zero in ZERO_STAGES)
     return StageMemory(stage=stage, batch_per_gpu=batch, chosen=train.zero_stage, options=options)
 
 

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -99,6 +99,15 @@ def _load_deepspeed() -> ModuleType:
         deepspeed.ops.__compatible_ops__ = {}
     module: ModuleType = deepspeed
     return module
+
+
+def zero3_linear() -> Callable[..., Tensor]:
+    """The `linear` that stands in the place of torch's in a process that has used ZeRO 3."""
+    _load_deepspeed()
+    from deepspeed.runtime.zero.linear import zero3_linear_wrap
+
+    linear: Callable[..., Tensor] = zero3_linear_wrap
+    return linear
 
 
 def ensure_process_group() -> None:
