@@ -108,7 +108,8 @@ def build_app(args: BuildArgs) -> serve.Application:
     understanding = _pooled(args.understanding, limits.understand_timeout_s)(Understanding).bind(
         library, args.understanding
     )
-    generation = _pooled(args.generation, limits.generate_timeout_s)(Generation).bind(
+    # a generation may wait as long as it may take
+    generation = _pooled(args.generation, 2 * limits.generate_timeout_s)(Generation).bind(
         library, args.generation, args.limits, store
     )
     # more than the guard lets in, so that its problem answers speak and not the proxy's plain ones
@@ -133,7 +134,8 @@ def build_app(args: BuildArgs) -> serve.Application:
         models=tuple(library.models),
         limits=args.limits,
         store=store,
-        tokens=None if args.tokens is None else str(Path(args.tokens).expanduser().resolve()),
+        # links are followed when it is read: a mounted secret is changed by changing one
+        tokens=None if args.tokens is None else str(Path(args.tokens).expanduser().absolute()),
         census=_census() if args.endpoint_replicas > 1 else None,
     )
 

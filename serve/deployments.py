@@ -16,6 +16,7 @@ from serve.api.guard import is_loopback
 from serve.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
 from serve.handles import Handle, HandleBackend, HandlePeers
 from serve.jobs import JobBoard
+from serve.loads import Loads
 from serve.models.illustrator import Illustrator, Ticket
 from serve.models.job import run_job
 from serve.models.library import Library, describe
@@ -40,9 +41,10 @@ class Loaded(Generic[Model, Item, Result]):
     def __init__(self, load: Callable[[str], Model], pool: Pool) -> None:
         self.first = load(DEFAULT_MODEL)  # a bad folder fails right here
         self.turn = asyncio.Lock()
+        loads = Loads(load)
 
         async def load_other(name: str) -> Model:
-            return await asyncio.to_thread(load, name)
+            return await loads.get(name)
 
         # made here and not as decorators, because their numbers are settings
         self.others = serve.multiplexed(max_num_models_per_replica=pool.models_per_replica)(load_other)
@@ -76,6 +78,7 @@ class Understanding:
     """Looks at images, in batches of whatever has arrived; decodes the next ones meanwhile."""
 
     def __init__(self, library: Library, pool: Pool) -> None:
+        library.check_others()
         self.models: Loaded[Understander, View, Seen] = Loaded(
             lambda name: library.understander(library.load(name, with_diffusion=False)), pool
         )
@@ -95,6 +98,7 @@ class Generation:
     """Paints images, in batches of whatever has arrived; runs whole generations."""
 
     def __init__(self, library: Library, pool: Pool, limits: Limits, store: str) -> None:
+        library.check_others()
         self.limits = limits
         self.board = JobBoard(open_store(store), ttl_s=limits.result_ttl_s)
         self.models: Loaded[Illustrator, Ticket, Painted | Refusal] = Loaded(

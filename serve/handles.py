@@ -27,7 +27,8 @@ PAUSES_S = (0.1, 0.3, 1.0)
 """Before further tries: every call gives the same result again, so what a dying replica took is repeated."""
 READY_TIMEOUT_S, READY_FRESH_S = 5.0, 1.0
 HEARD_FRESH_S = 30.0
-"""So long a replica that has answered some request counts as there, though it has no time for a ping."""
+"""So long a replica that has answered counts as there, though it has no time for a ping; one for generation
+as long as its work may take."""
 MODEL_FRESH_S, MODEL_PATIENCE_S = 5.0, 0.5
 """Deployments are updated one after the other, so an endpoint may have asked the model that goes."""
 EXCHANGE_TIMEOUT_S = 10.0
@@ -74,14 +75,19 @@ class HandleBackend:
         except FullError:
             return True
         except TimeoutError:
-            heard_at = self.heard_at.get(handle.deployment_name)
-            return heard_at is not None and time.monotonic() - heard_at < HEARD_FRESH_S
+            return self._was_heard(handle)
         except UnavailableError:
             return False
+        self._hear(handle)
         return True
 
     def _hear(self, handle: Handle) -> None:
         self.heard_at[handle.deployment_name] = time.monotonic()
+
+    def _was_heard(self, handle: Handle) -> bool:
+        heard_at = self.heard_at.get(handle.deployment_name)
+        fresh_s = self.limits.generate_timeout_s if handle is self.generation else HEARD_FRESH_S
+        return heard_at is not None and time.monotonic() - heard_at < fresh_s
 
     async def describe(self, model: str) -> Description:
         """The model behind a name, which an update may change."""
@@ -114,7 +120,7 @@ class HandleBackend:
     async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
         """One call for all images; the replica reports to the job board, whoever still listens."""
         handle = _for(self.generation, order.model)
-        call = asyncio.create_task(_call(partial(handle.run.remote, job_id, order)))
+        call = asyncio.create_task(self._run(handle, job_id, order))
         try:
             done, _ = await asyncio.wait([call], timeout=_REJECTED_WITHIN_S)
         except asyncio.CancelledError:
@@ -124,9 +130,13 @@ class HandleBackend:
             raise error
         return self.running.begin(job_id, call)
 
+    async def _run(self, handle: Handle, job_id: str, order: Order) -> None:
+        await _call(partial(handle.run.remote, job_id, order))
+        self._hear(handle)
+
     async def close(self) -> None:
         """Generations are calls of this process: those that wait in its queue would vanish with it."""
-        await self.running.finish(within_s=self.limits.generate_timeout_s)
+        await self.running.finish(within_s=2 * self.limits.generate_timeout_s)
 
 
 class HandlePeers:

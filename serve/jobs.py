@@ -7,6 +7,7 @@ ID/preview-I      image I as it was at its last preview (WebP)
 ID/image-I        image I
 """
 
+import logging
 import re
 import secrets
 import shutil
@@ -17,6 +18,9 @@ from typing import Any, Literal
 
 from serve.backend import Order, Refusal
 from uniemo_ray.store.base import Store, to_json
+from uniemo_ray.store.errors import DamagedError
+
+logger = logging.getLogger(__name__)
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL = ("done", "failed", "cancelled")
@@ -181,6 +185,9 @@ class JobBoard:
             return bool(self.clock() >= self.store.read_json(f"{job_id}/job.json")["expires_at"])
         except FileNotFoundError:
             return True  # a sweep that was interrupted, or a last report after one
+        except (DamagedError, KeyError, TypeError):
+            logger.warning("a generation that cannot be read is removed")
+            return True
 
 
 def _read_state(raw: dict[str, Any]) -> JobState:

@@ -8,8 +8,9 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import uvicorn
 
@@ -26,6 +27,9 @@ from serve.settings import STORE, Limits
 from serve.tokens import TokenFile
 from uniemo_ray.inference.model_source import SHIPPED
 from uniemo_ray.store.filesystem import open_store
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class LocalBackend:
@@ -49,8 +53,7 @@ class LocalBackend:
 
     async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
         """In a thread, so that other requests are answered meanwhile."""
-        async with self.turn:
-            return await asyncio.to_thread(self.understander.understand, looks)
+        return await self._alone(self.understander.understand, looks)
 
     async def generate(self, order: Order) -> list[Painted] | Refusal:
         """In a thread, one image after the other."""
@@ -85,8 +88,16 @@ class LocalBackend:
         await self.running.finish(within_s=0)
 
     async def _paint(self, ticket: Ticket) -> Painted | Refusal:
+        return (await self._alone(self.illustrator, [ticket]))[0]
+
+    async def _alone(self, work: Callable[[A], R], argument: A) -> R:
+        """In a thread, one after the other: the next one waits for the end also when a caller leaves."""
         async with self.turn:
-            return (await asyncio.to_thread(self.illustrator, [ticket]))[0]
+            done = asyncio.ensure_future(asyncio.to_thread(work, argument))
+            try:
+                return await asyncio.shield(done)
+            finally:
+                await asyncio.wait([done])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,14 +6,17 @@ python -m serve.tokens revoke NAME --file tokens.json   takes effect within seco
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import logging
+import os
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -99,24 +102,40 @@ def add_token(path: Path, name: str) -> str:
     """Add a token to a file, which is made if need be, and return it: nobody can read it from there."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"expected a name of letters, digits, '.', '_' and '-', got {name!r}")
-    tokens = read_tokens(path).tokens if path.exists() else ()
-    if any(token.name == name for token in tokens):
-        raise ValueError(
-            f"{path} already has a token named {name!r}: revoke it first, or choose another name"
-        )
     secret = PREFIX + secrets.token_urlsafe(32)
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
-    _write(path, (*tokens, Token(name=name, sha256=_digest(secret), created_at=created_at)))
+    with _changing(path):
+        tokens = read_tokens(path).tokens if path.exists() else ()
+        if any(token.name == name for token in tokens):
+            raise ValueError(
+                f"{path} already has a token named {name!r}: revoke it first, or choose another name"
+            )
+        _write(path, (*tokens, Token(name=name, sha256=_digest(secret), created_at=created_at)))
     return secret
 
 
 def revoke_token(path: Path, name: str) -> None:
     """Remove a token from a file; ValueError when it is not there."""
-    tokens = read_tokens(path).tokens
-    kept = tuple(token for token in tokens if token.name != name)
-    if len(kept) == len(tokens):
-        raise ValueError(f"{path} has no token named {name!r}")
-    _write(path, kept)
+    with _changing(path):
+        tokens = read_tokens(path).tokens
+        kept = tuple(token for token in tokens if token.name != name)
+        if len(kept) == len(tokens):
+            raise ValueError(f"{path} has no token named {name!r}")
+        _write(path, kept)
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """One change of a file at a time: another's, read before ours, would undo it."""
+    if not path.parent.is_dir():
+        yield  # reading or writing will say so
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _write(path: Path, tokens: tuple[Token, ...]) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.metrics import Metrics
@@ -67,6 +68,8 @@ class Guard:
             if error.status_code == 401:
                 response.headers["www-authenticate"] = "Bearer"
             await response(scope, receive, send_guarded)
+        except ClientDisconnect:
+            return  # in the middle of its body; nobody is left to be answered
         except Exception as error:
             response = inner_error(error)
             if status:

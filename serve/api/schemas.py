@@ -1,6 +1,7 @@
 """Requests and answers of the HTTP interface; limits are part of the models, so the documentation is true."""
 
 import base64
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -36,6 +37,10 @@ LARGEST_DRAWN_SEED = 2**32
 """Seeds that we choose: short enough to read out."""
 
 
+_NO_TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML, which holds the provenance in some formats, and UTF-8 have no place for."""
+
+
 def _known_emotion(name: str) -> str:
     emotion_index(name)
     return name
@@ -44,6 +49,8 @@ def _known_emotion(name: str) -> str:
 def _with_place(prompt: str) -> str:
     if "{}" not in prompt:
         raise ValueError('the prompt needs {} where the emotion goes, as in "{} room"')
+    if _NO_TEXT.search(prompt):
+        raise ValueError("the prompt holds a character that is no text")
     return prompt
 
 

@@ -38,10 +38,11 @@ class Painting:
         """Paint all tickets, report on the way, stop when cancelled; returns the last report."""
         tasks = [asyncio.create_task(_settled(paint, ticket)) for ticket in self.tickets]
         try:
-            async with asyncio.timeout(timeout_s):
-                last = await self._watch(tasks)
+            async with asyncio.timeout(timeout_s) as limit:
+                last = await self._watch(tasks, limit, timeout_s)
         except TimeoutError:
-            last = JobState("failed", tuple(self.images), Refusal("painting took too long", is_ours=True))
+            what = "painting took too long" if self._is_started else "it waited too long for its turn"
+            last = JobState("failed", tuple(self.images), Refusal(what, is_ours=True))
         finally:
             self._give_up()
             for task in tasks:
@@ -56,15 +57,23 @@ class Painting:
         self.board.write(self.job_id, last)
         return last
 
-    async def _watch(self, tasks: list["asyncio.Task[Painted | Refusal]"]) -> JobState:
-        reported = None
+    @property
+    def _is_started(self) -> bool:
+        return any(image.step for image in self.images)
+
+    async def _watch(
+        self, tasks: list["asyncio.Task[Painted | Refusal]"], limit: asyncio.Timeout, timeout_s: float
+    ) -> JobState:
+        reported, was_started = None, False
         pending = set(tasks)
         while pending:
             if await asyncio.to_thread(self.board.is_cancelled, self.job_id):
                 return JobState("cancelled", tuple(self.images))
             await asyncio.to_thread(self._take_progress)
-            is_started = any(image.step for image in self.images)
-            state = JobState("running" if is_started else "queued", tuple(self.images))
+            if self._is_started and not was_started:
+                was_started = True
+                limit.reschedule(asyncio.get_running_loop().time() + timeout_s)
+            state = JobState("running" if self._is_started else "queued", tuple(self.images))
             if state != reported:
                 await asyncio.to_thread(self.board.write, self.job_id, state)
                 reported = state
@@ -118,7 +127,7 @@ async def run_job(
         tickets: its images, or why there will be none.
         paint: gives a ticket to a model.
         board: where reports go.
-        timeout_s: longest work.
+        timeout_s: longest wait for the first step, and longest work from then on.
     """
     if isinstance(tickets, Refusal):
         await asyncio.to_thread(board.write, job_id, JobState("failed", (), tickets))

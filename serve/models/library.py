@@ -2,13 +2,14 @@
 
 from pydantic import Field
 
-from serve.backend import Description
+from serve.backend import DEFAULT_MODEL, Description
 from serve.models.illustrator import Illustrator
 from serve.models.understander import Understander
 from serve.settings import Limits
 from uniemo_ray import UniEmo, __version__
 from uniemo_ray.config import PLACEHOLDER, Settings
 from uniemo_ray.inference.model_folder import ModelParts
+from uniemo_ray.inference.model_source import describe_model
 
 
 class Library(Settings):
@@ -32,6 +33,16 @@ class Library(Settings):
     def load(self, name: str, *, with_diffusion: bool = True) -> UniEmo:
         """The model of a name, whole or for understanding. Raises ValueError for a folder that is none."""
         return UniEmo.from_pretrained(self.models[name], device=self.device, with_diffusion=with_diffusion)
+
+    def check_others(self) -> None:
+        """Look at the models that are loaded when they are asked for.
+
+        Raises:
+            ValueError: the folder of a name is missing or none of a model, by its two JSON files.
+        """
+        for name, folder in self.models.items():
+            if name != DEFAULT_MODEL:
+                describe_model(folder)
 
     def understander(self, model: UniEmo) -> Understander:
         """A loaded model, for understanding."""

@@ -1,5 +1,7 @@
 """The Serve application in process, without a cluster, over a tiny random model folder."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from serve.app import BuildArgs, build_app
 from serve.deployments import check_exposure
 from serve.models.library import Library
 from serve.pool import GenerationPool, Pool
-from serve.tokens import add_token
+from serve.tokens import TokenFile, add_token
 
 CONFIG = Path(__file__).parents[2] / "serve" / "config.yaml"
 
@@ -34,6 +36,31 @@ def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp
     assert endpoint._deployment_config.max_constructor_retry_count == 3
     for deployment in (endpoint, generation):  # what it has taken may finish when it is replaced
         assert deployment._deployment_config.graceful_shutdown_timeout_s > args.limits.generate_timeout_s
+
+
+def test_a_mounted_secret_that_changes_lets_in_whom_it_names(tmp_path):
+    """Kubernetes mounts a link to a link to a folder, and changes the second one."""
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+    old = add_token(tmp_path / "1" / "tokens.json", "ann")
+    new = add_token(tmp_path / "2" / "tokens.json", "ann")
+    (tmp_path / "data").symlink_to("1")
+    (tmp_path / "tokens.json").symlink_to("data/tokens.json")
+    path = build_app(BuildArgs(tokens=str(tmp_path / "tokens.json")))._bound_deployment.init_kwargs["tokens"]
+    assert TokenFile(Path(path)).name_of(old) == "ann"
+    (tmp_path / "data").unlink()
+    (tmp_path / "data").symlink_to("2")
+    shutil.rmtree(tmp_path / "1")
+    after = TokenFile(Path(path))
+    assert (after.name_of(old), after.name_of(new)) == (None, "ann")
+
+
+def test_a_further_model_that_is_none_does_not_come_up(model_folder, tmp_path):
+    for folder in (tmp_path / "missing", tmp_path):
+        library = Library(models={"default": "tiny", "b": str(folder)})
+        with pytest.raises(ValueError, match=re.escape(str(folder))):
+            deployments.Understanding(library, Pool())
+    Library(models={"default": "tiny", "b": str(model_folder), "c": "tiny"}).check_others()
 
 
 def test_without_a_model_the_shipped_one_is_served(monkeypatch, tmp_path):

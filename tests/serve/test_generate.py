@@ -92,6 +92,8 @@ def test_pixels_of_all_images_are_limited_together(board):
         ({"emotion": "sadness"}, "no image of sadness", "emotion"),
         ({"emotion": "awe", "prompt": "room"}, "the prompt needs {}", "prompt"),
         ({"emotion": "awe", "prompt": "{}" * 200}, "at most 300", "prompt"),
+        ({"emotion": "awe", "prompt": "{} \ufffe"}, "no text", "prompt"),
+        ({"emotion": "awe", "prompt": "{} \x00"}, "no text", "prompt"),
         ({"emotion": "awe", "steps": 101}, "less than or equal to 100", "steps"),
         ({"emotion": "awe", "steps": "3"}, "valid integer", "steps"),
         ({"emotion": "awe", "n": 9}, "less than or equal to 8", "n"),
@@ -127,6 +129,10 @@ def test_strange_text_comes_back_as_valid_text(client):
     response = client.post(URL, content=body, headers={"content-type": "application/json"})
     assert response.status_code in (400, 422)
     assert response.json()["status"] == response.status_code
+    for url in (URL, "/v1/generations"):
+        body = '{"emotion": "awe", "prompt": "{} \\ud800"}'
+        response = client.post(url, content=body, headers={"content-type": "application/json"})
+        assert_problem(response, 422, "", "prompt")
     assert_problem(client.post(URL, content="{", headers={"content-type": "application/json"}), 400, "JSON")
 
 

@@ -168,3 +168,25 @@ def test_a_full_queue_is_told_at_once_and_nothing_is_reported(board):
 
     asyncio.run(talk())
     assert board.store.is_empty()
+
+
+@pytest.mark.parametrize("heard", ["ping", "generation"])
+def test_replicas_that_only_work_on_generations_are_ready(heard, board, monkeypatch):
+    pings: list[int] = []
+
+    async def ping() -> None:
+        pings.append(1)
+        if heard != "ping" or len(pings) > 1:
+            await never()
+
+    async def talk() -> list[bool]:
+        backend = backend_of(board, ping, run=at_once)
+        if heard == "generation":
+            job = board.create(ORDER, owner="ann", patience_s=60)
+            await (await backend.start(job.id, ORDER))
+        return [await backend.is_ready(), await backend.is_ready()]
+
+    monkeypatch.setattr(handles, "READY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(handles, "READY_FRESH_S", 0.0)
+    assert asyncio.run(talk()) == [True, True]
+    assert len(pings) == 2

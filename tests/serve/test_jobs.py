@@ -1,5 +1,7 @@
 """The job board: what is written is read, by its owner, until it expires."""
 
+from dataclasses import replace
+
 import pytest
 
 from serve.backend import Order, Refusal
@@ -88,6 +90,17 @@ def test_expired_jobs_are_gone_and_swept(board, clock, tmp_path):
     assert board.find(new.id, owner="ann") == new
 
 
+@pytest.mark.parametrize("content", [b"{", b"{}", b"3"])
+def test_a_job_that_cannot_be_read_does_not_keep_others(board, clock, content):
+    old, damaged = (board.create(ORDER, owner="ann", patience_s=50) for _ in range(2))
+    board.store.write_bytes(f"{damaged.id}/job.json", content)
+    clock.now += 110
+    new = board.create(ORDER, owner="ann", patience_s=50)
+    assert board.sweep() == 2
+    assert board.store.list() == [f"{new.id}/job.json"]
+    assert old.id != new.id
+
+
 def test_a_sweep_leaves_alone_what_it_did_not_write(board, tmp_path):
     foreign = tmp_path / "model" / "weights.safetensors"
     foreign.parent.mkdir()
@@ -106,4 +119,8 @@ def test_links_exist_on_s3_alone(board, clock, monkeypatch):
     assert link is not None
     assert link.startswith(f"http://127.0.0.1:9/bucket/prefix/{job.id}/image-0?")
     assert "secret" not in link
-    assert "Expires" in link
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in link
+    assert "X-Amz-Expires=100&" in link
+    lasting = JobBoard(store, ttl_s=1e7, clock=clock)
+    link = lasting.link(replace(job, expires_at=clock.now + 1e7), "image-0")
+    assert "X-Amz-Expires=604800&" in link

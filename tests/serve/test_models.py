@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -237,7 +238,12 @@ def test_an_inner_error_or_too_long_a_time_fails_it_without_details(illustrator,
     async def break_down(ticket):
         raise RuntimeError("secret")
 
+    async def wait(ticket):
+        await asyncio.sleep(60)
+
     async def dawdle(ticket):
+        await asyncio.sleep(0.5)  # longer than it may take, but it has not begun yet
+        ticket.on_step(Progress(1, 4, None))
         await asyncio.sleep(60)
 
     job = board.create(ORDER, owner="ann", patience_s=60)
@@ -245,6 +251,11 @@ def test_an_inner_error_or_too_long_a_time_fails_it_without_details(illustrator,
     assert state.problem.is_ours
     assert "secret" not in state.problem.detail
     job = board.create(ORDER, owner="ann", patience_s=60)
-    state = run(illustrator, board, job, paint=dawdle, timeout_s=0.3)
+    state = run(illustrator, board, job, paint=wait, timeout_s=0.3)
+    assert (state.status, state.problem.detail) == ("failed", "it waited too long for its turn")
+    job = board.create(ORDER, owner="ann", patience_s=60)
+    began = time.monotonic()
+    state = run(illustrator, board, job, paint=dawdle, timeout_s=0.8)
     assert (state.status, state.problem.detail) == ("failed", "painting took too long")
+    assert time.monotonic() - began > 1.3
     assert isinstance(illustrator(tickets(illustrator, ORDER))[0], Painted)

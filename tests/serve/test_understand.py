@@ -126,9 +126,8 @@ def test_a_large_body_is_refused_with_and_without_a_length(client, send, kind):
     assert_problem(large, 413, "larger than 50000 bytes")
 
 
-def test_a_body_that_does_not_arrive_is_given_up(board):
-    """Straight ASGI: a client that sends the beginning of a body and then nothing."""
-    app, _ = make_fake(board, limits=Limits(body_timeout_s=0.1))
+def send_half(app, then) -> list[dict]:
+    """Straight ASGI: a client that sends the beginning of a body; what it gets."""
     sent: list[dict] = []
     scope = {
         "type": "http",
@@ -144,7 +143,7 @@ def test_a_body_that_does_not_arrive_is_given_up(board):
         chunks = iter([{"type": "http.request", "body": b"\x89PNG", "more_body": True}])
 
         async def receive() -> dict:
-            return next(chunks, None) or await asyncio.sleep(60, {})
+            return next(chunks, None) or await then()
 
         async def send(message: dict) -> None:
             sent.append(message)
@@ -152,7 +151,18 @@ def test_a_body_that_does_not_arrive_is_given_up(board):
         await app(scope, receive, send)
 
     asyncio.run(talk())
-    assert sent[0]["status"] == 408
+    return sent
+
+
+def test_a_body_that_does_not_arrive_is_given_up(board):
+    app, _ = make_fake(board, limits=Limits(body_timeout_s=0.1))
+    assert send_half(app, lambda: asyncio.sleep(60, {}))[0]["status"] == 408
+
+
+def test_who_leaves_in_the_middle_of_a_body_is_no_error_of_ours(board, caplog):
+    app, _ = make_fake(board)
+    assert send_half(app, lambda: asyncio.sleep(0, {"type": "http.disconnect"})) == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize(

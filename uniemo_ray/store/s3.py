@@ -28,6 +28,8 @@ from uniemo_ray.store.s3_errors import explain_s3, is_conflict, is_elsewhere, is
 from uniemo_ray.store.s3_retries import pause, retry_or_none
 
 _STYLES = ("auto", "path", "virtual")
+_LONGEST_LINK_S = 7 * 24 * 3600
+"""S3 signs no longer ones."""
 _CONFLICT_TRIES = 8
 _READ_TRIES = 6
 _ARROW_ATTEMPTS = 16
@@ -206,8 +208,9 @@ class S3Store(Store):
     @override
     def presigned_url(self, key: str, *, ttl_s: float) -> str:
         where = {"Bucket": self.bucket, "Key": self._key(key)}
+        seconds = min(int(ttl_s), _LONGEST_LINK_S)
         with self._clear_errors(key):
-            url: str = self._client.generate_presigned_url("get_object", Params=where, ExpiresIn=int(ttl_s))
+            url: str = self._client.generate_presigned_url("get_object", Params=where, ExpiresIn=seconds)
         return url
 
     @override
@@ -241,6 +244,7 @@ class S3Store(Store):
 
     def _connect(self, *, attempts: int, timeout_s: float) -> Any:
         config = Config(
+            signature_version="s3v4",  # boto3 signs links of older regions with a form that others refuse
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=min(timeout_s, 10),
             read_timeout=timeout_s,
