@@ -178,14 +178,17 @@ def updates(bench: Bench) -> list[Figure]:
     missing = bench.arguments.model_copy(update={"model": "/nonexistent/model"})
     for what, arguments in (("a new version", changed), ("a bad model", missing)):
         was_refused = False
-        with loaded(looker(bench.url, bench.photos), callers=8) as tally:
+        looks, paints = looker(bench.url, bench.photos), painter(bench.url)
+        with loaded(looks, callers=8) as seen, loaded(paints, callers=4) as painted:
             try:
                 serve.run(build_app(arguments))
             except RuntimeError:
                 was_refused = True
             time.sleep(2)
-        measured = f"{tally.describe()}{'; refused' if was_refused else ''}"
-        is_met = set(tally.statuses) == {200} and was_refused == (arguments is missing)
+        measured = f"understand {seen.describe()}, generate {painted.describe()}"
+        measured += "; refused" if was_refused else ""
+        statuses = {*seen.statuses, *painted.statuses}
+        is_met = statuses == {200} and was_refused == (arguments is missing)
         figures.append(Figure(f"{what} under load", measured, "only 200", is_met))
     serve.run(build_app(bench.arguments))
     return figures

@@ -2,6 +2,9 @@
 
 import { $, make } from "./dom.js";
 
+const theme = localStorage.getItem("theme");
+if (theme) document.documentElement.dataset.theme = theme;
+
 const METHODS = ["get", "post", "delete"];
 
 function table(rows) {

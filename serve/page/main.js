@@ -6,16 +6,30 @@ import { onLook, onReuse } from "./gallery.js";
 import { showSliders, startPainting, useOrder } from "./paint.js";
 import { look, showEmotions, startSeeing, useModel } from "./see.js";
 
+const shown = { model: null, latest: 0 };
+
 async function load(name) {
+  const turn = (shown.latest += 1);
   const model = await getModel(name);
-  useModel(name);
+  if (turn !== shown.latest) return;  // another one was chosen meanwhile
+  shown.model = name;
   showEmotions(model.emotions);
+  useModel(name);
   showSliders(model);
   $("model-choice").hidden = model.models.length < 2;
   $("model").replaceChildren(...model.models.map((other) => make("option", { value: other, textContent: other, selected: other === name })));
   $("about").textContent = `UniEmo on Ray, version ${model.uniemo_ray}; model ${model.fingerprint.slice(0, 12)}.`;
   $("card").textContent = model.card;
   $("card-box").hidden = !model.card;
+}
+
+async function choose(name) {
+  try {
+    await load(name);
+  } catch (error) {
+    if (shown.model) $("model").value = shown.model;
+    notice(error.message);
+  }
 }
 
 function startTheme() {
@@ -34,7 +48,10 @@ function startTheme() {
 startTheme();
 startSeeing();
 startPainting();
-onReuse(useOrder);
+onReuse(async (order) => {
+  if (order.model !== shown.model) await choose(order.model);
+  if (order.model === shown.model) useOrder(order);
+});
 onLook((blob) => { look(blob); $("see").scrollIntoView(); });
-$("model").addEventListener("change", (event) => load(event.target.value).catch((error) => notice(error.message)));
-load("default").catch((error) => notice(error.message));
+$("model").addEventListener("change", (event) => choose(event.target.value));
+choose("default");

@@ -24,7 +24,7 @@ function showMix() {
     const share = total ? Number(slider.value) / 100 / total : 0;
     row.classList.toggle("is-on", share > 0);
     slider.style.setProperty("--share", Number(slider.value) / 100);
-    row.querySelector("output").textContent = percent(share);
+    row.querySelector(".percent").textContent = percent(share);
     slider.ariaValueText = `${percent(share)} of the mixture`;
   }
   document.body.dataset.emotion = heaviest(chosen) ?? "";
@@ -44,7 +44,7 @@ export function showSliders(model) {
       const isKnown = model.paintable.includes(name);
       const input = make("input", { type: "range", name, min: 0, max: 100, step: 5, value: 0, ariaLabel: `Share of ${name}`, disabled: !isKnown });
       const button = make("button", { type: "button", textContent: name, ariaLabel: `Only ${name}`, disabled: !isKnown });
-      const row = make("div", { className: "slider" }, button, input, make("output"));
+      const row = make("div", { className: "slider" }, button, input, make("span", { className: "percent" }));
       row.dataset.emotion = name;
       row.classList.toggle("is-unknown", !isKnown);
       if (!isKnown) row.title = "This model has seen no picture of it";
@@ -103,11 +103,20 @@ function put(frames, i, blob, text, isFinished) {
 }
 
 function setRunning(running) {
+  const focused = document.activeElement;
   state.running = running;
-  $("cancel").hidden = running === null;
   $("progress").hidden = running === null;
   $("easel").ariaBusy = String(running !== null);
+  if (running) $("cancel").hidden = false;
+  if (running && focused === $("paint")) $("cancel").focus();
   showMix();
+  if (!running && focused === $("cancel")) $("paint").focus();
+  $("cancel").hidden = running === null;
+}
+
+// Said aloud where it is read aloud: only when it changes.
+function say(text) {
+  if ($("status").textContent !== text) $("status").textContent = text;
 }
 
 async function finish(frames, order, generation) {
@@ -124,7 +133,8 @@ async function paint(order) {
   const steps = Array(order.n).fill(0);
   setRunning({ id: null });
   $("bar").removeAttribute("value");
-  $("status").textContent = "Waiting for its turn …";
+  $("step").textContent = "";
+  say("Waiting for its turn …");
   try {
     const generation = await startGeneration(order);
     setRunning({ id: generation.id });
@@ -133,23 +143,24 @@ async function paint(order) {
         steps[data.image] = data.step / data.steps;
         $("bar").value = steps.reduce((sum, share) => sum + share, 0) / order.n;
         const which = order.n > 1 ? `Picture ${data.image + 1} of ${order.n}, step` : "Step";
-        $("status").textContent = `${which} ${data.step} of ${data.steps}`;
+        $("step").textContent = `${which} ${data.step} of ${data.steps}`;
+        say("Painting …");
       }
       if (name === "preview") put(frames, data.image, toBlob(data.data, data.media_type), "Unfinished picture", false);
     });
     if (last.name === "done") {
       await finish(frames, order, last.content);
-      $("status").textContent = order.n > 1
-        ? `Done, with seeds ${order.seed} to ${order.seed + order.n - 1}.` : `Done, with seed ${order.seed}.`;
+      say(order.n > 1
+        ? `Done, with seeds ${order.seed} to ${order.seed + order.n - 1}.` : `Done, with seed ${order.seed}.`);
     } else {
       const reason = last.name === "cancelled" ? "Cancelled." : last.content.problem?.detail ?? "It failed.";
       $("easel").replaceChildren(make("p", { textContent: reason }));
-      $("status").textContent = reason;
+      say(reason);
     }
   } catch (error) {
     const isCancelled = Boolean(state.running?.isCancelled);  // what is cancelled is no longer found
     $("easel").replaceChildren(make("p", { textContent: isCancelled ? "Cancelled." : "No picture this time." }));
-    $("status").textContent = isCancelled ? "Cancelled." : "";
+    say(isCancelled ? "Cancelled." : "");
     if (!isCancelled) notice(error.message);
   } finally {
     setRunning(null);

@@ -3,7 +3,7 @@
 import { understand } from "./api.js";
 import { $, make, notice, percent } from "./dom.js";
 
-const state = { model: "default", latest: 0, attention: null, url: null };
+const state = { model: "default", latest: 0, attention: null, url: null, file: null };
 
 export function showEmotions(emotions) {
   $("bars").replaceChildren(
@@ -12,7 +12,7 @@ export function showEmotions(emotions) {
         "li", {},
         make("span", { textContent: name }),
         make("span", { className: "track", ariaHidden: "true" }, make("i")),
-        make("output", { textContent: "–" }),
+        make("span", { className: "percent", textContent: "–" }),
       );
       row.dataset.emotion = name;
       return row;
@@ -20,7 +20,22 @@ export function showEmotions(emotions) {
   );
 }
 
-export const useModel = (name) => { state.model = name; };
+// What is shown belongs to a model: another one is asked again.
+export function useModel(name) {
+  state.model = name;
+  if (state.file) look(state.file);
+}
+
+function clear() {
+  delete $("verdict").dataset.emotion;
+  for (const row of $("bars").children) {
+    row.classList.remove("is-top");
+    row.querySelector("i").style.setProperty("--share", 0);
+    row.querySelector(".percent").textContent = "–";
+  }
+  $("found").hidden = true;
+  state.attention = null;
+}
 
 function showResult(seen) {
   const verdict = $("verdict");
@@ -30,7 +45,7 @@ function showResult(seen) {
     const share = seen.emotions[row.dataset.emotion];
     row.classList.toggle("is-top", row.dataset.emotion === seen.top);
     row.querySelector("i").style.setProperty("--share", share);
-    row.querySelector("output").textContent = percent(share);
+    row.querySelector(".percent").textContent = percent(share);
   }
   for (const kind of ["scenes", "objects"]) {
     $(kind).replaceChildren(
@@ -73,14 +88,17 @@ function placeOverlay() {
 
 export async function look(file) {
   const turn = (state.latest += 1);
+  const hadFocus = $("drop").contains(document.activeElement);
   notice("");
+  state.file = file;
   if (state.url) URL.revokeObjectURL(state.url);
   state.url = URL.createObjectURL(file);
   $("shown").src = state.url;
   $("drop").hidden = true;
   $("picture").hidden = false;
   $("see-tools").hidden = false;
-  state.attention = null;
+  if (hadFocus) $("another").focus();
+  clear();
   document.querySelector("input[name=layer][value=none]").checked = true;
   showLayer();
   $("verdict").textContent = "Looking …";
@@ -98,9 +116,13 @@ export async function look(file) {
 }
 
 function reset() {
+  const hadFocus = $("see-tools").contains(document.activeElement);
+  state.file = null;
+  clear();
+  $("drop").hidden = false;
+  if (hadFocus) $("file").focus();
   $("picture").hidden = true;
   $("see-tools").hidden = true;
-  $("drop").hidden = false;
   $("file").value = "";
   $("verdict").textContent = "Eight emotions, waiting for a picture.";
 }

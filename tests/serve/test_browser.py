@@ -75,7 +75,7 @@ def test_both_directions(url, photo, tmp_path, size, is_dark):
             await browser.choose_file("#file", photo)
             await browser.until("document.querySelector('.bars .is-top') !== null")
             shares = await browser.run(
-                "[...document.querySelectorAll('.bars output')].map((o) => o.textContent)"
+                "[...document.querySelectorAll('.bars .percent')].map((o) => o.textContent)"
             )
             assert len(shares) == 8
             assert all("%" in share for share in shares)
@@ -105,6 +105,9 @@ _OVERLAY_IS_INSIDE = """(() => {
   const isWide = a.left >= b.left - 1 && a.right <= b.right + 1;
   return a.width > 20 && isWide && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
 })()"""
+_NOTHING_IS_SEEN = """document.querySelector('.bars .is-top') === null
+  && document.getElementById('found').hidden
+  && [...document.querySelectorAll('.bars .percent')].every((share) => share.textContent === '–')"""
 _MIX = """for (const [name, value] of [['awe', 60], ['fear', 40]]) {
   const slider = document.querySelector(`.slider input[name=${name}]`);
   slider.value = value;
@@ -136,6 +139,11 @@ def test_keyboard_and_names(url, tmp_path):
             await browser.run("document.getElementById('seed').focus()")
             await browser.press("Enter", 13, "\r")  # a form is sent by its fields
             await browser.until("document.querySelectorAll('#gallery li').length === 1")
+            await browser.run("document.getElementById('paint').focus()")
+            await browser.press("Enter", 13, "\r")
+            await browser.until("document.activeElement.id === 'cancel'")  # the focus is never lost
+            await browser.until("document.querySelectorAll('#gallery li').length === 2")
+            await browser.until("document.activeElement.id === 'paint'")
             await browser.run("document.getElementById('theme').click()")
             assert await browser.run("document.documentElement.dataset.theme") == "dark"
             await check_sound(browser, url)
@@ -143,7 +151,7 @@ def test_keyboard_and_names(url, tmp_path):
     asyncio.run(visit())
 
 
-def test_cancelling_and_a_bad_file(url, tmp_path):
+def test_cancelling_and_a_bad_file(url, photo, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
 
@@ -151,15 +159,18 @@ def test_cancelling_and_a_bad_file(url, tmp_path):
         async with chromium(tmp_path / "profile") as browser:
             await browser.open(url, width=PHONE[0], height=PHONE[1])
             await browser.until("document.querySelectorAll('.slider').length === 8")
+            await browser.choose_file("#file", photo)
+            await browser.until("document.querySelector('.bars .is-top') !== null")
             await browser.choose_file("#file", bad)
             await browser.until(
                 "document.getElementById('notice').textContent.includes('damaged or no picture')"
             )
+            assert await browser.run(_NOTHING_IS_SEEN)  # the numbers of the picture before are gone with it
             await browser.run(
                 "document.getElementById('steps').value = 100; document.getElementById('count').value = 8"
             )
             await browser.run("document.getElementById('paint').click()")
-            await browser.until("document.getElementById('status').textContent.includes('step')")
+            await browser.until("document.getElementById('step').textContent.includes('step')")
             await browser.run("document.getElementById('cancel').click()")
             await browser.until("document.getElementById('status').textContent === 'Cancelled.'")
             assert await browser.run("document.getElementById('made').hidden")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -98,6 +99,29 @@ def test_leaving_stops_the_painter(library, model, board):
             assert isinstance(await backend.generate(replace(order, n=1, steps=1)), list)
 
     asyncio.run(leave())
+
+
+def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(board):
+    starts: list[float] = []
+    ends: list[float] = []
+
+    class Slow:
+        def understand(self, looks):
+            starts.append(time.monotonic())
+            time.sleep(0.3)
+            ends.append(time.monotonic())
+            return looks
+
+    async def leave() -> None:
+        backend = LocalBackend(Slow(), None, board=board, limits=LIMITS)
+        task = asyncio.create_task(backend.understand(["first"]))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        assert await backend.understand(["second"]) == ["second"]
+        assert task.cancelled()
+
+    asyncio.run(leave())
+    assert starts[1] >= ends[0]
 
 
 @pytest.mark.parametrize(
