@@ -131,7 +131,11 @@ class JobBoard:
             state = _read_state(self.store.read_json(f"{job_id}/state.json"))
         except FileNotFoundError:
             state = JobState("queued", ())
-        if not state.is_final:
+        if state.is_final:
+            return
+        if self.is_cancelled(job_id):
+            self.write(job_id, replace(state, status="cancelled"))
+        else:
             self.write(job_id, replace(state, status="failed", problem=LOST))
 
     def forget(self, job_id: str) -> None:

@@ -42,8 +42,8 @@ class Limits(Settings):
     understand_timeout_s: float = Field(60, gt=0)
     """Longest wait for the answer of an understand request."""
     generate_timeout_s: float = Field(240, gt=0)
-    """Longest wait for the answer of a generate request, for the first step of a generation, and for its end after
-    that."""
+    """Longest wait for the answer of a generate request, for the first step of a generation, and for its end
+    after that."""
     active_requests: int = Field(512, ge=1)
     """Requests that one endpoint replica holds open, event streams included; further ones get 503."""
     requests_per_minute: int = Field(1200, ge=1)

@@ -122,6 +122,8 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         job = await _find(request, id)
         state = await asyncio.to_thread(service.board.state, job)
         await asyncio.to_thread(service.board.cancel, job.id)
+        if state.status == "queued" and job.id in service.begun:
+            service.begun[job.id].cancel()  # its place in the queue is free at once
         if not state.is_final:
             state = replace(state, status="cancelled")
         return show(service, job, state)
@@ -176,6 +178,8 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
             await asyncio.to_thread(service.board.forget, job.id)
             raise
         until_done = counted.pop_all()
+    service.begun[job.id] = work
+    work.add_done_callback(lambda _: service.begun.pop(job.id))
     work.add_done_callback(lambda _: until_done.close())
     work.add_done_callback(lambda _: _count_images(service, job))
     return job

@@ -32,6 +32,8 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     unfinished: Counter[str] = field(default_factory=Counter)
     """Generations by caller that were started here and are not known to be finished."""
+    begun: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+    """These by id; each task ends with its generation."""
 
     def check_model(self, name: str) -> None:
         """Raise ProblemError for a model that is not served."""

@@ -1,6 +1,7 @@
 """The backend over handles that answer here, without a cluster."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -9,11 +10,12 @@ import pytest
 from ray.serve.exceptions import BackPressureError
 
 from serve import handles
+from serve.api.app import make_api
 from serve.backend import Order
 from serve.handles import HandleBackend
 from serve.jobs import LOST, JobBoard, JobState
 from serve.settings import Limits
-from tests.serve.fake import DESCRIPTION
+from tests.serve.fake import DESCRIPTION, client_of
 
 ORDER = Order("default", {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
 
@@ -168,6 +170,23 @@ def test_a_full_queue_is_told_at_once_and_nothing_is_reported(board):
 
     asyncio.run(talk())
     assert board.store.is_empty()
+
+
+def test_a_generation_that_is_cancelled_while_it_waits_frees_its_place(board):
+    async def describe(_model: str) -> Any:
+        return DESCRIPTION
+
+    backend = backend_of(board, run=never, describe=describe)
+    app = make_api(backend, board=board, limits=Limits(concurrent_generations=1, generate_timeout_s=0.1))
+    with client_of(app) as client:
+        ids = [client.post("/v1/generations", json={"emotion": "awe"}).json()["id"]]
+        assert client.post("/v1/generations", json={"emotion": "awe"}).status_code == 429
+        assert client.delete(f"/v1/generations/{ids[0]}").json()["status"] == "cancelled"
+        end = time.monotonic() + 20
+        while (again := client.post("/v1/generations", json={"emotion": "awe"})).status_code != 202:
+            assert time.monotonic() < end
+    assert board.store.read_json(f"{ids[0]}/state.json")["status"] == "cancelled"
+    assert again.json()["status"] == "queued"
 
 
 @pytest.mark.parametrize("heard", ["ping", "generation"])
