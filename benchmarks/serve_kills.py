@@ -35,16 +35,21 @@ def kills(bench: Bench) -> Iterator[Figure]:
 
 def _killed(name: str, copies: int, ask: Ask, times: int) -> Figure:
     backs: list[float] = []
+    successors: list[float] = []
     with loaded(ask, callers=16) as tally:
         for _ in range(times):
             _wait_for(lambda: tally.statuses[200] > 20 and _running(name) >= copies)
-            os.kill(replicas(name)[-1].pid, signal.SIGKILL)
+            victim = replicas(name)[-1].pid
+            os.kill(victim, signal.SIGKILL)
             killed_at = time.monotonic()
             _wait_for(lambda at=killed_at: sum(t > at + 0.2 for t in tally.finished_at[-40:]) > 20)
             backs.append(next(t for t in tally.finished_at if t > killed_at + 0.2) - killed_at)
+            _wait_for(lambda pid=victim: _running_without(pid, name) >= copies, every_s=0.25)
+            successors.append(time.monotonic() - killed_at)
     away = f"back after {median(backs):.1f} s, at most {max(backs):.1f} s"
-    measured = f"{len(backs)} times: {tally.describe()}; {away}"
-    is_met = set(tally.statuses) <= {200, 503} and max(backs) <= BACK_WITHIN_S
+    whole = f"its successor after {median(successors):.1f} s, at most {max(successors):.1f} s"
+    measured = f"{len(backs)} times: {tally.describe()}; {away}; {whole}"
+    is_met = set(tally.statuses) <= {200, 503} and max(*backs, *successors) <= BACK_WITHIN_S
     what = f"{name} replica SIGKILLed, {'the only one' if copies == 1 else f'one of {copies}'}"
     return Figure(what, measured, f"200/503, {BACK_WITHIN_S:.0f} s", is_met)
 
@@ -55,9 +60,15 @@ def _running(name: str) -> int:
     return deployments[name].replica_states.get("RUNNING", 0)
 
 
-def _wait_for(is_so: object, *, timeout_s: float = 120) -> None:
+def _running_without(pid: int, name: str) -> int:
+    """The same once the process of that number has a successor; Serve counts the dead for a moment."""
+    others = [process for process in replicas(name) if process.pid != pid]
+    return min(len(others), _running(name))
+
+
+def _wait_for(is_so: object, *, timeout_s: float = 120, every_s: float = 0.05) -> None:
     end = time.monotonic() + timeout_s
     while not is_so():
         if time.monotonic() > end:
             raise TimeoutError(f"the service did not come back within {timeout_s:g} s")
-        time.sleep(0.05)
+        time.sleep(every_s)
