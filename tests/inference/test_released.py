@@ -211,12 +211,13 @@ def test_export_refuses_another_number_of_queries_or_classes(clip_folder, checkp
 
 
 def test_export_hands_out_no_mappers_that_were_never_trained(clip_folder, checkpoint, tmp_path):
-    """As jobs/understanding.py leaves a model: no text tower of an import, no space, no diffusion model."""
+    """Of a checkpoint of stage 1, and of what is saved of it again."""
     _, folder = run_import(clip_folder, checkpoint, tmp_path)
-    save_model_folder(replace(load_model_folder(folder), text_tower=None), tmp_path / "trained")
-    with pytest.raises(ValueError, match=r"was trained in stage 1 alone, .* give --out a \.pth file"):
-        export_checkpoint(str(tmp_path / "trained"), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    save_model_folder(replace(load_model_folder(folder), card="mine"), tmp_path / "again")
+    for model in (folder, tmp_path / "again"):
+        with pytest.raises(ValueError, match=r"was trained in stage 1 alone, .* give --out a \.pth file"):
+            export_checkpoint(str(model), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_clip_in_a_bucket_brings_its_own_config(clip_folder, checkpoint, tmp_path, monkeypatch):

@@ -63,6 +63,7 @@ TEXT_TOWER = "text_tower.safetensors"
 SPACE, SCORERS = "emotion_space.safetensors", "scorers.safetensors"
 NO_DIFFUSION = "holds no diffusion model: it understands images and makes none"
 COEFFICIENTS, CARD = "coefficients.parquet", "README.md"
+_STAGE = "stage"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,8 @@ class ModelParts:
     """File with CLIP's text tower, when it came with an imported checkpoint."""
     labels: LabelSpace = MIKELS
     """The classes that it tells apart."""
+    is_stage_1: bool = False
+    """Whether stage 1 alone has trained: what conditions a diffusion model is still random numbers."""
     fingerprint: str = ""
     """Of the folder this came from."""
     temporary: "tempfile.TemporaryDirectory[str] | None" = None
@@ -176,6 +179,7 @@ def load_model_folder(source: str | Path, *, with_diffusion: bool = True) -> Mod
         card=(folder / CARD).read_text() if (folder / CARD).is_file() else "",
         text_tower=text_tower if text_tower.is_file() else None,
         labels=labels,
+        is_stage_1=config_file.get(_STAGE) == 1,
         fingerprint=fingerprint,
         temporary=temporary,
     )
@@ -200,6 +204,8 @@ def _write(parts: ModelParts, folder: Path) -> str:
     names = {"scene": parts.net.scenes.names, "object": parts.net.objects.names}
     labels = parts.labels.labels
     header = {"format": FORMAT, "version": VERSION, "emotions": labels, "names": names, "config": config}
+    if parts.is_stage_1:
+        header[_STAGE] = 1
     (folder / CONFIG).write_text(json.dumps(header, indent=1) + "\n")
     state = {key: value.cpu().contiguous() for key, value in parts.net.state_dict().items()}
     save_file(state, folder / NET)

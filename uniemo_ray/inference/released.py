@@ -146,6 +146,7 @@ def import_checkpoint(
             coefficients=pa.Table.from_pylist([], schema=COEFFICIENTS),
             card=CARD,
             text_tower=Path(scratch) / TEXT_TOWER,
+            is_stage_1=MAPPERS["cls"] not in sections,
         )
         fingerprint = save_model_folder(parts, target)
     return ImportReport(fingerprint, len(ours.net), fresh, ours.unused, has_diffusion)
@@ -163,8 +164,7 @@ def export_checkpoint(model: str, path: Path) -> None:
     if path.exists():
         raise ValueError(f"{path} is there already: choose another path")
     parts = load_model_folder(model)
-    is_stage_1 = parts.diffusion is None and parts.text_tower is None and not parts.space.counts.any()
-    if is_stage_1 and path.suffix != ".pth":
+    if parts.is_stage_1 and path.suffix != ".pth":
         raise ValueError(
             f"{model} was trained in stage 1 alone, so its mappers are random numbers: a folder would hand "
             f"them out as trained, give --out a .pth file"

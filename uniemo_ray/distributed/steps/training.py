@@ -208,5 +208,6 @@ def save_model(
         coefficients=coefficient_table(context.artefacts_of("coefficients")),
         scorers=load_heads(context.artefacts_of("scorers")),
         labels=labels,
+        is_stage_1=space is None,
     )
     return save_model_folder(whole, f"{context.artefacts.uri}/{MODEL}")
