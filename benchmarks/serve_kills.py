@@ -42,10 +42,10 @@ def _killed(name: str, copies: int, ask: Ask, times: int) -> Figure:
             victim = replicas(name)[-1].pid
             os.kill(victim, signal.SIGKILL)
             killed_at = time.monotonic()
-            _wait_for(lambda at=killed_at: sum(t > at + 0.2 for t in tally.finished_at[-40:]) > 20)
-            backs.append(next(t for t in tally.finished_at if t > killed_at + 0.2) - killed_at)
             _wait_for(lambda pid=victim: _running_without(pid, name) >= copies, every_s=0.25)
             successors.append(time.monotonic() - killed_at)
+            _wait_for(lambda at=killed_at: sum(t > at + 0.2 for t in tally.finished_at[-40:]) > 20)
+            backs.append(next(t for t in tally.finished_at if t > killed_at + 0.2) - killed_at)
     away = f"back after {median(backs):.1f} s, at most {max(backs):.1f} s"
     whole = f"its successor after {median(successors):.1f} s, at most {max(successors):.1f} s"
     measured = f"{len(backs)} times: {tally.describe()}; {away}; {whole}"
