@@ -1,6 +1,7 @@
 """The whole plan of a run, from its config alone."""
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from uniemo_ray.config import Config
@@ -206,16 +207,17 @@ def _stage_memory(
 
     train = config.stage1 if stage == 1 else config.stage2
     batch = train.batch_size // config.resources.workers
-    loads = {}
-    for with_zero3 in (False, True):
-        kept = None
-        if with_activations:
-            kept = estimate_activations(
-                blueprint, shape, config, stage=stage, batch=batch, with_zero3=with_zero3
-            )
-        loads[with_zero3] = _load(stage, config, parts, activations=kept)
+    kept: dict[bool, int | None] = {False: None, True: None}
+    if with_activations:
+        estimate = partial(estimate_activations, blueprint, shape, config, stage=stage, batch=batch)
+        kept = {with_zero3: estimate(with_zero3=with_zero3) for with_zero3 in kept}
     options = tuple(
-        gpu_memory(loads[zero == 3], zero_stage=zero, gpus=config.resources.workers) for zero in ZERO_STAGES
+        gpu_memory(
+            _load(stage, config, parts, activations=kept[zero == 3]),
+            zero_stage=zero,
+            gpus=config.resources.workers,
+        )
+        for zero in ZERO_STAGES
     )
     return StageMemory(stage=stage, batch_per_gpu=batch, chosen=train.zero_stage, options=options)
 
