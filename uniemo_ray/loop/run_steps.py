@@ -7,7 +7,7 @@ import ray
 
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.logs import quiet_ray
-from uniemo_ray.job import locate
+from uniemo_ray.loop.job import locate
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 

@@ -7,7 +7,7 @@ import pytest
 from tests.data import layouts
 from tests.models.tiny import write_clip, write_pipeline
 from uniemo_ray.config import DataConfig, load_config
-from uniemo_ray.distributed.preflight import check_data, check_inputs, count_layers
+from uniemo_ray.loop.preflight import check_data, check_inputs, count_layers
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from uniemo_ray.config import Config
 from uniemo_ray.distributed.actors.published import InceptionActor, JudgeActor
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.shard_mapper import TableActor
-from uniemo_ray.distributed.steps.data import read_features
+from uniemo_ray.loop.steps.data import read_features
 from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images, needed_rows
 from uniemo_ray.metrics.inception import INCEPTION_FILE

@@ -8,7 +8,7 @@ import open_clip
 
 from uniemo_ray.config import Config, DataConfig, DiffusionConfig, EncoderConfig
 from uniemo_ray.data.readers import label_space, open_folder
-from uniemo_ray.distributed.feedback_loop import given_model
+from uniemo_ray.loop.step_tables import given_model
 from uniemo_ray.emotions import MIKELS
 from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.metrics.accuracy import coarsen

@@ -7,10 +7,10 @@ import torch
 
 from uniemo_ray.config import Config, load_config
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
-from uniemo_ray.distributed import feedback_loop
-from uniemo_ray.distributed.feedback_loop import declare_precomputed, declare_steps
-from uniemo_ray.distributed.steps import data
-from uniemo_ray.distributed.steps.training import training_set
+from uniemo_ray.loop import step_tables as feedback_loop
+from uniemo_ray.loop.step_tables import declare_precomputed, declare_steps
+from uniemo_ray.loop.steps import data
+from uniemo_ray.loop.steps.training import training_set
 from uniemo_ray.models.clip import embed_names, load_clip
 from uniemo_ray.models.diffusion import load_diffusion
 from uniemo_ray.store.run import RunFolder

@@ -11,7 +11,7 @@ from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.map_shards import map_shards
 from uniemo_ray.distributed.rank_filter import filter_scores
-from uniemo_ray.distributed.steps.data import vae_settings
+from uniemo_ray.loop.steps.data import vae_settings
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.shard_filter import KEPT_FOLDER

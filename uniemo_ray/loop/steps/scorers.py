@@ -19,7 +19,7 @@ from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.actors.clip import load_heads
 from uniemo_ray.distributed.datasets import as_dataset
 from uniemo_ray.distributed.statistics import compute_coefficients
-from uniemo_ray.distributed.steps.data import read_features, read_names
+from uniemo_ray.loop.steps.data import read_features, read_names
 from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.coefficients import coefficients_by_key, mean_absolute_error
 from uniemo_ray.inference.heads import NameBank, ScorerData, ScorerHeads, train_scorers

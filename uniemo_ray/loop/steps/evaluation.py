@@ -12,8 +12,8 @@ from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.actors.clip import load_heads
 from uniemo_ray.distributed.actors.tables import conform
 from uniemo_ray.distributed.datasets import read_split
-from uniemo_ray.distributed.steps.data import read_features
-from uniemo_ray.distributed.steps.image_metrics import inception_features, measure_set
+from uniemo_ray.loop.steps.data import read_features
+from uniemo_ray.loop.steps.image_metrics import inception_features, measure_set
 from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.inference.scorer import score_features

@@ -14,7 +14,9 @@ from uniemo_ray.config import load_config
 from uniemo_ray.data.images import ImageError
 from uniemo_ray.distributed.actors.clip import FeatureActor
 from uniemo_ray.distributed.actors.diffusion import LatentActor
-from uniemo_ray.distributed.steps import data, image_metrics, training
+from uniemo_ray.loop.steps import data
+from uniemo_ray.loop.steps import image_metrics
+from uniemo_ray.loop.steps import training
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
 from uniemo_ray.store.filesystem import open_store

@@ -3,7 +3,7 @@
 import pytest
 
 from uniemo_ray.config import load_config
-from uniemo_ray.distributed.feedback_loop import declare_steps, setting
+from uniemo_ray.loop.step_tables import declare_steps, setting
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 

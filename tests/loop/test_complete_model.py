@@ -12,7 +12,7 @@ from uniemo_ray import UniEmo
 from uniemo_ray.config import Config, load_config
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.samples import AttributeNames
-from uniemo_ray.distributed.complete_model import (
+from uniemo_ray.loop.complete_model import (
     SourceModel,
     check_completion,
     check_names,

@@ -12,9 +12,9 @@ from tests.data import layouts
 from tests.models.tiny import write_clip, write_pipeline
 from uniemo_ray import UniEmo
 from uniemo_ray.config import Config, load_config
-from uniemo_ray.distributed.feedback_loop import declare_understanding
-from uniemo_ray.distributed.preflight import check_inputs, check_understanding
-from uniemo_ray.distributed.steps.finish import artefacts, finish_understanding
+from uniemo_ray.loop.step_tables import declare_understanding
+from uniemo_ray.loop.preflight import check_inputs, check_understanding
+from uniemo_ray.loop.steps.finish import artefacts, finish_understanding
 from uniemo_ray.emotions import EKMAN
 from uniemo_ray.inference.model_source import SHIPPED
 from uniemo_ray.report.understanding import UnderstandingSummary, understanding_table

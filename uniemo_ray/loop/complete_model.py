@@ -15,18 +15,18 @@ from uniemo_ray.data.readers import label_space, open_folder
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.distributed.actors.clip import load_heads
 from uniemo_ray.distributed.datasets import read_split
-from uniemo_ray.distributed.feedback_loop import (
+from uniemo_ray.loop.step_tables import (
     CLIP,
     declare_features,
     declare_ingest,
     declare_scorers,
     setting,
 )
-from uniemo_ray.distributed.preflight import check_clip, check_data, check_trainable
-from uniemo_ray.distributed.steps.data import read_names
-from uniemo_ray.distributed.steps.evaluation import measure_accuracy
-from uniemo_ray.distributed.steps.scorers import coefficient_table, read_coefficients
-from uniemo_ray.distributed.steps.training import run_encoder, space_of
+from uniemo_ray.loop.preflight import check_clip, check_data, check_trainable
+from uniemo_ray.loop.steps.data import read_names
+from uniemo_ray.loop.steps.evaluation import measure_accuracy
+from uniemo_ray.loop.steps.scorers import coefficient_table, read_coefficients
+from uniemo_ray.loop.steps.training import run_encoder, space_of
 from uniemo_ray.inference.checksums import CHECKSUMS, CONFIG, read_config, stated_files
 from uniemo_ray.inference.compact import NET
 from uniemo_ray.inference.model_folder import NO_DIFFUSION, load_model_folder, save_model_folder
