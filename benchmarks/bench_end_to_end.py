@@ -16,9 +16,9 @@ import numpy as np
 import ray
 
 from uniemo_ray.config import Config, ResourceConfig
-from uniemo_ray.distributed.actors.clip import ScoreActor
-from uniemo_ray.distributed.actors.diffusion import GenerateActor
-from uniemo_ray.distributed.generate import generate_images, score_images
+from uniemo_ray.distributed.shards.actors.clip import ScoreActor
+from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
+from uniemo_ray.distributed.shards.generate import generate_images, score_images
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder
 from uniemo_ray.inference.model_source import SHIPPED, SHIPPED_FOLDER

@@ -128,7 +128,7 @@ def filter_folder(folder: str, *, actors: int, rows_per_task: int) -> None:
     """What is measured, in a process of its own."""
     import ray
 
-    from uniemo_ray.distributed.rank_filter import filter_scores
+    from uniemo_ray.distributed.ranking import filter_scores
 
     ray.init(address="local", num_cpus=actors, include_dashboard=False, object_store_memory=200_000_000)
     store = open_store(folder)

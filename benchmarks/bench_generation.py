@@ -12,7 +12,7 @@ from pathlib import Path
 import ray
 
 from uniemo_ray.config import Config, ResourceConfig
-from uniemo_ray.distributed.generate import generate_images
+from uniemo_ray.distributed.shards.generate import generate_images
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.model_folder import load_model_folder

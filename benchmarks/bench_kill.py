@@ -25,7 +25,7 @@ def drive(folder: str, *, actors: int) -> None:
     from cheap_painter import CheapPainter, cheap_plan
 
     from uniemo_ray.config import GenerationConfig, ResourceConfig
-    from uniemo_ray.distributed.generate import generate_images
+    from uniemo_ray.distributed.shards.generate import generate_images
     from uniemo_ray.store.run import RunFolder
     from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig, ResourceConfig
-from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.feedback.schema import IMAGES

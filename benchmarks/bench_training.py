@@ -141,7 +141,7 @@ def to_columns(rows: list[dict]) -> dict[str, np.ndarray]:
 
 def run_ray(rows: list[dict], config: Config, settings: dict, log: Path) -> None:
     """The same steps through `train_stage`."""
-    from uniemo_ray.distributed.train import train_stage
+    from uniemo_ray.distributed.training.train_stage import train_stage
 
     ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
     try:

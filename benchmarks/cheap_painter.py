@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig
-from uniemo_ray.distributed.actors.tables import conform
+from uniemo_ray.distributed.shards.actors.tables import conform
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.provenance import encode_png, library_versions, sha256_hex

@@ -17,8 +17,8 @@ import ray
 import ray.data
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig, ResourceConfig
-from uniemo_ray.distributed.map_shards import map_shards
-from uniemo_ray.distributed.shard_mapper import MapWork, ShardMapper, ShardTask
+from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardTask
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.store.base import Store

@@ -40,7 +40,7 @@ REGENERATE = """
 import logging, sys
 import ray
 from uniemo_ray.config import Config, GenerationConfig
-from uniemo_ray.distributed.generate import generate_images
+from uniemo_ray.distributed.shards.generate import generate_images
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import read_shards
 made, model, target = sys.argv[1:]

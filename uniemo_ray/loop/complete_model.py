@@ -13,7 +13,7 @@ from typing import Any
 from uniemo_ray.config import Config, load_config
 from uniemo_ray.data.readers import label_space, open_folder
 from uniemo_ray.data.samples import AttributeNames
-from uniemo_ray.distributed.actors.clip import load_heads
+from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.loop.step_tables import (
     CLIP,

@@ -12,8 +12,8 @@ from PIL import Image
 from tests.models.tiny import write_clip
 from uniemo_ray.config import load_config
 from uniemo_ray.data.images import ImageError
-from uniemo_ray.distributed.actors.clip import FeatureActor
-from uniemo_ray.distributed.actors.diffusion import LatentActor
+from uniemo_ray.distributed.shards.actors.clip import FeatureActor
+from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
 from uniemo_ray.loop.steps import data
 from uniemo_ray.loop.steps import image_metrics
 from uniemo_ray.loop.steps import training

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.actors.clip import load_heads
-from uniemo_ray.distributed.actors.tables import conform
+from uniemo_ray.distributed.shards.actors.clip import load_heads
+from uniemo_ray.distributed.shards.actors.tables import conform
 from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.loop.steps.data import read_features
 from uniemo_ray.loop.steps.image_metrics import inception_features, measure_set

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from uniemo_ray.config import Config
-from uniemo_ray.distributed.actors.published import InceptionActor, JudgeActor
-from uniemo_ray.distributed.map_shards import map_shards
-from uniemo_ray.distributed.shard_mapper import TableActor
+from uniemo_ray.distributed.shards.actors.published import InceptionActor, JudgeActor
+from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.distributed.shards.mapper import TableActor
 from uniemo_ray.loop.steps.data import read_features
 from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images, needed_rows

@@ -16,7 +16,7 @@ import torch
 from uniemo_ray.config import Config
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.actors.clip import load_heads
+from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.datasets import as_dataset
 from uniemo_ray.distributed.statistics import compute_coefficients
 from uniemo_ray.loop.steps.data import read_features, read_names

@@ -6,9 +6,9 @@ import numpy as np
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.actors.understanding import UnderstandActor
+from uniemo_ray.distributed.shards.actors.understanding import UnderstandActor
 from uniemo_ray.distributed.datasets import read_split
-from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.loop.steps.data import SAMPLES_FOLDER
 from uniemo_ray.loop.steps.evaluation import measure_probabilities, shown
 from uniemo_ray.loop.steps.training import MODEL

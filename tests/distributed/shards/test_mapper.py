@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from uniemo_ray.distributed.shard_mapper import MapWork, ShardMapper, ShardReport, ShardTask
+from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardReport, ShardTask
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import open_store
@@ -19,7 +19,7 @@ from uniemo_ray.store.shards import commit_shard, committed, read_shards
 ROOT = Path(__file__).parents[2]
 CHILD = """
 import sys
-from tests.distributed.test_shard_mapper import mapper, task
+from tests.distributed.shards.test_mapper import mapper, task
 print(mapper(sys.argv[1], deadly="c").map(task(sys.argv[1])).rows)
 """
 

@@ -51,6 +51,6 @@ def run_worker(values: dict[str, Any]) -> None:
     Args:
         values: `{"work": Work}`.
     """
-    from uniemo_ray.distributed.train_worker import train_rank  # seconds of imports, for ranks alone
+    from uniemo_ray.distributed.training.rank import train_rank  # seconds of imports, for ranks alone
 
     train_rank(values["work"])

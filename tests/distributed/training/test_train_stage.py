@@ -12,9 +12,9 @@ from pyarrow import fs
 from ray.train import TrainingFailedError, WorkerGroupError
 from safetensors.torch import load_file
 
-from tests.distributed.train_case import Squares, rows
+from tests.distributed.training.train_case import Squares, rows
 from uniemo_ray.config import Config, ResourceConfig, TrainConfig
-from uniemo_ray.distributed.train import (
+from uniemo_ray.distributed.training.train_stage import (
     TrainResult,
     _check_rows,
     _check_world,
@@ -23,7 +23,7 @@ from uniemo_ray.distributed.train import (
     _Resume,
     train_stage,
 )
-from uniemo_ray.distributed.train_data import (
+from uniemo_ray.distributed.training.epoch_data import (
     _drop_seen,
     check_spare_cpu,
     fits_in_memory,
@@ -31,7 +31,7 @@ from uniemo_ray.distributed.train_data import (
     reorder,
     unseen,
 )
-from uniemo_ray.distributed.train_work import Work
+from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.engine import NonFiniteLossError
 from uniemo_ray.training.state import TrainState
@@ -56,7 +56,7 @@ def stage(folder: Path, *, crash: dict[str, Any] | None = None, **train: Any) ->
         settings={"log": str(folder / "log"), "lr": 0.03, "crash": crash},
         storage=str(folder / "storage"),
         name="tiny",
-        build="tests.distributed.train_case:build",
+        build="tests.distributed.training.train_case:build",
     )
 
 

@@ -16,7 +16,7 @@ from pyarrow import fs
 from safetensors.torch import save_file
 
 from uniemo_ray.distributed.logs import quiet_train
-from uniemo_ray.distributed.train_work import Work
+from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.seeds import stable_seed
 from uniemo_ray.training.batches import Batch, Raw
 from uniemo_ray.training.engine import Engine

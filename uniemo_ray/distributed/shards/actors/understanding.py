@@ -5,7 +5,7 @@ import pyarrow as pa
 import torch
 
 from uniemo_ray.data.images import decode_rgb
-from uniemo_ray.distributed.actors.tables import to_columns, to_table
+from uniemo_ray.distributed.shards.actors.tables import to_columns, to_table
 from uniemo_ray.inference.uniemo import UniEmo
 
 MICRO_BATCH = 32

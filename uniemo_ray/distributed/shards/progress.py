@@ -15,7 +15,7 @@ import ray
 from ray.util import metrics
 
 if TYPE_CHECKING:
-    from uniemo_ray.distributed.shard_mapper import ShardReport
+    from uniemo_ray.distributed.shards.mapper import ShardReport
 
 logger = logging.getLogger(__name__)
 EVERY_S = 10.0

@@ -12,7 +12,7 @@ from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
 from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.data.schema import SAMPLES
-from uniemo_ray.distributed.actors.tables import conform, to_columns
+from uniemo_ray.distributed.shards.actors.tables import conform, to_columns
 from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.models.vae import encode_images, load_configured_vae

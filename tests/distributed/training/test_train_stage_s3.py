@@ -7,10 +7,10 @@ import pytest
 import ray.data
 from safetensors.torch import load
 
-from tests.distributed.train_case import Squares, rows
+from tests.distributed.training.train_case import Squares, rows
 from tests.store.conftest import s3_uri  # noqa: F401
 from uniemo_ray.config import Config
-from uniemo_ray.distributed.train import TrainResult, train_stage
+from uniemo_ray.distributed.training.train_stage import TrainResult, train_stage
 from uniemo_ray.store.filesystem import open_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -26,7 +26,7 @@ def stage(folder: Path, storage: str) -> TrainResult:
         settings={"log": str(folder), "lr": 0.03, "crash": {"step": 7, "kind": "kill"}},
         storage=storage,
         name="tiny",
-        build="tests.distributed.train_case:build",
+        build="tests.distributed.training.train_case:build",
     )
 
 

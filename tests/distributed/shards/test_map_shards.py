@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from uniemo_ray.config import ResourceConfig
-from uniemo_ray.distributed.map_shards import map_shards
+from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, committed, read_shards
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from uniemo_ray.distributed.progress import WorkerMetrics
+from uniemo_ray.distributed.shards.progress import WorkerMetrics
 from uniemo_ray.store.attempts import begin, end
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.entry import ShardEntry

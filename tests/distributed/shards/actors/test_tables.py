@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from uniemo_ray.data.schema import SAMPLES
-from uniemo_ray.distributed.actors.tables import conform, to_columns, to_table
+from uniemo_ray.distributed.shards.actors.tables import conform, to_columns, to_table
 from uniemo_ray.feedback.schema import SCORES
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from uniemo_ray.data.images import decode_rgb, to_square
-from uniemo_ray.distributed.actors.tables import to_columns, to_table
+from uniemo_ray.distributed.shards.actors.tables import to_columns, to_table
 from uniemo_ray.metrics.inception import LAST_WIDTH, InceptionFeatures
 from uniemo_ray.metrics.resnet import SemanticJudges
 

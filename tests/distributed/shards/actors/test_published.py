@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.metrics.test_resnet import random_weights, weights_dir  # noqa: F401 (fixtures)
 from uniemo_ray.data.images import ImageError
-from uniemo_ray.distributed.actors.published import BATCH, JudgeActor
+from uniemo_ray.distributed.shards.actors.published import BATCH, JudgeActor
 from uniemo_ray.metrics.resnet import SemanticJudges
 
 

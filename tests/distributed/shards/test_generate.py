@@ -9,7 +9,7 @@ import pytest
 
 from tests.inference.conftest import CONFIG, clip, heads, model_folder, parts, pipeline_folder  # noqa: F401
 from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig
-from uniemo_ray.distributed.generate import MappedShards, generate_images, score_images
+from uniemo_ray.distributed.shards.generate import MappedShards, generate_images, score_images
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.models.clip import save_clip_config

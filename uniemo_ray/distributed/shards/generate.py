@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig, check_threads
-from uniemo_ray.distributed.actors.clip import ScoreActor
-from uniemo_ray.distributed.actors.diffusion import GenerateActor
-from uniemo_ray.distributed.map_shards import map_shards
-from uniemo_ray.distributed.shard_mapper import TableActor
+from uniemo_ray.distributed.shards.actors.clip import ScoreActor
+from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
+from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.distributed.shards.mapper import TableActor
 from uniemo_ray.feedback.plan import Plan, TablePlan
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.store.base import Store

@@ -23,14 +23,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import FailureConfig
 
 from uniemo_ray.config import Config, ResourceConfig, TrainConfig
-from uniemo_ray.distributed.train_data import (
+from uniemo_ray.distributed.training.epoch_data import (
     check_spare_cpu,
     fits_in_memory,
     keep_resident,
     reorder,
     unseen,
 )
-from uniemo_ray.distributed.train_work import Work, run_worker
+from uniemo_ray.distributed.training.work import Work, run_worker
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.engine import NonFiniteLossError
 from uniemo_ray.training.parts import StageName, stage_config

@@ -1,0 +1,1 @@
+"""Shard in, shard out: actor pools over committed Parquet shards."""
