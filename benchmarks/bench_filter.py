@@ -23,7 +23,7 @@ from process_usage import WATCH_EVERY_S, watch
 from uniemo_ray.config import FilterConfig, ResourceConfig
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.rank_filter import filter_by_rank
-from uniemo_ray.feedback.shard_filter import ROWS_PER_TASK
+from uniemo_ray.feedback.ranking.shard_filter import ROWS_PER_TASK
 from uniemo_ray.feedback.verdicts import NEEDED
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store

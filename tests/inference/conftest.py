@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from uniemo_ray.config import Config, DiffusionConfig, EncoderConfig, GenerationConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.inference.heads import EmotionClassifier, LinearHead, ScorerHeads
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.emotions import EKMAN, MIKELS
-from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.feedback.schema import coefficients_schema
 from uniemo_ray.inference.checksums import CHECKSUMS, verify, write_checksums
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, load_painter, save_model_folder

@@ -20,7 +20,7 @@ from uniemo_ray.loop.complete_model import (
     declare_completion,
     open_source,
 )
-from uniemo_ray.feedback.coefficients import coefficients_by_key
+from uniemo_ray.statistics.coefficients import coefficients_by_key
 from uniemo_ray.inference.model_folder import CONFIG, load_model_folder
 from uniemo_ray.inference.model_source import SHIPPED_FOLDER
 from uniemo_ray.inference.released import import_checkpoint, write_released

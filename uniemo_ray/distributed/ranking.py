@@ -8,7 +8,7 @@ import ray
 import ray.exceptions
 
 from uniemo_ray.config import FilterConfig, ResourceConfig
-from uniemo_ray.feedback.shard_filter import ROWS_PER_TASK, filter_shards
+from uniemo_ray.feedback.ranking.shard_filter import ROWS_PER_TASK, filter_shards
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
 

@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 
 from uniemo_ray.config import Config
 from uniemo_ray.emotions import MIKELS, LabelSpace
-from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.inference.checksums import (
     CHECKSUMS,
     CONFIG,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from uniemo_ray.config import PLACEHOLDER, check_threads
 from uniemo_ray.emotions import emotion_index
-from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.inference.requests import (
     Attributes,
     Failure,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.samples import AttributeNames
-from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.inference.model_folder import TEXT_TOWER, ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.models.attributes import AttributeBase

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from uniemo_ray.feedback.moments import Moments
+from uniemo_ray.statistics.moments import Moments
 
 Judge = Literal["sem_c", "sem_c_clip"]
 

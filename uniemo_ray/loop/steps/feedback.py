@@ -14,7 +14,7 @@ from uniemo_ray.distributed.ranking import filter_scores
 from uniemo_ray.loop.steps.data import vae_settings
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
-from uniemo_ray.feedback.shard_filter import KEPT_FOLDER
+from uniemo_ray.feedback.ranking.shard_filter import KEPT_FOLDER
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 

@@ -21,7 +21,7 @@ from uniemo_ray.distributed.datasets import as_dataset
 from uniemo_ray.distributed.statistics import compute_coefficients
 from uniemo_ray.loop.steps.data import read_features, read_names
 from uniemo_ray.emotions import LabelSpace
-from uniemo_ray.feedback.coefficients import coefficients_by_key, mean_absolute_error
+from uniemo_ray.statistics.coefficients import coefficients_by_key, mean_absolute_error
 from uniemo_ray.inference.heads import NameBank, ScorerData, ScorerHeads, train_scorers
 from uniemo_ray.models.clip import embed_names, load_clip
 from uniemo_ray.store.base import Store

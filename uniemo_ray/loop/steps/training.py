@@ -18,7 +18,7 @@ from uniemo_ray.loop.steps.data import SAMPLES_FOLDER, read_names
 from uniemo_ray.loop.steps.scorers import coefficient_table, read_coefficients
 from uniemo_ray.distributed.training.train_stage import train_stage
 from uniemo_ray.emotions import LabelSpace
-from uniemo_ray.feedback.emotion_space import EmotionSpace
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import DiffusionParts

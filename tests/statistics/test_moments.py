@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniemo_ray.feedback.moments import Moments
+from uniemo_ray.statistics.moments import Moments
 
 
 @settings(deadline=None)  # other work on the machine is no failure

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from uniemo_ray.feedback.external_sort import (
+from uniemo_ray.feedback.ranking.external_sort import (
     Key,
     choose_splitters,
     cut,
@@ -29,8 +29,8 @@ from uniemo_ray.feedback.external_sort import (
     sort_keys,
     take_samples,
 )
-from uniemo_ray.feedback.score_chunks import Chunk, Keys
-from uniemo_ray.feedback.scratch import once, read_all_arrays, read_arrays, write_arrays
+from uniemo_ray.feedback.ranking.score_chunks import Chunk, Keys
+from uniemo_ray.feedback.ranking.scratch import once, read_all_arrays, read_arrays, write_arrays
 from uniemo_ray.feedback.verdicts import Ints
 from uniemo_ray.store.base import Store
 

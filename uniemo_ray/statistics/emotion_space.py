@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.moments import Moments
+from uniemo_ray.statistics.moments import Moments
 
 __all__ = ["MEMBERS", "EmotionSpace", "EmotionSpaceSums", "Moments"]
 

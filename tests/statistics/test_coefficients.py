@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.emotions import SENTIMENT
-from uniemo_ray.feedback.coefficients import (
+from uniemo_ray.statistics.coefficients import (
     CoefficientSums,
     coefficient_matrix,
     coefficients_by_key,

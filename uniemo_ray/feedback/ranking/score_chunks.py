@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow.fs import FileSystem
 
-from uniemo_ray.feedback.external_sort import Positions
+from uniemo_ray.feedback.ranking.external_sort import Positions
 from uniemo_ray.feedback.schema import require_columns
 from uniemo_ray.feedback.verdicts import NEEDED, Floats, Ints
 from uniemo_ray.store.base import Store

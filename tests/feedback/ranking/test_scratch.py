@@ -5,7 +5,7 @@ from itertools import pairwise
 import pyarrow as pa
 import pytest
 
-from uniemo_ray.feedback.scratch import once, read_all_arrays, read_arrays, write_arrays
+from uniemo_ray.feedback.ranking.scratch import once, read_all_arrays, read_arrays, write_arrays
 from uniemo_ray.store.filesystem import open_store
 
 

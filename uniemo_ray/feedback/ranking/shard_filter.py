@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from uniemo_ray.config import FilterConfig
-from uniemo_ray.feedback.chunk_ranking import ChunkRanking, Layout, Runner, in_turn, rank_chunks
-from uniemo_ray.feedback.score_chunks import Chunk, Keys, id_keys, make_chunks, read_chunk, score_keys
-from uniemo_ray.feedback.scratch import once
+from uniemo_ray.feedback.ranking.chunk_ranking import ChunkRanking, Layout, Runner, in_turn, rank_chunks
+from uniemo_ray.feedback.ranking.score_chunks import Chunk, Keys, id_keys, make_chunks, read_chunk, score_keys
+from uniemo_ray.feedback.ranking.scratch import once
 from uniemo_ray.feedback.verdicts import (
     NEEDED,
     Band,

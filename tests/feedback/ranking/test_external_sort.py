@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniemo_ray.feedback.external_sort import (
+from uniemo_ray.feedback.ranking.external_sort import (
     choose_splitters,
     cut,
     find_repeated,

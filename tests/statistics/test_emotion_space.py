@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import save_file
 
 from uniemo_ray.emotions import EMOTIONS, SENTIMENT
-from uniemo_ray.feedback.emotion_space import EmotionSpace, EmotionSpaceSums
+from uniemo_ray.statistics.emotion_space import EmotionSpace, EmotionSpaceSums
 
 LABELS = np.arange(400) % 8
 
