@@ -67,7 +67,7 @@ serve: $(STAMP) ## Serve the demo's model, else the shipped one (MODEL=folder): 
 	@test '$(MODEL)' = tiny || test -d '$(MODEL)' || { echo "no model folder $(MODEL): give another MODEL=folder, or none"; exit 2; }
 	@echo "serving $(MODEL)"
 	$(SERVE_ENV) $(PROXY_ENV) $(HEAD) --state .ray-head/serve run -- sh -c 'serve start --http-host 127.0.0.1 \
-		&& exec serve run --working-dir . serve.app:build_app "model=$$1"' serve \
+		&& exec serve run --working-dir . uniemo_ray.service.app:build_app "model=$$1"' serve \
 		'$(if $(filter tiny,$(MODEL)),tiny,$(abspath $(MODEL)))'
 
 s3-up: ## Start a real S3 server for the tests (Ceph; needs root and Debian packages)

@@ -17,8 +17,8 @@ from ray import serve
 from benchmarks import serve_figures as figures
 from benchmarks import serve_kills
 from benchmarks.serve_load import photo
-from serve.app import BuildArgs, build_app
-from serve.settings import Limits
+from uniemo_ray.service.app import BuildArgs, build_app
+from uniemo_ray.service.settings import Limits
 
 SECTIONS = {
     section.__name__: section

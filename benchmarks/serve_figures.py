@@ -16,11 +16,11 @@ from ray import serve
 
 from benchmarks.mutated_images import mutants
 from benchmarks.serve_load import at_rate, loaded, looker, painter, percentile, session, together
-from serve.app import BuildArgs, build_app
-from serve.backend import DEFAULT_MODEL, Look, Order
-from serve.models.illustrator import Illustrator
-from serve.models.library import Library
-from serve.models.understander import Understander
+from uniemo_ray.service.app import BuildArgs, build_app
+from uniemo_ray.service.backend import DEFAULT_MODEL, Look, Order
+from uniemo_ray.service.workers.illustrator import Illustrator
+from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.understander import Understander
 
 FLAT_MB = 150.0
 REQUEST_TIMEOUT_S = 300

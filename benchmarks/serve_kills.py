@@ -9,7 +9,7 @@ from ray import serve
 
 from benchmarks.serve_figures import Bench, Figure, replicas
 from benchmarks.serve_load import Ask, loaded, looker, median, painter
-from serve.app import build_app
+from uniemo_ray.service.app import build_app
 
 BACK_WITHIN_S = 10.0
 

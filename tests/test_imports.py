@@ -30,8 +30,8 @@ def test_light_modules_load_nothing_heavy(module):
 CORE = (
     "models.uniemo",
     "losses",
-    "feedback.rank_filter",
-    "feedback.shard_filter",
+    "feedback.verdicts",
+    "feedback.ranking.shard_filter",
     "metrics.accuracy",
     "data.emoset",
     "inference.generator",
@@ -50,11 +50,11 @@ def test_the_core_knows_no_ray():
 
 def test_understanding_does_without_diffusion_libraries():
     names = ("diffusers", "peft", "deepspeed", "scipy")
-    assert loaded_after("import serve.deployments", names) == set()
+    assert loaded_after("import uniemo_ray.service.deployments", names) == set()
 
 
 def test_the_http_interface_knows_no_ray():
-    assert "ray" not in loaded_after("import serve.api")
+    assert "ray" not in loaded_after("import uniemo_ray.service.api")
 
 
 def test_help_is_instant():

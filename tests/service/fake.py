@@ -1,0 +1,158 @@
+"""A small backend of its own: finds bright images amusing and dark ones sad, paints one grey."""
+
+import asyncio
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from uniemo_ray.service.api.app import make_api
+from uniemo_ray.service.backend import (
+    Description,
+    Look,
+    Order,
+    Painted,
+    Refusal,
+    Seen,
+    UnavailableError,
+)
+from uniemo_ray.service.generations import ImageState, JobBoard, JobState
+from uniemo_ray.service.settings import Limits
+from uniemo_ray.data.images import ImageError, decode_rgb
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.inference.uniemo import Named, UnderstandResult
+
+DESCRIPTION = Description(
+    fingerprint="abc",
+    card="# A card",
+    emotions=EMOTIONS,
+    paintable=EMOTIONS[:-1],
+    defaults={"steps": 3, "guidance": 4.0, "width": 8, "height": 8, "prompt": "{}"},
+    pixels_multiple=4,
+    micro_batch=1,
+    uniemo_ray="0",
+)
+BROKEN_SEED, FULL_SEED, SLOW_SEED, REFUSED_SEED = 13, 14, 15, 16
+SECRET = "/home/someone/secret"
+
+
+class Brightness:
+    """Decides by brightness; some seeds go wrong in some way."""
+
+    def __init__(self, board: JobBoard) -> None:
+        self.board = board
+        self.is_up = True
+        self.cancelled: list[int] = []
+        self.may_finish = asyncio.Event()
+
+    async def is_ready(self) -> bool:
+        return self.is_up
+
+    async def describe(self, model: str) -> Description:
+        return DESCRIPTION
+
+    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
+        return [self._look(look, len(looks)) for look in looks]
+
+    def _look(self, look: Look, batch: int) -> Seen | Refusal:
+        try:
+            pixels = decode_rgb(look.data, 10_000)
+        except ImageError as error:
+            return Refusal(error.reason)
+        light = float(pixels.mean()) / 255
+        emotions = dict.fromkeys(EMOTIONS, 0.0) | {"amusement": light, "sadness": 1 - light}
+        attention = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4) if look.with_attention else None
+        result = UnderstandResult(
+            emotions,
+            max(emotions, key=lambda name: emotions[name]),
+            "positive" if light > 0.5 else "negative",
+            [Named("sky", light), Named("street", 1 - light)],
+            [],
+            attention,
+            attention,
+        )
+        return Seen(result, pixels.shape[1], pixels.shape[0], "abc", batch)
+
+    async def generate(self, order: Order) -> list[Painted] | Refusal:
+        if order.seed == BROKEN_SEED:
+            raise RuntimeError(SECRET)
+        if order.seed == FULL_SEED:
+            raise UnavailableError("too much waits already", retry_after_s=1.5)
+        if order.seed == REFUSED_SEED:
+            return Refusal("the prompt is too long", "prompt")
+        if order.seed == SLOW_SEED:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.cancelled.append(order.seed)
+                raise
+        return [
+            Painted(grey(order.seed + i, order.format), {"seed": order.seed + i}, 1) for i in range(order.n)
+        ]
+
+    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
+        if order.seed == FULL_SEED:
+            raise UnavailableError("too much waits already", retry_after_s=1.5)
+        return asyncio.create_task(self._run(job_id, order))
+
+    async def close(self) -> None:
+        self.is_up = False
+
+    async def _run(self, job_id: str, order: Order) -> None:
+        self.board.write_picture(job_id, "preview-0", b"preview")
+        self.board.write(job_id, JobState("running", (ImageState(step=1, of=2, previews=1),)))
+        if order.seed == SLOW_SEED:
+            while not self.board.is_cancelled(job_id):
+                await asyncio.sleep(0.01)
+            self.cancelled.append(order.seed)
+            return
+        await asyncio.sleep(0.5)
+        self.board.write_picture(job_id, "image-0", grey(order.seed, order.format))
+        done = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed}, batch=4)
+        self.board.write(job_id, JobState("done", (done,)))
+
+
+def grey(seed: int, kind: str) -> bytes:
+    return encode(Image.new("RGB", (8, 8), (seed % 256,) * 3), kind)
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+WHITE = encode(Image.new("RGB", (20, 10), "white"))
+BLACK = encode(Image.new("RGB", (10, 20), "black"))
+
+
+def client_of(app: FastAPI, **headers: str) -> TestClient:
+    """A client on this machine."""
+    return TestClient(
+        app,
+        base_url="http://127.0.0.1",
+        client=("127.0.0.1", 5),
+        raise_server_exceptions=False,
+        headers=headers,
+    )
+
+
+def make_fake(board: JobBoard, **options: object) -> tuple[FastAPI, Brightness]:
+    """An application over the fake."""
+    backend = Brightness(board)
+    limits = options.pop("limits", Limits(body_bytes=50_000, pixels=10_000, generate_timeout_s=0.4))
+    return make_api(backend, board=board, limits=limits, **options), backend
+
+
+def assert_problem(response, status: int, words: str, field: str | None = None) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["type"]
+    assert words in problem["detail"]
+    assert problem.get("field") == field

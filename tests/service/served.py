@@ -1,0 +1,41 @@
+"""A server of the whole service without Ray, in a thread of the test."""
+
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from uniemo_ray.service.api.app import make_api
+from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.local import LocalBackend
+from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.settings import Limits
+from uniemo_ray.service.tokens import TokenFile
+from uniemo_ray.store.local import LocalStore
+
+
+class Served:
+    """A server in a thread."""
+
+    def __init__(self, library: Library, folder: Path, *, tokens: TokenFile | None = None) -> None:
+        board = JobBoard(LocalStore(folder), ttl_s=600)
+        limits = Limits(requests_per_minute=100_000)
+        model = library.load("default")
+        backend = LocalBackend(
+            library.understander(model), library.illustrator(model), board=board, limits=limits
+        )
+        app = make_api(backend, board=board, limits=limits, tokens=tokens)
+        self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+        self.thread = threading.Thread(target=self.server.run)
+
+    def __enter__(self) -> str:
+        self.thread.start()
+        while not self.server.started:
+            self.thread.join(0.05)
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.server.force_exit = True
+        self.thread.join(30)

@@ -1,0 +1,222 @@
+"""The page in a headless browser: both directions, keyboard, names for screen readers, phone and desktop."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.tokens import TokenFile, add_token
+from tests.service.browser import CHROMIUM, Browser, chromium
+from tests.service.served import Served
+from tests.service.test_models import picture
+from uniemo_ray.inference.uniemo import UniEmo
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
+SHOTS = os.environ.get("UNIEMO_TEST_SCREENSHOTS")
+"""A folder for screenshots to look at."""
+
+
+@pytest.fixture(scope="module")
+def library(model_folder) -> Library:
+    return Library(models={"default": os.environ.get("UNIEMO_TEST_MODEL", str(model_folder))})
+
+
+@pytest.fixture(scope="module")
+def url(library, tmp_path_factory) -> Iterator[str]:
+    with Served(library, tmp_path_factory.mktemp("generations")) as url:
+        yield url
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    path = tmp_path / "photo.png"
+    given = os.environ.get("UNIEMO_TEST_PICTURE")
+    path.write_bytes(Path(given).read_bytes() if given else picture(3))
+    return path
+
+
+async def shoot(browser: Browser, name: str) -> None:
+    if SHOTS:
+        Path(SHOTS).mkdir(parents=True, exist_ok=True)
+        await browser.screenshot(Path(SHOTS, f"{name}.png"))
+
+
+async def check_sound(browser: Browser, url: str) -> None:
+    """Nothing failed, nothing came from elsewhere, nothing sticks out."""
+    assert browser.errors == []
+    foreign = [r for r in browser.requests if not r.startswith((url, "data:", f"blob:{url}", "about:"))]
+    assert foreign == []
+    assert await browser.run("document.documentElement.scrollWidth <= innerWidth"), (
+        "the page scrolls sideways"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "is_dark"), [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)]
+)
+def test_both_directions(url, photo, tmp_path, size, is_dark):
+    async def visit() -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            name = f"{'phone' if size is PHONE else 'desktop'}-{'dark' if is_dark else 'light'}"
+            await browser.open(url, width=size[0], height=size[1], is_dark=is_dark)
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            await shoot(browser, f"{name}-empty")
+            await browser.choose_file("#file", photo)
+            await browser.until("document.querySelector('.bars .is-top') !== null")
+            shares = await browser.run(
+                "[...document.querySelectorAll('.bars .percent')].map((o) => o.textContent)"
+            )
+            assert len(shares) == 8
+            assert all("%" in share for share in shares)
+            await browser.run("document.querySelector('input[value=object]').click()")
+            await browser.until("document.getElementById('overlay').naturalWidth > 0")
+            assert await browser.run(_OVERLAY_IS_INSIDE)
+            await browser.run("document.getElementById('subject').value = 'street'")
+            await browser.run(_MIX)
+            await browser.run(
+                "document.getElementById('count').value = 2; document.getElementById('paint').click()"
+            )
+            await browser.until("document.querySelectorAll('#gallery li').length === 2")
+            await browser.until("document.getElementById('status').textContent.startsWith('Done')")
+            await shoot(browser, name)
+            words = await browser.run("document.querySelector('#gallery li').innerText")
+            assert "seed 8" in words
+            assert "street" in words
+            await browser.run("document.querySelector('#gallery .card-actions button:nth-child(2)').click()")
+            assert await browser.run("document.getElementById('seed').value") == "8"
+            await check_sound(browser, url)
+
+    asyncio.run(visit())
+
+
+_OVERLAY_IS_INSIDE = """(() => {
+  const [a, b] = ['overlay', 'shown'].map((id) => document.getElementById(id).getBoundingClientRect());
+  const isWide = a.left >= b.left - 1 && a.right <= b.right + 1;
+  return a.width > 20 && isWide && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
+})()"""
+_NOTHING_IS_SEEN = """document.querySelector('.bars .is-top') === null
+  && document.getElementById('found').hidden
+  && [...document.querySelectorAll('.bars .percent')].every((share) => share.textContent === '–')"""
+_MIX = """for (const [name, value] of [['awe', 60], ['fear', 40]]) {
+  const slider = document.querySelector(`.slider input[name=${name}]`);
+  slider.value = value;
+  slider.dispatchEvent(new Event('input', { bubbles: true }));
+}"""
+
+
+def test_keyboard_and_names(url, tmp_path):
+    async def visit() -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            controls = [
+                (role, name)
+                for role, name in await browser.accessible()
+                if role in ("button", "slider", "spinbutton", "textbox", "combobox", "radio", "link", "image")
+            ]
+            assert len(controls) > 20
+            assert [control for control in controls if not control[1].strip()] == []
+            assert ("slider", "Share of awe") in controls
+            reached = []
+            for _ in range(60):
+                await browser.press("Tab", 9)
+                reached.append(
+                    await browser.run("document.activeElement.id || document.activeElement.name || ''")
+                )
+            for wanted in ("theme", "file", "awe", "subject", "seed", "dice", "paint"):
+                assert wanted in reached, (wanted, reached)
+            await browser.run("document.getElementById('seed').focus()")
+            await browser.press("Enter", 13, "\r")  # a form is sent by its fields
+            await browser.until("document.querySelectorAll('#gallery li').length === 1")
+            await browser.run("document.getElementById('paint').focus()")
+            await browser.press("Enter", 13, "\r")
+            await browser.until("document.activeElement.id === 'cancel'")  # the focus is never lost
+            await browser.until("document.querySelectorAll('#gallery li').length === 2")
+            await browser.until("document.activeElement.id === 'paint'")
+            await browser.run("document.getElementById('theme').click()")
+            assert await browser.run("document.documentElement.dataset.theme") == "dark"
+            await check_sound(browser, url)
+
+    asyncio.run(visit())
+
+
+def test_cancelling_and_a_bad_file(url, photo, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+
+    async def visit() -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=PHONE[0], height=PHONE[1])
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            await browser.choose_file("#file", photo)
+            await browser.until("document.querySelector('.bars .is-top') !== null")
+            await browser.choose_file("#file", bad)
+            await browser.until(
+                "document.getElementById('notice').textContent.includes('damaged or no picture')"
+            )
+            assert await browser.run(_NOTHING_IS_SEEN)  # the numbers of the picture before are gone with it
+            await browser.run(
+                "document.getElementById('steps').value = 100; document.getElementById('count').value = 8"
+            )
+            await browser.run("document.getElementById('paint').click()")
+            await browser.until("document.getElementById('step').textContent.includes('step')")
+            await browser.run("document.getElementById('cancel').click()")
+            await browser.until("document.getElementById('status').textContent === 'Cancelled.'")
+            assert await browser.run("document.getElementById('made').hidden")
+
+    asyncio.run(visit())
+
+
+def test_a_token_is_asked_for_and_used(library, tmp_path):
+    token = add_token(tmp_path / "tokens.json", "ann")
+
+    async def visit(url: str) -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
+            await browser.until("document.getElementById('token-dialog').open")
+            await browser.run(f"document.getElementById('token').value = {json.dumps(token)}")
+            await browser.run("document.querySelector('#token-dialog button').click()")
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+
+    with Served(library, tmp_path / "store", tokens=TokenFile(tmp_path / "tokens.json")) as url:
+        asyncio.run(visit(url))
+
+
+def test_a_model_that_only_understands(library, parts, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(Library, "load", lambda *_: UniEmo(replace(parts, diffusion=None)))
+
+    async def visit(url: str) -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
+            await browser.choose_file("#file", photo)
+            await browser.until("document.querySelector('.bars .is-top') !== null")
+            assert await browser.run(
+                "['make', 'can-paint'].every((id) => document.getElementById(id).hidden)"
+            )
+            await shoot(browser, "only-understands")
+            await check_sound(browser, url)
+
+    with Served(library, tmp_path / "store") as url:
+        asyncio.run(visit(url))
+
+
+def test_the_documentation_is_there_without_a_network(url, tmp_path):
+    async def visit() -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(f"{url}/docs", width=DESKTOP[0], height=DESKTOP[1])
+            await browser.until("document.querySelectorAll('.operation').length === 12")
+            await shoot(browser, "docs")
+            await check_sound(browser, url)
+
+    asyncio.run(visit())

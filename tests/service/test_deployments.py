@@ -1,0 +1,225 @@
+"""The service on a real Ray: same bytes under load, killed replicas, cancelling, rolling updates."""
+
+import base64
+import io
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import psutil
+import pytest
+from ray import serve
+
+from uniemo_ray.service.app import BuildArgs, build_app
+from uniemo_ray.service.deployments import _http_host
+from uniemo_ray.service.pool import GenerationPool, Pool
+from uniemo_ray.service.settings import Limits
+from tests.service.test_models import picture
+from uniemo_ray import UniEmo
+
+pytestmark = pytest.mark.ray
+
+LIMITS = {"requests_per_minute": 1_000_000, "steps": 2000}
+AWE = {"emotion": "awe", "seed": 5}
+
+
+def arguments(model: str, store: str, **changes: object) -> BuildArgs:
+    values = {
+        "model": model,
+        "models": {"other": model},
+        "store": store,
+        "understanding": Pool(num_cpus=0.2, batch_size=4),
+        "generation": GenerationPool(num_cpus=0.2, batch_size=4),
+        "limits": Limits(**LIMITS),
+    }
+    return BuildArgs(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("generations"))
+
+
+@pytest.fixture(scope="module")
+def url(ray_session, model_folder, store) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 120})
+    serve.run(build_app(arguments(str(model_folder), store)))
+    yield f"http://127.0.0.1:{port}"
+    serve.shutdown()
+
+
+@pytest.fixture(scope="module")
+def client(url) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=120, limits=httpx.Limits(max_connections=32)) as client:
+        yield client
+
+
+def replica_of(name: str) -> psutil.Process:
+    ours = psutil.Process().children(recursive=True)  # others may serve on this machine too
+    marks = [p for p in ours if f"ServeReplica:default:{name}" in " ".join(_words(p))]
+    return max(marks, key=lambda process: process.create_time())
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@contextmanager
+def load(ask: Callable[[], int]) -> Iterator[Counter[int]]:
+    """Four callers that ask again and again; counts statuses, 0 for no answer."""
+    counts: Counter[int] = Counter()
+    is_over = threading.Event()
+
+    def call() -> None:
+        while not is_over.is_set():
+            try:
+                counts[ask()] += 1
+            except httpx.HTTPError:
+                counts[0] += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(call)
+        try:
+            yield counts
+        finally:
+            is_over.set()
+
+
+def test_bytes_are_the_models_own_however_busy_it_is(client, model_folder):
+    buffer = io.BytesIO()
+    UniEmo.from_pretrained(model_folder).generate("awe", seed=5)[0].save(buffer, "PNG")
+
+    def ask(seed: int) -> bytes:
+        body = {"emotion": "awe", "seed": seed, "n": 2}
+        return base64.b64decode(client.post("/v1/generate", json=body).json()["images"][1]["data"])
+
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(ask, [4, 9, 4, 8, 4, 7, 4, 6]))
+    assert [image == buffer.getvalue() for image in images] == [True, False] * 4
+    assert "uniemo_batch_images_bucket" in client.get("/metrics").text
+
+
+def test_batches_form_across_requests(client):
+    def count(kind: str) -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith(f"uniemo_batch_images_{kind}"))
+
+    images, batches = count("sum"), count("count")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: client.post("/v1/generate", json=AWE | {"seed": seed, "n": 2}), range(8)))
+        list(pool.map(lambda seed: client.post("/v1/understand", content=picture(seed)), range(24)))
+    assert count("sum") - images > count("count") - batches == 16 + 24
+
+
+def test_a_model_by_another_name(client):
+    plain = client.post("/v1/generate", json=AWE).json()["images"][0]["data"]
+    other = client.post("/v1/generate", json=AWE | {"model": "other"})
+    assert other.status_code == 200, other.text
+    assert other.json()["images"][0]["data"] == plain  # the same folder
+    assert client.post("/v1/understand?model=other", content=picture(1)).status_code == 200
+    assert client.get("/v1/model?model=other").json()["models"] == ["default", "other"]
+    assert client.post("/v1/generate", json=AWE | {"model": "third"}).json()["field"] == "model"
+
+
+def test_understanding_is_the_models_own(client, model_folder):
+    seen = client.post("/v1/understand?attention=true", content=picture(3)).json()["results"][0]
+    direct = UniEmo.from_pretrained(model_folder).understand([picture(3)], micro_batch=1)[0]
+    assert seen["emotions"] == pytest.approx(direct.emotions, abs=1e-12)
+    assert seen["attention"]["box"] == [10, 0, 50, 40]
+
+
+def test_page_health_and_guard(client):
+    assert client.get("/").headers["content-type"].startswith("text/html")
+    assert client.get("/readyz").json() == {"status": "ready"}
+    assert _http_host() == "127.0.0.1"
+    assert client.get("/readyz", headers={"host": "uniemo.example"}).status_code == 403
+    assert client.get("/openapi.json").json()["paths"]
+
+
+def test_a_generation_is_watched_as_it_happens(client):
+    path = client.post("/v1/generations", json=AWE | {"steps": 60}).headers["location"]
+    with client.stream("GET", f"{path}/events") as stream:
+        text = "".join(stream.iter_text())
+    assert text.startswith("event: queued")
+    assert text.count("event: preview") >= 1
+    done = json.loads(text.rpartition("data: ")[2])
+    assert done["status"] == "done"
+    plain = client.post("/v1/generate", json=AWE | {"steps": 60}, headers={"accept": "image/png"})
+    assert client.get(done["images"][0]["url"]).content == plain.content
+
+
+def test_cancelling_frees_the_replica(client):
+    path = client.post("/v1/generations", json=AWE | {"steps": 2000, "n": 8}).headers["location"]
+    while client.get(path).json()["images"][0]["step"] < 2:
+        time.sleep(0.1)
+    assert client.delete(path).json()["status"] == "cancelled"
+    began = time.monotonic()
+    assert client.post("/v1/generate", json=AWE).status_code == 200
+    assert time.monotonic() - began < 20  # the rest of 16,000 steps would take minutes
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["Generation", "Understanding"])
+def test_a_killed_replica_costs_no_request(client, name):
+    def ask() -> int:
+        if name == "Generation":
+            return client.post("/v1/generate", json=AWE).status_code
+        # the endpoint understands only with the default model itself
+        return client.post("/v1/understand?model=other", content=picture(1)).status_code
+
+    with load(ask) as counts:
+        while counts[200] < 4:
+            time.sleep(0.1)
+        replica_of(name).kill()
+        killed_at, before = time.monotonic(), counts[200]
+        while counts[200] < before + 20 and time.monotonic() < killed_at + 90:
+            time.sleep(0.1)
+        back_after_s = time.monotonic() - killed_at
+    assert set(counts) <= {200, 503}, counts
+    assert back_after_s < 90, counts
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(900)  # Serve waits longer and longer between its tries with the bad one
+def test_a_bad_model_replaces_nothing_and_a_good_one_costs_no_request(client, model_folder, store, tmp_path):
+    def ask() -> int:
+        return client.post("/v1/understand", content=picture(1)).status_code
+
+    with load(ask) as counts:
+        with pytest.raises(RuntimeError):
+            serve.run(build_app(arguments(str(tmp_path / "gone"), store, limits=Limits(**LIMITS | {"n": 2}))))
+        assert client.get("/v1/model").json()["limits"]["n"] == Limits().n  # the endpoint is the old one too
+        assert client.post("/v1/generate", json=AWE).status_code == 200
+        serve.run(build_app(arguments(str(model_folder), store, limits=Limits(**LIMITS | {"n": 3}))))
+        assert client.get("/v1/model").json()["limits"]["n"] == 3
+    assert set(counts) == {200}, counts
+
+
+@pytest.mark.integration
+def test_any_of_two_endpoints_tells_what_both_have_counted(url, model_folder, store):
+    serve.run(build_app(arguments(str(model_folder), store, endpoint_replicas=2)))
+    for _ in range(40):
+        assert httpx.get(f"{url}/v1/model", timeout=60).status_code == 200
+
+    def counted() -> float:
+        wanted = 'uniemo_requests_total{method="GET",route="/v1/model",status="200"}'
+        lines = httpx.get(f"{url}/metrics", timeout=60).text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
+
+    until = time.monotonic() + 120
+    while [counted() for _ in range(8)] != [40.0] * 8:  # one that answers for itself alone shows fewer
+        assert time.monotonic() < until
+        time.sleep(0.5)

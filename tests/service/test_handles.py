@@ -1,0 +1,211 @@
+"""The backend over handles that answer here, without a cluster."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ray.serve.exceptions import BackPressureError
+
+from uniemo_ray.service import handles
+from uniemo_ray.service.api.app import make_api
+from uniemo_ray.service.backend import Order
+from uniemo_ray.service.handles import HandleBackend
+from uniemo_ray.service.generations import LOST, JobBoard, JobState
+from uniemo_ray.service.settings import Limits
+from tests.service.fake import DESCRIPTION, client_of
+
+ORDER = Order("default", {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
+
+
+class Response:
+    """What a call of a handle gives."""
+
+    def __init__(self, work: Awaitable[Any]) -> None:
+        self.work = work
+        self.is_cancelled = False
+
+    def __await__(self) -> Any:
+        return self.work.__await__()
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Method:
+    """One method of a deployment."""
+
+    def __init__(self, work: Callable[..., Awaitable[Any]]) -> None:
+        self.work, self.calls = work, 0
+
+    def remote(self, *arguments: Any) -> Response:
+        self.calls += 1
+        return Response(self.work(*arguments))
+
+
+class Deployment:
+    """Stands in for a handle: its methods are plain coroutine functions."""
+
+    def __init__(self, name: str, **methods: Callable[..., Awaitable[Any]]) -> None:
+        self.deployment_name = name
+        for method, work in methods.items():
+            setattr(self, method, Method(work))
+
+    def options(self, **_options: Any) -> "Deployment":
+        return self
+
+
+async def at_once(*_arguments: Any) -> Any:
+    return None
+
+
+async def never(*_arguments: Any) -> Any:
+    await asyncio.Event().wait()
+
+
+async def full(*_arguments: Any) -> Any:
+    raise BackPressureError(num_queued_requests=1, max_queued_requests=1)
+
+
+def backend_of(
+    board: JobBoard, ping: Callable[..., Awaitable[Any]] = at_once, timeout_s: float = 60, **methods: Any
+) -> HandleBackend:
+    understanding = Deployment("Understanding", ping=at_once)
+    generation = Deployment("Generation", ping=ping, **methods)
+    limits = Limits(generate_timeout_s=timeout_s)
+    return HandleBackend(understanding, generation, board=board, limits=limits)
+
+
+def test_an_updated_model_is_described_after_seconds(board):
+    models = [DESCRIPTION, replace(DESCRIPTION, fingerprint="new")]
+
+    async def describe(_name: str) -> Any:
+        return models[0]
+
+    async def talk() -> None:
+        backend = backend_of(board, describe=describe)
+        assert (await backend.describe("default")).fingerprint == "abc"
+        models.pop(0)
+        assert (await backend.describe("default")).fingerprint == "abc"
+        recent = backend.descriptions["default"]
+        recent.clock = lambda: recent.found[0] + handles.MODEL_FRESH_S
+        assert (await backend.describe("default")).fingerprint == "new"
+
+    asyncio.run(talk())
+
+
+def test_probes_share_one_ping(board):
+    async def talk() -> None:
+        backend = backend_of(board)
+        assert await asyncio.gather(*(backend.is_ready() for _ in range(50))) == [True] * 50
+        assert (backend.understanding.ping.calls, backend.generation.ping.calls) == (1, 1)
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize(
+    ("ping", "is_busy", "expected"), [(full, False, True), (never, True, True), (never, False, False)]
+)
+def test_busy_models_are_ready_and_silent_ones_are_not(ping, is_busy, expected, board, monkeypatch):
+    async def paint(_order: Order) -> str:
+        return "image"
+
+    async def talk() -> bool:
+        backend = backend_of(board, ping, paint=paint)
+        if is_busy:
+            assert await backend.generate(ORDER) == ["image"]
+        return await backend.is_ready()
+
+    monkeypatch.setattr(handles, "READY_TIMEOUT_S", 0.05)
+    assert asyncio.run(talk()) is expected
+
+
+def test_a_process_that_ends_lets_its_generations_finish(board):
+    may_finish = asyncio.Event()
+
+    async def run(job_id: str, _order: Order) -> None:
+        await may_finish.wait()
+        board.write(job_id, JobState("done", ()))
+
+    async def talk() -> None:
+        backend = backend_of(board, run=run)
+        job = board.create(ORDER, owner="ann", patience_s=60)
+        await backend.start(job.id, ORDER)
+        closing = asyncio.create_task(backend.close())
+        done, _ = await asyncio.wait([closing], timeout=0.05)
+        assert not done
+        may_finish.set()
+        await closing
+        assert board.state(job).status == "done"
+
+    asyncio.run(talk())
+
+
+async def break_down(*_arguments: Any) -> Any:
+    await asyncio.sleep(2 * handles._REJECTED_WITHIN_S)
+    raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("run", [never, break_down])
+def test_a_generation_that_will_not_be_finished_says_so(run, board):
+    async def talk() -> None:
+        backend = backend_of(board, run=run, timeout_s=0.5)
+        job = board.create(ORDER, owner="ann", patience_s=60)
+        work = await backend.start(job.id, ORDER)
+        if run is never:
+            await backend.close()
+        await asyncio.wait([work])
+        state = board.state(job)
+        assert (state.status, state.problem) == ("failed", LOST)
+
+    asyncio.run(talk())
+
+
+def test_a_full_queue_is_told_at_once_and_nothing_is_reported(board):
+    async def talk() -> None:
+        with pytest.raises(handles.FullError):
+            await backend_of(board, run=full).start("x", ORDER)
+
+    asyncio.run(talk())
+    assert board.store.is_empty()
+
+
+def test_a_generation_that_is_cancelled_while_it_waits_frees_its_place(board):
+    async def describe(_model: str) -> Any:
+        return DESCRIPTION
+
+    backend = backend_of(board, run=never, describe=describe)
+    app = make_api(backend, board=board, limits=Limits(concurrent_generations=1, generate_timeout_s=0.1))
+    with client_of(app) as client:
+        ids = [client.post("/v1/generations", json={"emotion": "awe"}).json()["id"]]
+        assert client.post("/v1/generations", json={"emotion": "awe"}).status_code == 429
+        assert client.delete(f"/v1/generations/{ids[0]}").json()["status"] == "cancelled"
+        end = time.monotonic() + 20
+        while (again := client.post("/v1/generations", json={"emotion": "awe"})).status_code != 202:
+            assert time.monotonic() < end
+    assert board.store.read_json(f"{ids[0]}/state.json")["status"] == "cancelled"
+    assert again.json()["status"] == "queued"
+
+
+@pytest.mark.parametrize("heard", ["ping", "generation"])
+def test_replicas_that_only_work_on_generations_are_ready(heard, board, monkeypatch):
+    pings: list[int] = []
+
+    async def ping() -> None:
+        pings.append(1)
+        if heard != "ping" or len(pings) > 1:
+            await never()
+
+    async def talk() -> list[bool]:
+        backend = backend_of(board, ping, run=at_once)
+        if heard == "generation":
+            job = board.create(ORDER, owner="ann", patience_s=60)
+            await (await backend.start(job.id, ORDER))
+        return [await backend.is_ready(), await backend.is_ready()]
+
+    monkeypatch.setattr(handles, "READY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(handles, "READY_FRESH_S", 0.0)
+    assert asyncio.run(talk()) == [True, True]
+    assert len(pings) == 2

@@ -1,0 +1,73 @@
+"""Thousands of broken and hostile files: every answer is a good one or a refusal, and memory stays flat."""
+
+import gc
+from collections import Counter
+
+import psutil
+import pytest
+
+from benchmarks.mutated_images import MUTATIONS, mutants
+from uniemo_ray.service.api.app import make_api
+from uniemo_ray.service.backend import Look, Refusal, Seen
+from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.understander import Understander
+from uniemo_ray.service.settings import Limits
+from tests.service.fake import Brightness, client_of
+
+LIMITS = Limits(requests_per_minute=100_000_000, pixels=2_000_000)
+
+
+class Looking(Brightness):
+    """The fake backend, but with the real decoding and a real, tiny model behind `understand`."""
+
+    def __init__(self, board: JobBoard, understander: Understander) -> None:
+        super().__init__(board)
+        self.understander = understander
+
+    async def understand(self, looks: list[Look]) -> list[Seen | Refusal]:
+        return self.understander.understand(looks)
+
+
+@pytest.fixture(scope="module")
+def understander(model_folder) -> Understander:
+    library = Library(models={"default": str(model_folder)}, max_pixels=LIMITS.pixels)
+    return library.understander(library.load("default"))
+
+
+def send(board, understander, count: int, seed: int) -> dict[str, Counter[int]]:
+    app = make_api(Looking(board, understander), board=board, limits=LIMITS)
+    statuses: dict[str, Counter[int]] = {how: Counter() for how in MUTATIONS}
+    with client_of(app) as client:
+        for mutant in mutants(count, seed=seed):
+            headers = {"content-type": mutant.media_type}
+            response = client.post("/v1/understand", content=mutant.data, headers=headers)
+            statuses[mutant.how][response.status_code] += 1
+            if response.status_code != 200:
+                assert response.headers["content-type"] == "application/problem+json", mutant
+    return statuses
+
+
+def check(statuses: dict[str, Counter[int]]) -> None:
+    assert {status for counts in statuses.values() for status in counts} <= {200, 422}, statuses
+    for how in ("bomb", "noise", "no picture", "an archive behind", "a script behind"):
+        assert set(statuses[how]) == {422}, (how, statuses[how])
+    for how in ("bit flips", "truncation", "overwritten"):
+        assert statuses[how][422] > 0, how
+    assert statuses["bit flips"][200] > 0
+
+
+def test_hundreds_of_mutants(board, understander):
+    check(send(board, understander, 28 * len(MUTATIONS), seed=1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_thousand_mutants_leave_memory_flat(board, understander):
+    process = psutil.Process()
+    send(board, understander, 1000, seed=2)  # what is loaded and cached once
+    gc.collect()
+    before = process.memory_info().rss
+    check(send(board, understander, 10_000, seed=3))
+    gc.collect()
+    assert process.memory_info().rss - before < 100_000_000

@@ -1,0 +1,81 @@
+"""The description against the service, by schemathesis: all checks, every phase, sequences of calls too."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from uniemo_ray.service.api.app import make_api
+from uniemo_ray.service.backend import Description, Order, Painted
+from uniemo_ray.service.generations import ImageState, JobState
+from uniemo_ray.service.settings import Limits
+from tests.service.fake import DESCRIPTION, Brightness, grey
+from uniemo_ray.emotions import EMOTIONS
+
+REPOSITORY = Path(__file__).parents[2]
+TOOL = shutil.which("schemathesis", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(TOOL is None, reason="schemathesis is not installed"),
+]
+
+
+class Willing(Brightness):
+    """Paints every emotion with every seed, at once."""
+
+    async def describe(self, model: str) -> Description:
+        return replace(DESCRIPTION, paintable=EMOTIONS)
+
+    async def generate(self, order: Order) -> list[Painted]:
+        return [
+            Painted(grey(order.seed + i, order.format), {"seed": order.seed + i}, 1) for i in range(order.n)
+        ]
+
+    async def _run(self, job_id: str, order: Order) -> None:
+        self.board.write_picture(job_id, "preview-0", grey(0, "webp"))
+        self.board.write_picture(job_id, "image-0", grey(order.seed, order.format))
+        image = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed})
+        self.board.write(job_id, JobState("done", (image,) * order.n))
+
+    async def start(self, job_id: str, order: Order):
+        return await super().start(job_id, replace(order, seed=order.seed + 100))  # past the fake's bad seeds
+
+
+@pytest.fixture
+def url(board) -> Iterator[str]:
+    limits = Limits(requests_per_minute=10**8, concurrent_generations=10**6, active_requests=10**6)
+    app = make_api(Willing(board), board=board, limits=limits, models=("default", "other"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = server.force_exit = True
+    thread.join(30)
+
+
+def test_the_service_is_as_described(url, tmp_path):
+    examples = os.environ.get("UNIEMO_TEST_EXAMPLES", "30")
+    command = [TOOL, "run", f"{url}/openapi.json", "--checks", "all", "--seed", "1", "--no-color"]
+    environment = os.environ | {
+        "SCHEMATHESIS_HOOKS": "benchmarks.schema_hooks",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    done = subprocess.run(
+        [*command, "--max-examples", examples],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

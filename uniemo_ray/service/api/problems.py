@@ -1,0 +1,148 @@
+"""Errors as JSON problems (RFC 9457): `type`, `title`, `status`, `detail`, `field`; never a stack trace."""
+
+import logging
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from uniemo_ray.service.backend import Refusal, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+_FIELD_CHARACTERS = 100
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+_RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    model_config = ConfigDict(
+        use_attribute_docstrings=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Unprocessable Content",
+                    "status": 422,
+                    "detail": "unknown emotion 'joy': expected one of amusement, awe, ...",
+                    "field": "emotion",
+                }
+            ]
+        },
+    )
+
+    type: str = "about:blank"
+    """`about:blank`: the status says what kind of problem it is."""
+    title: str
+    """The status in words."""
+    status: int
+    """The HTTP status."""
+    detail: str
+    """What is wrong, for people."""
+    field: str | None = None
+    """Which part of the request is meant, as in `images.2`."""
+
+
+class ProblemError(HTTPException):
+    """Ends a request with a problem."""
+
+    def __init__(
+        self, status: int, detail: str, *, field: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(status, detail)
+        self.field, self.retry_after_s = field, retry_after_s
+
+    def response(self) -> JSONResponse:
+        """The problem as an answer."""
+        headers = {} if self.retry_after_s is None else {"retry-after": str(math.ceil(self.retry_after_s))}
+        return answer(self.status_code, self.detail, field=self.field, headers=headers)
+
+
+def refused(refusal: Refusal, *, field: str | None = None) -> ProblemError:
+    """What a model refused, as a problem."""
+    if refusal.is_ours:
+        return ProblemError(500, refusal.detail)
+    return ProblemError(422, refusal.detail, field=field or refusal.field)
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Make every error of the application a JSON problem."""
+
+    @app.exception_handler(ProblemError)
+    async def refuse(_request: Request, error: ProblemError) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(UnavailableError)
+    async def postpone(_request: Request, error: UnavailableError) -> JSONResponse:
+        return ProblemError(503, str(error), retry_after_s=error.retry_after_s).response()
+
+    @app.exception_handler(HTTPException)
+    async def refuse_plainly(request: Request, error: HTTPException) -> JSONResponse:
+        is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        headers = {"allow": _allowed(request)} if is_method else error.headers
+        return answer(error.status_code, str(error.detail), headers=headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        places = [str(part) for part in first["loc"][1:] if not str(part).startswith(("<", "[key]"))]
+        detail = str(first["msg"]).removeprefix("Value error, ")
+        is_syntax = first["type"] == "json_invalid"
+        return answer(400 if is_syntax else 422, detail, field=None if is_syntax else ".".join(places))
+
+
+def _allowed(request: Request) -> str:
+    """The methods of every route of a path; Starlette names those of the first one only."""
+    scopes = ({**request.scope, "method": method} for method in _METHODS)
+    return ", ".join(
+        scope["method"]
+        for scope in scopes
+        if any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
+    )
+
+
+def inner_error(error: Exception) -> JSONResponse:
+    """The answer to an error nobody expected: everything goes to the log, nothing to the caller."""
+    logger.error("request failed: %s", type(error).__name__, exc_info=error)
+    return answer(500, "the request could not be completed; the server's log says why")
+
+
+def answer(
+    status: int, detail: str, *, field: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """One problem as a response."""
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=_clean(detail),
+        field=_clean(field or "") or None,
+    )
+    content = problem.model_dump(exclude_none=True)
+    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def _clean(text: str) -> str:
+    """What a caller sent comes back only in part, and always as valid text."""
+    return text.encode("utf-8", "replace").decode()[: 5 * _FIELD_CHARACTERS]
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries for the problems of a route."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            **({"headers": {"Retry-After": _RETRY_AFTER}} if status in (429, 503) else {}),
+        }
+        for status in statuses
+    }

@@ -1,0 +1,203 @@
+"""Generations that outlive their request: kept in a store, so that any replica can answer for any.
+
+ID/job.json       who asked for what, and until when it counts
+ID/state.json     how far it is; written by the replica that paints
+ID/cancel         exists once somebody cancelled it
+ID/preview-I      image I as it was at its last preview (WebP)
+ID/image-I        image I
+"""
+
+import logging
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from uniemo_ray.service.backend import Order, Refusal
+from uniemo_ray.store.base import Store, to_json
+from uniemo_ray.store.errors import DamagedError
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+FINAL = ("done", "failed", "cancelled")
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+"""Whatever else lies in the store is not ours to delete."""
+LOST = Refusal("the server was restarted or overloaded before this was painted: ask again", is_ours=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for; never changes."""
+
+    id: str
+    owner: str
+    """Name of the token that may see it."""
+    order: Order
+    created_at: float
+    """Unix time in seconds, here and below."""
+    deadline_at: float
+    """Not finished by then, it never will be."""
+    expires_at: float
+    """Gone after that."""
+
+
+@dataclass(frozen=True)
+class ImageState:
+    """How far one image is."""
+
+    step: int = 0
+    of: int = 0
+    """0 while unknown."""
+    previews: int = 0
+    """How many there have been; the last one can be fetched."""
+    sha256: str = ""
+    """Of the finished file; empty before."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Of the finished image."""
+    batch: int = 0
+    """Images that were painted together with the finished one."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How far a generation is."""
+
+    status: Status
+    images: tuple[ImageState, ...]
+    problem: Refusal | None = None
+    """Why it failed."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in FINAL
+
+
+class JobBoard:
+    """All generations in a store."""
+
+    def __init__(self, store: Store, *, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
+        """Keep the store.
+
+        Args:
+            store: reachable by every replica.
+            ttl_s: how long a generation counts after it was asked for.
+            clock: Unix time in seconds.
+        """
+        self.store, self.ttl_s, self.clock = store, ttl_s, clock
+
+    def create(self, order: Order, *, owner: str, patience_s: float) -> Job:
+        """A new generation that has `patience_s` to finish."""
+        now = self.clock()
+        job = Job(secrets.token_urlsafe(16), owner, order, now, now + patience_s, now + self.ttl_s)
+        self.store.write_json(f"{job.id}/job.json", asdict(job))
+        return job
+
+    def find(self, job_id: str, *, owner: str) -> Job | None:
+        """A generation, unless it is unknown, expired, cancelled or somebody else's."""
+        try:
+            raw = self.store.read_json(f"{job_id}/job.json")
+        except FileNotFoundError:
+            return None
+        job = Job(**raw | {"order": Order(**raw["order"])})
+        is_there = job.owner == owner and self.clock() < job.expires_at
+        return job if is_there and not self.is_cancelled(job_id) else None
+
+    def state(self, job: Job) -> JobState:
+        """How far it is, as its caller should see it."""
+        try:
+            state = _read_state(self.store.read_json(f"{job.id}/state.json"))
+        except FileNotFoundError:
+            state = JobState("queued", (ImageState(),) * job.order.n)
+        if state.is_final:
+            return state
+        if self.is_cancelled(job.id):
+            return replace(state, status="cancelled")
+        if self.clock() > job.deadline_at:
+            return replace(state, status="failed", problem=LOST)
+        return state
+
+    def write(self, job_id: str, state: JobState) -> None:
+        """Report progress."""
+        self.store.write_bytes(f"{job_id}/state.json", to_json(asdict(state)))
+
+    def lose(self, job_id: str) -> None:
+        """Report that nobody works on it any more, unless a last report is there."""
+        try:
+            state = _read_state(self.store.read_json(f"{job_id}/state.json"))
+        except FileNotFoundError:
+            state = JobState("queued", ())
+        if state.is_final:
+            return
+        if self.is_cancelled(job_id):
+            self.write(job_id, replace(state, status="cancelled"))
+        else:
+            self.write(job_id, replace(state, status="failed", problem=LOST))
+
+    def forget(self, job_id: str) -> None:
+        """Delete a generation that never began."""
+        self._delete(job_id, self.store.list(job_id))
+
+    def cancel(self, job_id: str) -> None:
+        """Forget a generation: whoever paints it stops, and its pictures are gone."""
+        self.store.write_bytes(f"{job_id}/cancel", b"")
+        for key in self.store.list(job_id):
+            if key.partition("/")[2].startswith(("image-", "preview-")):
+                self.store.delete(key)
+
+    def is_cancelled(self, job_id: str) -> bool:
+        """Whether somebody asked to stop it."""
+        return self.store.exists(f"{job_id}/cancel")
+
+    def write_picture(self, job_id: str, name: str, data: bytes) -> None:
+        """Keep `image-0` or `preview-0`."""
+        self.store.write_bytes(f"{job_id}/{name}", data)
+
+    def read_picture(self, job_id: str, name: str) -> bytes | None:
+        """What `write_picture` kept; None before."""
+        try:
+            return self.store.read_bytes(f"{job_id}/{name}")
+        except FileNotFoundError:
+            return None
+
+    def link(self, job: Job, name: str) -> str | None:
+        """An address that gives a picture without a token until the job expires, on S3; else None."""
+        return self.store.presigned_url(f"{job.id}/{name}", ttl_s=max(1, job.expires_at - self.clock()))
+
+    def sweep(self) -> int:
+        """Delete what has expired; returns how many generations."""
+        keys = self.store.list()
+        ids = {key.partition("/")[0] for key in keys}
+        expired = {name for name in ids if _ID.fullmatch(name) and self._is_expired(name)}
+        for job_id in expired:
+            self._delete(job_id, [key for key in keys if key.partition("/")[0] == job_id])
+        return len(expired)
+
+    def _delete(self, job_id: str, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.store.delete(key)
+        folder = self.store.local_path_or_none(job_id)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)  # on a disk, an empty folder is left
+
+    def _is_expired(self, job_id: str) -> bool:
+        try:
+            return bool(self.clock() >= self.store.read_json(f"{job_id}/job.json")["expires_at"])
+        except FileNotFoundError:
+            return True  # a sweep that was interrupted, or a last report after one
+        except (DamagedError, KeyError, TypeError):
+            logger.warning("a generation that cannot be read is removed")
+            return True
+
+
+def _read_state(raw: dict[str, Any]) -> JobState:
+    problem = raw["problem"]
+    return JobState(
+        raw["status"],
+        tuple(ImageState(**image) for image in raw["images"]),
+        None if problem is None else Refusal(*problem),
+    )
