@@ -7,14 +7,14 @@ MODEL ?= $(if $(wildcard $(RUN)/model),$(RUN)/model,tiny)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-HEAD := $(BIN)/python cluster/local_head.py
+HEAD := $(BIN)/python -m uniemo_ray.head
 FULLSIZE := benchmarks/bench_fullsize.py
 # cheaper hops from the proxy to the model; bodies up to 4 MB without a detour over shared memory; replicas with
 # the priority of other processes (Ray gives its workers less)
 SERVE_ENV := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_max_direct_call_object_size=4000000 RAY_worker_niceness=0
 # HAProxy, which comes with Ray, kept to this machine; PROXY=python: Serve's own proxy, which is slower
 PROXY ?= $(if $(filter Linux,$(shell uname -s)),haproxy,python)
-HAPROXY_ENV := RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_HAPROXY_BINARY_PATH='$(CURDIR)/cluster/loopback_haproxy.py'
+HAPROXY_ENV := RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_HAPROXY_BINARY_PATH='$(CURDIR)/$(BIN)/uniemo-haproxy'
 PROXY_ENV := $(if $(filter haproxy,$(PROXY)),$(HAPROXY_ENV),RAY_SERVE_ENABLE_DIRECT_INGRESS=0)
 # as many test processes as cores; tests that start processes themselves share one
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadgroup

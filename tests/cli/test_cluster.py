@@ -49,7 +49,7 @@ def test_refusals_say_what_to_do(dashboard, token, words):
 
 def test_no_head_says_how_to_start_one(dashboard):
     with pytest.raises(
-        ClusterError, match=r"no Ray head answers at http://127\.0\.0\.1:1 .*local_head\.py start"
+        ClusterError, match=r"no Ray head answers at http://127\.0\.0\.1:1 .*uniemo head start"
     ):
         Cluster("http://127.0.0.1:1", None).get("/api/jobs/")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 from ray.autoscaler.v2.sdk import get_cluster_status
 
-from head_process import CLUSTER_SWITCH
-from head_state import MARKER, HeadState, processes
+from uniemo_ray.head.process import CLUSTER_SWITCH
+from uniemo_ray.head.state import MARKER, HeadState, processes
 
 HEAD_ID = "f" * 51 + "00000"
 HEAD_TYPE = "ray.head.default"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from head_process import client_environment, start_head, stop_head
+from uniemo_ray.head.process import client_environment, start_head, stop_head
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.record import StepRecord
 from uniemo_ray.store.shards import committed, read_shards

@@ -13,13 +13,13 @@ import psutil
 import pytest
 import yaml
 
-from head_process import client_environment, start_head, stop_head
-from head_state import HeadState, processes
+from uniemo_ray.head.process import client_environment, start_head, stop_head
+from uniemo_ray.head.state import HeadState, processes
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-HAPROXY = ROOT / "cluster" / "loopback_haproxy.py"
+HAPROXY = Path(sys.executable).with_name("uniemo-haproxy")
 SERVE = Path(sys.executable).with_name("serve")
 
 

@@ -8,6 +8,7 @@ import typer
 
 from uniemo_ray import __version__
 from uniemo_ray.cli import checkpoint, data, fetch, model, plan, store, submit
+from uniemo_ray.head import command
 from uniemo_ray.store.errors import StoreError
 
 ERROR_CODE = 2
@@ -59,6 +60,16 @@ app.command("fetch")(fetch.fetch)
 app.command("submit", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     submit.submit
 )
+
+
+@app.command(
+    "head",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    options_metavar="[OPTIONS] ACTION",
+)
+def head(context: typer.Context) -> None:
+    """Start, stop or use a Ray head of your own on this machine: `uniemo head --help`."""
+    raise typer.Exit(command.main(context.args))
 
 
 @app.command("version")

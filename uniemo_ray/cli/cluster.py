@@ -51,7 +51,7 @@ class Cluster:
             reason = getattr(error, "reason", error)
             raise ClusterError(
                 f"no Ray head answers at {self.address} ({reason}): start one with "
-                "`python cluster/local_head.py start`, or give --address"
+                "`uniemo head start`, or give --address"
             ) from None
 
     def _refusal(self, status: int) -> str:

@@ -1,10 +1,10 @@
 """A Ray head of your own on this machine: loopback only, free ports, token authentication.
 
-    python cluster/local_head.py run -- ray job submit --working-dir . -- python jobs/feedback_loop.py
-    python cluster/local_head.py start
-    eval "$(python cluster/local_head.py env)"
-    python cluster/local_head.py status
-    python cluster/local_head.py stop
+    uniemo head run -- uniemo submit feedback_loop -- --config demo
+    uniemo head start
+    eval "$(uniemo head env)"
+    uniemo head status
+    uniemo head stop
 
 `run` starts a head, runs one command against it and takes the head away again, whatever happened: the
 command failed, Ctrl-C, SIGTERM, or this very process was killed. It ends with the time and the peak memory
@@ -21,11 +21,11 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from head_process import CLUSTER_SWITCH, HeadError, client_environment, start_head, stop_head
-from head_state import HeadState, is_alive, read_state
-from head_usage import Usage
+from uniemo_ray.head.process import CLUSTER_SWITCH, HeadError, client_environment, start_head, stop_head
+from uniemo_ray.head.state import HeadState, is_alive, read_state
+from uniemo_ray.head.usage import Usage
 
-logger = logging.getLogger("local_head")
+logger = logging.getLogger(__name__)
 
 STATE_ROOT = Path(".ray-head")
 
@@ -72,7 +72,7 @@ def _run_child(command: list[str], environment: dict[str, str]) -> int:
 
 def _start_guard(folder: Path) -> subprocess.Popen[bytes]:
     """A process that stops the head once this one is gone: its standard input ends with us, even killed."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--state", str(folder), "guard"]
+    command = [sys.executable, "-m", "uniemo_ray.head", "--state", str(folder), "guard"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
@@ -103,13 +103,14 @@ def print_environment(folder: Path) -> None:
 def _require(folder: Path) -> HeadState:
     state = read_state(folder)
     if state is None or not is_alive(state):
-        raise HeadError(f"no Ray head runs for {folder}: start one with `{sys.argv[0]} start`")
+        raise HeadError(f"no Ray head runs for {folder}: start one with `uniemo head start`")
     return state
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; everything after `--` is the command of `run`."""
     parser = argparse.ArgumentParser(
+        prog="uniemo head",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s [options] ACTION",
@@ -136,7 +137,7 @@ def act(options: argparse.Namespace) -> int:
         state = start_head(folder, num_cpus=options.num_cpus, store_mb=options.object_store_mb)
         print(
             f"Ray head at {state.address}; to use it in this shell:\n"
-            f'  eval "$({sys.executable} {sys.argv[0]} --state {folder} env)"'
+            f'  eval "$(uniemo head --state {folder} env)"'
         )
     elif options.action == "stop":
         print("Ray head stopped" if stop_head(folder) else "no Ray head was running")
@@ -151,17 +152,14 @@ def act(options: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Entry point: errors are one line on standard error and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return act(parse(sys.argv[1:]))
+        return act(parse(sys.argv[1:] if arguments is None else arguments))
     except HeadError as error:
         logger.error("error: %s", error)
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
-
-if __name__ == "__main__":
-    sys.exit(main())

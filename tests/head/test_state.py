@@ -10,8 +10,8 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from head_process import stop_head
-from head_state import MARKER, HeadState, is_alive, processes, read_state, write_state
+from uniemo_ray.head.process import stop_head
+from uniemo_ray.head.state import MARKER, HeadState, is_alive, processes, read_state, write_state
 
 # A leader with a child in its session, a child in a session of its own that carries the marker, and one in a
 # session of its own without it.

@@ -12,10 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from head_state import HeadState, processes, read_state
+from uniemo_ray.head.state import HeadState, processes, read_state
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "cluster" / "local_head.py"
 JOB = """
 import os, sys, ray
 ray.init(log_to_driver=False)
@@ -32,7 +31,7 @@ def environment() -> dict[str, str]:
 
 
 def head(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--state", str(state), "--object-store-mb", "100", *arguments]
+    command = [sys.executable, "-m", "uniemo_ray.head", "--state", str(state), "--object-store-mb", "100", *arguments]
     return subprocess.run(
         command, env=environment(), cwd=state.parent, capture_output=True, text=True, timeout=400, check=False
     )
@@ -136,7 +135,8 @@ def test_run_takes_the_head_away_when_it_is_ended(tmp_path, number):
     child = [sys.executable, "-c", f"import time; open({str(ready)!r}, 'w').write('{{}}'); time.sleep(200)"]
     command = [
         sys.executable,
-        str(SCRIPT),
+        "-m",
+        "uniemo_ray.head",
         "--state",
         str(state_folder),
         "--object-store-mb",

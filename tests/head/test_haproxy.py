@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
-PROGRAM = Path(__file__).parents[2] / "cluster" / "loopback_haproxy.py"
+from uniemo_ray.head import haproxy
+
+PROGRAM = Path(haproxy.__file__)
 CONFIG = """global
     stats socket {folder}/admin.sock mode 666 level admin
 defaults
@@ -39,17 +41,9 @@ listen stats
 """
 
 
-@pytest.fixture
-def program(monkeypatch):
-    monkeypatch.syspath_prepend(str(PROGRAM.parent))
-    import loopback_haproxy
-
-    return loopback_haproxy
-
-
-def test_rays_template_is_closed_and_callers_come_from_where_they_are_told_to(program, tmp_path):
+def test_rays_template_is_closed_and_callers_come_from_where_they_are_told_to(tmp_path):
     answer = tmp_path / "unavailable.http"
-    text = program.closed(HAPROXY_CONFIG_TEMPLATE, answer=answer)
+    text = haproxy.closed(HAPROXY_CONFIG_TEMPLATE, answer=answer)
     binds = [line.strip() for line in text.splitlines() if line.strip().startswith("bind ")]
     assert "bind 127.0.0.1:{{ config.stats_port }}" in binds
     assert "bind 127.0.0.1:{{ config.metrics_port }}" in binds
@@ -60,12 +54,12 @@ def test_rays_template_is_closed_and_callers_come_from_where_they_are_told_to(pr
     assert text.count(f"errorfile 502 {answer}") == text.count(f"errorfile 503 {answer}") == 1
     defaults = text.partition("\ndefaults\n")[2].partition("\n    mode http\n")[0].split("\n")
     assert "    timeout http-request 30s" in defaults  # before Ray's own, which would take its place
-    assert program.closed(text, answer=answer) == text
+    assert haproxy.closed(text, answer=answer) == text
 
 
-def test_a_template_that_changed_is_refused(program, tmp_path):
+def test_a_template_that_changed_is_refused(tmp_path):
     with pytest.raises(ValueError, match="listen stats"):
-        program.closed(HAPROXY_CONFIG_TEMPLATE.replace("listen stats", "listen statistics"), answer=tmp_path)
+        haproxy.closed(HAPROXY_CONFIG_TEMPLATE.replace("listen stats", "listen statistics"), answer=tmp_path)
 
 
 def free_ports(count: int) -> list[int]:

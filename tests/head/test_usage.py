@@ -9,9 +9,9 @@ from dataclasses import fields
 import psutil
 import pytest
 
-import head_usage
-from head_state import HeadState
-from head_usage import Usage, proportional_bytes
+import uniemo_ray.head.usage as head_usage
+from uniemo_ray.head.state import HeadState
+from uniemo_ray.head.usage import Usage, proportional_bytes
 
 HOLD = "import sys; held = bytearray(b'x' * 150_000_000); print('ready', flush=True); sys.stdin.read()"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux knows PSS")

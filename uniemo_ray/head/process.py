@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from head_state import MARKER, STATE_FILE, HeadState, is_alive, processes, read_state, write_state
+from uniemo_ray.head.state import MARKER, STATE_FILE, HeadState, is_alive, processes, read_state, write_state
 
 LOOPBACK = "127.0.0.1"
 CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"

@@ -5,7 +5,7 @@ import time
 
 import psutil
 
-from head_state import HeadState, processes
+from uniemo_ray.head.state import HeadState, processes
 
 EVERY_S = 10.0
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The HAProxy that comes with Ray, with its own doors closed; for RAY_SERVE_HAPROXY_BINARY_PATH.
 
 As Ray configures it, its statistics page and metrics listen on all interfaces, its admin socket is writable
@@ -64,8 +63,9 @@ def write(path: Path, text: str) -> None:
     os.replace(file.name, path)
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Correct the configuration that `-f` names, then become HAProxy."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     config = Path(arguments[arguments.index("-f") + 1])
     answer = config.with_name("unavailable.http")
     write(answer, ANSWER)
@@ -78,4 +78,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
