@@ -17,7 +17,7 @@ from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardTask
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.inference.model_folder import load_model_folder
-from uniemo_ray.inference.model_source import SHIPPED
+from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import committed

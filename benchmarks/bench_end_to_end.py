@@ -21,7 +21,7 @@ from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.generate import generate_images, score_images
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder
-from uniemo_ray.inference.model_source import SHIPPED, SHIPPED_FOLDER
+from uniemo_ray.shipped import SHIPPED, SHIPPED_FOLDER
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 from uniemo_ray.store.verify import verify_run

@@ -28,7 +28,8 @@ from typing import NamedTuple
 import torch
 from rich.console import Console
 
-from uniemo_ray.config import Config, load_config
+from uniemo_ray.config import Config
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.architectures import SD15, SDXL, Architecture
 
 PARTS = ("stage1", "stage2", "batching", "sdxl", "sdxl-plan")

@@ -16,7 +16,7 @@ from uniemo_ray.distributed.shards.generate import generate_images
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.model_folder import load_model_folder
-from uniemo_ray.inference.model_source import SHIPPED
+from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.filesystem import open_store
 
 # Ray's workers stand back (nice 15) by default; whatever else runs on the machine would slow them alone.

@@ -18,11 +18,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from uniemo_ray.config import Config, load_config
+from tools.tiny.renders import draw_renders
+from uniemo_ray.config import Config
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.emosketch.write import to_png
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.tiny.renders import draw_renders
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.schedule import steps_per_epoch
 

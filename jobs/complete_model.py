@@ -10,10 +10,10 @@ lies where that of `run` does, under ~/uniemo in a submitted job.
 
 from functools import partial
 
-from uniemo_ray.loop.complete_model import check_completion, configure, declare_completion, open_source
-from uniemo_ray.loop.run_steps import open_pipeline
 from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
+from uniemo_ray.loop.complete_model import check_completion, configure, declare_completion, open_source
 from uniemo_ray.loop.job import execute, locate, make_parser
+from uniemo_ray.loop.run_steps import open_pipeline
 
 
 def main() -> None:

@@ -8,11 +8,11 @@ Submitting again continues: finished steps are skipped, and a changed setting re
 
 from rich.console import Console
 
-from uniemo_ray.loop.step_tables import declare_steps
+from uniemo_ray.loop.job import execute, read_arguments
 from uniemo_ray.loop.preflight import check_inputs
 from uniemo_ray.loop.run_steps import open_pipeline
+from uniemo_ray.loop.step_tables import declare_steps
 from uniemo_ray.loop.steps.finish import REPORT, finish
-from uniemo_ray.loop.job import execute, read_arguments
 from uniemo_ray.report.table import final_table
 
 

@@ -7,10 +7,10 @@ Submitting again continues: finished shards are skipped. The feedback loop on th
 same data settings finds the step finished.
 """
 
-from uniemo_ray.loop.step_tables import declare_ingest
+from uniemo_ray.loop.job import execute, read_arguments
 from uniemo_ray.loop.preflight import check_data
 from uniemo_ray.loop.run_steps import open_pipeline
-from uniemo_ray.loop.job import execute, read_arguments
+from uniemo_ray.loop.step_tables import declare_ingest
 
 
 def main() -> None:

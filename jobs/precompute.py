@@ -7,10 +7,10 @@ Submitting again continues. The feedback loop on the same run folder with the sa
 finished. With `diffusion.target: crop` the VAE sees a random crop, so there are no latents to compute.
 """
 
-from uniemo_ray.loop.step_tables import declare_precomputed
+from uniemo_ray.loop.job import execute, read_arguments
 from uniemo_ray.loop.preflight import check_inputs
 from uniemo_ray.loop.run_steps import open_pipeline
-from uniemo_ray.loop.job import execute, read_arguments
+from uniemo_ray.loop.step_tables import declare_precomputed
 
 
 def main() -> None:

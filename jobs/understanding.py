@@ -10,11 +10,11 @@ again continues.
 
 from rich.console import Console
 
-from uniemo_ray.loop.step_tables import declare_understanding
+from uniemo_ray.loop.job import execute, read_arguments
 from uniemo_ray.loop.preflight import check_understanding
 from uniemo_ray.loop.run_steps import open_pipeline
+from uniemo_ray.loop.step_tables import declare_understanding
 from uniemo_ray.loop.steps.finish import UNDERSTANDING, finish_understanding
-from uniemo_ray.loop.job import execute, read_arguments
 from uniemo_ray.report.understanding import understanding_table
 
 

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from uniemo_ray.config import Config, FilterConfig, load_config
+from uniemo_ray.config import Config, FilterConfig
+from uniemo_ray.settings_file import load_config
 
 
 def write(tmp_path, text):

@@ -11,8 +11,8 @@ from uniemo_ray.cli.app import app
 from uniemo_ray.cli.model import parse_emotion
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.inference.checksums import verify
-from uniemo_ray.inference.model_source import SHIPPED_FOLDER
 from uniemo_ray.inference.provenance import read_provenance
+from uniemo_ray.shipped import SHIPPED_FOLDER
 
 runner = CliRunner()
 

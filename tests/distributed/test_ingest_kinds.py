@@ -13,11 +13,12 @@ import pytest
 import ray
 
 from tests.data import layouts
-from uniemo_ray.config import Config, load_config
+from uniemo_ray.config import Config
 from uniemo_ray.data.schema import SAMPLES
+from uniemo_ray.emotions import LABEL_SPACES
 from uniemo_ray.loop.step_tables import declare_ingest
 from uniemo_ray.loop.steps.data import names
-from uniemo_ray.emotions import LABEL_SPACES
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import committed, read_shard_bytes

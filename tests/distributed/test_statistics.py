@@ -8,9 +8,9 @@ import ray
 from uniemo_ray.distributed import statistics
 from uniemo_ray.distributed.statistics import compute_coefficients, compute_feature_sums, compute_space
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.statistics.coefficients import CoefficientSums
 from uniemo_ray.statistics.emotion_space import EmotionSpaceSums
-from uniemo_ray.feedback.schema import COEFFICIENTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 

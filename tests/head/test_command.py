@@ -31,7 +31,16 @@ def environment() -> dict[str, str]:
 
 
 def head(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "uniemo_ray.head", "--state", str(state), "--object-store-mb", "100", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "uniemo_ray.head",
+        "--state",
+        str(state),
+        "--object-store-mb",
+        "100",
+        *arguments,
+    ]
     return subprocess.run(
         command, env=environment(), cwd=state.parent, capture_output=True, text=True, timeout=400, check=False
     )

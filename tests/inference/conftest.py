@@ -13,16 +13,16 @@ from open_clip.model import CLIP
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from tools.tiny.words import CONTEXT_LENGTH, write_tokenizers
 from uniemo_ray.config import Config, DiffusionConfig, EncoderConfig, GenerationConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.inference.heads import EmotionClassifier, LinearHead, ScorerHeads
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import CONFIG_FILE, WEIGHTS_FILE, ClipParts, load_clip
 from uniemo_ray.models.diffusion import load_diffusion
-from uniemo_ray.tiny.words import CONTEXT_LENGTH, write_tokenizers
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 
 TEXT_WIDTH = 16
 

@@ -10,7 +10,7 @@ import torch
 from uniemo_ray import UniEmo
 from uniemo_ray.inference.checksums import CHECKSUMS, verify
 from uniemo_ray.inference.compact import from_eight_bits, save_compact, to_eight_bits
-from uniemo_ray.inference.model_source import SHIPPED_FOLDER
+from uniemo_ray.shipped import SHIPPED_FOLDER
 
 
 def test_eight_bits_round_to_a_127th_of_the_rows_largest() -> None:

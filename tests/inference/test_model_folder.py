@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.emotions import EKMAN, MIKELS
-from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.feedback.schema import coefficients_schema
 from uniemo_ray.inference.checksums import CHECKSUMS, verify, write_checksums
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, load_painter, save_model_folder
@@ -24,6 +23,7 @@ from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts
 from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 
 
 @pytest.fixture

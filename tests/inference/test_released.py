@@ -9,16 +9,16 @@ import torch
 
 from tests.models.released_code import Sizes, random_checkpoint, released_condition, released_forward
 from tests.models.tiny import write_xl_pipeline
+from tools.tiny.words import write_tokenizers
 from uniemo_ray import UniEmo
-from uniemo_ray.config import load_config
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
 from uniemo_ray.inference.released import export_checkpoint, import_checkpoint, read_released, write_released
 from uniemo_ray.models import weights_folder
 from uniemo_ray.models.clip import CONFIG_FILE
 from uniemo_ray.models.released import check_switches, to_released
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.local import LocalStore
-from uniemo_ray.tiny.words import write_tokenizers
 
 PRESET = "vit_l14_sd15_released"
 NAMES = AttributeNames(("beach", "amusement_park"), ("lion", "skull", "toy"))

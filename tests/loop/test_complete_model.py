@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from uniemo_ray import UniEmo
-from uniemo_ray.config import Config, load_config
+from uniemo_ray.config import Config
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.samples import AttributeNames
+from uniemo_ray.inference.model_folder import CONFIG, load_model_folder
+from uniemo_ray.inference.released import import_checkpoint, write_released
 from uniemo_ray.loop.complete_model import (
     SourceModel,
     check_completion,
@@ -20,14 +22,13 @@ from uniemo_ray.loop.complete_model import (
     declare_completion,
     open_source,
 )
-from uniemo_ray.statistics.coefficients import coefficients_by_key
-from uniemo_ray.inference.model_folder import CONFIG, load_model_folder
-from uniemo_ray.inference.model_source import SHIPPED_FOLDER
-from uniemo_ray.inference.released import import_checkpoint, write_released
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.pipeline_folder import text_widths
 from uniemo_ray.models.released import to_released
+from uniemo_ray.settings_file import load_config
+from uniemo_ray.shipped import SHIPPED_FOLDER
+from uniemo_ray.statistics.coefficients import coefficients_by_key
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 

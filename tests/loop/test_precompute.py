@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from uniemo_ray.config import Config, load_config
+from uniemo_ray.config import Config
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
 from uniemo_ray.loop import step_tables as feedback_loop
 from uniemo_ray.loop.step_tables import declare_precomputed, declare_steps
@@ -13,6 +13,7 @@ from uniemo_ray.loop.steps import data
 from uniemo_ray.loop.steps.training import training_set
 from uniemo_ray.models.clip import embed_names, load_clip
 from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline, StepContext
 from uniemo_ray.training.batches import decode_latents

@@ -6,8 +6,9 @@ import pytest
 
 from tests.data import layouts
 from tests.models.tiny import write_clip, write_pipeline
-from uniemo_ray.config import DataConfig, load_config
+from uniemo_ray.config import DataConfig
 from uniemo_ray.loop.preflight import check_data, check_inputs, count_layers
+from uniemo_ray.settings_file import load_config
 
 
 @pytest.fixture(scope="module")

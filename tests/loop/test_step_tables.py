@@ -2,8 +2,8 @@
 
 import pytest
 
-from uniemo_ray.config import load_config
 from uniemo_ray.loop.step_tables import declare_steps, setting
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 

@@ -11,13 +11,14 @@ import pytest
 from tests.data import layouts
 from tests.models.tiny import write_clip, write_pipeline
 from uniemo_ray import UniEmo
-from uniemo_ray.config import Config, load_config
-from uniemo_ray.loop.step_tables import declare_understanding
-from uniemo_ray.loop.preflight import check_inputs, check_understanding
-from uniemo_ray.loop.steps.finish import artefacts, finish_understanding
+from uniemo_ray.config import Config
 from uniemo_ray.emotions import EKMAN
-from uniemo_ray.inference.model_source import SHIPPED
+from uniemo_ray.loop.preflight import check_inputs, check_understanding
+from uniemo_ray.loop.step_tables import declare_understanding
+from uniemo_ray.loop.steps.finish import artefacts, finish_understanding
 from uniemo_ray.report.understanding import UnderstandingSummary, understanding_table
+from uniemo_ray.settings_file import load_config
+from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 

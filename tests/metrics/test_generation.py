@@ -7,7 +7,7 @@ from tests.metrics.test_perceptual import random_alexnet, weights_dir  # noqa: F
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images, needed_rows
-from uniemo_ray.tiny.recogniser import Recogniser
+from uniemo_ray.metrics.recogniser import Recogniser
 
 COUNT, WIDTH = 24, 5
 LABELS = [EMOTIONS[i % 3] for i in range(COUNT)]

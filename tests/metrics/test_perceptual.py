@@ -18,7 +18,7 @@ from uniemo_ray.metrics.perceptual import (
     lpips_tiny,
     tiny_distance,
 )
-from uniemo_ray.tiny.recogniser import Recogniser
+from uniemo_ray.metrics.recogniser import Recogniser
 
 IDS = [f"i{n}" for n in range(8)]
 LABELS = ["awe"] * 4 + ["fear"] * 4

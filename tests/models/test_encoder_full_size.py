@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tests.models.tiny import pictures
-from uniemo_ray.config import EncoderConfig, load_config
+from uniemo_ray.config import EncoderConfig
 from uniemo_ray.models.encoder import ExpertQueryEncoder
+from uniemo_ray.settings_file import load_config
 
 ARCHITECTURES = {"ViT-B-32": (12, 768, 49), "ViT-B-16": (12, 768, 196), "ViT-L-14": (24, 1024, 256)}
 """Layers, width and patches."""

@@ -15,11 +15,11 @@ from diffusers import (
 from open_clip.model import CLIP
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from tools.tiny.words import CONTEXT_LENGTH, write_tokenizers
 from uniemo_ray.config import Config
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts, load_clip, make_clip, save_clip_config
 from uniemo_ray.models.uniemo import UniEmoNet
-from uniemo_ray.tiny.words import CONTEXT_LENGTH, write_tokenizers
 
 WIDTH, JOINT, TEXT_WIDTH = 16, 12, 16
 SCENES = ("beach", "amusement_park", "street")

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from uniemo_ray.config import load_config
 from uniemo_ray.report.plan_table import plan_tables
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.plan import Rates, make_plan
 
 

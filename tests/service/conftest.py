@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from uniemo_ray.service.generations import JobBoard
 from tests.inference.conftest import clip, heads, model_folder, parts, pipeline_folder
 from tests.service.fake import Brightness, client_of, make_fake
+from uniemo_ray.service.generations import JobBoard
 from uniemo_ray.store.local import LocalStore
 
 __all__ = ["clip", "heads", "model_folder", "parts", "pipeline_folder"]

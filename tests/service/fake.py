@@ -9,6 +9,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from uniemo_ray.data.images import ImageError, decode_rgb
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.inference.uniemo import Named, UnderstandResult
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.backend import (
     Description,
@@ -21,9 +24,6 @@ from uniemo_ray.service.backend import (
 )
 from uniemo_ray.service.generations import ImageState, JobBoard, JobState
 from uniemo_ray.service.settings import Limits
-from uniemo_ray.data.images import ImageError, decode_rgb
-from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.inference.uniemo import Named, UnderstandResult
 
 DESCRIPTION = Description(
     fingerprint="abc",

@@ -8,9 +8,9 @@ import uvicorn
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.generations import JobBoard
 from uniemo_ray.service.local import LocalBackend
-from uniemo_ray.service.workers.library import Library
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
+from uniemo_ray.service.workers.library import Library
 from uniemo_ray.store.local import LocalStore
 
 

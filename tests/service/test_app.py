@@ -12,9 +12,9 @@ from ray import serve
 from uniemo_ray.service import deployments
 from uniemo_ray.service.app import BuildArgs, build_app
 from uniemo_ray.service.deployments import check_exposure
-from uniemo_ray.service.workers.library import Library
 from uniemo_ray.service.pool import GenerationPool, Pool
 from uniemo_ray.service.tokens import TokenFile, add_token
+from uniemo_ray.service.workers.library import Library
 
 CONFIG = Path(__file__).parents[2] / "serve" / "config.yaml"
 

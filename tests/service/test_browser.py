@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from uniemo_ray.service.workers.library import Library
-from uniemo_ray.service.tokens import TokenFile, add_token
 from tests.service.browser import CHROMIUM, Browser, chromium
 from tests.service.served import Served
 from tests.service.test_models import picture
 from uniemo_ray.inference.uniemo import UniEmo
+from uniemo_ray.service.tokens import TokenFile, add_token
+from uniemo_ray.service.workers.library import Library
 
 pytestmark = [
     pytest.mark.integration,

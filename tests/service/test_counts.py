@@ -5,13 +5,13 @@ import asyncio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.service.fake import WHITE, Brightness, assert_problem, client_of
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.counts import Counts, added, read, text
 from uniemo_ray.service.api.metrics import Metrics
 from uniemo_ray.service.backend import UnavailableError
 from uniemo_ray.service.census import GONE_AFTER_S, Census
 from uniemo_ray.service.settings import Limits
-from tests.service.fake import WHITE, Brightness, assert_problem, client_of
 
 
 def numbers(data: bytes) -> dict[str, float]:

@@ -16,12 +16,12 @@ import psutil
 import pytest
 from ray import serve
 
+from tests.service.test_models import picture
+from uniemo_ray import UniEmo
 from uniemo_ray.service.app import BuildArgs, build_app
 from uniemo_ray.service.deployments import _http_host
 from uniemo_ray.service.pool import GenerationPool, Pool
 from uniemo_ray.service.settings import Limits
-from tests.service.test_models import picture
-from uniemo_ray import UniEmo
 
 pytestmark = pytest.mark.ray
 

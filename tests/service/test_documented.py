@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from uniemo_ray.service.workers.library import Library
 from tests.service.served import Served
+from uniemo_ray.service.workers.library import Library
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8000"

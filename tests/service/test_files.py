@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.service.fake import WHITE, encode
 from uniemo_ray.service.api import file_structure
 from uniemo_ray.service.api.file_structure import gif_frames, picture_end, tiff_frames
 from uniemo_ray.service.api.files import MEDIA_TYPES, inspect
 from uniemo_ray.service.api.problems import ProblemError
 from uniemo_ray.service.settings import Limits
-from tests.service.fake import WHITE, encode
 
 LIMITS = Limits(pixels=10_000, frames=4)
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8))

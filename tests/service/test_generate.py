@@ -9,8 +9,6 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from uniemo_ray.service.api.schemas import limited_generate
-from uniemo_ray.service.settings import Limits
 from tests.service.fake import (
     BROKEN_SEED,
     DESCRIPTION,
@@ -22,6 +20,8 @@ from tests.service.fake import (
     client_of,
     make_fake,
 )
+from uniemo_ray.service.api.schemas import limited_generate
+from uniemo_ray.service.settings import Limits
 
 URL = "/v1/generate"
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from tests.service.fake import FULL_SEED, SLOW_SEED, assert_problem, client_of, grey, make_fake
 from uniemo_ray.service.generations import JobBoard
 from uniemo_ray.service.settings import Limits
-from tests.service.fake import FULL_SEED, SLOW_SEED, assert_problem, client_of, grey, make_fake
 from uniemo_ray.store.local import LocalStore
 
 URL = "/v1/generations"

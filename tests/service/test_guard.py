@@ -5,10 +5,10 @@ import logging
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.service.fake import SLOW_SEED, WHITE, assert_problem, client_of, make_fake
 from uniemo_ray.service.api.guard import is_loopback
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile, add_token, revoke_token
-from tests.service.fake import SLOW_SEED, WHITE, assert_problem, client_of, make_fake
 
 PRIVATE = ("/v1/model", "/metrics")
 OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/page/style.css", "/favicon.ico")

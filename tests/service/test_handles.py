@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from ray.serve.exceptions import BackPressureError
 
+from tests.service.fake import DESCRIPTION, client_of
 from uniemo_ray.service import handles
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.backend import Order
-from uniemo_ray.service.handles import HandleBackend
 from uniemo_ray.service.generations import LOST, JobBoard, JobState
+from uniemo_ray.service.handles import HandleBackend
 from uniemo_ray.service.settings import Limits
-from tests.service.fake import DESCRIPTION, client_of
 
 ORDER = Order("default", {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from tests.service.fake import assert_problem, client_of, encode
+from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.backend import Order
 from uniemo_ray.service.local import LocalBackend, main
-from uniemo_ray.service.workers.library import Library
 from uniemo_ray.service.settings import Limits
-from tests.service.fake import assert_problem, client_of, encode
-from uniemo_ray.inference.provenance import read_provenance
+from uniemo_ray.service.workers.library import Library
 
 LIMITS = Limits(requests_per_minute=100_000)
 

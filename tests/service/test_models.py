@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.service.fake import encode
+from uniemo_ray import UniEmo
+from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.service.backend import Look, Order, Painted, Refusal, Seen
 from uniemo_ray.service.generations import JobBoard
 from uniemo_ray.service.workers.illustrator import GONE, Illustrator, Progress
 from uniemo_ray.service.workers.job import run_job
 from uniemo_ray.service.workers.library import Library, describe
 from uniemo_ray.service.workers.understander import Understander
-from tests.service.fake import encode
-from uniemo_ray import UniEmo
-from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.store.local import LocalStore
 
 ORDER = Order("default", {"awe": 1.0}, None, 1, 7, 3, None, None, None, "condition", "png")

@@ -7,13 +7,13 @@ import psutil
 import pytest
 
 from benchmarks.mutated_images import MUTATIONS, mutants
+from tests.service.fake import Brightness, client_of
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.backend import Look, Refusal, Seen
 from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.workers.library import Library
 from uniemo_ray.service.workers.understander import Understander
-from uniemo_ray.service.settings import Limits
-from tests.service.fake import Brightness, client_of
 
 LIMITS = Limits(requests_per_minute=100_000_000, pixels=2_000_000)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from tests.service.fake import WHITE, client_of, make_fake
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile, add_token
-from tests.service.fake import WHITE, client_of, make_fake
 
 ROUTES = {
     ("post", "/v1/understand"),

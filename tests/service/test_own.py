@@ -6,9 +6,9 @@ import pytest
 
 from uniemo_ray.service import deployments
 from uniemo_ray.service.backend import DEFAULT_MODEL, Look, Refusal
-from uniemo_ray.service.workers.library import Library
 from uniemo_ray.service.own import OwnLooks
 from uniemo_ray.service.pool import Pool
+from uniemo_ray.service.workers.library import Library
 
 LOOK = Look(b"", False, DEFAULT_MODEL)
 

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from uniemo_ray.service.api.page import FILES
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.service.api.page import FILES
 
 PAGES = ("/", "/docs")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from tests.service.fake import DESCRIPTION, Brightness, grey
+from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.backend import Description, Order, Painted
 from uniemo_ray.service.generations import ImageState, JobState
 from uniemo_ray.service.settings import Limits
-from tests.service.fake import DESCRIPTION, Brightness, grey
-from uniemo_ray.emotions import EMOTIONS
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = shutil.which("schemathesis", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

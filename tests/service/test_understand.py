@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uniemo_ray.service.settings import Limits
 from tests.service.fake import BLACK, WHITE, assert_problem, encode, make_fake
+from uniemo_ray.service.settings import Limits
 
 URL = "/v1/understand"
 

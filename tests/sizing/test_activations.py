@@ -5,6 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.models.tiny import write_clip, write_pipeline
+from tools.tiny.words import CONTEXT_LENGTH
 from uniemo_ray.config import PLACEHOLDER, Config
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import load_clip
@@ -14,7 +15,6 @@ from uniemo_ray.models.uniemo import set_trainable
 from uniemo_ray.sizing.activations import Kept, _diffuse, estimate_activations
 from uniemo_ray.sizing.architectures import find_architecture
 from uniemo_ray.sizing.blueprint import build_blueprint
-from uniemo_ray.tiny.words import CONTEXT_LENGTH
 from uniemo_ray.training.engine import zero3_linear
 
 

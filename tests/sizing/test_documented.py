@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from uniemo_ray.config import load_config
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.workload import cost, generated_images, stage_work, training_images
 
 PAGE = Path(__file__).parents[2] / "docs" / "reproducing.md"

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from uniemo_ray.config import load_config
 from uniemo_ray.models.clip import TINY_FOLDER as CLIP_FOLDER
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as DIFFUSION_FOLDER
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.plan import Rates, make_plan
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from uniemo_ray.config import load_config
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.plan import Plan, make_plan
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reproducing.md").read_text()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from uniemo_ray.config import Config, load_config
+from uniemo_ray.config import Config
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.workload import (
     StageWork,
     cost,

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.emotions import SENTIMENT
+from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.statistics.coefficients import (
     CoefficientSums,
     coefficient_matrix,
     coefficients_by_key,
     mean_absolute_error,
 )
-from uniemo_ray.feedback.schema import COEFFICIENTS
 
 
 def one_hot(*emotions: int) -> np.ndarray:

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from tests.models.tiny import write_clip, write_pipeline, write_xl_pipeline
 from tests.training.test_stage import alpha, make, settings
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import DiffusionParts
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.training.stage import StageSettings, load_net, load_trained_diffusion
 
 WRITERS = {"sd": write_pipeline, "sdxl": write_xl_pipeline}

@@ -38,9 +38,9 @@ def import_checkpoint(
       uniemo import-checkpoint stage2/ --preset vit_l14_sd15_released --out models/released \\
           --data data/EmoSet-118K --set diffusion.model=/models/stable-diffusion-v1-5
     """
-    from uniemo_ray.config import load_config
     from uniemo_ray.data.emoset import EmoSetFolder
     from uniemo_ray.inference.released import import_checkpoint as make_folder
+    from uniemo_ray.settings_file import load_config
 
     config = load_config(None, [f"preset={preset}", *(set_ or [])])
     names = EmoSetFolder(data).names if data else None

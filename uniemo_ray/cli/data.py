@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uniemo_ray.data.limits import MAX_PIXELS
+from uniemo_ray.config import MAX_PIXELS
 
 if TYPE_CHECKING:
     from uniemo_ray.data.check import FolderReport
@@ -70,9 +70,9 @@ def check(
       uniemo data check data/EmoSet-118K
       uniemo data check data/twitter1 --kind twitter1 --set agreement=5
     """
-    from uniemo_ray.config import load_config
     from uniemo_ray.data.check import check_folder
     from uniemo_ray.data.readers import open_folder
+    from uniemo_ray.settings_file import load_config
 
     given = [
         f"data.kind={kind}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uniemo_ray.data.limits import MAX_PIXELS
+from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.emotions import emotion_index
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ def plan(
 
 
 def _config(path: Path | None, overrides: list[str], gpus: int | None) -> "Config":
-    from uniemo_ray.config import load_config
+    from uniemo_ray.settings_file import load_config
 
     number = [f"resources.workers={gpus}"] if gpus else []
     return load_config(str(path) if path else None, [*overrides, *number])

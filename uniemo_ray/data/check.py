@@ -12,11 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from uniemo_ray.config import SPLITS
+from uniemo_ray.config import MAX_PIXELS, SPLITS
 from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplicates
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.folder import DataFolder, FolderError
-from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.data.samples import AttributeNames, Entry, Rejected, Sample, read_sample
 
 _CHUNK = 64

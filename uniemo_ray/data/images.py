@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from uniemo_ray.store.errors import one_line
+from uniemo_ray.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor

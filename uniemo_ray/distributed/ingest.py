@@ -20,12 +20,11 @@ import pyarrow.parquet as pq
 import ray.data
 from pyarrow import fs
 
-from uniemo_ray.config import SPLITS
+from uniemo_ray.config import MAX_PIXELS, SPLITS
 from uniemo_ray.data.check import attribute_notes
 from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplicates
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.folder import DataFolder
-from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.data.samples import Rejected
 from uniemo_ray.data.shards import ShardFile, ShardLimits, ShardWriter, plan_shards
 from uniemo_ray.emotions import SENTIMENT, LabelSpace

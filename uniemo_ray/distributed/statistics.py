@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ray.data import Dataset
 
 from uniemo_ray.emotions import MIKELS, LabelSpace
+from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.statistics.coefficients import CoefficientSums
 from uniemo_ray.statistics.emotion_space import EmotionSpace, EmotionSpaceSums
-from uniemo_ray.metrics.frechet import FeatureSums
 
 BATCH_ROWS = 4096
 """Rows behind one partial sum, at most."""

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from uniemo_ray.models.pickled import read_pickled
-from uniemo_ray.store.errors import one_line
+from uniemo_ray.text import one_line
 
 
 def convert_to_safetensors(source: Path, target: Path) -> Path:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from uniemo_ray.inference.provenance import canonical_json, sha256_hex
+from uniemo_ray.shipped import WEIGHTS
 from uniemo_ray.store.fingerprint import file_sha256
-from uniemo_ray.tiny import WEIGHTS
 
 CHECKSUMS = "checksums.json"
 CONFIG = "config.json"

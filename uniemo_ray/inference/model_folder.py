@@ -30,7 +30,6 @@ from safetensors.torch import load_file, save_file
 
 from uniemo_ray.config import Config
 from uniemo_ray.emotions import MIKELS, LabelSpace
-from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.inference.checksums import (
     CHECKSUMS,
     CONFIG,
@@ -49,9 +48,10 @@ from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
 from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline
 from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import UniEmoNet
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.errors import one_line
 from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.text import one_line
 
 if TYPE_CHECKING:
     from uniemo_ray.inference.painter import Painter

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uniemo_ray.emotions import LabelSpace, find_space
-from uniemo_ray.inference.checksums import BASE, CHECKSUMS, CONFIG, read_config, stated_files
+from uniemo_ray.inference.checksums import CHECKSUMS, CONFIG, read_config, stated_files
+from uniemo_ray.shipped import SHIPPED, SHIPPED_FOLDER
 from uniemo_ray.store.filesystem import open_store
-
-SHIPPED = "tiny"
-SHIPPED_FOLDER = BASE.with_name("model")
 
 
 def fetch_folder(

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from uniemo_ray.config import PLACEHOLDER, check_threads
 from uniemo_ray.emotions import emotion_index
-from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.inference.requests import (
     Attributes,
     Failure,
@@ -38,6 +37,7 @@ from uniemo_ray.models.conditioning import TextStates
 from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.models.encoder import Features
 from uniemo_ray.models.uniemo import UniEmoNet
+from uniemo_ray.statistics.emotion_space import EmotionSpace
 
 STOPPED = "stopped: nobody waits for this image any more"
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.data.images import ImageError, decode_rgb
-from uniemo_ray.data.limits import MAX_PIXELS
 
 Picture = Image.Image | str | Path | bytes | NDArray[np.uint8]
 

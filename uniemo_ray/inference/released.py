@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.samples import AttributeNames
-from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.inference.model_folder import TEXT_TOWER, ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.models.attributes import AttributeBase
@@ -32,7 +31,8 @@ from uniemo_ray.models.pickled import read_pickled
 from uniemo_ray.models.pipeline_folder import check_text_widths, text_widths
 from uniemo_ray.models.released import CLASSIFIER, MAPPERS, MODEL, Sections, from_released, to_released
 from uniemo_ray.models.uniemo import UniEmoNet
-from uniemo_ray.store.errors import one_line
+from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.text import one_line
 
 logger = logging.getLogger(__name__)
 STAGE_2_FILE = "VIT_query.pth"

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.data.images import ImageError, decode_rgb, normalise, to_square
-from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.inference.heads import (
     EmotionClassifier,
     NameBank,

@@ -10,11 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from uniemo_ray.config import Config, load_config
+from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space, open_folder
 from uniemo_ray.data.samples import AttributeNames
-from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.datasets import read_split
+from uniemo_ray.distributed.shards.actors.clip import load_heads
+from uniemo_ray.inference.checksums import CHECKSUMS, CONFIG, read_config, stated_files
+from uniemo_ray.inference.compact import NET
+from uniemo_ray.inference.model_folder import NO_DIFFUSION, load_model_folder, save_model_folder
+from uniemo_ray.loop.preflight import check_clip, check_data, check_trainable
 from uniemo_ray.loop.step_tables import (
     CLIP,
     declare_features,
@@ -22,14 +26,11 @@ from uniemo_ray.loop.step_tables import (
     declare_scorers,
     setting,
 )
-from uniemo_ray.loop.preflight import check_clip, check_data, check_trainable
 from uniemo_ray.loop.steps.data import read_names
 from uniemo_ray.loop.steps.evaluation import measure_accuracy
 from uniemo_ray.loop.steps.scorers import coefficient_table, read_coefficients
 from uniemo_ray.loop.steps.training import run_encoder, space_of
-from uniemo_ray.inference.checksums import CHECKSUMS, CONFIG, read_config, stated_files
-from uniemo_ray.inference.compact import NET
-from uniemo_ray.inference.model_folder import NO_DIFFUSION, load_model_folder, save_model_folder
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.run import changes
 from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from uniemo_ray.config import Config, load_config
+from uniemo_ray.config import Config
+from uniemo_ray.settings_file import load_config
 
 
 def read_arguments(description: str | None, *, config: str | None = None) -> Config:

@@ -8,9 +8,9 @@ import open_clip
 
 from uniemo_ray.config import Config, DataConfig, DiffusionConfig, EncoderConfig
 from uniemo_ray.data.readers import label_space, open_folder
-from uniemo_ray.loop.step_tables import given_model
 from uniemo_ray.emotions import MIKELS
 from uniemo_ray.inference.model_source import describe_model
+from uniemo_ray.loop.step_tables import given_model
 from uniemo_ray.metrics.accuracy import coarsen
 from uniemo_ray.metrics.inception import INCEPTION_FILE, InceptionFeatures
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE, load_lpips_alex
@@ -21,7 +21,7 @@ from uniemo_ray.models.encoder import stage_ends
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
 from uniemo_ray.models.pipeline_folder import check_text_widths, text_widths
 
-REBUILD = "python jobs/pretrain_tiny.py makes the tiny base models"
+REBUILD = "python -m tools.tiny.pretrain makes the tiny base models"
 
 
 def check_inputs(config: Config) -> None:

@@ -5,18 +5,14 @@ from functools import partial
 from typing import Any
 
 from uniemo_ray.config import Config
-from uniemo_ray.loop.steps import data
-from uniemo_ray.loop.steps import evaluation
-from uniemo_ray.loop.steps import feedback
-from uniemo_ray.loop.steps import scorers
-from uniemo_ray.loop.steps import training
-from uniemo_ray.loop.steps import understanding
-from uniemo_ray.inference.model_source import SHIPPED, describe_model
+from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.loop.job import locate
+from uniemo_ray.loop.steps import data, evaluation, feedback, scorers, training, understanding
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import has_alexnet
 from uniemo_ray.metrics.resnet import has_judges
 from uniemo_ray.metrics.weights import has_weights
+from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 
 NOT_RESULTS = ("checkpoint_every_s", "keep_checkpoints")

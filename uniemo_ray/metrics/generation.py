@@ -16,9 +16,9 @@ from uniemo_ray.metrics.frechet import Features, FeatureSums, frechet, frechet_b
 from uniemo_ray.metrics.pairs import Ints, PairMean, emotion_pairs
 from uniemo_ray.metrics.perceptual import has_alexnet, lpips_alex, lpips_tiny
 from uniemo_ray.metrics.pictures import Pictures
+from uniemo_ray.metrics.recogniser import Recogniser, recognise
 from uniemo_ray.metrics.sem_c import sem_c
 from uniemo_ray.metrics.sem_d import sem_d
-from uniemo_ray.tiny.recogniser import Recogniser, recognise
 
 Floats = NDArray[np.float32]
 BATCH = 64

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import inception
 
 from uniemo_ray.metrics.weights import find_weights, load_weights
-from uniemo_ray.store.errors import one_line
+from uniemo_ray.text import one_line
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 """The file of pytorch-fid."""

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.pairs import Floats, Ints, PairMean, mean_over_pairs
 from uniemo_ray.metrics.pictures import Pictures
+from uniemo_ray.metrics.recogniser import Recogniser
 from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights
-from uniemo_ray.store.errors import one_line
-from uniemo_ray.tiny.recogniser import Recogniser
+from uniemo_ray.text import one_line
 
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 """torchvision's file of AlexNet's ImageNet weights."""

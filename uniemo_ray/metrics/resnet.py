@@ -14,7 +14,7 @@ from torchvision.models import resnet50
 
 from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights
 from uniemo_ray.models.pickled import read_pickled
-from uniemo_ray.store.errors import one_line
+from uniemo_ray.text import one_line
 
 PLACES_FILE = "resnet50_places365.pth.tar"
 """The file of CSAILVision/places365."""

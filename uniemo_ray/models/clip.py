@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from uniemo_ray.models.weights_folder import local_folder
-from uniemo_ray.tiny import WEIGHTS
+from uniemo_ray.shipped import WEIGHTS
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"

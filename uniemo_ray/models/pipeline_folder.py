@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.models.weights_folder import local_folder
-from uniemo_ray.store.errors import one_line
-from uniemo_ray.tiny import WEIGHTS
+from uniemo_ray.shipped import WEIGHTS
+from uniemo_ray.text import one_line
 
 TINY_FOLDER = WEIGHTS / "diffusion"
 INDEX_FILE = "model_index.json"

@@ -13,15 +13,15 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
+from uniemo_ray.config import Settings
+from uniemo_ray.inference.checksums import verify
 from uniemo_ray.service.backend import DEFAULT_MODEL
 from uniemo_ray.service.census import Census
 from uniemo_ray.service.deployments import Endpoint, Generation, Understanding
-from uniemo_ray.service.workers.library import Library
 from uniemo_ray.service.pool import GenerationPool, Pool
 from uniemo_ray.service.settings import RETRY_AFTER_S, STORE, Limits
-from uniemo_ray.config import Settings
-from uniemo_ray.inference.checksums import verify
-from uniemo_ray.inference.model_source import SHIPPED
+from uniemo_ray.service.workers.library import Library
+from uniemo_ray.shipped import SHIPPED
 
 LOGGING = LoggingConfig(enable_access_log=False)
 """The endpoint logs its requests itself, without ids and without what was sent."""

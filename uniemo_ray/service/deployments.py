@@ -14,17 +14,17 @@ from ray.serve.context import _get_global_client
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
 from uniemo_ray.service.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
-from uniemo_ray.service.handles import Handle, HandleBackend, HandlePeers
 from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.handles import Handle, HandleBackend, HandlePeers
 from uniemo_ray.service.loads import Loads
-from uniemo_ray.service.workers.illustrator import Illustrator, Ticket
-from uniemo_ray.service.workers.job import run_job
-from uniemo_ray.service.workers.library import Library, describe
-from uniemo_ray.service.workers.understander import Understander, View
 from uniemo_ray.service.own import OwnLooks
 from uniemo_ray.service.pool import Pool
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
+from uniemo_ray.service.workers.illustrator import Illustrator, Ticket
+from uniemo_ray.service.workers.job import run_job
+from uniemo_ray.service.workers.library import Library, describe
+from uniemo_ray.service.workers.understander import Understander, View
 from uniemo_ray.store.filesystem import open_store
 
 Model = TypeVar("Model", bound=Callable[..., Any])

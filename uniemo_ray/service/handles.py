@@ -14,7 +14,16 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from uniemo_ray.service.api.counts import Counts
-from uniemo_ray.service.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen, UnavailableError
+from uniemo_ray.service.backend import (
+    DEFAULT_MODEL,
+    Description,
+    Look,
+    Order,
+    Painted,
+    Refusal,
+    Seen,
+    UnavailableError,
+)
 from uniemo_ray.service.generations import JobBoard
 from uniemo_ray.service.own import OwnLooks
 from uniemo_ray.service.recent import Recent

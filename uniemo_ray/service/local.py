@@ -18,14 +18,14 @@ from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
 from uniemo_ray.service.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
 from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.running import Running
+from uniemo_ray.service.settings import STORE, Limits
+from uniemo_ray.service.tokens import TokenFile
 from uniemo_ray.service.workers.illustrator import Illustrator, Ticket
 from uniemo_ray.service.workers.job import run_job
 from uniemo_ray.service.workers.library import Library, describe
 from uniemo_ray.service.workers.understander import Understander
-from uniemo_ray.service.running import Running
-from uniemo_ray.service.settings import STORE, Limits
-from uniemo_ray.service.tokens import TokenFile
-from uniemo_ray.inference.model_source import SHIPPED
+from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.filesystem import open_store
 
 A = TypeVar("A")
@@ -124,7 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m uniemo_ray.service.local", description="Serve a model without Ray.")
+    parser = argparse.ArgumentParser(
+        prog="python -m uniemo_ray.service.local", description="Serve a model without Ray."
+    )
     parser.add_argument("model", nargs="?", default=SHIPPED, help="model folder, local or s3://")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)

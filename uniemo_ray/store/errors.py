@@ -2,6 +2,8 @@
 
 import errno
 
+from uniemo_ray.text import one_line
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
 _RESUME = "then submit again: finished steps are kept"
@@ -73,8 +75,3 @@ def is_full(error: OSError) -> bool:
     """Whether an error says that the disk or the quota is full."""
     # pyarrow's OSError carries the text but not always the number.
     return error.errno in _FULL or any(text in str(error) for text in _FULL_TEXTS)
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text without line breaks, or its class where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -14,6 +14,14 @@ from safetensors.torch import load_file
 
 from tests.distributed.training.train_case import Squares, rows
 from uniemo_ray.config import Config, ResourceConfig, TrainConfig
+from uniemo_ray.distributed.training.epoch_data import (
+    _drop_seen,
+    check_spare_cpu,
+    fits_in_memory,
+    keep_resident,
+    reorder,
+    unseen,
+)
 from uniemo_ray.distributed.training.train_stage import (
     TrainResult,
     _check_rows,
@@ -22,14 +30,6 @@ from uniemo_ray.distributed.training.train_stage import (
     _raise_if_final,
     _Resume,
     train_stage,
-)
-from uniemo_ray.distributed.training.epoch_data import (
-    _drop_seen,
-    check_spare_cpu,
-    fits_in_memory,
-    keep_resident,
-    reorder,
-    unseen,
 )
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.seeds import id_hashes

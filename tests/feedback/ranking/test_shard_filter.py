@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from uniemo_ray.config import FilterConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.ranking.chunk_ranking import in_turn
 from uniemo_ray.feedback.rank_filter import filter_by_rank
-from uniemo_ray.feedback.schema import KEPT, SCORES
+from uniemo_ray.feedback.ranking.chunk_ranking import in_turn
 from uniemo_ray.feedback.ranking.score_chunks import score_keys
 from uniemo_ray.feedback.ranking.shard_filter import filter_shards
+from uniemo_ray.feedback.schema import KEPT, SCORES
 from uniemo_ray.feedback.verdicts import rank_band
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import Store, open_store

@@ -11,9 +11,9 @@ from PIL import Image
 from tests.metrics.test_perceptual import random_alexnet, weights_dir  # noqa: F401 (fixtures)
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards.actors.tables import conform, to_table
-from uniemo_ray.loop.steps.evaluation import measure_step
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.schema import SCORES
+from uniemo_ray.loop.steps.evaluation import measure_step
 from uniemo_ray.metrics.pairs import emotion_pairs
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store

@@ -10,15 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.models.tiny import write_clip
-from uniemo_ray.config import load_config
 from uniemo_ray.data.images import ImageError
 from uniemo_ray.distributed.shards.actors.clip import FeatureActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
-from uniemo_ray.loop.steps import data
-from uniemo_ray.loop.steps import image_metrics
-from uniemo_ray.loop.steps import training
+from uniemo_ray.loop.steps import data, image_metrics, training
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.filesystem import open_store
 
 LIMIT = 60_000_000

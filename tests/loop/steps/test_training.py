@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from uniemo_ray.config import load_config
 from uniemo_ray.loop.steps.training import starting_point
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 

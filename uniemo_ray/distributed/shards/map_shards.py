@@ -13,8 +13,8 @@ import ray.data
 import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
-from uniemo_ray.distributed.shards.progress import Progress, shown
 from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardReport, ShardTask, TableActor
+from uniemo_ray.distributed.shards.progress import Progress, shown
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import TakenOverError

@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
+from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.shards.actors.tables import conform
-from uniemo_ray.distributed.datasets import read_split
-from uniemo_ray.loop.steps.data import read_features
-from uniemo_ray.loop.steps.image_metrics import inception_features, measure_set
 from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.inference.scorer import score_features
+from uniemo_ray.loop.steps.data import read_features
+from uniemo_ray.loop.steps.image_metrics import inception_features, measure_set
 from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts
 from uniemo_ray.store.shards import commit_shard, read_shards
 from uniemo_ray.store.steps import StepContext, StepOutput

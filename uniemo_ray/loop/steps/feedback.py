@@ -6,15 +6,15 @@ from typing import Literal
 import pyarrow as pa
 
 from uniemo_ray.config import Config
-from uniemo_ray.distributed.shards.actors.diffusion import SyntheticActor
 from uniemo_ray.distributed.datasets import read_split
+from uniemo_ray.distributed.ranking import filter_scores
+from uniemo_ray.distributed.shards.actors.diffusion import SyntheticActor
 from uniemo_ray.distributed.shards.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.distributed.ranking import filter_scores
-from uniemo_ray.loop.steps.data import vae_settings
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.ranking.shard_filter import KEPT_FOLDER
+from uniemo_ray.loop.steps.data import vae_settings
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from uniemo_ray.config import Config
+from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.loop.steps.feedback import read_kept
 from uniemo_ray.loop.steps.scorers import coefficient_table
-from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.report.figures import StageHistory, join_scores
 from uniemo_ray.report.html import write_report
 from uniemo_ray.report.model_card import model_card

@@ -18,13 +18,13 @@ from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images, needed_rows
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.pictures import PictureFile
+from uniemo_ray.metrics.recogniser import load_recogniser
 from uniemo_ray.metrics.resnet import has_judges
 from uniemo_ray.metrics.weights import has_weights
+from uniemo_ray.shipped import WEIGHTS
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import iterate_shards, read_shards
 from uniemo_ray.store.steps import StepContext
-from uniemo_ray.tiny import WEIGHTS
-from uniemo_ray.tiny.build import load_recogniser
 
 INCEPTION, JUDGES = "inception", "judges"
 """Folders of what the published networks say."""

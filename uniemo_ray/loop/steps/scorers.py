@@ -16,14 +16,14 @@ import torch
 from uniemo_ray.config import Config
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.datasets import as_dataset
+from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.statistics import compute_coefficients
-from uniemo_ray.loop.steps.data import read_features, read_names
 from uniemo_ray.emotions import LabelSpace
-from uniemo_ray.statistics.coefficients import coefficients_by_key, mean_absolute_error
 from uniemo_ray.inference.heads import NameBank, ScorerData, ScorerHeads, train_scorers
+from uniemo_ray.loop.steps.data import read_features, read_names
 from uniemo_ray.models.clip import embed_names, load_clip
+from uniemo_ray.statistics.coefficients import coefficients_by_key, mean_absolute_error
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 

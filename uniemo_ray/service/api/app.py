@@ -9,15 +9,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from uniemo_ray.service.api import about
-
-from uniemo_ray.service.api import generate
-
-from uniemo_ray.service.api import generations
-
-from uniemo_ray.service.api import page
-
-from uniemo_ray.service.api import understand
+from uniemo_ray import __version__
+from uniemo_ray.service.api import about, generate, generations, page, understand
 from uniemo_ray.service.api.body import BodyLimit
 from uniemo_ray.service.api.counts import Peers
 from uniemo_ray.service.api.guard import Guard
@@ -29,7 +22,6 @@ from uniemo_ray.service.backend import DEFAULT_MODEL, Backend, UnavailableError
 from uniemo_ray.service.generations import JobBoard
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
-from uniemo_ray import __version__
 
 logger = logging.getLogger(__name__)
 

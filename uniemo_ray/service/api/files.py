@@ -7,10 +7,10 @@ import warnings
 
 from PIL import Image
 
+from uniemo_ray.data.images import FORMATS
 from uniemo_ray.service.api.file_structure import further_jpegs_end, gif_frames, picture_end, tiff_frames
 from uniemo_ray.service.api.problems import ProblemError
 from uniemo_ray.service.settings import Limits
-from uniemo_ray.data.images import FORMATS
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",

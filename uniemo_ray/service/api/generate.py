@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from uniemo_ray.inference.provenance import sha256_hex
 from uniemo_ray.service.api.accept import choose
 from uniemo_ray.service.api.metrics import GENERATE
 from uniemo_ray.service.api.problems import ProblemError, problem_responses, refused
-from uniemo_ray.service.api.schemas import MEDIA_TYPE, GenerateAnswer, GeneratedFile, GenerateRequest, limited_generate
+from uniemo_ray.service.api.schemas import (
+    MEDIA_TYPE,
+    GenerateAnswer,
+    GeneratedFile,
+    GenerateRequest,
+    limited_generate,
+)
 from uniemo_ray.service.api.state import Service, service_of, within
 from uniemo_ray.service.backend import Format, Order, Painted, Refusal
 from uniemo_ray.service.settings import Limits
-from uniemo_ray.inference.provenance import sha256_hex
 
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _JSON = "application/json"

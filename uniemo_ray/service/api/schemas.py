@@ -24,9 +24,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from uniemo_ray.emotions import EMOTIONS, emotion_index
 from uniemo_ray.service.backend import DEFAULT_MODEL, Format, Order
 from uniemo_ray.service.settings import Limits
-from uniemo_ray.emotions import EMOTIONS, emotion_index
 
 MEDIA_TYPE: dict[Format, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 SMALLEST_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mOo6DkBAANMAc3Rz2dLAAAAAElFTkSuQmCC"

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from uniemo_ray.service.backend import Format, Order, Painted, Refusal
 from uniemo_ray import UniEmo
 from uniemo_ray.inference.provenance import GeneratedImage
 from uniemo_ray.inference.requests import Failure, Request, SamplingSettings, Step
+from uniemo_ray.service.backend import Format, Order, Painted, Refusal
 
 QUALITY = 92
 """Of WebP and JPEG."""

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
+from uniemo_ray.inference.provenance import sha256_hex
 from uniemo_ray.service.backend import Painted, Refusal
 from uniemo_ray.service.generations import ImageState, JobBoard, JobState
 from uniemo_ray.service.workers.illustrator import Progress, Ticket
-from uniemo_ray.inference.provenance import sha256_hex
 
 logger = logging.getLogger(__name__)
 

@@ -2,14 +2,14 @@
 
 from pydantic import Field
 
-from uniemo_ray.service.backend import DEFAULT_MODEL, Description
-from uniemo_ray.service.workers.illustrator import Illustrator
-from uniemo_ray.service.workers.understander import Understander
-from uniemo_ray.service.settings import Limits
 from uniemo_ray import UniEmo, __version__
 from uniemo_ray.config import PLACEHOLDER, Settings
 from uniemo_ray.inference.model_folder import ModelParts
 from uniemo_ray.inference.model_source import describe_model
+from uniemo_ray.service.backend import DEFAULT_MODEL, Description
+from uniemo_ray.service.settings import Limits
+from uniemo_ray.service.workers.illustrator import Illustrator
+from uniemo_ray.service.workers.understander import Understander
 
 
 class Library(Settings):

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from uniemo_ray.service.backend import Look, Refusal, Seen
 from uniemo_ray import UniEmo
 from uniemo_ray.data.images import RGB, ImageError, decode_rgb, to_square
+from uniemo_ray.service.backend import Look, Refusal, Seen
 
 _REASONS = {
     "corrupt": "the file is damaged or no picture",

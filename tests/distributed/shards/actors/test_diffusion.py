@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from tests.models.tiny import write_pipeline, write_xl_pipeline
-from uniemo_ray.config import load_config
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.distributed.shards.actors.diffusion import LATENT_BATCH, LatentActor
 from uniemo_ray.loop.steps.data import vae_settings
 from uniemo_ray.models.diffusion import load_diffusion
+from uniemo_ray.settings_file import load_config
 from uniemo_ray.training.batches import encode_latent
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from uniemo_ray.data.limits import MAX_PIXELS
+from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.distributed.shards.actors.tables import LABELS, conform, to_columns, to_table
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.inference.heads import ScorerHeads

@@ -8,9 +8,8 @@ import pyarrow.compute as pc
 import torch
 from torch import nn
 
-from uniemo_ray.config import DiffusionConfig
+from uniemo_ray.config import MAX_PIXELS, DiffusionConfig
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
-from uniemo_ray.data.limits import MAX_PIXELS
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.shards.actors.tables import conform, to_columns
 from uniemo_ray.feedback.schema import IMAGES

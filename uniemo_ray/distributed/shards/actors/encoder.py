@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from uniemo_ray.data.limits import MAX_PIXELS
+from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.distributed.shards.actors.tables import LABELS, to_columns, to_table
 from uniemo_ray.inference.scorer import FeatureExtractor
 from uniemo_ray.models.clip import load_clip

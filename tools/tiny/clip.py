@@ -14,11 +14,11 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
+from tools.tiny.renders import NONE, Renders
+from tools.tiny.schedule import Progress, WeightAverage, batches, scheduled
+from tools.tiny.words import CONTEXT_LENGTH, spoken
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.images import normalise
-from uniemo_ray.tiny.renders import NONE, Renders
-from uniemo_ray.tiny.schedule import Progress, WeightAverage, batches, scheduled
-from uniemo_ray.tiny.words import CONTEXT_LENGTH, spoken
 
 logger = logging.getLogger(__name__)
 TEMPLATES = ("{}", "a {}", "an image of {}", "an image of a {}")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from uniemo_ray.tiny import build
-from uniemo_ray.tiny.diffusion import CaptionEncoder, make_text_encoder, object_weights, train_diffusion
-from uniemo_ray.tiny.recogniser import Recogniser, recognise
-from uniemo_ray.tiny.renders import draw_renders
-from uniemo_ray.tiny.schedule import WeightAverage, warmup_cosine
-from uniemo_ray.tiny.vae import encode, make_vae, reconstruction_psnr, train_decoder
+from tools.tiny import build
+from tools.tiny.diffusion import CaptionEncoder, make_text_encoder, object_weights, train_diffusion
+from tools.tiny.renders import draw_renders
+from tools.tiny.schedule import WeightAverage, warmup_cosine
+from tools.tiny.vae import encode, make_vae, reconstruction_psnr, train_decoder
+from uniemo_ray.metrics.recogniser import Recogniser, recognise
 
 
 def test_warmup_then_cosine():

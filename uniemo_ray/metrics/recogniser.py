@@ -6,19 +6,15 @@ It judges base models and generated pictures, knows nothing of emotion, and is t
 
 # B batch, S scenes, O objects
 
-import logging
+from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from uniemo_ray.data.images import to_unit_range
-from uniemo_ray.tiny.renders import NONE, Renders
-from uniemo_ray.tiny.schedule import Progress, batches, scheduled
+from uniemo_ray.data.emosketch.rule import load_rule
 
-logger = logging.getLogger(__name__)
 WIDTHS = (32, 48, 96, 128, 128)
 
 
@@ -62,46 +58,6 @@ class Recogniser(nn.Module):
         return Recognised(self.scene_head(pooled), self.object_head(pooled))
 
 
-def train_recogniser(
-    renders: Renders, *, scenes: int, objects: int, steps: int, batch_size: int = 64, seed: int = 0
-) -> Recogniser:
-    """Cross-entropy on both heads; a render without a scene or object skips that head."""
-    torch.manual_seed(seed)
-    model = Recogniser(scenes=scenes, objects=objects).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
-    progress = Progress("recogniser", steps)
-    rng = np.random.default_rng(seed)
-    order = batches(len(renders), size=batch_size, seed=seed)
-    for step, index in scheduled(optimizer, order, steps=steps, lr=3e-3):
-        x = augment(to_unit_range(renders.pixels[index]), rng).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(x)
-        scene = F.cross_entropy(
-            logits.scene.float(), torch.from_numpy(renders.scenes[index]), ignore_index=NONE
-        )
-        object_ = F.cross_entropy(
-            logits.object.float(), torch.from_numpy(renders.objects[index]), ignore_index=NONE
-        )
-        optimizer.zero_grad()
-        (scene + object_).backward()
-        optimizer.step()
-        progress.log(step, scene=scene.item(), object=object_.item())
-    return model.to(memory_format=torch.contiguous_format).eval()
-
-
-def augment(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Blur, noise and brightness at random, so that soft or rough generated pictures are read as well."""
-    if rng.random() < 0.4:
-        factor = float(rng.uniform(0.5, 0.9))
-        small = F.interpolate(pixels, scale_factor=factor, mode="bilinear", antialias=True)
-        pixels = F.interpolate(small, size=pixels.shape[-2:], mode="bilinear")
-    gain = torch.from_numpy(rng.uniform(0.8, 1.2, size=(len(pixels), 1, 1, 1)).astype(np.float32))
-    noise = torch.from_numpy(rng.standard_normal(pixels.shape, dtype=np.float32)) * float(
-        rng.uniform(0, 0.08)
-    )
-    return (pixels * gain + noise).clamp(-1, 1)
-
-
 class Recognition(NamedTuple):
     """What the recogniser sees on each picture: (M,) indices and the probabilities behind them."""
 
@@ -118,3 +74,11 @@ def recognise(model: Recogniser, pixels: Tensor, *, batch_size: int = 64) -> Rec
     scene = torch.cat([p.scene for p in parts]).softmax(dim=1).max(dim=1)
     object_ = torch.cat([p.object for p in parts]).softmax(dim=1).max(dim=1)
     return Recognition(scene.indices, object_.indices, scene.values, object_.values)
+
+
+def load_recogniser(path: Path) -> Recogniser:
+    """The judge from a packed file, fp32, eval."""
+    rule = load_rule()
+    model = Recogniser(scenes=len(rule.scenes), objects=len(rule.objects))
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    return model.eval()

@@ -7,9 +7,9 @@ import torch
 from diffusers import StableDiffusionPipeline, UniPCMultistepScheduler
 from torch import Tensor
 
+from tools.tiny.words import spoken
 from uniemo_ray.data.emosketch.rule import load_rule
-from uniemo_ray.tiny.recogniser import Recogniser, recognise
-from uniemo_ray.tiny.words import spoken
+from uniemo_ray.metrics.recogniser import Recogniser, recognise
 
 
 class Faithfulness(NamedTuple):

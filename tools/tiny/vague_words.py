@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from tools.tiny.diffusion import TextToImage, make_noise_schedule, velocity_error
+from tools.tiny.renders import NONE, Renders
+from tools.tiny.schedule import Progress, batches, scheduled
+from tools.tiny.words import TAUGHT_GLUE, spoken, vocabulary_words
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.models.conditioning import encode_prompts, tokenize
-from uniemo_ray.tiny.diffusion import TextToImage, make_noise_schedule, velocity_error
-from uniemo_ray.tiny.renders import NONE, Renders
-from uniemo_ray.tiny.schedule import Progress, batches, scheduled
-from uniemo_ray.tiny.words import TAUGHT_GLUE, spoken, vocabulary_words
 
 
 def vague_words() -> list[str]:

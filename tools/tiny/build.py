@@ -14,18 +14,19 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from tools.tiny import clip as tiny_clip
+from tools.tiny.diffusion import TextToImage, make_noise_schedule, train_diffusion
+from tools.tiny.quality import prompt_faithfulness
+from tools.tiny.renders import Renders
+from tools.tiny.train_recogniser import train_recogniser
+from tools.tiny.vae import encode, reconstruction_psnr, train_decoder, train_vae
+from tools.tiny.vague_words import train_vague_words
+from tools.tiny.words import write_tokenizers
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.images import to_unit_range
+from uniemo_ray.metrics.recogniser import load_recogniser, recognise
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.store.fingerprint import file_sha256
-from uniemo_ray.tiny import clip as tiny_clip
-from uniemo_ray.tiny.diffusion import TextToImage, make_noise_schedule, train_diffusion
-from uniemo_ray.tiny.quality import prompt_faithfulness
-from uniemo_ray.tiny.recogniser import Recogniser, recognise, train_recogniser
-from uniemo_ray.tiny.renders import Renders
-from uniemo_ray.tiny.vae import encode, reconstruction_psnr, train_decoder, train_vae
-from uniemo_ray.tiny.vague_words import train_vague_words
-from uniemo_ray.tiny.words import write_tokenizers
 
 logger = logging.getLogger(__name__)
 HELD_OUT_START = 10_000_000
@@ -217,14 +218,6 @@ def _pack_diffusion(work: Path, out: Path) -> None:
         config = json.loads(path.read_text())
         if config.pop("_name_or_path", None):  # where it lay when it was packed
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
-def load_recogniser(path: Path) -> Recogniser:
-    """The judge from a packed file, fp32, eval."""
-    rule = load_rule()
-    model = Recogniser(scenes=len(rule.scenes), objects=len(rule.objects))
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
-    return model.eval()
 
 
 @torch.no_grad()

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
+from tools.tiny.diffusion import TextToImage, make_denoiser, make_text_encoder
+from tools.tiny.renders import draw_renders
+from tools.tiny.vague_words import VagueCaptions, train_vague_words, vague_caption, vague_words
+from tools.tiny.words import caption
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.tiny.diffusion import TextToImage, make_denoiser, make_text_encoder
-from uniemo_ray.tiny.renders import draw_renders
-from uniemo_ray.tiny.vague_words import VagueCaptions, train_vague_words, vague_caption, vague_words
-from uniemo_ray.tiny.words import caption
 
 
 def test_vague_words_are_those_that_captions_never_hold():

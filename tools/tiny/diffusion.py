@@ -12,12 +12,12 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from tools.tiny.renders import NONE, Renders
+from tools.tiny.schedule import Progress, WeightAverage, batches, scheduled
+from tools.tiny.words import CONTEXT_LENGTH, caption, spoken
 from uniemo_ray.config import PLACEHOLDER
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.models.conditioning import encode_prompts, tokenize
-from uniemo_ray.tiny.renders import NONE, Renders
-from uniemo_ray.tiny.schedule import Progress, WeightAverage, batches, scheduled
-from uniemo_ray.tiny.words import CONTEXT_LENGTH, caption, spoken
 
 logger = logging.getLogger(__name__)
 TEXT_WIDTH = 128

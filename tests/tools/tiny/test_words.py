@@ -5,7 +5,7 @@ import pytest
 from open_clip.tokenizer import SimpleTokenizer
 from transformers import CLIPTokenizer
 
-from uniemo_ray.tiny.words import (
+from tools.tiny.words import (
     CONTEXT_LENGTH,
     apply_merges,
     bpe_merges,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from uniemo_ray.tiny.renders import NONE, Renders, draw_renders, join_renders
+from tools.tiny.renders import NONE, Renders, draw_renders, join_renders
 
 
 def test_a_render_depends_on_seed_and_index_alone():

@@ -3,7 +3,7 @@
 import pytest
 from transformers import CLIPTokenizer
 
-from uniemo_ray.tiny.words import write_tokenizers
+from tools.tiny.words import write_tokenizers
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Rebuild the tiny base models from a seed: renders, judge, CLIP, autoencoder, denoiser, card.
 
 Usage:
-    ray job submit --working-dir . -- python jobs/pretrain_tiny.py --work DIR --out DIR
+    ray job submit --working-dir . -- python -m tools.tiny.pretrain --work DIR --out DIR
 
 Each stage is a Ray task that leaves its result in the work folder, so submitting again continues.
 The shipped weights took about two and a half hours on two cores.
@@ -17,8 +17,8 @@ from pathlib import Path
 import ray
 import torch
 
-from uniemo_ray.tiny import build
-from uniemo_ray.tiny.renders import Renders, draw_renders, join_renders
+from tools.tiny import build
+from tools.tiny.renders import Renders, draw_renders, join_renders
 
 RENDERS_PER_TASK = 500
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from tools.tiny.schedule import Progress, WeightAverage, batches, scheduled
 from uniemo_ray.data.images import to_unit_range
-from uniemo_ray.tiny.schedule import Progress, WeightAverage, batches, scheduled
 
 logger = logging.getLogger(__name__)
 LATENT_STD = 0.1

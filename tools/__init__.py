@@ -1,0 +1,1 @@
+"""Trainers of what the package ships; they are not part of it."""

@@ -1,0 +1,92 @@
+"""Settings from a YAML file (`--config`) and from repeated `--set a.b=value`, over the presets they name.
+
+A typo names its key. Presets lie in `presets/*.yaml` beside this file.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from uniemo_ray.config import Config
+
+
+def load_config(path: str | None, overrides: list[str], *, base: Mapping[str, Any] | None = None) -> Config:
+    """Read a YAML file and apply `a.b=value` overrides (values are YAML).
+
+    A top-level `preset: NAME` in the file, or `preset=NAME` among the overrides, starts from
+    `presets/NAME.yaml`; of a list of names, the later ones count.
+
+    Args:
+        path: YAML file, or None.
+        overrides: of the command line.
+        base: settings below all of these, such as those of a model.
+
+    Raises:
+        ValueError: one line that names the file or key, what is wrong and what is expected.
+    """
+    values = _read_yaml(Path(path)) if path else {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise ValueError(f"--set expects a.b=value, got {override!r}")
+        values = _merge(values, _nest(key.strip().split("."), yaml.safe_load(text)))
+    try:
+        return Config.model_validate(_merge(dict(base or {}), _on_presets(values)))
+    except ValidationError as error:
+        raise ValueError(_explain(error, source=path or "defaults")) from None
+
+
+def _on_presets(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` over the presets that they name, which may name others."""
+    named = values.get("preset") or []
+    base: dict[str, Any] = {}
+    for name in [named] if isinstance(named, str) else named:
+        base = _merge(base, _on_presets(_read_yaml(_preset_path(str(name)))))
+    return _merge(base, {key: value for key, value in values.items() if key != "preset"})
+
+
+def _preset_path(name: str) -> Path:
+    folder = Path(str(files("uniemo_ray") / "presets"))
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise ValueError(f"unknown preset {name!r}: expected one of {known}")
+    return path
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"config file {path} does not exist")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"config file {path} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"config file {path} must hold a mapping of settings, got {type(values).__name__}")
+    return values
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _nest(keys: list[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: value if len(keys) == 1 else _nest(keys[1:], value)}
+
+
+def _explain(error: ValidationError, *, source: str) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "config"
+        is_unknown, is_ours = item["type"] == "extra_forbidden", item["type"] == "value_error"
+        message = "unknown setting" if is_unknown else item["msg"].removeprefix("Value error, ")
+        lines.append(f"{key}: {message}" + ("" if is_ours else f" (got {item['input']!r})"))
+    return f"{source}: " + "; ".join(lines)
