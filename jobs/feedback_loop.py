@@ -1,30 +1,10 @@
 """The whole method: understand, correlate, train jointly, generate, score, filter, train again.
 
-    ray job submit --working-dir . -- python jobs/feedback_loop.py --config jobs/configs/demo.yaml
-    ray job submit --working-dir . -- python jobs/feedback_loop.py --set data.kind=emoset --set data.root=DIR
-
-Submitting again continues: finished steps are skipped, and a changed setting redoes what depends on it.
+The job itself is `uniemo_ray.jobs.feedback_loop`.
 """
 
-from rich.console import Console
-
-from uniemo_ray.loop.job import execute, read_arguments
-from uniemo_ray.loop.preflight import check_inputs
-from uniemo_ray.loop.run_steps import open_pipeline
-from uniemo_ray.loop.step_tables import declare_steps
-from uniemo_ray.loop.steps.finish import REPORT, finish
-from uniemo_ray.report.table import final_table
-
-
-def main() -> None:
-    """Check, run the steps, show the result."""
-    config = read_arguments(__doc__, config="jobs/configs/sketch.yaml")
-    check_inputs(config)
-    with open_pipeline(config, declare_steps) as (run, pipeline):
-        summary = finish(run, config, pipeline.run())
-    Console(width=110).print(final_table(summary))
-    print(f"report: {run.store.uri}/{REPORT}")
-
+from uniemo_ray.jobs.command_line import execute
+from uniemo_ray.jobs.feedback_loop import main
 
 if __name__ == "__main__":
     execute(main)

@@ -31,7 +31,7 @@ def test_shipped_configs_are_valid(name):
     ("text", "override", "words"),
     [
         ("stage1: {epoch: 3}", None, ["stage1.epoch", "unknown setting"]),
-        ("preset: nope", None, ["unknown preset 'nope'", "tiny"]),
+        ("preset: nope", None, ["there is no preset 'nope'", "tiny"]),
         ("- a", None, ["must hold a mapping"]),
         ("a: [", None, ["no valid YAML"]),
         ("", "filter.eta=90", ["filter", "eta must be below filter.delta", "90"]),

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from uniemo_ray.config import Config
 
+PRESETS = Path(str(files("uniemo_ray") / "presets"))
+
 
 def load_config(path: str | None, overrides: list[str], *, base: Mapping[str, Any] | None = None) -> Config:
     """Read a YAML file and apply `a.b=value` overrides (values are YAML).
@@ -21,14 +23,14 @@ def load_config(path: str | None, overrides: list[str], *, base: Mapping[str, An
     `presets/NAME.yaml`; of a list of names, the later ones count.
 
     Args:
-        path: YAML file, or None.
+        path: YAML file, the name of a shipped one (`demo`), or None.
         overrides: of the command line.
         base: settings below all of these, such as those of a model.
 
     Raises:
         ValueError: one line that names the file or key, what is wrong and what is expected.
     """
-    values = _read_yaml(Path(path)) if path else {}
+    values = _read_yaml(_config_path(path)) if path else {}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -49,12 +51,17 @@ def _on_presets(values: dict[str, Any]) -> dict[str, Any]:
     return _merge(base, {key: value for key, value in values.items() if key != "preset"})
 
 
+def _config_path(text: str) -> Path:
+    """The file that `--config` means: one that exists, else a shipped one of that name."""
+    path = Path(text)
+    return path if path.is_file() or len(path.parts) > 1 or path.suffix else _preset_path(text)
+
+
 def _preset_path(name: str) -> Path:
-    folder = Path(str(files("uniemo_ray") / "presets"))
-    path = folder / f"{name}.yaml"
+    path = PRESETS / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise ValueError(f"unknown preset {name!r}: expected one of {known}")
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise ValueError(f"there is no preset {name!r}: expected one of {known}, or a YAML file")
     return path
 
 

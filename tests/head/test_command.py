@@ -31,16 +31,8 @@ def environment() -> dict[str, str]:
 
 
 def head(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "uniemo_ray.head",
-        "--state",
-        str(state),
-        "--object-store-mb",
-        "100",
-        *arguments,
-    ]
+    options = ["--state", str(state), "--object-store-mb", "100"]
+    command = [sys.executable, "-m", "uniemo_ray.head", *options, *arguments]
     return subprocess.run(
         command, env=environment(), cwd=state.parent, capture_output=True, text=True, timeout=400, check=False
     )

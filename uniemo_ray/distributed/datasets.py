@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import ray.data
+from ray.data import Dataset
 
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed, read_shards, shard_paths
@@ -19,7 +20,7 @@ def read_split(store: Store, split: str, *, columns: Sequence[str] | None = None
     return read_shards(store, f"{split}/", columns=columns)
 
 
-def as_dataset(store: Store, prefix: str, *more: tuple[Store, str]) -> "ray.data.Dataset":
+def as_dataset(store: Store, prefix: str, *more: tuple[Store, str]) -> Dataset:
     """Committed shards below a prefix (and below more of them, in the same storage) as one Ray dataset.
 
     Up to `SMALL_BYTES` the driver reads them itself: processes that read would take longer to start.

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import ray
-
+from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
-from uniemo_ray.distributed.logs import quiet_ray
-from uniemo_ray.loop.job import locate
+from uniemo_ray.distributed.session import connect
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 
@@ -29,7 +27,6 @@ def open_pipeline(
     run = RunFolder.open(locate(config.run), config)
     pipeline = Pipeline(run)
     declare(pipeline, config)
-    ray.init()
-    quiet_ray()
+    connect()
     with run.locked():
         yield run, pipeline

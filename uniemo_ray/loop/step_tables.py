@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
 from uniemo_ray.inference.model_source import describe_model
-from uniemo_ray.loop.job import locate
 from uniemo_ray.loop.steps import data, evaluation, feedback, scorers, training, understanding
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import has_alexnet

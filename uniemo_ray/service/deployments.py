@@ -1,4 +1,4 @@
-"""The three Ray Serve deployments: thin shells around `uniemo_ray.service.api` and `uniemo_ray.service.workers`."""
+"""The three Ray Serve deployments: thin shells around the `api` and the `workers`."""
 
 import asyncio
 import logging

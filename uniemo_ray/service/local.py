@@ -124,9 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m uniemo_ray.service.local", description="Serve a model without Ray."
-    )
+    parser = argparse.ArgumentParser(prog="uniemo serve", description="Serve a model without Ray.")
     parser.add_argument("model", nargs="?", default=SHIPPED, help="model folder, local or s3://")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)

@@ -2,7 +2,7 @@
 
 python -m uniemo_ray.service.tokens add NAME --file tokens.json      prints the token, once
 python -m uniemo_ray.service.tokens list --file tokens.json
-python -m uniemo_ray.service.tokens revoke NAME --file tokens.json   takes effect within seconds, without a restart
+python -m uniemo_ray.service.tokens revoke NAME --file tokens.json   in force within seconds
 """
 
 import argparse
@@ -91,7 +91,8 @@ def read_tokens(path: Path) -> TokenList:
         return TokenList.model_validate(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise ValueError(
-            f"token file {path} does not exist: make one with python -m uniemo_ray.service.tokens add NAME --file {path}"
+            f"token file {path} does not exist: "
+            f"make one with python -m uniemo_ray.service.tokens add NAME --file {path}"
         ) from None
     except (OSError, ValueError) as error:
         kind = "not valid" if isinstance(error, ValidationError) else type(error).__name__

@@ -9,20 +9,18 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
-import ray.data
 import torch
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.datasets import as_dataset
+from uniemo_ray.distributed.scorers import train_on_a_worker, with_probabilities
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.statistics import compute_coefficients
 from uniemo_ray.emotions import LabelSpace
-from uniemo_ray.inference.heads import NameBank, ScorerData, ScorerHeads, train_scorers
+from uniemo_ray.inference.heads import ScorerData, ScorerHeads
 from uniemo_ray.loop.steps.data import read_features, read_names
-from uniemo_ray.models.clip import embed_names, load_clip
 from uniemo_ray.statistics.coefficients import coefficients_by_key, mean_absolute_error
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
@@ -37,8 +35,7 @@ def scorers(context: StepContext, config: Config) -> StepOutput:
     splits = {split: read_features(context, split) for split in ("train", "val", "test")}
     space = label_space(config.data)
     data = {split: scorer_data(columns, *names, space) for split, columns in splits.items()}
-    task = ray.remote(num_cpus=1)(fit_scorers)
-    blob = ray.get(task.remote(data["train"], data["val"], config, names.scenes, names.objects))
+    blob = train_on_a_worker(data["train"], data["val"], config, names)
     context.artefacts.write_bytes("scorers.safetensors", blob)
     heads = load_heads(context.artefacts)
     return StepOutput(metrics={f"test_{k}": v for k, v in head_accuracies(heads, data["test"]).items()})
@@ -64,25 +61,6 @@ def scorer_data(
     )
 
 
-def fit_scorers(
-    train: ScorerData, val: ScorerData, config: Config, scenes: Sequence[str], objects: Sequence[str]
-) -> bytes:
-    """The scorers' file; runs on a worker."""
-    torch.set_num_threads(1)
-    clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
-    heads = train_scorers(
-        train,
-        scenes=NameBank(tuple(scenes), embed_names(clip, scenes)),
-        objects=NameBank(tuple(objects), embed_names(clip, objects)),
-        config=config.scorers,
-        logit_scale=float(clip.model.logit_scale.exp()),
-        seed=config.seed,
-        validation=val,
-        labels=label_space(config.data).labels,
-    )
-    return heads.save_bytes()
-
-
 @torch.no_grad()
 def head_accuracies(heads: ScorerHeads, data: ScorerData) -> dict[str, float]:
     """Top-1 accuracy of each head on labelled images."""
@@ -102,12 +80,8 @@ def _hits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def coefficients(context: StepContext, config: Config) -> StepOutput:
     """Alpha (eq. 5) of every attribute over the training split, by a mergeable aggregation."""
-    heads = ray.put(load_heads(context.artefacts_of("scorers")))
-    rows = as_dataset(context.artefacts_of("features"), "train").map_batches(
-        _add_probabilities,  # type: ignore[arg-type]  # Ray declares no further arguments
-        fn_kwargs={"heads": heads},
-        batch_size=1024,
-        batch_format="pyarrow",
+    rows = with_probabilities(
+        as_dataset(context.artefacts_of("features"), "train"), load_heads(context.artefacts_of("scorers"))
     )
     table = compute_coefficients(rows, space=label_space(config.data))
     sink = io.BytesIO()
@@ -116,13 +90,6 @@ def coefficients(context: StepContext, config: Config) -> StepOutput:
     has_rule = config.data.kind == "sketch" and not config.data.valence
     error = mean_absolute_error(table, load_rule().alpha()) if has_rule else None
     return StepOutput(outputs={"attributes": table.num_rows}, metrics={"mean_absolute_error": error})
-
-
-@torch.no_grad()
-def _add_probabilities(table: pa.Table, heads: "ray.ObjectRef[ScorerHeads]") -> pa.Table:
-    features = torch.from_numpy(np.stack(table["clip_feature"].to_numpy(zero_copy_only=False)))
-    probabilities = ray.get(heads).emotion(features).softmax(dim=1).numpy()
-    return table.select(["scene", "objects"]).append_column("probabilities", pa.array(probabilities.tolist()))
 
 
 def coefficient_table(store: Store) -> pa.Table:

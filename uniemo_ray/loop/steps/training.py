@@ -4,12 +4,11 @@ import logging
 from typing import Any
 
 import pyarrow as pa
-import ray.data
 from pyarrow.fs import FileType
 
 from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, as_dataset, read_split
+from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, Dataset, as_dataset, read_split
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.shards.actors.encoder import EncoderActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
@@ -99,9 +98,7 @@ def _keep_weights(artefacts: Store, checkpoint: str) -> None:
                 artefacts.write_bytes(name, file.read())
 
 
-def training_set(
-    context: StepContext, config: Config, train: TrainConfig, *, round_: int
-) -> "ray.data.Dataset":
+def training_set(context: StepContext, config: Config, train: TrainConfig, *, round_: int) -> Dataset:
     """Real training images, from round 2 on with the chosen generated ones, sampled as the stage asks."""
     has_latents = config.diffusion.target == "whole" and "latents" in context.inputs
     real = ("latents", "train") if has_latents else ("ingest", f"{SAMPLES_FOLDER}/train")
@@ -113,9 +110,7 @@ def training_set(
         return dataset
     labels = pa.concat_tables([read_split(store, split, columns=LABELS) for store, split in parts])
     repeats = plan_repeats(labels, train.sampling, most=train.most_repeats, seed=config.seed)
-    sampled: ray.data.Dataset = dataset.map_batches(
-        repeats, batch_format="pyarrow", batch_size=ROWS_PER_BLOCK
-    )
+    sampled: Dataset = dataset.map_batches(repeats, batch_format="pyarrow", batch_size=ROWS_PER_BLOCK)
     logger.info("an epoch shows %d images of %d", sampled.count(), labels.num_rows)
     return sampled
 

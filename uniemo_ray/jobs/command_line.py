@@ -1,10 +1,9 @@
-"""What all job scripts share: their command line, where a run folder lies, how an error ends them."""
+"""What all jobs share: their command line, and how an error ends them."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from uniemo_ray.config import Config
 from uniemo_ray.settings_file import load_config
@@ -15,7 +14,7 @@ def read_arguments(description: str | None, *, config: str | None = None) -> Con
 
     Args:
         description: Help text, as it stands.
-        config: YAML file when `--config` is not given; None for the defaults.
+        config: YAML file or name when `--config` is not given; None for the defaults.
 
     Raises:
         ValueError: one line that names the setting.
@@ -29,22 +28,14 @@ def make_parser(description: str | None, *, config: str | None = None) -> argpar
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", default=config, help="YAML file")
+    shipped = "demo, sketch, emoset, paper"
+    parser.add_argument(
+        "--config", default=config, help=f"YAML file, or the name of a shipped one: {shipped}"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting"
     )
     return parser
-
-
-def locate(run: str) -> str:
-    """The run folder's full address.
-
-    Inside a submitted job a relative one lies under ~/uniemo: the job runs in a copy that Ray removes.
-    """
-    if "://" in run or Path(run).is_absolute():
-        return run
-    in_job_copy = any(part.startswith("_ray_pkg_") for part in Path.cwd().parts)
-    return str((Path.home() / "uniemo" if in_job_copy else Path.cwd()) / run)
 
 
 def execute(main: Callable[[], None]) -> None:
