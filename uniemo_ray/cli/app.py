@@ -20,7 +20,7 @@ app = typer.Typer(
         "UniEmo: understand which emotion an image evokes, and generate images that evoke one.\n\n"
         "\b\n"
         "The whole method, on a Ray cluster or your own machine:\n"
-        "  uniemo submit jobs/feedback_loop.py -- --config jobs/configs/demo.yaml\n\n"
+        "  uniemo submit feedback_loop -- --config demo\n\n"
         "\b\n"
         "What it leaves behind, a model folder (--model tiny is one that is shipped):\n"
         "  uniemo understand photo.jpg --model runs/demo/model\n"

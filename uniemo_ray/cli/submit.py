@@ -35,7 +35,7 @@ def submit(
 
     \b
     Examples:
-      uniemo submit jobs/feedback_loop.py -- --config jobs/configs/demo.yaml
+      uniemo submit feedback_loop -- --config demo
       uniemo submit --address https://ray.example.org --runtime-env cluster/runtime_env.yaml \\
           jobs/feedback_loop.py -- --config my.yaml --set run=s3://bucket/my-run
     """

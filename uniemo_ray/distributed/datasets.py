@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import ray.data
-from ray.data import Dataset
+from ray.data import Dataset as Dataset
 
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed, read_shards, shard_paths

@@ -28,9 +28,8 @@ def make_parser(description: str | None, *, config: str | None = None) -> argpar
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    shipped = "demo, sketch, emoset, paper"
     parser.add_argument(
-        "--config", default=config, help=f"YAML file, or the name of a shipped one: {shipped}"
+        "--config", default=config, help="YAML file, or a shipped one by name: demo, sketch, emoset, paper"
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting"
