@@ -27,14 +27,16 @@ def weights(engine: Engine, objective: TinyObjective) -> dict[str, torch.Tensor]
 
 
 def test_deepspeed_json_follows_our_settings() -> None:
-    config = deepspeed_config(tiny_config(batch_size=12, zero_stage=2, gradient_clip=0.5), world_size=3)
+    config = deepspeed_config(
+        tiny_config(batch_size=12, zero_stage=2, gradient_clip=0.5), world_size=3, precision="fp32"
+    )
     assert json.loads(json.dumps(config)) == config
     assert config["train_batch_size"] == 12
     assert config["train_micro_batch_size_per_gpu"] == 4
     assert config["zero_optimization"] == {"stage": 2}
     assert config["gradient_clipping"] == 0.5
     assert "torch_autocast" not in config
-    bf16 = deepspeed_config(tiny_config(precision="bf16"), world_size=1)
+    bf16 = deepspeed_config(tiny_config(), world_size=1, precision="bf16")
     assert bf16["torch_autocast"]["dtype"] == "bfloat16"
 
 
