@@ -21,6 +21,7 @@ from ray.train import ControllerError, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from uniemo_ray.config import ResourceConfig, TrainConfig
+from uniemo_ray.distributed.training.entry import run_worker
 from uniemo_ray.distributed.training.epoch_data import (
     check_spare_cpu,
     fits_in_memory,
@@ -28,7 +29,7 @@ from uniemo_ray.distributed.training.epoch_data import (
     reorder,
     unseen,
 )
-from uniemo_ray.distributed.training.work import Work, run_worker
+from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.settings_view import UndeclaredSettingError
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.engine import NonFiniteLossError

@@ -1,7 +1,7 @@
 """What the driver tells every rank of a training stage; light, because Ray's controller unpickles it too."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyarrow import fs
 
@@ -43,14 +43,3 @@ class Work:
     def total_steps(self) -> int:
         """Steps of the whole stage."""
         return self.steps_per_epoch * self.settings.train.epochs
-
-
-def run_worker(values: dict[str, Any]) -> None:
-    """Train this rank's share of a stage; the train function of Ray's `TorchTrainer`.
-
-    Args:
-        values: `{"work": Work}`.
-    """
-    from uniemo_ray.distributed.training.rank import train_rank  # seconds of imports, for ranks alone
-
-    train_rank(values["work"])
