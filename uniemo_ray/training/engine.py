@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from uniemo_ray.config import TrainConfig
-from uniemo_ray.seeds import stable_seed
+from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.half_precision import Fp16Autocast, LossScale
 from uniemo_ray.training.schedule import rate_factor
 
@@ -267,7 +267,7 @@ class Engine:
         self, batch: Mapping[str, Tensor], step: int, *, flag: bool
     ) -> tuple[dict[str, float], bool, float]:
         """Losses, whether a checkpoint is due, and the gradient norm; the weights change if it is finite."""
-        torch.manual_seed(stable_seed(self._seed, "step", step, self.rank))
+        torch.manual_seed(hash_seed(self._seed, "step", step, self.rank))
         losses = self._engine(self._move(batch))
         metrics, due = self._reduce(losses, flag=flag)
         if not all(math.isfinite(value) for value in metrics.values()):

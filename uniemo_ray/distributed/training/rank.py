@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from uniemo_ray.distributed.logs import quiet_train
 from uniemo_ray.distributed.training.work import Work
-from uniemo_ray.seeds import stable_seed
+from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.batches import Batch, Raw
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.loop import Schedule, train
@@ -52,7 +52,7 @@ def train_rank(work: Work) -> None:
     quiet_train()
     torch.set_num_threads(work.threads)
     # Frozen fresh weights are in no checkpoint: they must come out the same after a resume.
-    torch.manual_seed(stable_seed(work.seed, "build"))
+    torch.manual_seed(hash_seed(work.seed, "build"))
     parts = _build(work)
     engine = Engine(
         parts.objective, parts.groups, train=work.train, total_steps=work.total_steps, seed=work.seed
@@ -113,7 +113,7 @@ def _epoch_batches(
         batch_size=work.train.batch_size // ray.train.get_context().get_world_size(),
         batch_format="numpy",
         local_shuffle_buffer_size=SHUFFLE_ROWS,
-        local_shuffle_seed=stable_seed(work.seed, "shuffle", epoch, rank) % 2**31,
+        local_shuffle_seed=hash_seed(work.seed, "shuffle", epoch, rank) % 2**31,
     )
     return _prepared(work, rows, partial(parts.collate, epoch=epoch, is_training=True))
 
