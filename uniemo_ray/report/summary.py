@@ -129,7 +129,7 @@ class Threshold(Record):
 
 
 class Filter(Record):
-    """What the dual-metric filter (Algorithm 1) did: `FilterResult.summary`."""
+    """What the dual-metric filter (Algorithm 1) did: `FilterSummary.to_dict()`."""
 
     total: int = Field(ge=0)
     kept: int = Field(ge=0)

@@ -13,7 +13,7 @@ import pytest
 from tests.store.conftest import s3_uri  # noqa: F401
 from uniemo_ray.config import FilterConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.ranking.shard_filter import filter_shards
+from uniemo_ray.feedback.rank_filter import filter_shards
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import Store, open_store
