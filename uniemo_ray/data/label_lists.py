@@ -14,7 +14,7 @@ class Row(NamedTuple):
     image: str
     """Path relative to the data folder."""
     label: str
-    """As it stands in the file."""
+    """Label exactly as it is written in the file."""
     where: str
     """File and line, for people."""
     split: str = ""

@@ -26,7 +26,7 @@ class Sample:
     image: bytes
     """PNG, JPEG or whatever Pillow reads."""
     round: int | None = None
-    """Of a generated image."""
+    """Feedback round in which the image was generated; None for other images."""
     scene: str | None = None
     """Chosen for the condition (of a real image: its annotation)."""
     scene_weight: float | None = None

@@ -82,7 +82,7 @@ class Generation(Record):
     emo_a: Share | None = None
     """Arg max of the section-2 classifier is the intended emotion."""
     emo_a_exact: Share | None = None
-    """The same by the labelling rule's posterior on the recognised scene and object."""
+    """Arg max of the labelling rule's posterior for the recognised scene and object is the intended one."""
     emo_a_probability: Share | None = None
     """Mean probability of the intended emotion."""
     emo_a_two_class: Share | None = None
@@ -157,12 +157,12 @@ class Round(Record):
 
 
 class References(Record):
-    """The same metrics for images that UniEmo did not make."""
+    """Metrics of images that UniEmo did not make."""
 
     real: Generation | None = None
     """Test images."""
     plain_prompt: Generation | None = None
-    """The same diffusion model with the emotion's name alone."""
+    """Images of the diffusion model that was prompted with the emotion's name alone."""
 
 
 class StepRecord(Record):

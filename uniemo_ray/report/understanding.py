@@ -35,10 +35,10 @@ class UnderstandingSummary(Record):
     classes: str
     """Name of the data set's label space, in which it was judged."""
     images: int
-    """Of the test split."""
+    """Images of the test split."""
     understanding: Understanding
     standard_error: FiniteFloat
-    """Of the accuracy, binomial."""
+    """Binomial standard error of the accuracy."""
     two_class_sum: Share
     """Accuracy of the valence that holds more probability, over the images whose label has one."""
     classifier_accuracy: Share | None = None

@@ -21,8 +21,6 @@ from uniemo_ray.training.name_embeddings import NameEmbeddings
 from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
 from uniemo_ray.training.parts import StageName, StageParts, stage_config
 
-__all__ = ["StageName", "StageParts", "StageSettings", "build_stage", "stage_config"]
-
 if TYPE_CHECKING:
     from uniemo_ray.models.diffusion import DiffusionParts
 

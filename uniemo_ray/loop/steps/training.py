@@ -24,9 +24,9 @@ from uniemo_ray.models.pipeline_folder import PipelineFolder, configured_pipelin
 from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
-from uniemo_ray.training.parts import stage_config
+from uniemo_ray.training.parts import StageName, stage_config
 from uniemo_ray.training.sampling import plan_repeats
-from uniemo_ray.training.stage import StageName, StageSettings, load_net, load_trained_diffusion
+from uniemo_ray.training.stage import StageSettings, load_net, load_trained_diffusion
 
 logger = logging.getLogger(__name__)
 LABELS = ["emotion", "scene"]
