@@ -16,7 +16,7 @@ from uniemo_ray.store.fingerprint import fingerprint
 Kind = Literal["emotion", "plain"]
 
 
-class Plan(Protocol):
+class ImagePlan(Protocol):
     """PLAN rows of any number, never all in memory."""
 
     @property

@@ -27,7 +27,7 @@ class NonFiniteLossError(FloatingPointError):
     """A loss or gradient became infinite or NaN; the weights of the last checkpoint are sound."""
 
 
-class StepResult(NamedTuple):
+class TrainedStep(NamedTuple):
     """One training step.
 
     Attributes:
@@ -169,7 +169,7 @@ class Engine:
         """Optimizer steps done, over all attempts."""
         return int(self._engine.global_steps)
 
-    def step(self, batch: Mapping[str, Tensor], *, is_due: bool = False) -> StepResult:
+    def step(self, batch: Mapping[str, Tensor], *, is_due: bool = False) -> TrainedStep:
         """Forward, backward, clip and update on one global batch.
 
         Args:
@@ -195,7 +195,7 @@ class Engine:
             raise NonFiniteLossError(f"gradient is not finite at step {step}: lower the learning rates")
         if self._scale:
             self._scale.count_step()
-        return StepResult(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
+        return TrainedStep(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
 
     def evaluate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """The objective's values on a batch in evaluation mode, averaged over ranks."""

@@ -23,7 +23,7 @@ from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.loop import Schedule, train
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.prefetch import prefetch
-from uniemo_ray.training.records import MetricLog, Progress
+from uniemo_ray.training.records import MetricLog, TrainingProgress
 from uniemo_ray.training.state import (
     Seen,
     TrainState,
@@ -64,7 +64,7 @@ def train_rank(work: Work) -> None:
             records = _RecordFolder(work, stack)
             stack.callback(records.sync)
             log = stack.enter_context(MetricLog(records.local, start.history, step=start.state.step))
-            progress = Progress(
+            progress = TrainingProgress(
                 work.name, total_steps=work.total_steps, epochs=work.train.epochs, step=start.state.step
             )
         train(
