@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.metrics.test_perceptual import random_alexnet, weights_dir  # noqa: F401 (fixtures)
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import (
@@ -81,12 +80,12 @@ def test_the_report_reads_every_metric():
     assert names == set(GenerationMetrics.model_fields)
 
 
-def test_published_metrics_appear_with_published_weights(weights_dir):  # noqa: F811
+def test_published_metrics_appear_with_published_weights(alexnet_dir):
     rng = np.random.default_rng(2)
     mine, real = rng.normal(size=(2, COUNT, 7)).astype(np.float32)
     images = image_set(inception=mine)
     found = measure_images(
-        images, yardstick(inception=feature_sums(real, LABELS), weights_dir=str(weights_dir))
+        images, yardstick(inception=feature_sums(real, LABELS), weights_dir=str(alexnet_dir))
     )
     whole = [feature_sums(rows, ["awe"] * COUNT)["awe"] for rows in (mine, real)]
     assert found.fid == pytest.approx(frechet(*whole, name="fid").distance)
@@ -102,7 +101,7 @@ def test_published_probabilities_are_sem_c() -> None:
 
 
 @pytest.mark.parametrize("pairs", [2, 1000])
-def test_no_more_pictures_are_looked_at_than_those_of_the_pairs(weights_dir, pairs):  # noqa: F811
+def test_no_more_pictures_are_looked_at_than_those_of_the_pairs(alexnet_dir, pairs):
     seen: set[int] = set()
     pictures = image_set().pictures
 
@@ -110,7 +109,7 @@ def test_no_more_pictures_are_looked_at_than_those_of_the_pairs(weights_dir, pai
         seen.update(rows.tolist())
         return pictures(rows)
 
-    settings = yardstick(weights_dir=str(weights_dir), pairs=pairs)
+    settings = yardstick(weights_dir=str(alexnet_dir), pairs=pairs)
     ids = image_set().image_ids
     measure_images(image_set(pictures=watched), settings)
     assert seen == set(needed_rows(ids, LABELS, settings).tolist())

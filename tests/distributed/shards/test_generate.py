@@ -1,4 +1,3 @@
-# ruff: noqa: F811 (fixtures shared with tests/inference)
 """Generation and scoring on real actor pools: the same bytes whatever the cluster, nothing twice."""
 
 from pathlib import Path
@@ -7,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tests.inference.conftest import CONFIG, clip, heads, model_folder, parts, pipeline_folder  # noqa: F401
+from tests.inference.conftest import CONFIG
 from tests.models.tiny import write_clip_folder
 from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig
 from uniemo_ray.distributed.shards.generate import MappedShards, generate_images, score_images
