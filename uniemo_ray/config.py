@@ -229,7 +229,7 @@ class TrainConfig(Settings):
     weight_decay: float = Field(1e-3, ge=0)
     """AdamW, not on biases, norms and other 1-D parameters (paper: 1e-3; released code: 1e-2)."""
     tower_weight_decay: float | None = Field(None, ge=0)
-    """The same for CLIP's own weights (released code: 1e-3). Default: as `weight_decay`."""
+    """Weight decay of CLIP's own weights (released code: 1e-3). Default: the value of `weight_decay`."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest global gradient norm."""
     zero_stage: Literal[0, 1, 2, 3] = 1

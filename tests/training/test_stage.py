@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_clip, write_pipeline, write_xl_pipeline
+from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_xl_pipeline
 from uniemo_ray.config import Config, DiffusionConfig
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.models.clip import load_clip
@@ -24,14 +24,6 @@ from uniemo_ray.training.objectives import JointObjective, UnderstandingObjectiv
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.stage import build_stage, load_trained_diffusion
 from uniemo_ray.training.stage_settings import StageSettings
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("stage")
-    write_clip(folder / "clip")
-    write_pipeline(folder / "diffusion")
-    return {"clip": folder / "clip", "diffusion": folder / "diffusion"}
 
 
 def settings(folders: dict[str, Path], stage: str, **values: Any) -> dict[str, Any]:

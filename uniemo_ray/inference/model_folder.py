@@ -94,7 +94,7 @@ class ModelParts:
     is_stage_1: bool = False
     """Whether stage 1 alone has trained: what conditions a diffusion model is still random numbers."""
     fingerprint: str = ""
-    """Of the folder this came from."""
+    """Fingerprint of the folder that the parts were loaded from."""
     temporary: "tempfile.TemporaryDirectory[str] | None" = None
     """Keeps a downloaded folder alive as long as its parts."""
 

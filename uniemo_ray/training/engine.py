@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from uniemo_ray.config import TrainConfig
-from uniemo_ray.seeds import stable_seed
+from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.half_precision import Fp16Autocast, LossScale
 from uniemo_ray.training.schedule import rate_factor
 
@@ -28,7 +28,7 @@ class NonFiniteLossError(FloatingPointError):
     """A loss or gradient became infinite or NaN; the weights of the last checkpoint are sound."""
 
 
-class StepResult(NamedTuple):
+class TrainedStep(NamedTuple):
     """One training step.
 
     Attributes:
@@ -171,7 +171,7 @@ class Engine:
         """Optimizer steps done, over all attempts."""
         return int(self._engine.global_steps)
 
-    def step(self, batch: Mapping[str, Tensor], *, is_due: bool = False) -> StepResult:
+    def step(self, batch: Mapping[str, Tensor], *, is_due: bool = False) -> TrainedStep:
         """Forward, backward, clip and update on one global batch.
 
         Args:
@@ -197,7 +197,7 @@ class Engine:
             raise NonFiniteLossError(f"gradient is not finite at step {step}: lower the learning rates")
         if self._scale:
             self._scale.count_step()
-        return StepResult(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
+        return TrainedStep(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
 
     def evaluate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """The objective's values on a batch in evaluation mode, averaged over ranks."""
@@ -269,7 +269,7 @@ class Engine:
         self, batch: Mapping[str, Tensor], step: int, *, flag: bool
     ) -> tuple[dict[str, float], bool, float]:
         """Losses, whether a checkpoint is due, and the gradient norm; the weights change if it is finite."""
-        torch.manual_seed(stable_seed(self._seed, "step", step, self.rank))
+        torch.manual_seed(hash_seed(self._seed, "step", step, self.rank))
         losses = self._engine(self._move(batch))
         metrics, due = self._reduce(losses, flag=flag)
         if not all(math.isfinite(value) for value in metrics.values()):

@@ -1,4 +1,3 @@
-# ruff: noqa: F811 (a fixture shared with tests/store)
 """Checkpoints of training on S3: a killed worker goes on from the last one."""
 
 from functools import partial
@@ -9,7 +8,6 @@ import ray.data
 from safetensors.torch import load
 
 from tests.distributed.training.train_case import Squares, build, rows
-from tests.store.conftest import s3_uri  # noqa: F401
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.training.train_stage import TrainResult, train_stage
 from uniemo_ray.store.filesystem import open_store

@@ -14,7 +14,7 @@ from uniemo_ray.distributed.shards.actors.clip import ScoreActor
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.shards.mapper import ActorFactory
-from uniemo_ray.feedback.plan import Plan, TablePlan
+from uniemo_ray.feedback.plan import ImagePlan, TablePlan
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed
@@ -34,7 +34,7 @@ class MappedShards(NamedTuple):
 
 
 def generate_images(
-    plan: Plan | pa.Table,
+    plan: ImagePlan | pa.Table,
     *,
     store: Store,
     model: str,
@@ -116,7 +116,7 @@ def score_images(
     return _summary(store, SCORES_FOLDER)
 
 
-def _check(plan: Plan, config: GenerationConfig) -> None:
+def _check(plan: ImagePlan, config: GenerationConfig) -> None:
     """Refuse before any actor starts what every actor would refuse."""
     if not plan.num_rows:
         raise ValueError("expected a plan with at least one image, got none")

@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 
 from uniemo_ray.distributed.logs import quiet_train
 from uniemo_ray.distributed.training.work import Work
-from uniemo_ray.seeds import stable_seed
+from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.batches import Batch, Raw
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.loop import Schedule, train
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.prefetch import prefetch
-from uniemo_ray.training.records import MetricLog, Progress
+from uniemo_ray.training.records import MetricLog, TrainingProgress
 from uniemo_ray.training.stage import build_stage
 from uniemo_ray.training.state import (
     Seen,
@@ -52,7 +52,7 @@ def train_rank(work: Work) -> None:
     quiet_train()
     torch.set_num_threads(work.threads)
     # Frozen fresh weights are in no checkpoint: they must come out the same after a resume.
-    torch.manual_seed(stable_seed(work.seed, "build"))
+    torch.manual_seed(hash_seed(work.seed, "build"))
     parts = (work.build or build_stage)(work.settings)
     engine = Engine(
         parts.objective, parts.groups, train=work.settings.train, total_steps=work.total_steps, seed=work.seed
@@ -64,7 +64,7 @@ def train_rank(work: Work) -> None:
             records = _RecordFolder(work, stack)
             stack.callback(records.sync)
             log = stack.enter_context(MetricLog(records.local, start.history, step=start.state.step))
-            progress = Progress(
+            progress = TrainingProgress(
                 work.name,
                 total_steps=work.total_steps,
                 epochs=work.settings.train.epochs,
@@ -110,7 +110,7 @@ def _epoch_batches(
         batch_size=_batch_size(work),
         batch_format="numpy",
         local_shuffle_buffer_size=SHUFFLE_ROWS,
-        local_shuffle_seed=stable_seed(work.seed, "shuffle", epoch, rank) % 2**31,
+        local_shuffle_seed=hash_seed(work.seed, "shuffle", epoch, rank) % 2**31,
     )
     return _prepared(work, rows, partial(parts.collate, epoch=epoch, is_training=True))
 

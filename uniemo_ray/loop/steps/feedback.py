@@ -14,7 +14,7 @@ from uniemo_ray.distributed.shards.generate import MappedShards, generate_images
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
-from uniemo_ray.feedback.ranking.shard_filter import KEPT_FOLDER
+from uniemo_ray.feedback.rank_filter import KEPT_FOLDER
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 
@@ -78,8 +78,8 @@ def filter_images(context: StepContext, config: Config, *, round_: int) -> StepO
         config=config.filter,
         resources=config.resources,
     )
-    logger.info("kept %d of %d images", summary["kept"], summary["total"])
-    return StepOutput(metrics=summary)
+    logger.info("kept %d of %d images", summary.kept, summary.total)
+    return StepOutput(metrics=summary.to_dict())
 
 
 def read_kept(store: Store) -> pa.Table:

@@ -66,7 +66,7 @@ def measure_set(
             inception=None if inception is None else _in_order(inception, ids),
             judged=None if judged is None else _judged_in_order(judged, ids),
         )
-        return measure_images(images, yardstick)
+        return measure_images(images, yardstick).to_dict()
 
 
 def inception_features(context: StepContext, config: Config, source: Store, folder: str) -> pa.Table | None:
