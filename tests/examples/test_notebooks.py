@@ -91,7 +91,10 @@ def executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Runs a notebook in a copy of `examples/`, where no run folder is near."""
     from tools.notebooks import execute
 
-    folder = shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    for path in (*NOTEBOOKS, *EXAMPLES.glob("*.py")):
+        shutil.copy(path, folder)
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")])
     )
