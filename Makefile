@@ -24,7 +24,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-serve bench-fullsize serve s3-up s3-down clean
+.PHONY: help install demo examples test check format bench bench-serve bench-fullsize serve s3-up s3-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Run the whole feedback loop on this machine (again: skip what is done)
 	$(HEAD) --state .ray-head/demo run -- $(BIN)/uniemo submit --name demo jobs/feedback_loop.py -- \
 		--config $(CONFIG) --set 'run=$(abspath $(RUN))'
+
+examples: $(STAMP) ## Execute the notebooks in examples/ and store their outputs: about two minutes
+	$(BIN)/python -m tools.notebooks examples/*.ipynb
 
 test: $(STAMP) ## Run all tests but those that need minutes or a GPU
 	$(PYTEST) -m 'not integration and not gpu'
