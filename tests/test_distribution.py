@@ -219,6 +219,7 @@ def test_bad_input_is_one_line(installed, tmp_path):
     ]:
         done = installed.run("uniemo", *arguments, cwd=tmp_path)
         assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
 
