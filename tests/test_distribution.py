@@ -1,37 +1,30 @@
 """The wheel and the sdist: complete, and of use in a fresh environment outside any checkout."""
 
 import json
-import os
-import signal
-import site
-import socket
+import shlex
 import subprocess
-import sys
-import sysconfig
 import tarfile
-import time
 import tomllib
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from email import message_from_string
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.fresh_environment import Installed, assert_served, build, free_port, install
+
 pytestmark = [pytest.mark.xdist_group("distribution"), pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[1]
-TIMEOUT_S = 900
-FAR = ("RAY_", "UNIEMO_", "PYTHON", "VIRTUAL_ENV", "_UNIEMO")
-"""Variables that would lead a command of the fresh environment elsewhere."""
-SKETCH = ("data.sketch_train=48", "data.sketch_val=16", "data.sketch_test=16", "data.rows_per_shard=32")
+SKETCH = (
+    *("data.sketch_train=48", "data.sketch_val=16", "data.sketch_test=16", "data.rows_per_shard=32"),
+    *("stage1.batch_size=16", "stage2.batch_size=16"),
+)
 SMALL = (
     *SKETCH,
-    *(f"stage{n}.{value}" for n in (1, 2) for value in ("epochs=1", "batch_size=16")),
+    *("stage1.epochs=1", "stage2.epochs=1"),
     "scorers.epochs=2",
     "generation.per_emotion=2",
     "generation.rows_per_shard=8",
@@ -50,45 +43,6 @@ print("worker", ray.get(ray.remote(where).remote()))
 """
 
 
-class Installed:
-    """A fresh environment with the wheel, and commands that run in it from a folder of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.bin = folder / "bin"
-        self.python = self.bin / "python"
-
-    def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(FAR)}
-        return kept | {"PATH": f"{self.bin}{os.pathsep}{os.defpath}", "HF_HUB_OFFLINE": "1"}
-
-    def run(self, *command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self.bin / command[0], *command[1:]],
-            cwd=cwd,
-            env=self.environment() | variables,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-
-    def output(self, *command: str | Path, cwd: Path, **variables: str) -> str:
-        done = self.run(*command, cwd=cwd, **variables)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    @contextmanager
-    def started(self, *command: str | Path, cwd: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-        process = subprocess.Popen(
-            [self.bin / command[0], *command[1:]], cwd=cwd, env=self.environment() | variables
-        )
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=120)
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     """A folder with the wheel and the sdist of this tree."""
@@ -99,27 +53,7 @@ def built(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory) -> Installed:
-    folder = tmp_path_factory.mktemp("fresh") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    fresh = Installed(folder)
-    pip = [sys.executable, "-m", "pip", "--python", fresh.python, "--disable-pip-version-check", "install"]
-    wheel = the_file(built, "*.whl")
-    subprocess.run([*pip, "--quiet", "--no-deps", "--no-index", wheel], check=True, timeout=TIMEOUT_S)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    # .pth files in the folders that this one names, such as that of an editable install, are not read
-    (packages / "dependencies.pth").write_text("\n".join(dependencies()) + "\n")
-    return fresh
-
-
-def dependencies() -> list[str]:
-    """Folders of the running environment's packages."""
-    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()})
-
-
-def build(source: Path, target: Path, *options: str) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-d", str(target), *options]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    return install(the_file(built, "*.whl"), tmp_path_factory.mktemp("fresh") / "venv")
 
 
 def the_file(folder: Path, pattern: str) -> Path:
@@ -257,43 +191,6 @@ def test_the_service_without_ray(installed, tmp_path):
         assert_served(port, server)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def assert_served(port: int, process: "subprocess.Popen[bytes] | None" = None) -> None:
-    """The page, its script, and the shipped model's name, as soon as they answer."""
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + TIMEOUT_S
-    while (status := status_of(f"{address}/readyz")) != 200:
-        assert time.monotonic() < deadline, status
-        assert process is None or process.poll() is None, "the server ended"
-        time.sleep(0.5)
-    assert b"<title>" in read(f"{address}/")
-    assert json.loads(read(f"{address}/v1/model"))["fingerprint"]
-
-
-def status_of(url: str) -> int:
-    try:
-        with opener().open(url, timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return 0
-
-
-def read(url: str) -> bytes:
-    with opener().open(url, timeout=60) as answer:
-        return bytes(answer.read())
-
-
-def opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
 def sets(*settings: str) -> list[str]:
     return [part for setting in settings for part in ("--set", setting)]
 
@@ -310,8 +207,7 @@ def head(installed, tmp_path) -> Iterator[dict[str, str]]:
     installed.output("uniemo", "head", *options, "start", cwd=tmp_path, **haproxy)
     try:
         exported = installed.output("uniemo", "head", "--state", folder, "env", cwd=tmp_path)
-        lines = (line.removeprefix("export ") for line in exported.splitlines())
-        yield dict(line.split("=", 1) for line in lines) | haproxy
+        yield dict(word.split("=", 1) for word in shlex.split(exported) if word != "export") | haproxy
     finally:
         installed.output("uniemo", "head", "--state", folder, "stop", cwd=tmp_path)
 
