@@ -1,7 +1,7 @@
 """The whole service in one process, without Ray: for a laptop, for work on the page, for tests.
 
-uniemo serve                     the small model that is shipped
-uniemo serve runs/demo/model
+python -m uniemo_ray.service.local                     the small model that is shipped
+python -m uniemo_ray.service.local runs/demo/model
 """
 
 import argparse
