@@ -14,7 +14,7 @@ from uniemo_ray.distributed.shards.actors.clip import ScoreActor
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import commit_plan
-from uniemo_ray.feedback.ranking.shard_filter import filter_shards
+from uniemo_ray.feedback.rank_filter import filter_shards
 from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.shipped import SHIPPED, SHIPPED_FOLDER

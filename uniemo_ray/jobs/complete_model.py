@@ -1,7 +1,7 @@
 """Make an imported checkpoint able to generate: scorers, coefficients and emotion space from a data set.
 
     uniemo import-checkpoint stage2/ --preset vit_l14_sd15_released --data /data/EmoSet --out /models/released
-    uniemo submit jobs/complete_model.py -- --model /models/released \
+    uniemo submit complete_model -- --model /models/released \
         --set data.kind=emoset --set data.root=/data/EmoSet --set run=RUN
 
 The whole model is RUN/model. Submitting again continues; the model's settings are its own. A relative path

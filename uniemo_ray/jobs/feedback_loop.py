@@ -1,7 +1,7 @@
 """The whole method: understand, correlate, train jointly, generate, score, filter, train again.
 
-    ray job submit --working-dir . -- python jobs/feedback_loop.py --config demo
-    ray job submit --working-dir . -- python jobs/feedback_loop.py --set data.kind=emoset --set data.root=DIR
+    uniemo submit feedback_loop -- --config demo
+    uniemo submit feedback_loop -- --set data.kind=emoset --set data.root=DIR
 
 Submitting again continues: finished steps are skipped, and a changed setting redoes what depends on it.
 """

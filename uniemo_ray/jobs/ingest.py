@@ -1,7 +1,7 @@
 """The loop's first step alone: a data folder becomes checked, canonical Parquet shards in a run folder.
 
-    ray job submit --working-dir . -- python jobs/ingest.py --config my.yaml
-    uniemo submit jobs/ingest.py -- --set data.kind=fi --set data.root=DIR --set run=RUN
+    ray job submit --working-dir . -- python -m uniemo_ray.jobs.ingest --config my.yaml
+    uniemo submit ingest -- --set data.kind=fi --set data.root=DIR --set run=RUN
 
 Submitting again continues: finished shards are skipped. The feedback loop on the same run folder with the
 same data settings finds the step finished.

@@ -1,7 +1,7 @@
 """What no training changes, computed once: canonical shards, text embeddings, CLIP features, VAE latents.
 
-    ray job submit --working-dir . -- python jobs/precompute.py --config my.yaml
-    uniemo submit jobs/precompute.py -- --config my.yaml --set run=RUN
+    ray job submit --working-dir . -- python -m uniemo_ray.jobs.precompute --config my.yaml
+    uniemo submit precompute -- --config my.yaml --set run=RUN
 
 Submitting again continues. The feedback loop on the same run folder with the same settings finds these steps
 finished. With `diffusion.target: crop` the VAE sees a random crop, so there are no latents to compute.

@@ -1,7 +1,7 @@
 """Understanding alone, on any of the data sets: train stage 1 and judge it, or judge a finished model.
 
-    uniemo submit jobs/understanding.py -- --config my.yaml --set data.kind=emotionroi --set data.root=DIR
-    uniemo submit jobs/understanding.py -- --set evaluation.model=MODEL --set data.kind=fi --set data.root=DIR
+    uniemo submit understanding -- --config my.yaml --set data.kind=emotionroi --set data.root=DIR
+    uniemo submit understanding -- --set evaluation.model=MODEL --set data.kind=fi --set data.root=DIR
 
 The first trains on the set's own classes (with `data.valence=true` on positive and negative) and leaves a
 model folder that understands; the second judges a model folder on the test split of another set. Submitting
