@@ -80,7 +80,7 @@ def _score(context: StepContext) -> StepOutput:
 def _filter(context: StepContext, config: Config) -> StepOutput:
     """Rank all score rows and keep the band."""
     summary = filter_shards(context.artefacts_of("score-1"), context.artefacts, config=config.filter)
-    return StepOutput(metrics=summary)
+    return StepOutput(metrics=summary.to_dict())
 
 
 def _map(
