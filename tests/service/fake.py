@@ -22,7 +22,7 @@ from uniemo_ray.service.backend import (
     Seen,
     UnavailableError,
 )
-from uniemo_ray.service.generations import ImageState, JobBoard, JobState
+from uniemo_ray.service.generations import GenerationState, GenerationStore, ImageState
 from uniemo_ray.service.settings import Limits
 
 DESCRIPTION = Description(
@@ -42,8 +42,8 @@ SECRET = "/home/someone/secret"
 class Brightness:
     """Decides by brightness; some seeds go wrong in some way."""
 
-    def __init__(self, board: JobBoard) -> None:
-        self.board = board
+    def __init__(self, generation_store: GenerationStore) -> None:
+        self.generation_store = generation_store
         self.is_up = True
         self.cancelled: list[int] = []
         self.may_finish = asyncio.Event()
@@ -93,26 +93,28 @@ class Brightness:
             Painted(grey(order.seed + i, order.format), {"seed": order.seed + i}, 1) for i in range(order.n)
         ]
 
-    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
+    async def start(self, generation_id: str, order: Order) -> "asyncio.Task[None]":
         if order.seed == FULL_SEED:
             raise UnavailableError("too much waits already", retry_after_s=1.5)
-        return asyncio.create_task(self._run(job_id, order))
+        return asyncio.create_task(self._run(generation_id, order))
 
     async def close(self) -> None:
         self.is_up = False
 
-    async def _run(self, job_id: str, order: Order) -> None:
-        self.board.write_picture(job_id, "preview-0", b"preview")
-        self.board.write(job_id, JobState("running", (ImageState(step=1, of=2, previews=1),)))
+    async def _run(self, generation_id: str, order: Order) -> None:
+        self.generation_store.write_picture(generation_id, "preview-0", b"preview")
+        self.generation_store.write(
+            generation_id, GenerationState("running", (ImageState(step=1, of=2, previews=1),))
+        )
         if order.seed == SLOW_SEED:
-            while not self.board.is_cancelled(job_id):
+            while not self.generation_store.is_cancelled(generation_id):
                 await asyncio.sleep(0.01)
             self.cancelled.append(order.seed)
             return
         await asyncio.sleep(0.5)
-        self.board.write_picture(job_id, "image-0", grey(order.seed, order.format))
+        self.generation_store.write_picture(generation_id, "image-0", grey(order.seed, order.format))
         done = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed}, batch=4)
-        self.board.write(job_id, JobState("done", (done,)))
+        self.generation_store.write(generation_id, GenerationState("done", (done,)))
 
 
 def grey(seed: int, kind: str) -> bytes:
@@ -140,11 +142,11 @@ def client_of(app: FastAPI, **headers: str) -> TestClient:
     )
 
 
-def make_fake(board: JobBoard, **options: object) -> tuple[FastAPI, Brightness]:
+def make_fake(generation_store: GenerationStore, **options: object) -> tuple[FastAPI, Brightness]:
     """An application over the fake."""
-    backend = Brightness(board)
+    backend = Brightness(generation_store)
     limits = options.pop("limits", Limits(body_bytes=50_000, pixels=10_000, generate_timeout_s=0.4))
-    return make_api(backend, board=board, limits=limits, **options), backend
+    return make_api(backend, generation_store=generation_store, limits=limits, **options), backend
 
 
 def assert_problem(response, status: int, words: str, field: str | None = None) -> None:

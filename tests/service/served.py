@@ -6,7 +6,7 @@ from pathlib import Path
 import uvicorn
 
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.local import LocalBackend
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
@@ -18,13 +18,16 @@ class Served:
     """A server in a thread."""
 
     def __init__(self, library: Library, folder: Path, *, tokens: TokenFile | None = None) -> None:
-        board = JobBoard(LocalStore(folder), ttl_s=600)
+        generation_store = GenerationStore(LocalStore(folder), ttl_s=600)
         limits = Limits(requests_per_minute=100_000)
         model = library.load("default")
         backend = LocalBackend(
-            library.understander(model), library.illustrator(model), board=board, limits=limits
+            library.understander(model),
+            library.illustrator(model),
+            generation_store=generation_store,
+            limits=limits,
         )
-        app = make_api(backend, board=board, limits=limits, tokens=tokens)
+        app = make_api(backend, generation_store=generation_store, limits=limits, tokens=tokens)
         self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
         self.thread = threading.Thread(target=self.server.run)
 

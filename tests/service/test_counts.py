@@ -25,7 +25,7 @@ def numbers(data: bytes) -> dict[str, float]:
 
 def counts(*, requests: int, active: int, seconds: float = 0.2) -> Counts:
     metrics = Metrics()
-    metrics.watch(active=lambda: active, jobs=lambda: 0)
+    metrics.watch(active=lambda: active, unfinished=lambda: 0)
     for _ in range(requests):
         metrics.request("/v1/model", "GET", 200, seconds)
     return read(metrics.registry)
@@ -78,12 +78,17 @@ class Shared:
         return await self.census.exchange(self.name, counts)
 
 
-def test_any_endpoint_tells_of_all_and_a_part_is_never_passed_off_as_the_whole(board, monkeypatch):
+def test_any_endpoint_tells_of_all_and_a_part_is_never_passed_off_as_the_whole(generation_store, monkeypatch):
     monkeypatch.setattr("uniemo_ray.service.api.app.EXCHANGE_INTERVAL_S", 0.01)
     census = Census()
     peers = [Shared(name, census) for name in "ab"]
     first, second = (
-        client_of(make_api(Brightness(board), board=board, limits=Limits(), peers=peer)) for peer in peers
+        client_of(
+            make_api(
+                Brightness(generation_store), generation_store=generation_store, limits=Limits(), peers=peer
+            )
+        )
+        for peer in peers
     )
     with first, second:
         for client, count in ((first, 2), (second, 3)):

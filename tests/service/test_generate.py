@@ -68,8 +68,8 @@ def test_a_seed_is_drawn_and_told(client):
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_pixels_of_all_images_are_limited_together(board):
-    app, _ = make_fake(board, limits=Limits(generated_pixels=1000))
+def test_pixels_of_all_images_are_limited_together(generation_store):
+    app, _ = make_fake(generation_store, limits=Limits(generated_pixels=1000))
     client = client_of(app)
     assert client.post(URL, json={"emotion": "awe", "n": 4, "width": 16, "height": 8}).status_code == 200
     assert_problem(
@@ -142,8 +142,8 @@ def test_a_large_body_is_refused(client):
     assert_problem(response, 413, "larger than 50000 bytes")
 
 
-def test_an_order_is_small_whatever_files_may_be(board):
-    app, _ = make_fake(board, limits=Limits(order_bytes=500))
+def test_an_order_is_small_whatever_files_may_be(generation_store):
+    app, _ = make_fake(generation_store, limits=Limits(order_bytes=500))
     response = client_of(app).post(URL, json={"emotion": {f"a{i}": 1 for i in range(2000)}})
     assert_problem(response, 413, "larger than 500 bytes")
     assert client_of(app).post("/v1/understand", content=bytes(600)).status_code == 422

@@ -32,11 +32,14 @@ def model(library):
 
 
 @pytest.fixture
-def client(library, model, board):
+def client(library, model, generation_store):
     backend = LocalBackend(
-        library.understander(model), library.illustrator(model), board=board, limits=LIMITS
+        library.understander(model),
+        library.illustrator(model),
+        generation_store=generation_store,
+        limits=LIMITS,
     )
-    with client_of(make_api(backend, board=board, limits=LIMITS)) as client:
+    with client_of(make_api(backend, generation_store=generation_store, limits=LIMITS)) as client:
         yield client
 
 
@@ -84,9 +87,12 @@ def test_requests_of_the_model_that_fail(client):
     assert_problem(client.post("/v1/understand", content=cut), 422, "ends before")
 
 
-def test_leaving_stops_the_painter(library, model, board):
+def test_leaving_stops_the_painter(library, model, generation_store):
     backend = LocalBackend(
-        library.understander(model), library.illustrator(model), board=board, limits=LIMITS
+        library.understander(model),
+        library.illustrator(model),
+        generation_store=generation_store,
+        limits=LIMITS,
     )
     order = Order("default", {"awe": 1.0}, None, 8, 7, 1000, None, None, None, "condition", "png")
 
@@ -101,7 +107,7 @@ def test_leaving_stops_the_painter(library, model, board):
     asyncio.run(leave())
 
 
-def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(board):
+def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(generation_store):
     starts: list[float] = []
     ends: list[float] = []
 
@@ -113,7 +119,7 @@ def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(board):
             return looks
 
     async def leave() -> None:
-        backend = LocalBackend(Slow(), None, board=board, limits=LIMITS)
+        backend = LocalBackend(Slow(), None, generation_store=generation_store, limits=LIMITS)
         task = asyncio.create_task(backend.understand(["first"]))
         await asyncio.sleep(0.1)
         task.cancel()

@@ -13,9 +13,9 @@ from tests.service.fake import encode
 from uniemo_ray import UniEmo
 from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.service.backend import Look, Order, Painted, Refusal, Seen
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
+from uniemo_ray.service.workers.generation_task import execute_generation
 from uniemo_ray.service.workers.illustrator import GONE, Illustrator, Progress
-from uniemo_ray.service.workers.job import run_job
 from uniemo_ray.service.workers.library import Library, describe
 from uniemo_ray.service.workers.understander import Understander
 from uniemo_ray.store.local import LocalStore
@@ -161,80 +161,88 @@ def test_a_model_that_only_understands_can_paint_nothing(library, parts):
 
 
 @pytest.fixture
-def board(tmp_path) -> JobBoard:
-    return JobBoard(LocalStore(tmp_path), ttl_s=60)
+def generation_store(tmp_path) -> GenerationStore:
+    return GenerationStore(LocalStore(tmp_path), ttl_s=60)
 
 
-def run(illustrator, board, job, *, paint=None, timeout_s=60.0):
+def run(illustrator, generation_store, generation, *, paint=None, timeout_s=60.0):
     turn = asyncio.Lock()
 
     async def own_paint(ticket):
         async with turn:
             return (await asyncio.to_thread(illustrator, [ticket]))[0]
 
-    work = run_job(
-        job.id, illustrator.tickets(job.order), paint=paint or own_paint, board=board, timeout_s=timeout_s
+    work = execute_generation(
+        generation.id,
+        illustrator.tickets(generation.order),
+        paint=paint or own_paint,
+        generation_store=generation_store,
+        timeout_s=timeout_s,
     )
     asyncio.run(work)
-    return board.state(job)
+    return generation_store.state(generation)
 
 
-def test_a_generation_from_queued_to_done(illustrator, board):
-    job = board.create(replace(ORDER, n=2, steps=20), owner="ann", patience_s=60)
-    state = run(illustrator, board, job)
+def test_a_generation_from_queued_to_done(illustrator, generation_store):
+    generation = generation_store.create(replace(ORDER, n=2, steps=20), owner="ann", patience_s=60)
+    state = run(illustrator, generation_store, generation)
     assert state.status == "done"
     assert [(image.step, image.of) for image in state.images] == [(20, 20), (20, 20)]
-    expected = illustrator(tickets(illustrator, replace(job.order, n=1, seed=8)))[0]
-    assert board.read_picture(job.id, "image-1") == expected.data
+    expected = illustrator(tickets(illustrator, replace(generation.order, n=1, seed=8)))[0]
+    assert generation_store.read_picture(generation.id, "image-1") == expected.data
     assert state.images[1].provenance == expected.provenance
     assert state.images[1].batch == 1
-    assert board.read_picture(job.id, "preview-0") is not None
+    assert generation_store.read_picture(generation.id, "preview-0") is not None
 
 
-def test_a_generation_that_is_cancelled_stops_painting(illustrator, board):
-    job = board.create(replace(ORDER, n=2), owner="ann", patience_s=60)
+def test_a_generation_that_is_cancelled_stops_painting(illustrator, generation_store):
+    generation = generation_store.create(replace(ORDER, n=2), owner="ann", patience_s=60)
     started: list[bool] = []
 
     async def paint_slowly(ticket):
         started.append(ticket.is_cancelled)
-        board.cancel(job.id)
+        generation_store.cancel(generation.id)
         while not ticket.is_cancelled:
             await asyncio.sleep(0.01)
         return GONE
 
-    assert run(illustrator, board, job, paint=paint_slowly).status == "cancelled"
+    assert run(illustrator, generation_store, generation, paint=paint_slowly).status == "cancelled"
     assert started == [False, False]
-    assert board.store.read_json(f"{job.id}/state.json")["status"] == "cancelled"
+    assert generation_store.store.read_json(f"{generation.id}/state.json")["status"] == "cancelled"
 
 
-class Hasty(JobBoard):
+class Hasty(GenerationStore):
     """Its generation is cancelled just before its image is written."""
 
-    def write_picture(self, job_id: str, name: str, data: bytes) -> None:
+    def write_picture(self, generation_id: str, name: str, data: bytes) -> None:
         if name == "image-0":
-            self.cancel(job_id)
-        super().write_picture(job_id, name, data)
+            self.cancel(generation_id)
+        super().write_picture(generation_id, name, data)
 
 
 def test_nothing_is_kept_of_what_is_cancelled_at_the_last_moment(illustrator, tmp_path):
-    board = Hasty(LocalStore(tmp_path), ttl_s=60)
-    job = board.create(replace(ORDER, n=2), owner="ann", patience_s=60)
-    assert run(illustrator, board, job).status == "cancelled"
-    assert sorted(path.name for path in (tmp_path / job.id).iterdir()) == ["cancel", "job.json", "state.json"]
+    generation_store = Hasty(LocalStore(tmp_path), ttl_s=60)
+    generation = generation_store.create(replace(ORDER, n=2), owner="ann", patience_s=60)
+    assert run(illustrator, generation_store, generation).status == "cancelled"
+    assert sorted(path.name for path in (tmp_path / generation.id).iterdir()) == [
+        "cancel",
+        "request.json",
+        "state.json",
+    ]
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"emotions": {"sadness": 1.0}}, "no image of 'sadness'"), ({"width": 30}, "multiple of 4")],
 )
-def test_a_generation_that_cannot_be_fails_with_the_reason(illustrator, board, change, words):
-    job = board.create(replace(ORDER, **change), owner="ann", patience_s=60)
-    state = run(illustrator, board, job)
+def test_a_generation_that_cannot_be_fails_with_the_reason(illustrator, generation_store, change, words):
+    generation = generation_store.create(replace(ORDER, **change), owner="ann", patience_s=60)
+    state = run(illustrator, generation_store, generation)
     assert state.status == "failed"
     assert words in state.problem.detail
 
 
-def test_an_inner_error_or_too_long_a_time_fails_it_without_details(illustrator, board):
+def test_an_inner_error_or_too_long_a_time_fails_it_without_details(illustrator, generation_store):
     async def break_down(ticket):
         raise RuntimeError("secret")
 
@@ -246,16 +254,16 @@ def test_an_inner_error_or_too_long_a_time_fails_it_without_details(illustrator,
         ticket.on_step(Progress(1, 4, None))
         await asyncio.sleep(60)
 
-    job = board.create(ORDER, owner="ann", patience_s=60)
-    state = run(illustrator, board, job, paint=break_down)
+    generation = generation_store.create(ORDER, owner="ann", patience_s=60)
+    state = run(illustrator, generation_store, generation, paint=break_down)
     assert state.problem.is_ours
     assert "secret" not in state.problem.detail
-    job = board.create(ORDER, owner="ann", patience_s=60)
-    state = run(illustrator, board, job, paint=wait, timeout_s=0.3)
+    generation = generation_store.create(ORDER, owner="ann", patience_s=60)
+    state = run(illustrator, generation_store, generation, paint=wait, timeout_s=0.3)
     assert (state.status, state.problem.detail) == ("failed", "it waited too long for its turn")
-    job = board.create(ORDER, owner="ann", patience_s=60)
+    generation = generation_store.create(ORDER, owner="ann", patience_s=60)
     began = time.monotonic()
-    state = run(illustrator, board, job, paint=dawdle, timeout_s=0.8)
+    state = run(illustrator, generation_store, generation, paint=dawdle, timeout_s=0.8)
     assert (state.status, state.problem.detail) == ("failed", "painting took too long")
     assert time.monotonic() - began > 1.3
     assert isinstance(illustrator(tickets(illustrator, ORDER))[0], Painted)

@@ -16,7 +16,7 @@ from tests.service.fake import DESCRIPTION, Brightness, grey
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.backend import Description, Order, Painted
-from uniemo_ray.service.generations import ImageState, JobState
+from uniemo_ray.service.generations import GenerationState, ImageState
 from uniemo_ray.service.settings import Limits
 
 REPOSITORY = Path(__file__).parents[2]
@@ -39,20 +39,27 @@ class Willing(Brightness):
             Painted(grey(order.seed + i, order.format), {"seed": order.seed + i}, 1) for i in range(order.n)
         ]
 
-    async def _run(self, job_id: str, order: Order) -> None:
-        self.board.write_picture(job_id, "preview-0", grey(0, "webp"))
-        self.board.write_picture(job_id, "image-0", grey(order.seed, order.format))
+    async def _run(self, generation_id: str, order: Order) -> None:
+        self.generation_store.write_picture(generation_id, "preview-0", grey(0, "webp"))
+        self.generation_store.write_picture(generation_id, "image-0", grey(order.seed, order.format))
         image = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed})
-        self.board.write(job_id, JobState("done", (image,) * order.n))
+        self.generation_store.write(generation_id, GenerationState("done", (image,) * order.n))
 
-    async def start(self, job_id: str, order: Order):
-        return await super().start(job_id, replace(order, seed=order.seed + 100))  # past the fake's bad seeds
+    async def start(self, generation_id: str, order: Order):
+        return await super().start(
+            generation_id, replace(order, seed=order.seed + 100)
+        )  # past the fake's bad seeds
 
 
 @pytest.fixture
-def url(board) -> Iterator[str]:
+def url(generation_store) -> Iterator[str]:
     limits = Limits(requests_per_minute=10**8, concurrent_generations=10**6, active_requests=10**6)
-    app = make_api(Willing(board), board=board, limits=limits, models=("default", "other"))
+    app = make_api(
+        Willing(generation_store),
+        generation_store=generation_store,
+        limits=limits,
+        models=("default", "other"),
+    )
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

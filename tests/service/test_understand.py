@@ -154,13 +154,13 @@ def send_half(app, then) -> list[dict]:
     return sent
 
 
-def test_a_body_that_does_not_arrive_is_given_up(board):
-    app, _ = make_fake(board, limits=Limits(body_timeout_s=0.1))
+def test_a_body_that_does_not_arrive_is_given_up(generation_store):
+    app, _ = make_fake(generation_store, limits=Limits(body_timeout_s=0.1))
     assert send_half(app, lambda: asyncio.sleep(60, {}))[0]["status"] == 408
 
 
-def test_who_leaves_in_the_middle_of_a_body_is_no_error_of_ours(board, caplog):
-    app, _ = make_fake(board)
+def test_who_leaves_in_the_middle_of_a_body_is_no_error_of_ours(generation_store, caplog):
+    app, _ = make_fake(generation_store)
     assert send_half(app, lambda: asyncio.sleep(0, {"type": "http.disconnect"})) == []
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 

@@ -117,8 +117,8 @@ class Backend(Protocol):
     async def generate(self, order: Order) -> list[Painted] | Refusal:
         """All images of an order; being cancelled frees the model. Raises UnavailableError."""
 
-    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
-        """Begin a generation that writes to the job board; the task ends with it. Raises UnavailableError."""
+    async def start(self, generation_id: str, order: Order) -> "asyncio.Task[None]":
+        """Start a generation; the returned task ends when the generation does. Raises UnavailableError."""
 
     async def close(self) -> None:
-        """The process ends: generations that were begun finish, or the board says that they will not."""
+        """The process ends: generations that were begun finish, or the store says that they will not."""

@@ -14,15 +14,15 @@ from ray.serve.context import _get_global_client
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
 from uniemo_ray.service.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.handles import Handle, HandleBackend, HandlePeers
 from uniemo_ray.service.loads import Loads
 from uniemo_ray.service.own import OwnLooks
 from uniemo_ray.service.pool import Pool
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
+from uniemo_ray.service.workers.generation_task import execute_generation
 from uniemo_ray.service.workers.illustrator import Illustrator, Ticket
-from uniemo_ray.service.workers.job import run_job
 from uniemo_ray.service.workers.library import Library, describe
 from uniemo_ray.service.workers.understander import Understander, View
 from uniemo_ray.store.filesystem import open_store
@@ -100,7 +100,7 @@ class Generation:
     def __init__(self, library: Library, pool: Pool, limits: Limits, store: str) -> None:
         library.check_others()
         self.limits = limits
-        self.board = JobBoard(open_store(store), ttl_s=limits.result_ttl_s)
+        self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
         self.models: Loaded[Illustrator, Ticket, Painted | Refusal] = Loaded(
             lambda name: library.illustrator(library.load(name)), pool
         )
@@ -115,11 +115,17 @@ class Generation:
         finally:
             tickets[0].is_cancelled = True
 
-    async def run(self, job_id: str, order: Order) -> None:
-        """A whole generation, reported on the job board."""
+    async def run(self, generation_id: str, order: Order) -> None:
+        """A whole generation, reported on the generation store."""
         tickets = (await self.models.get(order.model)).tickets(order)
         timeout_s = self.limits.generate_timeout_s
-        await run_job(job_id, tickets, paint=self.models.work, board=self.board, timeout_s=timeout_s)
+        await execute_generation(
+            generation_id,
+            tickets,
+            paint=self.models.work,
+            generation_store=self.generation_store,
+            timeout_s=timeout_s,
+        )
 
     async def describe(self, model: str) -> Description:
         """The model behind a name."""
@@ -148,8 +154,10 @@ class Endpoint:
         _log_requests()
         self.tokens = check_exposure(tokens)
         own = None if looking is None else _own_looks(*looking)
-        self.board = JobBoard(open_store(store), ttl_s=limits.result_ttl_s)
-        self.backend = HandleBackend(understanding, generation, board=self.board, limits=limits, own=own)
+        self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
+        self.backend = HandleBackend(
+            understanding, generation, generation_store=self.generation_store, limits=limits, own=own
+        )
         self.models, self.limits = models, limits
         self.peers = None if census is None else HandlePeers(census)
 
@@ -157,7 +165,7 @@ class Endpoint:
         """Called by Serve after the constructor."""
         return make_api(
             self.backend,
-            board=self.board,
+            generation_store=self.generation_store,
             limits=self.limits,
             tokens=self.tokens,
             models=self.models,

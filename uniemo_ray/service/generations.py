@@ -1,6 +1,6 @@
 """Generations that outlive their request: kept in a store, so that any replica can answer for any.
 
-ID/job.json       who asked for what, and until when it counts
+ID/request.json       who asked for what, and until when it counts
 ID/state.json     how far it is; written by the replica that paints
 ID/cancel         exists once somebody cancelled it
 ID/preview-I      image I as it was at its last preview (WebP)
@@ -30,7 +30,7 @@ LOST = Refusal("the server was restarted or overloaded before this was painted: 
 
 
 @dataclass(frozen=True)
-class Job:
+class StoredGeneration:
     """What was asked for; never changes."""
 
     id: str
@@ -63,7 +63,7 @@ class ImageState:
 
 
 @dataclass(frozen=True)
-class JobState:
+class GenerationState:
     """How far a generation is."""
 
     status: Status
@@ -77,7 +77,7 @@ class JobState:
         return self.status in FINAL
 
 
-class JobBoard:
+class GenerationStore:
     """All generations in a store."""
 
     def __init__(self, store: Store, *, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
@@ -90,103 +90,107 @@ class JobBoard:
         """
         self.store, self.ttl_s, self.clock = store, ttl_s, clock
 
-    def create(self, order: Order, *, owner: str, patience_s: float) -> Job:
+    def create(self, order: Order, *, owner: str, patience_s: float) -> StoredGeneration:
         """A new generation that has `patience_s` to finish."""
         now = self.clock()
-        job = Job(secrets.token_urlsafe(16), owner, order, now, now + patience_s, now + self.ttl_s)
-        self.store.write_json(f"{job.id}/job.json", asdict(job))
-        return job
+        generation = StoredGeneration(
+            secrets.token_urlsafe(16), owner, order, now, now + patience_s, now + self.ttl_s
+        )
+        self.store.write_json(f"{generation.id}/request.json", asdict(generation))
+        return generation
 
-    def find(self, job_id: str, *, owner: str) -> Job | None:
+    def find(self, generation_id: str, *, owner: str) -> StoredGeneration | None:
         """A generation, unless it is unknown, expired, cancelled or somebody else's."""
         try:
-            raw = self.store.read_json(f"{job_id}/job.json")
+            raw = self.store.read_json(f"{generation_id}/request.json")
         except FileNotFoundError:
             return None
-        job = Job(**raw | {"order": Order(**raw["order"])})
-        is_there = job.owner == owner and self.clock() < job.expires_at
-        return job if is_there and not self.is_cancelled(job_id) else None
+        generation = StoredGeneration(**raw | {"order": Order(**raw["order"])})
+        is_there = generation.owner == owner and self.clock() < generation.expires_at
+        return generation if is_there and not self.is_cancelled(generation_id) else None
 
-    def state(self, job: Job) -> JobState:
+    def state(self, generation: StoredGeneration) -> GenerationState:
         """How far it is, as its caller should see it."""
         try:
-            state = _read_state(self.store.read_json(f"{job.id}/state.json"))
+            state = _read_state(self.store.read_json(f"{generation.id}/state.json"))
         except FileNotFoundError:
-            state = JobState("queued", (ImageState(),) * job.order.n)
+            state = GenerationState("queued", (ImageState(),) * generation.order.n)
         if state.is_final:
             return state
-        if self.is_cancelled(job.id):
+        if self.is_cancelled(generation.id):
             return replace(state, status="cancelled")
-        if self.clock() > job.deadline_at:
+        if self.clock() > generation.deadline_at:
             return replace(state, status="failed", problem=LOST)
         return state
 
-    def write(self, job_id: str, state: JobState) -> None:
+    def write(self, generation_id: str, state: GenerationState) -> None:
         """Report progress."""
-        self.store.write_bytes(f"{job_id}/state.json", to_json(asdict(state)))
+        self.store.write_bytes(f"{generation_id}/state.json", to_json(asdict(state)))
 
-    def lose(self, job_id: str) -> None:
+    def lose(self, generation_id: str) -> None:
         """Report that nobody works on it any more, unless a last report is there."""
         try:
-            state = _read_state(self.store.read_json(f"{job_id}/state.json"))
+            state = _read_state(self.store.read_json(f"{generation_id}/state.json"))
         except FileNotFoundError:
-            state = JobState("queued", ())
+            state = GenerationState("queued", ())
         if state.is_final:
             return
-        if self.is_cancelled(job_id):
-            self.write(job_id, replace(state, status="cancelled"))
+        if self.is_cancelled(generation_id):
+            self.write(generation_id, replace(state, status="cancelled"))
         else:
-            self.write(job_id, replace(state, status="failed", problem=LOST))
+            self.write(generation_id, replace(state, status="failed", problem=LOST))
 
-    def forget(self, job_id: str) -> None:
+    def forget(self, generation_id: str) -> None:
         """Delete a generation that never began."""
-        self._delete(job_id, self.store.list(job_id))
+        self._delete(generation_id, self.store.list(generation_id))
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, generation_id: str) -> None:
         """Forget a generation: whoever paints it stops, and its pictures are gone."""
-        self.store.write_bytes(f"{job_id}/cancel", b"")
-        for key in self.store.list(job_id):
+        self.store.write_bytes(f"{generation_id}/cancel", b"")
+        for key in self.store.list(generation_id):
             if key.partition("/")[2].startswith(("image-", "preview-")):
                 self.store.delete(key)
 
-    def is_cancelled(self, job_id: str) -> bool:
+    def is_cancelled(self, generation_id: str) -> bool:
         """Whether somebody asked to stop it."""
-        return self.store.exists(f"{job_id}/cancel")
+        return self.store.exists(f"{generation_id}/cancel")
 
-    def write_picture(self, job_id: str, name: str, data: bytes) -> None:
+    def write_picture(self, generation_id: str, name: str, data: bytes) -> None:
         """Keep `image-0` or `preview-0`."""
-        self.store.write_bytes(f"{job_id}/{name}", data)
+        self.store.write_bytes(f"{generation_id}/{name}", data)
 
-    def read_picture(self, job_id: str, name: str) -> bytes | None:
+    def read_picture(self, generation_id: str, name: str) -> bytes | None:
         """What `write_picture` kept; None before."""
         try:
-            return self.store.read_bytes(f"{job_id}/{name}")
+            return self.store.read_bytes(f"{generation_id}/{name}")
         except FileNotFoundError:
             return None
 
-    def link(self, job: Job, name: str) -> str | None:
-        """An address that gives a picture without a token until the job expires, on S3; else None."""
-        return self.store.presigned_url(f"{job.id}/{name}", ttl_s=max(1, job.expires_at - self.clock()))
+    def link(self, generation: StoredGeneration, name: str) -> str | None:
+        """An address that gives a picture without a token until the generation expires, on S3; else None."""
+        return self.store.presigned_url(
+            f"{generation.id}/{name}", ttl_s=max(1, generation.expires_at - self.clock())
+        )
 
     def sweep(self) -> int:
         """Delete what has expired; returns how many generations."""
         keys = self.store.list()
         ids = {key.partition("/")[0] for key in keys}
         expired = {name for name in ids if _ID.fullmatch(name) and self._is_expired(name)}
-        for job_id in expired:
-            self._delete(job_id, [key for key in keys if key.partition("/")[0] == job_id])
+        for generation_id in expired:
+            self._delete(generation_id, [key for key in keys if key.partition("/")[0] == generation_id])
         return len(expired)
 
-    def _delete(self, job_id: str, keys: Iterable[str]) -> None:
+    def _delete(self, generation_id: str, keys: Iterable[str]) -> None:
         for key in keys:
             self.store.delete(key)
-        folder = self.store.local_path_or_none(job_id)
+        folder = self.store.local_path_or_none(generation_id)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)  # on a disk, an empty folder is left
 
-    def _is_expired(self, job_id: str) -> bool:
+    def _is_expired(self, generation_id: str) -> bool:
         try:
-            return bool(self.clock() >= self.store.read_json(f"{job_id}/job.json")["expires_at"])
+            return bool(self.clock() >= self.store.read_json(f"{generation_id}/request.json")["expires_at"])
         except FileNotFoundError:
             return True  # a sweep that was interrupted, or a last report after one
         except (DamagedError, KeyError, TypeError):
@@ -194,9 +198,9 @@ class JobBoard:
             return True
 
 
-def _read_state(raw: dict[str, Any]) -> JobState:
+def _read_state(raw: dict[str, Any]) -> GenerationState:
     problem = raw["problem"]
-    return JobState(
+    return GenerationState(
         raw["status"],
         tuple(ImageState(**image) for image in raw["images"]),
         None if problem is None else Refusal(*problem),

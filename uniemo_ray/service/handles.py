@@ -24,7 +24,7 @@ from uniemo_ray.service.backend import (
     Seen,
     UnavailableError,
 )
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.own import OwnLooks
 from uniemo_ray.service.recent import Recent
 from uniemo_ray.service.running import Running
@@ -58,7 +58,7 @@ class HandleBackend:
         understanding: Handle,
         generation: Handle,
         *,
-        board: JobBoard,
+        generation_store: GenerationStore,
         limits: Limits,
         own: OwnLooks | None = None,
     ) -> None:
@@ -67,7 +67,7 @@ class HandleBackend:
         self.descriptions: dict[str, Recent[Description]] = {}
         self.ready = Recent(self._ask_ready, fresh_s=READY_FRESH_S, patience_s=READY_TIMEOUT_S)
         self.heard_at: dict[str, float] = {}
-        self.running = Running(board)
+        self.running = Running(generation_store)
 
     async def is_ready(self) -> bool:
         """Whether replicas of each kind are there; asked once a second at most, for all callers."""
@@ -126,10 +126,10 @@ class HandleBackend:
         self._hear(handle)
         return images
 
-    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
-        """One call for all images; the replica reports to the job board, whoever still listens."""
+    async def start(self, generation_id: str, order: Order) -> "asyncio.Task[None]":
+        """One call for all images; the replica reports to the generation store, whoever still listens."""
         handle = _for(self.generation, order.model)
-        call = asyncio.create_task(self._run(handle, job_id, order))
+        call = asyncio.create_task(self._run(handle, generation_id, order))
         try:
             done, _ = await asyncio.wait([call], timeout=_REJECTED_WITHIN_S)
         except asyncio.CancelledError:
@@ -137,10 +137,10 @@ class HandleBackend:
             raise
         if done and isinstance(error := call.exception(), UnavailableError):
             raise error
-        return self.running.begin(job_id, call)
+        return self.running.begin(generation_id, call)
 
-    async def _run(self, handle: Handle, job_id: str, order: Order) -> None:
-        await _call(partial(handle.run.remote, job_id, order))
+    async def _run(self, handle: Handle, generation_id: str, order: Order) -> None:
+        await _call(partial(handle.run.remote, generation_id, order))
         self._hear(handle)
 
     async def close(self) -> None:

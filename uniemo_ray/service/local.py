@@ -17,12 +17,12 @@ import uvicorn
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
 from uniemo_ray.service.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.running import Running
 from uniemo_ray.service.settings import STORE, Limits
 from uniemo_ray.service.tokens import TokenFile
+from uniemo_ray.service.workers.generation_task import execute_generation
 from uniemo_ray.service.workers.illustrator import Illustrator, Ticket
-from uniemo_ray.service.workers.job import run_job
 from uniemo_ray.service.workers.library import Library, describe
 from uniemo_ray.service.workers.understander import Understander
 from uniemo_ray.shipped import SHIPPED
@@ -36,11 +36,16 @@ class LocalBackend:
     """Models in this process, one piece of work at a time."""
 
     def __init__(
-        self, understander: Understander, illustrator: Illustrator, *, board: JobBoard, limits: Limits
+        self,
+        understander: Understander,
+        illustrator: Illustrator,
+        *,
+        generation_store: GenerationStore,
+        limits: Limits,
     ) -> None:
         self.understander, self.illustrator = understander, illustrator
-        self.board, self.limits = board, limits
-        self.running = Running(board)
+        self.generation_store, self.limits = generation_store, limits
+        self.running = Running(generation_store)
         self.turn = asyncio.Lock()
 
     async def is_ready(self) -> bool:
@@ -72,16 +77,16 @@ class LocalBackend:
                 ticket.is_cancelled = True
         return images
 
-    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
+    async def start(self, generation_id: str, order: Order) -> "asyncio.Task[None]":
         """As a task of this process."""
-        work = run_job(
-            job_id,
+        work = execute_generation(
+            generation_id,
             self.illustrator.tickets(order),
             paint=self._paint,
-            board=self.board,
+            generation_store=self.generation_store,
             timeout_s=self.limits.generate_timeout_s,
         )
-        return self.running.begin(job_id, work)
+        return self.running.begin(generation_id, work)
 
     async def close(self) -> None:
         """Whoever stops this process does not want to wait."""
@@ -111,14 +116,17 @@ def main(arguments: list[str] | None = None) -> int:
         limits = Limits()
         library = Library(models={DEFAULT_MODEL: options.model})
         model = library.load(DEFAULT_MODEL)
-        board = JobBoard(open_store(options.store), ttl_s=limits.result_ttl_s)
+        generation_store = GenerationStore(open_store(options.store), ttl_s=limits.result_ttl_s)
         backend = LocalBackend(
-            library.understander(model), library.illustrator(model), board=board, limits=limits
+            library.understander(model),
+            library.illustrator(model),
+            generation_store=generation_store,
+            limits=limits,
         )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    app = make_api(backend, board=board, limits=limits, tokens=tokens)
+    app = make_api(backend, generation_store=generation_store, limits=limits, tokens=tokens)
     uvicorn.run(app, host=options.host, port=options.port, access_log=False, server_header=False)
     return 0
 

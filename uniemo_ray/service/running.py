@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 
 logger = logging.getLogger(__name__)
 
@@ -12,26 +12,26 @@ logger = logging.getLogger(__name__)
 class Running:
     """Keeps what was begun; one that ends without a last report of its painter gets one here."""
 
-    def __init__(self, board: JobBoard) -> None:
-        self.board = board
+    def __init__(self, generation_store: GenerationStore) -> None:
+        self.generation_store = generation_store
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, job_id: str, work: Awaitable[None]) -> "asyncio.Task[None]":
+    def begin(self, generation_id: str, work: Awaitable[None]) -> "asyncio.Task[None]":
         """A task that ends with the work, whatever becomes of it."""
-        task = asyncio.create_task(self._answer_for(job_id, work))
+        task = asyncio.create_task(self._answer_for(generation_id, work))
         self.tasks.add(task)  # the loop itself keeps no task alive
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def _answer_for(self, job_id: str, work: Awaitable[None]) -> None:
+    async def _answer_for(self, generation_id: str, work: Awaitable[None]) -> None:
         try:
             await work
         except asyncio.CancelledError:
-            await asyncio.to_thread(self.board.lose, job_id)
+            await asyncio.to_thread(self.generation_store.lose, generation_id)
             raise
         except Exception as error:
             logger.error("a generation was lost: %s", type(error).__name__)
-            await asyncio.to_thread(self.board.lose, job_id)
+            await asyncio.to_thread(self.generation_store.lose, generation_id)
 
     async def finish(self, *, within_s: float) -> None:
         """Let everything end; what has not by then is given up, and says so."""

@@ -19,7 +19,7 @@ from uniemo_ray.service.api.problems import Problem, add_problem_handlers
 from uniemo_ray.service.api.rates import Rates
 from uniemo_ray.service.api.state import Service
 from uniemo_ray.service.backend import DEFAULT_MODEL, Backend, UnavailableError
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
 
@@ -38,7 +38,7 @@ seed gives the same bytes, whatever else the server does, as long as `/v1/model`
 def make_api(
     backend: Backend,
     *,
-    board: JobBoard,
+    generation_store: GenerationStore,
     limits: Limits,
     tokens: TokenFile | None = None,
     models: Sequence[str] = (DEFAULT_MODEL,),
@@ -48,7 +48,7 @@ def make_api(
 
     Args:
         backend: answers the requests.
-        board: keeps generations.
+        generation_store: keeps generations.
         limits: of requests.
         tokens: who gets in; without, only this machine is served.
         models: names that requests may give.
@@ -62,9 +62,9 @@ def make_api(
         redoc_url=None,
         lifespan=_living,
     )
-    service = Service(backend, limits, board, tuple(models), Metrics(peers))
+    service = Service(backend, limits, generation_store, tuple(models), Metrics(peers))
     rates = Rates(limits)
-    service.metrics.watch(active=lambda: rates.active, jobs=service.unfinished.total)
+    service.metrics.watch(active=lambda: rates.active, unfinished=service.unfinished.total)
     app.state.service = service
     app.add_middleware(BodyLimit, limits=limits)
     app.add_middleware(Guard, tokens=tokens, rates=rates, metrics=service.metrics)
@@ -85,7 +85,7 @@ def make_api(
 async def _living(app: FastAPI) -> AsyncIterator[None]:
     """What goes on as long as the application runs."""
     service: Service = app.state.service
-    tasks = [asyncio.create_task(_sweep(service.board))]
+    tasks = [asyncio.create_task(_sweep(service.generation_store))]
     if service.metrics.peers is not None:
         tasks.append(asyncio.create_task(_exchange(service.metrics)))
     try:
@@ -96,11 +96,11 @@ async def _living(app: FastAPI) -> AsyncIterator[None]:
         await service.backend.close()
 
 
-async def _sweep(board: JobBoard) -> None:
+async def _sweep(generation_store: GenerationStore) -> None:
     """Delete expired generations."""
     while True:
         try:
-            count = await asyncio.to_thread(board.sweep)
+            count = await asyncio.to_thread(generation_store.sweep)
         except Exception as error:  # storage may come back, and the service goes on without sweeping
             logger.error("expired generations could not be deleted: %s", type(error).__name__)
         else:

@@ -18,7 +18,7 @@ from uniemo_ray.service.api.problems import Problem, ProblemError, problem_respo
 from uniemo_ray.service.api.schemas import MEDIA_TYPE, GenerateRequest, Schema, limited_generate
 from uniemo_ray.service.api.state import Service, caller_of, service_of
 from uniemo_ray.service.backend import Refusal
-from uniemo_ray.service.generations import ImageState, Job, JobState
+from uniemo_ray.service.generations import GenerationState, ImageState, StoredGeneration
 from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
 
 ID = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$", description="What the creation answered.")]
@@ -85,16 +85,16 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
     async def create_generation(request: Request, response: Response, asked: model) -> Generation:  # type: ignore[valid-type]
         """Begin to generate; the answer comes at once, the images later."""
         service, caller = service_of(request), caller_of(request)
-        job = await _start(service, asked, caller)
-        response.headers["location"] = f"/v1/generations/{job.id}"
-        return show(service, job, await asyncio.to_thread(service.board.state, job))
+        generation = await _start(service, asked, caller)
+        response.headers["location"] = f"/v1/generations/{generation.id}"
+        return show(service, generation, await asyncio.to_thread(service.generation_store.state, generation))
 
     @router.get("/{id}", operation_id="get_generation", responses=problem_responses(*_GET))
     async def get_generation(request: Request, id: ID) -> Generation:
         """How far it is."""
         service = service_of(request)
-        job = await _find(request, id)
-        return show(service, job, await asyncio.to_thread(service.board.state, job))
+        generation = await _find(request, id)
+        return show(service, generation, await asyncio.to_thread(service.generation_store.state, generation))
 
     @router.get(
         "/{id}/events",
@@ -108,8 +108,8 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         Each `data` is JSON. A stream that breaks off can be opened again: it begins with how things are.
         """
         service = service_of(request)
-        job = await _find(request, id)
-        events = follow(service, job, lambda state: show(service, job, state))
+        generation = await _find(request, id)
+        events = follow(service, generation, lambda state: show(service, generation, state))
         return StreamingResponse(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     @router.delete("/{id}", operation_id="cancel_generation", responses=problem_responses(*_GET))
@@ -119,14 +119,14 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         The answer is how it was; afterwards it is not found, and its images are gone.
         """
         service = service_of(request)
-        job = await _find(request, id)
-        state = await asyncio.to_thread(service.board.state, job)
-        await asyncio.to_thread(service.board.cancel, job.id)
-        if state.status == "queued" and job.id in service.begun:
-            service.begun[job.id].cancel()  # its place in the queue is free at once
+        generation = await _find(request, id)
+        state = await asyncio.to_thread(service.generation_store.state, generation)
+        await asyncio.to_thread(service.generation_store.cancel, generation.id)
+        if state.status == "queued" and generation.id in service.begun:
+            service.begun[generation.id].cancel()  # its place in the queue is free at once
         if not state.is_final:
             state = replace(state, status="cancelled")
-        return show(service, job, state)
+        return show(service, generation, state)
 
     def add_picture(path: str, name: str, summary: str) -> None:
         types = MEDIA_TYPE.values() if name == "image" else ["image/webp"]
@@ -134,11 +134,13 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
 
         async def get_picture(request: Request, id: ID, index: Index) -> Response:
             service = service_of(request)
-            job = await _find(request, id)
-            data = await asyncio.to_thread(service.board.read_picture, job.id, f"{name}-{index}")
+            generation = await _find(request, id)
+            data = await asyncio.to_thread(
+                service.generation_store.read_picture, generation.id, f"{name}-{index}"
+            )
             if data is None:
                 raise ProblemError(404, f"there is no such {name}, or not yet")
-            kind = MEDIA_TYPE[job.order.format] if name == "image" else "image/webp"
+            kind = MEDIA_TYPE[generation.order.format] if name == "image" else "image/webp"
             return Response(data, media_type=kind)
 
         router.add_api_route(
@@ -157,7 +159,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
     return router
 
 
-async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
+async def _start(service: Service, asked: GenerateRequest, caller: str) -> StoredGeneration:
     order = await take_order(service, asked, "png")
     if service.unfinished[caller] >= service.limits.concurrent_generations:
         raise ProblemError(
@@ -169,69 +171,77 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
     with ExitStack() as counted:
         counted.callback(_count_down, service, caller)
         counted.enter_context(service.metrics.working(GENERATE, order.n))
-        job = await asyncio.to_thread(
-            service.board.create, order, owner=caller, patience_s=2 * service.limits.generate_timeout_s
+        generation = await asyncio.to_thread(
+            service.generation_store.create,
+            order,
+            owner=caller,
+            patience_s=2 * service.limits.generate_timeout_s,
         )
         try:
-            work = await service.backend.start(job.id, order)
+            work = await service.backend.start(generation.id, order)
         except BaseException:
-            await asyncio.to_thread(service.board.forget, job.id)
+            await asyncio.to_thread(service.generation_store.forget, generation.id)
             raise
         until_done = counted.pop_all()
-    service.begun[job.id] = work
-    work.add_done_callback(lambda _: service.begun.pop(job.id))
+    service.begun[generation.id] = work
+    work.add_done_callback(lambda _: service.begun.pop(generation.id))
     work.add_done_callback(lambda _: until_done.close())
-    work.add_done_callback(lambda _: _count_images(service, job))
-    return job
+    work.add_done_callback(lambda _: _count_images(service, generation))
+    return generation
 
 
 def _count_down(service: Service, caller: str) -> None:
     service.unfinished[caller] -= 1
 
 
-def _count_images(service: Service, job: Job) -> None:
+def _count_images(service: Service, generation: StoredGeneration) -> None:
     """For the metrics; the store is asked outside the event loop."""
 
     def count() -> None:
-        state = service.board.state(job)
+        state = service.generation_store.state(generation)
         if state.status == "done":
-            service.metrics.painted(job.order.emotions, [image.batch for image in state.images])
+            service.metrics.painted(generation.order.emotions, [image.batch for image in state.images])
 
     asyncio.get_running_loop().run_in_executor(None, count)
 
 
-async def _find(request: Request, job_id: str) -> Job:
+async def _find(request: Request, generation_id: str) -> StoredGeneration:
     """The caller's own generation. Raises ProblemError for any other."""
-    job = await asyncio.to_thread(service_of(request).board.find, job_id, owner=caller_of(request))
-    if job is None:
+    generation = await asyncio.to_thread(
+        service_of(request).generation_store.find, generation_id, owner=caller_of(request)
+    )
+    if generation is None:
         raise ProblemError(404, "there is no such generation, or no longer")
-    return job
+    return generation
 
 
-def show(service: Service, job: Job, state: JobState) -> Generation:
+def show(service: Service, generation: StoredGeneration, state: GenerationState) -> Generation:
     """A generation as its caller sees it."""
     return Generation(
-        id=job.id,
+        id=generation.id,
         status=state.status,
-        created_at=datetime.fromtimestamp(job.created_at, UTC),
-        expires_at=datetime.fromtimestamp(job.expires_at, UTC),
-        seed=job.order.seed,
-        images=[_image(service, job, i, image) for i, image in enumerate(state.images)],
+        created_at=datetime.fromtimestamp(generation.created_at, UTC),
+        expires_at=datetime.fromtimestamp(generation.expires_at, UTC),
+        seed=generation.order.seed,
+        images=[_image(service, generation, i, image) for i, image in enumerate(state.images)],
         problem=None if state.problem is None else _problem(state.problem),
     )
 
 
-def _image(service: Service, job: Job, i: int, image: ImageState) -> GenerationImage:
+def _image(service: Service, generation: StoredGeneration, i: int, image: ImageState) -> GenerationImage:
     url = None
     if image.sha256:
-        url = service.board.link(job, f"image-{i}") or f"/v1/generations/{job.id}/images/{i}"
+        url = (
+            service.generation_store.link(generation, f"image-{i}")
+            or f"/v1/generations/{generation.id}/images/{i}"
+        )
     return GenerationImage(
-        seed=job.order.seed + i,
+        seed=generation.order.seed + i,
         step=image.step,
         steps=image.of,
-        media_type=MEDIA_TYPE[job.order.format],
+        media_type=MEDIA_TYPE[generation.order.format],
         url=url,
-        preview_url=f"/v1/generations/{job.id}/previews/{i}" if image.previews else None,
+        preview_url=f"/v1/generations/{generation.id}/previews/{i}" if image.previews else None,
         sha256=image.sha256 or None,
         provenance=image.provenance or None,
     )

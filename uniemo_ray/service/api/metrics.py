@@ -32,7 +32,7 @@ class Metrics:
             "uniemo_request_seconds", "Time to the end of the answer.", ["route"], buckets=SECONDS, **options
         )
         self._active = Gauge("uniemo_active_requests", "Open requests.", **options)
-        self._jobs = Gauge("uniemo_unfinished_generations", "Generations queued or at work.", **options)
+        self._unfinished = Gauge("uniemo_unfinished_generations", "Generations queued or at work.", **options)
         self._waiting = Gauge(
             "uniemo_images_in_progress", "Images that wait for a model or are worked on.", ["work"], **options
         )
@@ -48,10 +48,10 @@ class Metrics:
             "uniemo_batch_images", "Images worked on together.", ["work"], buckets=BATCHES, **options
         )
 
-    def watch(self, *, active: Any, jobs: Any) -> None:
+    def watch(self, *, active: Any, unfinished: Any) -> None:
         """Functions that tell the numbers of open requests and unfinished generations."""
         self._active.set_function(active)
-        self._jobs.set_function(jobs)
+        self._unfinished.set_function(unfinished)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a finished request; status 0 means that the caller went away."""

@@ -11,7 +11,7 @@ from fastapi import Request
 from uniemo_ray.service.api.metrics import Metrics
 from uniemo_ray.service.api.problems import ProblemError
 from uniemo_ray.service.backend import Backend
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
 
 SMALL_BYTES = 250_000
@@ -26,7 +26,7 @@ class Service:
 
     backend: Backend
     limits: Limits
-    board: JobBoard
+    generation_store: GenerationStore
     models: tuple[str, ...]
     """Names that requests may give."""
     metrics: Metrics = field(default_factory=Metrics)
