@@ -17,14 +17,14 @@ from ray import serve
 from benchmarks.mutated_images import mutants
 from benchmarks.serve_load import at_rate, loaded, looker, painter, percentile, session, together
 from uniemo_ray.service.app import BuildArgs, build_app
-from uniemo_ray.service.backend import DEFAULT_MODEL, Look, Order
-from uniemo_ray.service.workers.illustrator import Illustrator
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.backend import DEFAULT_MODEL, GenerationParams, ImageInput
+from uniemo_ray.service.workers.image_generator import ImageGenerator
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 from uniemo_ray.service.workers.understander import Understander
 
 FLAT_MB = 150.0
 REQUEST_TIMEOUT_S = 300
-ORDER = Order(DEFAULT_MODEL, {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
+PARAMS = GenerationParams(DEFAULT_MODEL, {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Bench:
     arguments: BuildArgs
     photos: list[bytes]
     understander: Understander
-    illustrator: Illustrator
+    image_generator: ImageGenerator
     scale: float
     """Of all durations and counts; 1 is what the bounds are stated for."""
 
@@ -76,11 +76,11 @@ def replicas_mb() -> float:
     return sum(process.memory_info().rss for process in replicas()) / 1e6
 
 
-def load_directly(arguments: BuildArgs) -> tuple[Understander, Illustrator]:
+def load_directly(arguments: BuildArgs) -> tuple[Understander, ImageGenerator]:
     """The model as the replicas load it."""
-    library = Library(models={DEFAULT_MODEL: arguments.model}, threads=arguments.threads)
-    loaded = library.load(DEFAULT_MODEL)
-    return library.understander(loaded), library.illustrator(loaded)
+    registry = ModelRegistry(models={DEFAULT_MODEL: arguments.model}, threads=arguments.threads)
+    loaded = registry.load(DEFAULT_MODEL)
+    return registry.understander(loaded), registry.image_generator(loaded)
 
 
 def latency(bench: Bench) -> list[Figure]:
@@ -100,14 +100,14 @@ async def _in_turns(bench: Bench) -> tuple[list[float], list[float]]:
     """Seconds of direct calls and of requests on one connection, in turns: a model that has just waited
     finds the processor's caches cold, and a caller of either kind must not be the only one to pay for it."""
     ask, direct, served = looker(bench.url, bench.photos), [], []
-    looks = [Look(data, False, DEFAULT_MODEL) for data in bench.photos]
+    images = [ImageInput(data, False, DEFAULT_MODEL) for data in bench.photos]
     async with session() as opened:
         for _ in range(20):
             await ask(opened)
         for _ in range(bench.count(20)):
-            for look in looks:
+            for image in images:
                 began = time.perf_counter()
-                bench.understander.understand([look])
+                bench.understander.understand([image])
                 direct.append(time.perf_counter() - began)
                 began = time.perf_counter()
                 await ask(opened)
@@ -117,18 +117,18 @@ async def _in_turns(bench: Bench) -> tuple[list[float], list[float]]:
 
 def throughput(bench: Bench) -> list[Figure]:
     """Good answers a second against offline batches of the same size, before and after."""
-    looks = [Look(data, False, DEFAULT_MODEL) for data in bench.photos]
-    looks = looks[: bench.arguments.understanding.batch_size]
-    tickets = bench.arguments.generation.batch_size
+    images = [ImageInput(data, False, DEFAULT_MODEL) for data in bench.photos]
+    inputs = images[: bench.arguments.understanding.batch_size]
+    batch_size = bench.arguments.generation.batch_size
     kinds = {
         "understand, 64 callers": (
             looker(bench.url, bench.photos),
-            lambda: bench.understander.understand(looks),
+            lambda: bench.understander.understand(inputs),
             64,
         ),
         "generate, 16 callers": (
             painter(bench.url),
-            lambda: bench.illustrator(bench.illustrator.tickets(ORDER) * tickets),
+            lambda: bench.image_generator(bench.image_generator.image_requests(PARAMS) * batch_size),
             16,
         ),
     }

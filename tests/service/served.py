@@ -10,20 +10,20 @@ from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.local import LocalBackend
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 from uniemo_ray.store.local import LocalStore
 
 
 class Served:
     """A server in a thread."""
 
-    def __init__(self, library: Library, folder: Path, *, tokens: TokenFile | None = None) -> None:
+    def __init__(self, registry: ModelRegistry, folder: Path, *, tokens: TokenFile | None = None) -> None:
         generation_store = GenerationStore(LocalStore(folder), ttl_s=600)
         limits = Limits(requests_per_minute=100_000)
-        model = library.load("default")
+        model = registry.load("default")
         backend = LocalBackend(
-            library.understander(model),
-            library.illustrator(model),
+            registry.understander(model),
+            registry.image_generator(model),
             generation_store=generation_store,
             limits=limits,
         )

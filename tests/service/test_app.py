@@ -14,7 +14,7 @@ from uniemo_ray.service.app import BuildArgs, build_app
 from uniemo_ray.service.deployments import check_exposure
 from uniemo_ray.service.pool import GenerationPool, Pool
 from uniemo_ray.service.tokens import TokenFile, add_token
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 
 CONFIG = Path(__file__).parents[2] / "serve" / "config.yaml"
 
@@ -26,8 +26,8 @@ def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp
     endpoint = build_app(args)._bound_deployment
     assert endpoint.init_kwargs["models"] == ("default", "b")
     understanding, generation = (bound._bound_deployment for bound in endpoint.init_args)
-    library = generation.init_args[0]
-    assert library.models == {"default": str(model_folder.resolve()), "b": "s3://bucket/b"}
+    registry = generation.init_args[0]
+    assert registry.models == {"default": str(model_folder.resolve()), "b": "s3://bucket/b"}
     config = generation._deployment_config
     assert config.autoscaling_config.max_replicas == 3
     assert config.max_surge_percent == 100
@@ -57,17 +57,17 @@ def test_a_mounted_secret_that_changes_lets_in_whom_it_names(tmp_path):
 
 def test_a_further_model_that_is_none_does_not_come_up(model_folder, tmp_path):
     for folder in (tmp_path / "missing", tmp_path):
-        library = Library(models={"default": "tiny", "b": str(folder)})
+        registry = ModelRegistry(models={"default": "tiny", "b": str(folder)})
         with pytest.raises(ValueError, match=re.escape(str(folder))):
-            deployments.Understanding(library, Pool())
-    Library(models={"default": "tiny", "b": str(model_folder), "c": "tiny"}).check_others()
+            deployments.Understanding(registry, Pool())
+    ModelRegistry(models={"default": "tiny", "b": str(model_folder), "c": "tiny"}).check_others()
 
 
 def test_without_a_model_the_shipped_one_is_served(monkeypatch, tmp_path):
     (tmp_path / "tiny").mkdir()
     monkeypatch.chdir(tmp_path)  # a folder of that name changes nothing
-    library = build_app(BuildArgs())._bound_deployment.init_args[0]._bound_deployment.init_args[0]
-    assert library.models == {"default": "tiny"}
+    registry = build_app(BuildArgs())._bound_deployment.init_args[0]._bound_deployment.init_args[0]
+    assert registry.models == {"default": "tiny"}
     assert yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]["model"] == "tiny"
 
 
@@ -81,7 +81,7 @@ def test_a_missing_model_names_itself(tmp_path):
     with pytest.raises(Exception, match="gone"):
         serve.run(
             serve.deployment(deployments.Understanding).bind(
-                Library(models={"default": str(tmp_path / "gone")}), Pool()
+                ModelRegistry(models={"default": str(tmp_path / "gone")}), Pool()
             ),
             name="gone",
             _local_testing_mode=True,

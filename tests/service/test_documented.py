@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.service.served import Served
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8000"
@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("curl") is None,
 
 @pytest.fixture(scope="module")
 def url(model_folder, tmp_path_factory) -> Iterator[str]:
-    library = Library(models={"default": str(model_folder)})
-    with Served(library, tmp_path_factory.mktemp("generations")) as url:
+    registry = ModelRegistry(models={"default": str(model_folder)})
+    with Served(registry, tmp_path_factory.mktemp("generations")) as url:
         yield url
 
 

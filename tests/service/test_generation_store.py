@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from uniemo_ray.service.backend import Order, Refusal
+from uniemo_ray.service.backend import GenerationParams, Refusal
 from uniemo_ray.service.generations import LOST, GenerationState, GenerationStore, ImageState
 from uniemo_ray.store.local import LocalStore
 from uniemo_ray.store.s3 import S3Store
 
-ORDER = Order("default", {"awe": 1.0}, None, 2, 7, None, None, None, None, "condition", "png")
+PARAMS = GenerationParams("default", {"awe": 1.0}, None, 2, 7, None, None, None, None, "condition", "png")
 
 
 class Clock:
@@ -30,14 +30,14 @@ def generation_store(tmp_path, clock) -> GenerationStore:
 
 
 def test_a_generation_is_its_owners(generation_store):
-    generation = generation_store.create(ORDER, owner="ann", patience_s=50)
+    generation = generation_store.create(PARAMS, owner="ann", patience_s=50)
     assert generation_store.find(generation.id, owner="ann") == generation
     assert generation_store.find(generation.id, owner="bob") is None
     assert generation_store.find("x" * 22, owner="ann") is None
 
 
 def test_states_survive_the_store(generation_store):
-    generation = generation_store.create(ORDER, owner="ann", patience_s=50)
+    generation = generation_store.create(PARAMS, owner="ann", patience_s=50)
     assert generation_store.state(generation) == GenerationState("queued", (ImageState(), ImageState()))
     for state in (
         GenerationState("running", (ImageState(3, 9, 1), ImageState())),
@@ -49,7 +49,7 @@ def test_states_survive_the_store(generation_store):
 
 
 def test_a_cancelled_generation_says_so_before_its_painter_does(generation_store):
-    generation = generation_store.create(ORDER, owner="ann", patience_s=50)
+    generation = generation_store.create(PARAMS, owner="ann", patience_s=50)
     generation_store.write(generation.id, GenerationState("running", (ImageState(1, 9), ImageState())))
     generation_store.cancel(generation.id)
     assert generation_store.state(generation) == GenerationState(
@@ -60,14 +60,14 @@ def test_a_cancelled_generation_says_so_before_its_painter_does(generation_store
 
 
 def test_a_generation_that_nobody_finishes_fails_at_its_deadline(generation_store, clock):
-    generation = generation_store.create(ORDER, owner="ann", patience_s=50)
+    generation = generation_store.create(PARAMS, owner="ann", patience_s=50)
     clock.now += 51
     state = generation_store.state(generation)
     assert (state.status, state.problem) == ("failed", LOST)
 
 
 def test_a_last_report_stands_though_the_generation_is_called_lost(generation_store):
-    generation = generation_store.create(ORDER, owner="ann", patience_s=50)
+    generation = generation_store.create(PARAMS, owner="ann", patience_s=50)
     generation_store.lose(generation.id)
     assert generation_store.state(generation) == GenerationState("failed", (), LOST)
     generation_store.write(generation.id, GenerationState("done", ()))
@@ -78,10 +78,10 @@ def test_a_last_report_stands_though_the_generation_is_called_lost(generation_st
 
 
 def test_expired_generations_are_gone_and_swept(generation_store, clock, tmp_path):
-    old = generation_store.create(ORDER, owner="ann", patience_s=50)
+    old = generation_store.create(PARAMS, owner="ann", patience_s=50)
     generation_store.write_picture(old.id, "image-0", b"x")
     clock.now += 60
-    new = generation_store.create(ORDER, owner="ann", patience_s=50)
+    new = generation_store.create(PARAMS, owner="ann", patience_s=50)
     clock.now += 50
     assert generation_store.find(old.id, owner="ann") is None
     assert generation_store.sweep() == 1
@@ -94,10 +94,10 @@ def test_expired_generations_are_gone_and_swept(generation_store, clock, tmp_pat
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b"3"])
 def test_a_generation_that_cannot_be_read_does_not_keep_others(generation_store, clock, content):
-    old, damaged = (generation_store.create(ORDER, owner="ann", patience_s=50) for _ in range(2))
+    old, damaged = (generation_store.create(PARAMS, owner="ann", patience_s=50) for _ in range(2))
     generation_store.store.write_bytes(f"{damaged.id}/request.json", content)
     clock.now += 110
-    new = generation_store.create(ORDER, owner="ann", patience_s=50)
+    new = generation_store.create(PARAMS, owner="ann", patience_s=50)
     assert generation_store.sweep() == 2
     assert generation_store.store.list() == [f"{new.id}/request.json"]
     assert old.id != new.id
@@ -112,7 +112,7 @@ def test_a_sweep_leaves_alone_what_it_did_not_write(generation_store, tmp_path):
 
 
 def test_links_exist_on_s3_alone(generation_store, clock, monkeypatch):
-    generation = generation_store.create(ORDER, owner="ann", patience_s=50)
+    generation = generation_store.create(PARAMS, owner="ann", patience_s=50)
     assert generation_store.link(generation, "image-0") is None
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")

@@ -12,12 +12,12 @@ from ray.serve.exceptions import BackPressureError
 from tests.service.fake import DESCRIPTION, client_of
 from uniemo_ray.service import handles
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.backend import Order
+from uniemo_ray.service.backend import GenerationParams
 from uniemo_ray.service.generations import LOST, GenerationState, GenerationStore
 from uniemo_ray.service.handles import HandleBackend
 from uniemo_ray.service.settings import Limits
 
-ORDER = Order("default", {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
+PARAMS = GenerationParams("default", {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
 
 
 class Response:
@@ -114,13 +114,13 @@ def test_probes_share_one_ping(generation_store):
 def test_busy_models_are_ready_and_silent_ones_are_not(
     ping, is_busy, expected, generation_store, monkeypatch
 ):
-    async def paint(_order: Order) -> str:
+    async def paint(_params: GenerationParams) -> str:
         return "image"
 
     async def talk() -> bool:
         backend = backend_of(generation_store, ping, paint=paint)
         if is_busy:
-            assert await backend.generate(ORDER) == ["image"]
+            assert await backend.generate(PARAMS) == ["image"]
         return await backend.is_ready()
 
     monkeypatch.setattr(handles, "READY_TIMEOUT_S", 0.05)
@@ -130,14 +130,14 @@ def test_busy_models_are_ready_and_silent_ones_are_not(
 def test_a_process_that_ends_lets_its_generations_finish(generation_store):
     may_finish = asyncio.Event()
 
-    async def run(generation_id: str, _order: Order) -> None:
+    async def run(generation_id: str, _params: GenerationParams) -> None:
         await may_finish.wait()
         generation_store.write(generation_id, GenerationState("done", ()))
 
     async def talk() -> None:
         backend = backend_of(generation_store, run=run)
-        generation = generation_store.create(ORDER, owner="ann", patience_s=60)
-        await backend.start(generation.id, ORDER)
+        generation = generation_store.create(PARAMS, owner="ann", patience_s=60)
+        await backend.start(generation.id, PARAMS)
         closing = asyncio.create_task(backend.close())
         done, _ = await asyncio.wait([closing], timeout=0.05)
         assert not done
@@ -157,8 +157,8 @@ async def break_down(*_arguments: Any) -> Any:
 def test_a_generation_that_will_not_be_finished_says_so(run, generation_store):
     async def talk() -> None:
         backend = backend_of(generation_store, run=run, timeout_s=0.5)
-        generation = generation_store.create(ORDER, owner="ann", patience_s=60)
-        work = await backend.start(generation.id, ORDER)
+        generation = generation_store.create(PARAMS, owner="ann", patience_s=60)
+        work = await backend.start(generation.id, PARAMS)
         if run is never:
             await backend.close()
         await asyncio.wait([work])
@@ -171,7 +171,7 @@ def test_a_generation_that_will_not_be_finished_says_so(run, generation_store):
 def test_a_full_queue_is_told_at_once_and_nothing_is_reported(generation_store):
     async def talk() -> None:
         with pytest.raises(handles.FullError):
-            await backend_of(generation_store, run=full).start("x", ORDER)
+            await backend_of(generation_store, run=full).start("x", PARAMS)
 
     asyncio.run(talk())
     assert generation_store.store.is_empty()
@@ -210,8 +210,8 @@ def test_replicas_that_only_work_on_generations_are_ready(heard, generation_stor
     async def talk() -> list[bool]:
         backend = backend_of(generation_store, ping, run=at_once)
         if heard == "generation":
-            generation = generation_store.create(ORDER, owner="ann", patience_s=60)
-            await (await backend.start(generation.id, ORDER))
+            generation = generation_store.create(PARAMS, owner="ann", patience_s=60)
+            await (await backend.start(generation.id, PARAMS))
         return [await backend.is_ready(), await backend.is_ready()]
 
     monkeypatch.setattr(handles, "READY_TIMEOUT_S", 0.05)

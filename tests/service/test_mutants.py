@@ -9,10 +9,10 @@ import pytest
 from benchmarks.mutated_images import MUTATIONS, mutants
 from tests.service.fake import Brightness, client_of
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.backend import Look, Refusal, Seen
+from uniemo_ray.service.backend import ImageInput, ImageOutput, Refusal
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import Limits
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 from uniemo_ray.service.workers.understander import Understander
 
 LIMITS = Limits(requests_per_minute=100_000_000, pixels=2_000_000)
@@ -25,14 +25,14 @@ class Looking(Brightness):
         super().__init__(generation_store)
         self.understander = understander
 
-    async def understand(self, looks: list[Look]) -> list[Seen | Refusal]:
-        return self.understander.understand(looks)
+    async def understand(self, images: list[ImageInput]) -> list[ImageOutput | Refusal]:
+        return self.understander.understand(images)
 
 
 @pytest.fixture(scope="module")
 def understander(model_folder) -> Understander:
-    library = Library(models={"default": str(model_folder)}, max_pixels=LIMITS.pixels)
-    return library.understander(library.load("default"))
+    registry = ModelRegistry(models={"default": str(model_folder)}, max_pixels=LIMITS.pixels)
+    return registry.understander(registry.load("default"))
 
 
 def send(generation_store, understander, count: int, seed: int) -> dict[str, Counter[int]]:

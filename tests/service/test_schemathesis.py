@@ -15,7 +15,7 @@ import uvicorn
 from tests.service.fake import DESCRIPTION, Brightness, grey
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.backend import Description, Order, Painted
+from uniemo_ray.service.backend import EncodedImage, GenerationParams, ModelDescription
 from uniemo_ray.service.generations import GenerationState, ImageState
 from uniemo_ray.service.settings import Limits
 
@@ -31,23 +31,24 @@ pytestmark = [
 class Willing(Brightness):
     """Paints every emotion with every seed, at once."""
 
-    async def describe(self, model: str) -> Description:
+    async def describe(self, model: str) -> ModelDescription:
         return replace(DESCRIPTION, paintable=EMOTIONS)
 
-    async def generate(self, order: Order) -> list[Painted]:
+    async def generate(self, params: GenerationParams) -> list[EncodedImage]:
         return [
-            Painted(grey(order.seed + i, order.format), {"seed": order.seed + i}, 1) for i in range(order.n)
+            EncodedImage(grey(params.seed + i, params.format), {"seed": params.seed + i}, 1)
+            for i in range(params.n)
         ]
 
-    async def _run(self, generation_id: str, order: Order) -> None:
+    async def _run(self, generation_id: str, params: GenerationParams) -> None:
         self.generation_store.write_picture(generation_id, "preview-0", grey(0, "webp"))
-        self.generation_store.write_picture(generation_id, "image-0", grey(order.seed, order.format))
-        image = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed})
-        self.generation_store.write(generation_id, GenerationState("done", (image,) * order.n))
+        self.generation_store.write_picture(generation_id, "image-0", grey(params.seed, params.format))
+        image = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": params.seed})
+        self.generation_store.write(generation_id, GenerationState("done", (image,) * params.n))
 
-    async def start(self, generation_id: str, order: Order):
+    async def start(self, generation_id: str, params: GenerationParams):
         return await super().start(
-            generation_id, replace(order, seed=order.seed + 100)
+            generation_id, replace(params, seed=params.seed + 100)
         )  # past the fake's bad seeds
 
 

@@ -16,11 +16,11 @@ from ray.serve.schema import LoggingConfig
 from uniemo_ray.config import Settings
 from uniemo_ray.inference.checksums import verify
 from uniemo_ray.service.backend import DEFAULT_MODEL
-from uniemo_ray.service.census import Census
 from uniemo_ray.service.deployments import Endpoint, Generation, Understanding
+from uniemo_ray.service.metrics_aggregator import MetricsAggregator
 from uniemo_ray.service.pool import GenerationPool, Pool
 from uniemo_ray.service.settings import RETRY_AFTER_S, STORE, Limits
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 from uniemo_ray.shipped import SHIPPED
 
 LOGGING = LoggingConfig(enable_access_log=False)
@@ -92,7 +92,7 @@ def build_app(args: BuildArgs) -> serve.Application:
     Raises:
         ValueError: a model folder here is damaged; what is deployed already goes on.
     """
-    library = Library(
+    registry = ModelRegistry(
         models={
             name: _checked(folder) for name, folder in {DEFAULT_MODEL: args.model, **args.models}.items()
         },
@@ -106,11 +106,11 @@ def build_app(args: BuildArgs) -> serve.Application:
     store = args.store if "://" in args.store else str(Path(args.store).expanduser().resolve())
     limits = args.limits
     understanding = _pooled(args.understanding, limits.understand_timeout_s)(Understanding).bind(
-        library, args.understanding
+        registry, args.understanding
     )
     # a generation may wait as long as it may take
     generation = _pooled(args.generation, 2 * limits.generate_timeout_s)(Generation).bind(
-        library, args.generation, args.limits, store
+        registry, args.generation, args.limits, store
     )
     # more than the guard lets in, so that its problem answers speak and not the proxy's plain ones
     most = args.limits.active_requests + 64
@@ -130,22 +130,22 @@ def build_app(args: BuildArgs) -> serve.Application:
     return endpoint(Endpoint).bind(
         understanding,
         generation,
-        looking=(library, args.understanding) if args.endpoint_looks else None,
-        models=tuple(library.models),
+        looking=(registry, args.understanding) if args.endpoint_looks else None,
+        models=tuple(registry.models),
         limits=args.limits,
         store=store,
         # links are followed when it is read: a mounted secret is changed by changing one
         tokens=None if args.tokens is None else str(Path(args.tokens).expanduser().absolute()),
-        census=_census() if args.endpoint_replicas > 1 else None,
+        aggregator=_metrics_aggregator() if args.endpoint_replicas > 1 else None,
     )
 
 
-def _census() -> serve.Application:
+def _metrics_aggregator() -> serve.Application:
     """One replica that adds up the numbers of several endpoints."""
-    census = serve.deployment(
+    aggregator = serve.deployment(
         ray_actor_options={"num_cpus": 0}, health_check_period_s=HEALTH_CHECK_PERIOD_S, logging_config=LOGGING
     )
-    return census(Census).bind()
+    return aggregator(MetricsAggregator).bind()
 
 
 def _pooled(pool: Pool, longest_s: float) -> Any:

@@ -12,7 +12,7 @@ Format = Literal["png", "webp", "jpeg"]
 DEFAULT_MODEL = "default"
 
 
-class Look(NamedTuple):
+class ImageInput(NamedTuple):
     """One image to understand."""
 
     data: bytes
@@ -21,7 +21,7 @@ class Look(NamedTuple):
     model: str
 
 
-class Seen(NamedTuple):
+class ImageOutput(NamedTuple):
     """What a model saw in one image."""
 
     result: UnderstandResult
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Order:
+class GenerationParams:
     """Images to generate; equal orders give equal bytes."""
 
     model: str
@@ -55,7 +55,7 @@ class Order:
     format: Format
 
 
-class Painted(NamedTuple):
+class EncodedImage(NamedTuple):
     """A generated image."""
 
     data: bytes
@@ -75,13 +75,13 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Description:
+class ModelDescription:
     """A model as `/v1/model` shows it."""
 
     fingerprint: str
     card: str
     emotions: tuple[str, ...]
-    """All it knows, in order."""
+    """All it knows, in params."""
     paintable: tuple[str, ...]
     """Those it has seen images of and can generate; none for a model that only understands."""
     defaults: Mapping[str, Any]
@@ -108,16 +108,16 @@ class Backend(Protocol):
     async def is_ready(self) -> bool:
         """Whether the models for both kinds of work are there; busy ones are."""
 
-    async def describe(self, model: str) -> Description:
+    async def describe(self, model: str) -> ModelDescription:
         """The model behind a name."""
 
-    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
-        """One result per image, in order. Raises UnavailableError."""
+    async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
+        """One result per image, in params. Raises UnavailableError."""
 
-    async def generate(self, order: Order) -> list[Painted] | Refusal:
+    async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
         """All images of an order; being cancelled frees the model. Raises UnavailableError."""
 
-    async def start(self, generation_id: str, order: Order) -> "asyncio.Task[None]":
+    async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
         """Start a generation; the returned task ends when the generation does. Raises UnavailableError."""
 
     async def close(self) -> None:

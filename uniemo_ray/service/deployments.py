@@ -13,22 +13,30 @@ from ray.serve.context import _get_global_client
 
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
-from uniemo_ray.service.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
+from uniemo_ray.service.backend import (
+    DEFAULT_MODEL,
+    EncodedImage,
+    GenerationParams,
+    ImageInput,
+    ImageOutput,
+    ModelDescription,
+    Refusal,
+)
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.handles import Handle, HandleBackend, HandlePeers
-from uniemo_ray.service.loads import Loads
-from uniemo_ray.service.own import OwnLooks
+from uniemo_ray.service.inline_inference import InlineInference
+from uniemo_ray.service.model_loader import ModelLoader
 from uniemo_ray.service.pool import Pool
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
 from uniemo_ray.service.workers.generation_task import execute_generation
-from uniemo_ray.service.workers.illustrator import Illustrator, Ticket
-from uniemo_ray.service.workers.library import Library, describe
-from uniemo_ray.service.workers.understander import Understander, View
+from uniemo_ray.service.workers.image_generator import ImageGenerator, ImageRequest
+from uniemo_ray.service.workers.model_registry import ModelRegistry, describe
+from uniemo_ray.service.workers.understander import DecodedImage, Understander
 from uniemo_ray.store.filesystem import open_store
 
 Model = TypeVar("Model", bound=Callable[..., Any])
-Item = TypeVar("Item", View, Ticket)
+Item = TypeVar("Item", DecodedImage, ImageRequest)
 Result = TypeVar("Result")
 
 
@@ -41,10 +49,10 @@ class Loaded(Generic[Model, Item, Result]):
     def __init__(self, load: Callable[[str], Model], pool: Pool) -> None:
         self.first = load(DEFAULT_MODEL)  # a bad folder fails right here
         self.turn = asyncio.Lock()
-        loads = Loads(load)
+        loader = ModelLoader(load)
 
         async def load_other(name: str) -> Model:
-            return await loads.get(name)
+            return await loader.get(name)
 
         # made here and not as decorators, because their numbers are settings
         self.others = serve.multiplexed(max_num_models_per_replica=pool.models_per_replica)(load_other)
@@ -77,17 +85,17 @@ class Loaded(Generic[Model, Item, Result]):
 class Understanding:
     """Looks at images, in batches of whatever has arrived; decodes the next ones meanwhile."""
 
-    def __init__(self, library: Library, pool: Pool) -> None:
-        library.check_others()
-        self.models: Loaded[Understander, View, Seen] = Loaded(
-            lambda name: library.understander(library.load(name, with_diffusion=False)), pool
+    def __init__(self, registry: ModelRegistry, pool: Pool) -> None:
+        registry.check_others()
+        self.models: Loaded[Understander, DecodedImage, ImageOutput] = Loaded(
+            lambda name: registry.understander(registry.load(name, with_diffusion=False)), pool
         )
         self.decoders = ThreadPoolExecutor(max(1, round(pool.num_cpus)), "decoder")
 
-    async def look(self, look: Look) -> Seen | Refusal:
+    async def look(self, image: ImageInput) -> ImageOutput | Refusal:
         """One image, together with others that wait."""
-        understander = await self.models.get(look.model)
-        view = await asyncio.get_running_loop().run_in_executor(self.decoders, understander.view, look)
+        understander = await self.models.get(image.model)
+        view = await asyncio.get_running_loop().run_in_executor(self.decoders, understander.view, image)
         return view if isinstance(view, Refusal) else await self.models.work(view)
 
     async def ping(self) -> None:
@@ -97,37 +105,37 @@ class Understanding:
 class Generation:
     """Paints images, in batches of whatever has arrived; runs whole generations."""
 
-    def __init__(self, library: Library, pool: Pool, limits: Limits, store: str) -> None:
-        library.check_others()
+    def __init__(self, registry: ModelRegistry, pool: Pool, limits: Limits, store: str) -> None:
+        registry.check_others()
         self.limits = limits
         self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
-        self.models: Loaded[Illustrator, Ticket, Painted | Refusal] = Loaded(
-            lambda name: library.illustrator(library.load(name)), pool
+        self.models: Loaded[ImageGenerator, ImageRequest, EncodedImage | Refusal] = Loaded(
+            lambda name: registry.image_generator(registry.load(name)), pool
         )
 
-    async def paint(self, order: Order) -> Painted | Refusal:
-        """The first image of an order. When the caller goes away, the painter stops."""
-        tickets = (await self.models.get(order.model)).tickets(order)
-        if isinstance(tickets, Refusal):
-            return tickets
+    async def paint(self, params: GenerationParams) -> EncodedImage | Refusal:
+        """The first image of an params. When the caller goes away, the painter stops."""
+        image_requests = (await self.models.get(params.model)).image_requests(params)
+        if isinstance(image_requests, Refusal):
+            return image_requests
         try:
-            return await self.models.work(tickets[0])
+            return await self.models.work(image_requests[0])
         finally:
-            tickets[0].is_cancelled = True
+            image_requests[0].is_cancelled = True
 
-    async def run(self, generation_id: str, order: Order) -> None:
+    async def run(self, generation_id: str, params: GenerationParams) -> None:
         """A whole generation, reported on the generation store."""
-        tickets = (await self.models.get(order.model)).tickets(order)
+        image_requests = (await self.models.get(params.model)).image_requests(params)
         timeout_s = self.limits.generate_timeout_s
         await execute_generation(
             generation_id,
-            tickets,
+            image_requests,
             paint=self.models.work,
             generation_store=self.generation_store,
             timeout_s=timeout_s,
         )
 
-    async def describe(self, model: str) -> Description:
+    async def describe(self, model: str) -> ModelDescription:
         """The model behind a name."""
         return describe(await self.models.get(model))
 
@@ -144,22 +152,22 @@ class Endpoint:
         understanding: Handle,
         generation: Handle,
         *,
-        looking: tuple[Library, Pool] | None,
+        looking: tuple[ModelRegistry, Pool] | None,
         models: tuple[str, ...],
         limits: Limits,
         store: str,
         tokens: str | None,
-        census: Handle | None = None,
+        aggregator: Handle | None = None,
     ) -> None:
         _log_requests()
         self.tokens = check_exposure(tokens)
-        own = None if looking is None else _own_looks(*looking)
+        own = None if looking is None else _inline_inference(*looking)
         self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
         self.backend = HandleBackend(
             understanding, generation, generation_store=self.generation_store, limits=limits, own=own
         )
         self.models, self.limits = models, limits
-        self.peers = None if census is None else HandlePeers(census)
+        self.peers = None if aggregator is None else HandlePeers(aggregator)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after the constructor."""
@@ -173,9 +181,9 @@ class Endpoint:
         )
 
 
-def _own_looks(library: Library, pool: Pool) -> OwnLooks:
+def _inline_inference(registry: ModelRegistry, pool: Pool) -> InlineInference:
     """What a replica for understanding does, here; with a bad folder the endpoint does not come up."""
-    return OwnLooks(Understanding(library, pool).look, most=pool.batch_size)
+    return InlineInference(Understanding(registry, pool).look, most=pool.batch_size)
 
 
 def _log_requests() -> None:

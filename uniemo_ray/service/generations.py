@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from uniemo_ray.service.backend import Order, Refusal
+from uniemo_ray.service.backend import GenerationParams, Refusal
 from uniemo_ray.store.base import Store, to_json
 from uniemo_ray.store.errors import DamagedError
 
@@ -36,7 +36,7 @@ class StoredGeneration:
     id: str
     owner: str
     """Name of the token that may see it."""
-    order: Order
+    params: GenerationParams
     created_at: float
     """Unix time in seconds, here and below."""
     deadline_at: float
@@ -90,11 +90,11 @@ class GenerationStore:
         """
         self.store, self.ttl_s, self.clock = store, ttl_s, clock
 
-    def create(self, order: Order, *, owner: str, patience_s: float) -> StoredGeneration:
+    def create(self, params: GenerationParams, *, owner: str, patience_s: float) -> StoredGeneration:
         """A new generation that has `patience_s` to finish."""
         now = self.clock()
         generation = StoredGeneration(
-            secrets.token_urlsafe(16), owner, order, now, now + patience_s, now + self.ttl_s
+            secrets.token_urlsafe(16), owner, params, now, now + patience_s, now + self.ttl_s
         )
         self.store.write_json(f"{generation.id}/request.json", asdict(generation))
         return generation
@@ -105,7 +105,7 @@ class GenerationStore:
             raw = self.store.read_json(f"{generation_id}/request.json")
         except FileNotFoundError:
             return None
-        generation = StoredGeneration(**raw | {"order": Order(**raw["order"])})
+        generation = StoredGeneration(**raw | {"params": GenerationParams(**raw["params"])})
         is_there = generation.owner == owner and self.clock() < generation.expires_at
         return generation if is_there and not self.is_cancelled(generation_id) else None
 
@@ -114,7 +114,7 @@ class GenerationStore:
         try:
             state = _read_state(self.store.read_json(f"{generation.id}/state.json"))
         except FileNotFoundError:
-            state = GenerationState("queued", (ImageState(),) * generation.order.n)
+            state = GenerationState("queued", (ImageState(),) * generation.params.n)
         if state.is_final:
             return state
         if self.is_cancelled(generation.id):

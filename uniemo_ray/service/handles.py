@@ -13,21 +13,21 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle
 
-from uniemo_ray.service.api.counts import Counts
+from uniemo_ray.service.api.metrics_snapshot import MetricsSnapshot
 from uniemo_ray.service.backend import (
     DEFAULT_MODEL,
-    Description,
-    Look,
-    Order,
-    Painted,
+    EncodedImage,
+    GenerationParams,
+    ImageInput,
+    ImageOutput,
+    ModelDescription,
     Refusal,
-    Seen,
     UnavailableError,
 )
+from uniemo_ray.service.cached_value import CachedValue
+from uniemo_ray.service.generation_tracker import GenerationTracker
 from uniemo_ray.service.generations import GenerationStore
-from uniemo_ray.service.own import OwnLooks
-from uniemo_ray.service.recent import Recent
-from uniemo_ray.service.running import Running
+from uniemo_ray.service.inline_inference import InlineInference
 from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
 
 logger = logging.getLogger(__name__)
@@ -60,14 +60,14 @@ class HandleBackend:
         *,
         generation_store: GenerationStore,
         limits: Limits,
-        own: OwnLooks | None = None,
+        own: InlineInference | None = None,
     ) -> None:
         self.understanding, self.generation = (_light(handle) for handle in (understanding, generation))
         self.own, self.limits = own, limits
-        self.descriptions: dict[str, Recent[Description]] = {}
-        self.ready = Recent(self._ask_ready, fresh_s=READY_FRESH_S, patience_s=READY_TIMEOUT_S)
+        self.descriptions: dict[str, CachedValue[ModelDescription]] = {}
+        self.ready = CachedValue(self._ask_ready, fresh_s=READY_FRESH_S, patience_s=READY_TIMEOUT_S)
         self.heard_at: dict[str, float] = {}
-        self.running = Running(generation_store)
+        self.running = GenerationTracker(generation_store)
 
     async def is_ready(self) -> bool:
         """Whether replicas of each kind are there; asked once a second at most, for all callers."""
@@ -98,27 +98,27 @@ class HandleBackend:
         fresh_s = self.limits.generate_timeout_s if handle is self.generation else HEARD_FRESH_S
         return heard_at is not None and time.monotonic() - heard_at < fresh_s
 
-    async def describe(self, model: str) -> Description:
+    async def describe(self, model: str) -> ModelDescription:
         """The model behind a name, which an update may change."""
         if model not in self.descriptions:
             ask = partial(_call, partial(_for(self.generation, model).describe.remote, model))
-            self.descriptions[model] = Recent(ask, fresh_s=MODEL_FRESH_S, patience_s=MODEL_PATIENCE_S)
+            self.descriptions[model] = CachedValue(ask, fresh_s=MODEL_FRESH_S, patience_s=MODEL_PATIENCE_S)
         return await self.descriptions[model].get()
 
-    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
+    async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
         """Here, or with one call per image."""
-        if self.own is not None and self.own.has_room(looks):
-            return await self.own.understand(looks)
-        handle = _for(self.understanding, looks[0].model)
-        seen = await _all(_call(partial(handle.look.remote, look)) for look in looks)
+        if self.own is not None and self.own.has_room(images):
+            return await self.own.understand(images)
+        handle = _for(self.understanding, images[0].model)
+        seen = await _all(_call(partial(handle.look.remote, image)) for image in images)
         self._hear(handle)
         return seen
 
-    async def generate(self, order: Order) -> list[Painted] | Refusal:
+    async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
         """One call per image: image i is what seed + i gives."""
-        handle = _for(self.generation, order.model)
-        singles = [replace(order, n=1, seed=order.seed + i) for i in range(order.n)]
-        images: list[Painted] = []
+        handle = _for(self.generation, params.model)
+        singles = [replace(params, n=1, seed=params.seed + i) for i in range(params.n)]
+        images: list[EncodedImage] = []
         for result in await _all(_call(partial(handle.paint.remote, one)) for one in singles):
             if isinstance(result, Refusal):
                 return result
@@ -126,10 +126,10 @@ class HandleBackend:
         self._hear(handle)
         return images
 
-    async def start(self, generation_id: str, order: Order) -> "asyncio.Task[None]":
+    async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
         """One call for all images; the replica reports to the generation store, whoever still listens."""
-        handle = _for(self.generation, order.model)
-        call = asyncio.create_task(self._run(handle, generation_id, order))
+        handle = _for(self.generation, params.model)
+        call = asyncio.create_task(self._run(handle, generation_id, params))
         try:
             done, _ = await asyncio.wait([call], timeout=_REJECTED_WITHIN_S)
         except asyncio.CancelledError:
@@ -139,8 +139,8 @@ class HandleBackend:
             raise error
         return self.running.begin(generation_id, call)
 
-    async def _run(self, handle: Handle, generation_id: str, order: Order) -> None:
-        await _call(partial(handle.run.remote, generation_id, order))
+    async def _run(self, handle: Handle, generation_id: str, params: GenerationParams) -> None:
+        await _call(partial(handle.run.remote, generation_id, params))
         self._hear(handle)
 
     async def close(self) -> None:
@@ -151,14 +151,16 @@ class HandleBackend:
 class HandlePeers:
     """The other endpoint replicas, through the deployment that adds up."""
 
-    def __init__(self, census: Handle) -> None:
-        self.census, self.replica = _light(census), secrets.token_hex(8)
+    def __init__(self, aggregator: Handle) -> None:
+        self.aggregator, self.replica = _light(aggregator), secrets.token_hex(8)
 
-    async def exchange(self, counts: Counts) -> Counts:
+    async def exchange(self, counts: MetricsSnapshot) -> MetricsSnapshot:
         """Hand in our numbers; returns everybody's. Raises UnavailableError."""
         try:
             async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
-                total: Counts = await _call(partial(self.census.exchange.remote, self.replica, counts))
+                total: MetricsSnapshot = await _call(
+                    partial(self.aggregator.exchange.remote, self.replica, counts)
+                )
         except TimeoutError:
             raise UnavailableError(
                 "the replicas' numbers cannot be added up", retry_after_s=RETRY_AFTER_S

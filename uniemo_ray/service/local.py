@@ -16,14 +16,22 @@ import uvicorn
 
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
-from uniemo_ray.service.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
+from uniemo_ray.service.backend import (
+    DEFAULT_MODEL,
+    EncodedImage,
+    GenerationParams,
+    ImageInput,
+    ImageOutput,
+    ModelDescription,
+    Refusal,
+)
+from uniemo_ray.service.generation_tracker import GenerationTracker
 from uniemo_ray.service.generations import GenerationStore
-from uniemo_ray.service.running import Running
 from uniemo_ray.service.settings import STORE, Limits
 from uniemo_ray.service.tokens import TokenFile
 from uniemo_ray.service.workers.generation_task import execute_generation
-from uniemo_ray.service.workers.illustrator import Illustrator, Ticket
-from uniemo_ray.service.workers.library import Library, describe
+from uniemo_ray.service.workers.image_generator import ImageGenerator, ImageRequest
+from uniemo_ray.service.workers.model_registry import ModelRegistry, describe
 from uniemo_ray.service.workers.understander import Understander
 from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.filesystem import open_store
@@ -38,50 +46,50 @@ class LocalBackend:
     def __init__(
         self,
         understander: Understander,
-        illustrator: Illustrator,
+        image_generator: ImageGenerator,
         *,
         generation_store: GenerationStore,
         limits: Limits,
     ) -> None:
-        self.understander, self.illustrator = understander, illustrator
+        self.understander, self.image_generator = understander, image_generator
         self.generation_store, self.limits = generation_store, limits
-        self.running = Running(generation_store)
+        self.running = GenerationTracker(generation_store)
         self.turn = asyncio.Lock()
 
     async def is_ready(self) -> bool:
         """Loaded models are."""
         return True
 
-    async def describe(self, model: str) -> Description:
+    async def describe(self, model: str) -> ModelDescription:
         """There is one model."""
-        return describe(self.illustrator)
+        return describe(self.image_generator)
 
-    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
+    async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
         """In a thread, so that other requests are answered meanwhile."""
-        return await self._alone(self.understander.understand, looks)
+        return await self._alone(self.understander.understand, images)
 
-    async def generate(self, order: Order) -> list[Painted] | Refusal:
+    async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
         """In a thread, one image after the other."""
-        tickets = self.illustrator.tickets(order)
-        if isinstance(tickets, Refusal):
-            return tickets
+        image_requests = self.image_generator.image_requests(params)
+        if isinstance(image_requests, Refusal):
+            return image_requests
         images = []
         try:
-            for ticket in tickets:
-                image = await self._paint(ticket)
+            for image_request in image_requests:
+                image = await self._paint(image_request)
                 if isinstance(image, Refusal):
                     return image
                 images.append(image)
         finally:
-            for ticket in tickets:
-                ticket.is_cancelled = True
+            for image_request in image_requests:
+                image_request.is_cancelled = True
         return images
 
-    async def start(self, generation_id: str, order: Order) -> "asyncio.Task[None]":
+    async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
         """As a task of this process."""
         work = execute_generation(
             generation_id,
-            self.illustrator.tickets(order),
+            self.image_generator.image_requests(params),
             paint=self._paint,
             generation_store=self.generation_store,
             timeout_s=self.limits.generate_timeout_s,
@@ -92,8 +100,8 @@ class LocalBackend:
         """Whoever stops this process does not want to wait."""
         await self.running.finish(within_s=0)
 
-    async def _paint(self, ticket: Ticket) -> Painted | Refusal:
-        return (await self._alone(self.illustrator, [ticket]))[0]
+    async def _paint(self, image_request: ImageRequest) -> EncodedImage | Refusal:
+        return (await self._alone(self.image_generator, [image_request]))[0]
 
     async def _alone(self, work: Callable[[A], R], argument: A) -> R:
         """In a thread, one after the other: the next one waits for the end also when a caller leaves."""
@@ -114,12 +122,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"refusing to bind to {options.host} without tokens: give --tokens FILE")
         tokens = None if options.tokens is None else TokenFile(options.tokens)
         limits = Limits()
-        library = Library(models={DEFAULT_MODEL: options.model})
-        model = library.load(DEFAULT_MODEL)
+        registry = ModelRegistry(models={DEFAULT_MODEL: options.model})
+        model = registry.load(DEFAULT_MODEL)
         generation_store = GenerationStore(open_store(options.store), ttl_s=limits.result_ttl_s)
         backend = LocalBackend(
-            library.understander(model),
-            library.illustrator(model),
+            registry.understander(model),
+            registry.image_generator(model),
             generation_store=generation_store,
             limits=limits,
         )

@@ -35,7 +35,7 @@ class ModelAnswer(Schema):
     fingerprint: str
     """Of the model folder: equal fingerprints are equal models."""
     emotions: list[str]
-    """In their fixed order."""
+    """In their fixed params."""
     paintable: list[str]
     """Those it can generate: it has seen images of them; none if it only understands."""
     defaults: Defaults

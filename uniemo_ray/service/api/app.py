@@ -12,11 +12,11 @@ from fastapi.openapi.utils import get_openapi
 from uniemo_ray import __version__
 from uniemo_ray.service.api import about, generate, generations, page, understand
 from uniemo_ray.service.api.body import BodyLimit
-from uniemo_ray.service.api.counts import Peers
 from uniemo_ray.service.api.guard import Guard
 from uniemo_ray.service.api.metrics import Metrics
+from uniemo_ray.service.api.metrics_snapshot import Peers
 from uniemo_ray.service.api.problems import Problem, add_problem_handlers
-from uniemo_ray.service.api.rates import Rates
+from uniemo_ray.service.api.rate_limiter import RateLimiter
 from uniemo_ray.service.api.state import Service
 from uniemo_ray.service.backend import DEFAULT_MODEL, Backend, UnavailableError
 from uniemo_ray.service.generations import GenerationStore
@@ -63,11 +63,11 @@ def make_api(
         lifespan=_living,
     )
     service = Service(backend, limits, generation_store, tuple(models), Metrics(peers))
-    rates = Rates(limits)
-    service.metrics.watch(active=lambda: rates.active, unfinished=service.unfinished.total)
+    rate_limiter = RateLimiter(limits)
+    service.metrics.watch(active=lambda: rate_limiter.active, unfinished=service.unfinished.total)
     app.state.service = service
     app.add_middleware(BodyLimit, limits=limits)
-    app.add_middleware(Guard, tokens=tokens, rates=rates, metrics=service.metrics)
+    app.add_middleware(Guard, tokens=tokens, rate_limiter=rate_limiter, metrics=service.metrics)
     add_problem_handlers(app)
     for router in (
         understand.make_router(limits, models),

@@ -27,7 +27,7 @@ async def follow(
     done, failed, cancelled   the generation, as a GET gives it
     """
     yield event("queued", json.dumps({"id": generation.id}))
-    before, pause_s, quiet_s = (ImageState(),) * generation.order.n, LOOK_INTERVAL_S, 0.0
+    before, pause_s, quiet_s = (ImageState(),) * generation.params.n, LOOK_INTERVAL_S, 0.0
     while True:
         # a generation that failed at once has no images
         state = await asyncio.to_thread(service.generation_store.state, generation)

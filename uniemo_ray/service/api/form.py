@@ -57,7 +57,7 @@ class _Reader:
 
 
 def read_form(body: bytes, content_type: str, most: int) -> list[Part]:
-    """The parts of a form, in order.
+    """The parts of a form, in params.
 
     Raises:
         ProblemError: 400 for a body that is no form, 422 for more than `most` parts.

@@ -19,7 +19,7 @@ from uniemo_ray.service.api.schemas import (
     limited_generate,
 )
 from uniemo_ray.service.api.state import Service, service_of, within
-from uniemo_ray.service.backend import Format, Order, Painted, Refusal
+from uniemo_ray.service.backend import EncodedImage, Format, GenerationParams, Refusal
 from uniemo_ray.service.settings import Limits
 
 _FILE = {"schema": {"type": "string", "format": "binary"}}
@@ -50,40 +50,40 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         """
         service = service_of(request)
         kind = _choose_kind(request.headers.get("accept", ""), asked)
-        order = await take_order(service, asked, "png" if kind == _JSON else _format(kind))
-        with service.metrics.working(GENERATE, order.n):
-            painted = await within(service.limits.generate_timeout_s, service.backend.generate(order))
+        params = await resolve_params(service, asked, "png" if kind == _JSON else _format(kind))
+        with service.metrics.working(GENERATE, params.n):
+            painted = await within(service.limits.generate_timeout_s, service.backend.generate(params))
         if isinstance(painted, Refusal):
             raise refused(painted)
-        service.metrics.painted(order.emotions, [image.batch for image in painted])
+        service.metrics.painted(params.emotions, [image.batch for image in painted])
         if kind != _JSON:
             return Response(painted[0].data, media_type=kind)
-        return await asyncio.to_thread(_json_answer, order, painted)
+        return await asyncio.to_thread(_json_answer, params, painted)
 
     return router
 
 
-async def take_order(service: Service, asked: GenerateRequest, default: Format) -> Order:
+async def resolve_params(service: Service, asked: GenerateRequest, default: Format) -> GenerationParams:
     """What the models are asked; `default` is the format where none is named. Raises ProblemError."""
     service.check_model(asked.model)
-    order = asked.order(asked.format or default)
-    known = await within(service.limits.understand_timeout_s, service.backend.describe(order.model))
+    params = asked.to_params(asked.format or default)
+    known = await within(service.limits.understand_timeout_s, service.backend.describe(params.model))
     if not known.paintable:
         raise ProblemError(422, "this model understands images and makes none", field="model")
-    width, height = order.width or known.defaults["width"], order.height or known.defaults["height"]
+    width, height = params.width or known.defaults["width"], params.height or known.defaults["height"]
     for name, side in (("width", width), ("height", height)):
         if side % known.pixels_multiple:
             raise ProblemError(
                 422, f"{name} must be a multiple of {known.pixels_multiple}, got {side}", field=name
             )
-    if order.n * width * height > service.limits.generated_pixels:
+    if params.n * width * height > service.limits.generated_pixels:
         raise ProblemError(
             422, f"n x width x height is more than {service.limits.generated_pixels} pixels", field="n"
         )
-    for emotion in order.emotions:
+    for emotion in params.emotions:
         if emotion not in known.paintable:
             raise ProblemError(422, f"this model has seen no image of {emotion}", field="emotion")
-    return order
+    return params
 
 
 def _choose_kind(accept: str, asked: GenerateRequest) -> str:
@@ -100,16 +100,16 @@ def _format(kind: str) -> Format:
     return next(name for name, media_type in MEDIA_TYPE.items() if media_type == kind)
 
 
-def _json_answer(order: Order, painted: list[Painted]) -> Response:
+def _json_answer(params: GenerationParams, painted: list[EncodedImage]) -> Response:
     images = [
         GeneratedFile(
-            seed=order.seed + i,
-            media_type=MEDIA_TYPE[order.format],
+            seed=params.seed + i,
+            media_type=MEDIA_TYPE[params.format],
             data=base64.b64encode(image.data).decode(),
             sha256=sha256_hex(image.data),
             provenance=image.provenance,
         )
         for i, image in enumerate(painted)
     ]
-    answer = GenerateAnswer(seed=order.seed, images=images)
+    answer = GenerateAnswer(seed=params.seed, images=images)
     return Response(answer.model_dump_json(), media_type=_JSON)

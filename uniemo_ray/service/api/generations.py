@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from uniemo_ray.service.api.events import follow
-from uniemo_ray.service.api.generate import take_order
+from uniemo_ray.service.api.generate import resolve_params
 from uniemo_ray.service.api.metrics import GENERATE
 from uniemo_ray.service.api.problems import Problem, ProblemError, problem_responses, refused
 from uniemo_ray.service.api.schemas import MEDIA_TYPE, GenerateRequest, Schema, limited_generate
@@ -140,7 +140,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
             )
             if data is None:
                 raise ProblemError(404, f"there is no such {name}, or not yet")
-            kind = MEDIA_TYPE[generation.order.format] if name == "image" else "image/webp"
+            kind = MEDIA_TYPE[generation.params.format] if name == "image" else "image/webp"
             return Response(data, media_type=kind)
 
         router.add_api_route(
@@ -160,7 +160,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
 
 
 async def _start(service: Service, asked: GenerateRequest, caller: str) -> StoredGeneration:
-    order = await take_order(service, asked, "png")
+    params = await resolve_params(service, asked, "png")
     if service.unfinished[caller] >= service.limits.concurrent_generations:
         raise ProblemError(
             429,
@@ -170,15 +170,15 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Store
     service.unfinished[caller] += 1
     with ExitStack() as counted:
         counted.callback(_count_down, service, caller)
-        counted.enter_context(service.metrics.working(GENERATE, order.n))
+        counted.enter_context(service.metrics.working(GENERATE, params.n))
         generation = await asyncio.to_thread(
             service.generation_store.create,
-            order,
+            params,
             owner=caller,
             patience_s=2 * service.limits.generate_timeout_s,
         )
         try:
-            work = await service.backend.start(generation.id, order)
+            work = await service.backend.start(generation.id, params)
         except BaseException:
             await asyncio.to_thread(service.generation_store.forget, generation.id)
             raise
@@ -200,7 +200,7 @@ def _count_images(service: Service, generation: StoredGeneration) -> None:
     def count() -> None:
         state = service.generation_store.state(generation)
         if state.status == "done":
-            service.metrics.painted(generation.order.emotions, [image.batch for image in state.images])
+            service.metrics.painted(generation.params.emotions, [image.batch for image in state.images])
 
     asyncio.get_running_loop().run_in_executor(None, count)
 
@@ -222,7 +222,7 @@ def show(service: Service, generation: StoredGeneration, state: GenerationState)
         status=state.status,
         created_at=datetime.fromtimestamp(generation.created_at, UTC),
         expires_at=datetime.fromtimestamp(generation.expires_at, UTC),
-        seed=generation.order.seed,
+        seed=generation.params.seed,
         images=[_image(service, generation, i, image) for i, image in enumerate(state.images)],
         problem=None if state.problem is None else _problem(state.problem),
     )
@@ -236,10 +236,10 @@ def _image(service: Service, generation: StoredGeneration, i: int, image: ImageS
             or f"/v1/generations/{generation.id}/images/{i}"
         )
     return GenerationImage(
-        seed=generation.order.seed + i,
+        seed=generation.params.seed + i,
         step=image.step,
         steps=image.of,
-        media_type=MEDIA_TYPE[generation.order.format],
+        media_type=MEDIA_TYPE[generation.params.format],
         url=url,
         preview_url=f"/v1/generations/{generation.id}/previews/{i}" if image.previews else None,
         sha256=image.sha256 or None,

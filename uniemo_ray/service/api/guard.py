@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from uniemo_ray.service.api.metrics import Metrics
 from uniemo_ray.service.api.problems import ProblemError, inner_error
-from uniemo_ray.service.api.rates import Rates
+from uniemo_ray.service.api.rate_limiter import RateLimiter
 from uniemo_ray.service.tokens import TokenFile
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,10 @@ HEADERS = (
 class Guard:
     """ASGI middleware: token, origin, rates; before a byte of the body is read."""
 
-    def __init__(self, app: ASGIApp, *, tokens: TokenFile | None, rates: Rates, metrics: Metrics) -> None:
-        self.app, self.tokens, self.rates, self.metrics = app, tokens, rates, metrics
+    def __init__(
+        self, app: ASGIApp, *, tokens: TokenFile | None, rate_limiter: RateLimiter, metrics: Metrics
+    ) -> None:
+        self.app, self.tokens, self.rate_limiter, self.metrics = app, tokens, rate_limiter, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer why not."""
@@ -61,7 +63,7 @@ class Guard:
             scope.setdefault("state", {})["caller"] = caller
             # whoever watches over the service must not be turned away because others ask a lot
             is_free = scope["path"] in HEALTH_PATHS
-            with contextlib.nullcontext() if is_free else self.rates.request(caller):
+            with contextlib.nullcontext() if is_free else self.rate_limiter.request(caller):
                 await self.app(scope, receive, send_guarded)
         except ProblemError as error:
             response = error.response()

@@ -9,8 +9,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from uniemo_ray.service.api.counts import Counts, Peers, read, text
-from uniemo_ray.service.backend import Refusal, Seen
+from uniemo_ray.service.api.metrics_snapshot import MetricsSnapshot, Peers, read, text
+from uniemo_ray.service.backend import ImageOutput, Refusal
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -68,10 +68,10 @@ class Metrics:
         finally:
             gauge.dec(images)
 
-    def understood(self, results: Iterable[Seen | Refusal]) -> None:
+    def understood(self, results: Iterable[ImageOutput | Refusal]) -> None:
         """Count images that were understood."""
         for result in results:
-            if isinstance(result, Seen):
+            if isinstance(result, ImageOutput):
                 self._images.labels(UNDERSTAND, result.result.top).inc()
                 self._batches.labels(UNDERSTAND).observe(result.batch)
 
@@ -82,7 +82,7 @@ class Metrics:
         heaviest = max(emotions, key=lambda name: emotions[name])
         self._images.labels(GENERATE, heaviest).inc(len(batches))
 
-    async def exchange(self) -> Counts:
+    async def exchange(self) -> MetricsSnapshot:
         """Everybody's numbers, after handing in our own. Raises UnavailableError."""
         ours = read(self.registry)
         return ours if self.peers is None else await self.peers.exchange(ours)

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from uniemo_ray.emotions import EMOTIONS, emotion_index
-from uniemo_ray.service.backend import DEFAULT_MODEL, Format, Order
+from uniemo_ray.service.backend import DEFAULT_MODEL, Format, GenerationParams
 from uniemo_ray.service.settings import Limits
 
 MEDIA_TYPE: dict[Format, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
@@ -185,9 +185,9 @@ class GenerateRequest(Schema):
     model: str = DEFAULT_MODEL
     """Which of the served models."""
 
-    def order(self, format_: Format) -> Order:
+    def to_params(self, format_: Format) -> GenerationParams:
         """What the models are asked, with a seed in any case."""
-        return Order(
+        return GenerationParams(
             model=self.model,
             emotions={self.emotion: 1.0} if isinstance(self.emotion, str) else self.emotion,
             prompt=self.prompt,
@@ -242,7 +242,7 @@ class Understood(Schema):
 
 
 class UnderstandAnswer(Schema):
-    """One result per image, in their order."""
+    """One result per image, in their params."""
 
     model: str
     """Fingerprint of the model that looked."""

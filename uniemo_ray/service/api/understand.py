@@ -23,7 +23,7 @@ from uniemo_ray.service.api.schemas import (
     one_of,
 )
 from uniemo_ray.service.api.state import SMALL_BYTES, aside, service_of, within
-from uniemo_ray.service.backend import DEFAULT_MODEL, Look, Refusal, Seen
+from uniemo_ray.service.backend import DEFAULT_MODEL, ImageInput, ImageOutput, Refusal
 from uniemo_ray.service.settings import Limits
 
 MORE_VALUES = 50
@@ -76,9 +76,9 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         service.check_model(options.model)
         is_small = sum(len(upload.data) for upload in uploads) < SMALL_BYTES
         await aside(is_small, _inspect, uploads, service.limits)
-        looks = [Look(upload.data, options.attention, options.model) for upload in uploads]
-        with service.metrics.working(UNDERSTAND, len(looks)):
-            seen = await within(service.limits.understand_timeout_s, service.backend.understand(looks))
+        images = [ImageInput(upload.data, options.attention, options.model) for upload in uploads]
+        with service.metrics.working(UNDERSTAND, len(images)):
+            seen = await within(service.limits.understand_timeout_s, service.backend.understand(images))
         service.metrics.understood(seen)
         return await aside(not options.attention, _answer, uploads, seen, options)
 
@@ -129,7 +129,7 @@ def _inspect(uploads: list[Upload], limits: Limits) -> None:
         inspect(upload.data, media_type=upload.media_type, limits=limits, field=upload.field)
 
 
-def _answer(uploads: list[Upload], seen: list[Seen | Refusal], options: Options) -> UnderstandAnswer:
+def _answer(uploads: list[Upload], seen: list[ImageOutput | Refusal], options: Options) -> UnderstandAnswer:
     results, fingerprint = [], ""
     for upload, result in zip(uploads, seen, strict=True):
         if isinstance(result, Refusal):
@@ -139,7 +139,7 @@ def _answer(uploads: list[Upload], seen: list[Seen | Refusal], options: Options)
     return UnderstandAnswer(model=fingerprint, results=results)
 
 
-def _understood(seen: Seen, names: int) -> Understood:
+def _understood(seen: ImageOutput, names: int) -> Understood:
     result = seen.result
     return Understood.model_validate(
         {
@@ -155,7 +155,7 @@ def _understood(seen: Seen, names: int) -> Understood:
     )
 
 
-def _attention(seen: Seen) -> Attention | None:
+def _attention(seen: ImageOutput) -> Attention | None:
     scene, object_ = seen.result.scene_attention, seen.result.object_attention
     if scene is None or object_ is None:
         return None

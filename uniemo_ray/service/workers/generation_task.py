@@ -7,38 +7,42 @@ from dataclasses import replace
 from functools import partial
 
 from uniemo_ray.inference.provenance import sha256_hex
-from uniemo_ray.service.backend import Painted, Refusal
+from uniemo_ray.service.backend import EncodedImage, Refusal
 from uniemo_ray.service.generations import GenerationState, GenerationStore, ImageState
-from uniemo_ray.service.workers.illustrator import Progress, Ticket
+from uniemo_ray.service.workers.image_generator import ImageRequest, SamplingProgress
 
 logger = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 0.2
-Paint = Callable[[Ticket], Awaitable[Painted | Refusal]]
+Paint = Callable[[ImageRequest], Awaitable[EncodedImage | Refusal]]
 
 
 class GenerationTask:
     """A generation at work; progress comes from the painting thread, reports go out from the event loop."""
 
     def __init__(
-        self, generation_id: str, tickets: list[Ticket], *, generation_store: GenerationStore
+        self, generation_id: str, image_requests: list[ImageRequest], *, generation_store: GenerationStore
     ) -> None:
-        self.generation_id, self.tickets, self.generation_store = generation_id, tickets, generation_store
-        self.images = [ImageState() for _ in tickets]
-        self.latest: dict[int, Progress] = {}
+        self.generation_id, self.image_requests, self.generation_store = (
+            generation_id,
+            image_requests,
+            generation_store,
+        )
+        self.images = [ImageState() for _ in image_requests]
+        self.latest: dict[int, SamplingProgress] = {}
         """Written by the painting thread alone; the two below are taken from it."""
         self.previews: dict[int, bytes] = {}
-        for i, ticket in enumerate(tickets):
-            ticket.on_step = partial(self._note, i)
+        for i, image_request in enumerate(image_requests):
+            image_request.on_step = partial(self._note, i)
 
-    def _note(self, i: int, progress: Progress) -> None:
+    def _note(self, i: int, progress: SamplingProgress) -> None:
         self.latest[i] = progress
         if progress.preview is not None:
             self.previews[i] = progress.preview
 
     async def run(self, paint: Paint, *, timeout_s: float) -> GenerationState:
-        """Paint all tickets, report on the way, stop when cancelled; returns the last report."""
-        tasks = [asyncio.create_task(_settled(paint, ticket)) for ticket in self.tickets]
+        """Paint all image_requests, report on the way, stop when cancelled; returns the last report."""
+        tasks = [asyncio.create_task(_settled(paint, image_request)) for image_request in self.image_requests]
         try:
             async with asyncio.timeout(timeout_s) as limit:
                 last = await self._watch(tasks, limit, timeout_s)
@@ -64,7 +68,7 @@ class GenerationTask:
         return any(image.step for image in self.images)
 
     async def _watch(
-        self, tasks: list["asyncio.Task[Painted | Refusal]"], limit: asyncio.Timeout, timeout_s: float
+        self, tasks: list["asyncio.Task[EncodedImage | Refusal]"], limit: asyncio.Timeout, timeout_s: float
     ) -> GenerationState:
         reported, was_started = None, False
         pending = set(tasks)
@@ -91,7 +95,7 @@ class GenerationTask:
                 image = replace(image, previews=image.previews + 1)
             self.images[i] = image
 
-    def _finish(self, results: list[Painted | Refusal]) -> GenerationState:
+    def _finish(self, results: list[EncodedImage | Refusal]) -> GenerationState:
         self._take_progress()
         for i, result in enumerate(results):
             if isinstance(result, Refusal):
@@ -106,14 +110,14 @@ class GenerationTask:
         return GenerationState("done", tuple(self.images))
 
     def _give_up(self) -> None:
-        for ticket in self.tickets:
-            ticket.is_cancelled = True
+        for image_request in self.image_requests:
+            image_request.is_cancelled = True
 
 
-async def _settled(paint: Paint, ticket: Ticket) -> Painted | Refusal:
+async def _settled(paint: Paint, image_request: ImageRequest) -> EncodedImage | Refusal:
     """The result, with an inner error as a refusal that tells nothing of the inside."""
     try:
-        return await paint(ticket)
+        return await paint(image_request)
     except Exception as error:
         logger.error("painting failed: %s", type(error).__name__, exc_info=error)
         return Refusal("the image could not be painted; the server's log says why", is_ours=True)
@@ -121,7 +125,7 @@ async def _settled(paint: Paint, ticket: Ticket) -> Painted | Refusal:
 
 async def execute_generation(
     generation_id: str,
-    tickets: list[Ticket] | Refusal,
+    image_requests: list[ImageRequest] | Refusal,
     *,
     paint: Paint,
     generation_store: GenerationStore,
@@ -131,14 +135,16 @@ async def execute_generation(
 
     Args:
         generation_id: of the generation_store.
-        tickets: its images, or why there will be none.
-        paint: gives a ticket to a model.
+        image_requests: its images, or why there will be none.
+        paint: gives a image_request to a model.
         generation_store: where reports go.
         timeout_s: longest wait for the first step, and longest work from then on.
     """
-    if isinstance(tickets, Refusal):
-        await asyncio.to_thread(generation_store.write, generation_id, GenerationState("failed", (), tickets))
+    if isinstance(image_requests, Refusal):
+        await asyncio.to_thread(
+            generation_store.write, generation_id, GenerationState("failed", (), image_requests)
+        )
         return
-    await GenerationTask(generation_id, tickets, generation_store=generation_store).run(
+    await GenerationTask(generation_id, image_requests, generation_store=generation_store).run(
         paint, timeout_s=timeout_s
     )

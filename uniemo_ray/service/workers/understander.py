@@ -7,7 +7,7 @@ import torch
 
 from uniemo_ray import UniEmo
 from uniemo_ray.data.images import RGB, ImageError, decode_rgb, to_square
-from uniemo_ray.service.backend import Look, Refusal, Seen
+from uniemo_ray.service.backend import ImageInput, ImageOutput, Refusal
 
 _REASONS = {
     "corrupt": "the file is damaged or no picture",
@@ -17,7 +17,7 @@ _REASONS = {
 }
 
 
-class View(NamedTuple):
+class DecodedImage(NamedTuple):
     """A decoded image, cut to what the model takes."""
 
     pixels: RGB
@@ -47,19 +47,19 @@ class Understander:
         self.model = model
         self.micro_batch, self.max_pixels, self.names = micro_batch, max_pixels, names
 
-    def view(self, look: Look) -> View | Refusal:
+    def view(self, image: ImageInput) -> DecodedImage | Refusal:
         """Decode an image; may run beside passes of the model."""
         try:
-            picture = decode_rgb(look.data, self.max_pixels)
+            picture = decode_rgb(image.data, self.max_pixels)
         except ImageError as error:
             return Refusal(_REASONS[error.reason])
         height, width = picture.shape[:2]
         square = to_square(picture, self.model.side_px)
-        return View(square, width, height, look.with_attention, look.model)
+        return DecodedImage(square, width, height, image.with_attention, image.model)
 
-    def __call__(self, views: Sequence[View]) -> list[Seen]:
-        """One result per image, in order."""
-        results: dict[int, Seen] = {}
+    def __call__(self, views: Sequence[DecodedImage]) -> list[ImageOutput]:
+        """One result per image, in params."""
+        results: dict[int, ImageOutput] = {}
         for with_attention in (False, True):
             chosen = [i for i, view in enumerate(views) if view.with_attention == with_attention]
             found = self.model.understand(
@@ -70,11 +70,13 @@ class Understander:
             )
             for i, result in zip(chosen, found, strict=True):
                 view = views[i]
-                results[i] = Seen(result, view.width, view.height, self.model.parts.fingerprint, len(chosen))
+                results[i] = ImageOutput(
+                    result, view.width, view.height, self.model.parts.fingerprint, len(chosen)
+                )
         return [results[i] for i in range(len(views))]
 
-    def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
+    def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
         """One result per image, in order; an image that cannot be decoded fails alone."""
-        views = [self.view(look) for look in looks]
-        seen = iter(self([view for view in views if isinstance(view, View)]))
-        return [next(seen) if isinstance(view, View) else view for view in views]
+        views = [self.view(image) for image in images]
+        seen = iter(self([view for view in views if isinstance(view, DecodedImage)]))
+        return [next(seen) if isinstance(view, DecodedImage) else view for view in views]

@@ -9,7 +9,7 @@ from uniemo_ray.service.generations import GenerationStore
 logger = logging.getLogger(__name__)
 
 
-class Running:
+class GenerationTracker:
     """Keeps what was begun; one that ends without a last report of its painter gets one here."""
 
     def __init__(self, generation_store: GenerationStore) -> None:

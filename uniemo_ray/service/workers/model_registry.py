@@ -6,13 +6,13 @@ from uniemo_ray import UniEmo, __version__
 from uniemo_ray.config import PLACEHOLDER, Settings
 from uniemo_ray.inference.model_folder import ModelParts
 from uniemo_ray.inference.model_source import describe_model
-from uniemo_ray.service.backend import DEFAULT_MODEL, Description
+from uniemo_ray.service.backend import DEFAULT_MODEL, ModelDescription
 from uniemo_ray.service.settings import Limits
-from uniemo_ray.service.workers.illustrator import Illustrator
+from uniemo_ray.service.workers.image_generator import ImageGenerator
 from uniemo_ray.service.workers.understander import Understander
 
 
-class Library(Settings):
+class ModelRegistry(Settings):
     """Which models there are and how they run."""
 
     models: dict[str, str]
@@ -54,16 +54,16 @@ class Library(Settings):
             threads=self.threads,
         )
 
-    def illustrator(self, model: UniEmo) -> Illustrator:
+    def image_generator(self, model: UniEmo) -> ImageGenerator:
         """A loaded model, for generation."""
-        return Illustrator(model, micro_batch=self.generate_micro_batch, threads=self.threads)
+        return ImageGenerator(model, micro_batch=self.generate_micro_batch, threads=self.threads)
 
 
-def describe(illustrator: Illustrator) -> Description:
+def describe(image_generator: ImageGenerator) -> ModelDescription:
     """A loaded model as `/v1/model` shows it; one that only understands can paint nothing."""
-    model, parts = illustrator.model, illustrator.model.parts
+    model, parts = image_generator.model, image_generator.model.parts
     diffusion, can_paint = parts.config.diffusion, parts.diffusion is not None
-    return Description(
+    return ModelDescription(
         fingerprint=parts.fingerprint,
         card=parts.card,
         emotions=parts.labels.labels,
@@ -76,7 +76,7 @@ def describe(illustrator: Illustrator) -> Description:
             "prompt": diffusion.prompt.replace(PLACEHOLDER, "{}"),
         },
         pixels_multiple=model.painter.pixels_per_latent if can_paint else 1,
-        micro_batch=illustrator.micro_batch,
+        micro_batch=image_generator.micro_batch,
         uniemo_ray=__version__,
     )
 

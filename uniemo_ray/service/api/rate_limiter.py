@@ -18,8 +18,8 @@ class _Bucket:
     at: float
 
 
-class Rates:
-    """Counts of one endpoint replica; callers are names of tokens, of which there are few."""
+class RateLimiter:
+    """MetricsSnapshot of one endpoint replica; callers are names of tokens, of which there are few."""
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits, self.clock = limits, clock

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from uniemo_ray.service.backend import DEFAULT_MODEL, Look, Refusal, Seen
+from uniemo_ray.service.backend import DEFAULT_MODEL, ImageInput, ImageOutput, Refusal
 
-Understand = Callable[[Look], Awaitable[Seen | Refusal]]
+Understand = Callable[[ImageInput], Awaitable[ImageOutput | Refusal]]
 
 
-class OwnLooks:
+class InlineInference:
     """A model in this very process; when it is full, there is no room."""
 
     def __init__(self, understand_one: Understand, *, most: int) -> None:
@@ -20,15 +20,15 @@ class OwnLooks:
         """
         self.understand_one, self.most, self.count = understand_one, most, 0
 
-    def has_room(self, looks: Sequence[Look]) -> bool:
+    def has_room(self, images: Sequence[ImageInput]) -> bool:
         """Whether all of them may come."""
-        is_ours = looks[0].model == DEFAULT_MODEL
-        return is_ours and self.count + len(looks) <= self.most
+        is_ours = images[0].model == DEFAULT_MODEL
+        return is_ours and self.count + len(images) <= self.most
 
-    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
+    async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
         """One result per image, in order; only when there is room."""
-        self.count += len(looks)
+        self.count += len(images)
         try:
-            return await asyncio.gather(*(self.understand_one(look) for look in looks))
+            return await asyncio.gather(*(self.understand_one(image) for image in images))
         finally:
-            self.count -= len(looks)
+            self.count -= len(images)

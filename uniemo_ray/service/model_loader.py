@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 Model = TypeVar("Model")
 
 
-class Loads(Generic[Model]):
+class ModelLoader(Generic[Model]):
     """Loads models in threads, each once, whoever waits."""
 
     def __init__(self, load: Callable[[str], Model]) -> None:

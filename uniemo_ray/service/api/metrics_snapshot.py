@@ -10,7 +10,7 @@ CREATED = "_created"
 """When a counter began: means nothing for a sum."""
 
 
-class Sample(NamedTuple):
+class MetricSample(NamedTuple):
     """One number of a family."""
 
     name: str
@@ -18,34 +18,34 @@ class Sample(NamedTuple):
     value: float
 
 
-class Family(NamedTuple):
+class MetricFamily(NamedTuple):
     """A counter, gauge or histogram with all its labels."""
 
     name: str
     help: str
     kind: str
-    samples: tuple[Sample, ...]
+    samples: tuple[MetricSample, ...]
 
 
-Counts = tuple[Family, ...]
+MetricsSnapshot = tuple[MetricFamily, ...]
 
 
 class Peers(Protocol):
     """The other endpoint replicas of an application."""
 
-    async def exchange(self, counts: Counts) -> Counts:
+    async def exchange(self, counts: MetricsSnapshot) -> MetricsSnapshot:
         """Hand in this replica's numbers; returns the sum of everybody's. Raises UnavailableError."""
 
 
-def read(registry: CollectorRegistry) -> Counts:
+def read(registry: CollectorRegistry) -> MetricsSnapshot:
     """All numbers of a registry."""
     return tuple(
-        Family(
+        MetricFamily(
             family.name,
             family.documentation,
             family.type,
             tuple(
-                Sample(sample.name, tuple(sorted(sample.labels.items())), sample.value)
+                MetricSample(sample.name, tuple(sorted(sample.labels.items())), sample.value)
                 for sample in family.samples
                 if not sample.name.endswith(CREATED)
             ),
@@ -54,12 +54,12 @@ def read(registry: CollectorRegistry) -> Counts:
     )
 
 
-def added(everybody: Iterable[Counts]) -> Counts:
+def added(everybody: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     """The sums, family by family and label by label, in the order in which they first appear.
 
     Buckets of a histogram are cumulative, so they add up like counters.
     """
-    heads: dict[str, Family] = {}
+    heads: dict[str, MetricFamily] = {}
     sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for family in (family for counts in everybody for family in counts):
         heads.setdefault(family.name, family)
@@ -67,17 +67,17 @@ def added(everybody: Iterable[Counts]) -> Counts:
         for name, labels, value in family.samples:
             mine[name, labels] = mine.get((name, labels), 0.0) + value
     return tuple(
-        heads[family]._replace(samples=tuple(Sample(*key, value) for key, value in mine.items()))
+        heads[family]._replace(samples=tuple(MetricSample(*key, value) for key, value in mine.items()))
         for family, mine in sums.items()
     )
 
 
-def without_gauges(counts: Counts) -> Counts:
+def without_gauges(counts: MetricsSnapshot) -> MetricsSnapshot:
     """What stays of a replica that is gone: what happened, not how things are."""
     return tuple(family for family in counts if family.kind != "gauge")
 
 
-def text(counts: Counts) -> bytes:
+def text(counts: MetricsSnapshot) -> bytes:
     """Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Fixed(counts))
@@ -87,7 +87,7 @@ def text(counts: Counts) -> bytes:
 class _Fixed(Collector):
     """Numbers as they are."""
 
-    def __init__(self, counts: Sequence[Family]) -> None:
+    def __init__(self, counts: Sequence[MetricFamily]) -> None:
         self.counts = counts
 
     def collect(self) -> Iterable[Metric]:

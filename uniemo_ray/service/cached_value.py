@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Recent(Generic[T]):
+class CachedValue(Generic[T]):
     """The last answer to a question, which is asked again now and then, once for all who wait."""
 
     def __init__(

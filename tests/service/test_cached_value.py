@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from uniemo_ray.service.recent import Recent
+from uniemo_ray.service.cached_value import CachedValue
 
 
 class Source:
@@ -14,7 +14,7 @@ class Source:
         self.now, self.asked, self.fails = 0.0, 0, False
         self.may_answer = asyncio.Event()
         self.may_answer.set()
-        self.recent = Recent(self.ask, fresh_s=5, patience_s=0.01, clock=lambda: self.now)
+        self.recent = CachedValue(self.ask, fresh_s=5, patience_s=0.01, clock=lambda: self.now)
 
     async def ask(self) -> int:
         self.asked += 1

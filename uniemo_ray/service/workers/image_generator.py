@@ -10,7 +10,7 @@ from PIL import Image
 from uniemo_ray import UniEmo
 from uniemo_ray.inference.provenance import GeneratedImage
 from uniemo_ray.inference.requests import Failure, Request, SamplingSettings, Step
-from uniemo_ray.service.backend import Format, Order, Painted, Refusal
+from uniemo_ray.service.backend import EncodedImage, Format, GenerationParams, Refusal
 
 QUALITY = 92
 """Of WebP and JPEG."""
@@ -19,7 +19,7 @@ PREVIEWS = 8
 """Looks at an unfinished image; each costs a decoding."""
 
 
-class Progress(NamedTuple):
+class SamplingProgress(NamedTuple):
     """How far an image is."""
 
     step: int
@@ -30,7 +30,7 @@ class Progress(NamedTuple):
 
 
 @dataclass(eq=False)
-class Ticket:
+class ImageRequest:
     """One image to paint, and whoever waits for it."""
 
     model: str
@@ -38,14 +38,14 @@ class Ticket:
     request: Request
     settings: SamplingSettings
     format: Format
-    on_step: Callable[[Progress], None] | None = None
+    on_step: Callable[[SamplingProgress], None] | None = None
     """Called from the painting thread."""
     is_cancelled: bool = False
     """Set by whoever no longer waits; the painter stops when nobody does."""
 
 
-class Illustrator:
-    """A model that paints batches of tickets; an image does not depend on the others in its batch.
+class ImageGenerator:
+    """A model that paints batches of image_requests; an image does not depend on the others in its batch.
 
     One call at a time: with two threads in one model, torch's kernels do not always give the same bits.
     """
@@ -60,60 +60,74 @@ class Illustrator:
         """
         self.model, self.micro_batch, self.threads = model, micro_batch, threads
 
-    def tickets(self, order: Order) -> list[Ticket] | Refusal:
-        """One ticket per image of an order, or why this model cannot paint it."""
+    def image_requests(self, params: GenerationParams) -> list[ImageRequest] | Refusal:
+        """One image_request per image of an order, or why this model cannot paint it."""
         diffusion = self.model.parts.config.diffusion
-        size = (order.width or diffusion.size_px, order.height or diffusion.size_px)
+        size = (params.width or diffusion.size_px, params.height or diffusion.size_px)
         try:
             plan = self.model.plan(
-                dict(order.emotions),
-                order.prompt,
-                n=order.n,
-                seed=order.seed,
-                steps=order.steps,
-                guidance=order.guidance,
+                dict(params.emotions),
+                params.prompt,
+                n=params.n,
+                seed=params.seed,
+                steps=params.steps,
+                guidance=params.guidance,
                 size=size,
-                mix=order.mix,
+                mix=params.mix,
                 micro_batch=self.micro_batch,
             )
             self.model.painter.check(plan.settings, threads=self.threads)
         except ValueError as error:
             return Refusal(str(error), _field(str(error)))
-        return [Ticket(order.model, request, plan.settings, order.format) for request in plan.requests]
+        return [
+            ImageRequest(params.model, request, plan.settings, params.format) for request in plan.requests
+        ]
 
-    def __call__(self, tickets: Sequence[Ticket]) -> list[Painted | Refusal]:
-        """One result per ticket, in order; those with equal settings share micro-batches."""
-        results: list[Painted | Refusal] = [GONE] * len(tickets)
+    def __call__(self, image_requests: Sequence[ImageRequest]) -> list[EncodedImage | Refusal]:
+        """One result per image_request, in order; those with equal settings share micro-batches."""
+        results: list[EncodedImage | Refusal] = [GONE] * len(image_requests)
         groups: dict[SamplingSettings, list[int]] = {}
-        for i, ticket in enumerate(tickets):
-            if not ticket.is_cancelled:
-                groups.setdefault(ticket.settings, []).append(i)
+        for i, image_request in enumerate(image_requests):
+            if not image_request.is_cancelled:
+                groups.setdefault(image_request.settings, []).append(i)
         for settings, indices in groups.items():
-            painted = self._paint([tickets[i] for i in indices], settings)
+            painted = self._paint([image_requests[i] for i in indices], settings)
             for i, result in zip(indices, painted, strict=True):
                 results[i] = result
         return results
 
-    def _paint(self, tickets: list[Ticket], settings: SamplingSettings) -> list[Painted | Refusal]:
+    def _paint(
+        self, image_requests: list[ImageRequest], settings: SamplingSettings
+    ) -> list[EncodedImage | Refusal]:
         def watch(step: Step) -> bool:
-            return _report(step, tickets)
+            return _report(step, image_requests)
 
-        requests = [ticket.request for ticket in tickets]
+        requests = [image_request.request for image_request in image_requests]
         images = self.model.paint(requests, settings, threads=self.threads, watch=watch)
         return [
-            _refusal(image) if isinstance(image, Failure) else _encode(image, ticket.format, len(tickets))
-            for ticket, image in zip(tickets, images, strict=True)
+            _refusal(image)
+            if isinstance(image, Failure)
+            else _encode(image, image_request.format, len(image_requests))
+            for image_request, image in zip(image_requests, images, strict=True)
         ]
 
 
-def _report(step: Step, tickets: list[Ticket]) -> bool:
+def _report(step: Step, image_requests: list[ImageRequest]) -> bool:
     """Tell whoever waits; False when nobody does."""
-    waiting = [(place, tickets[i]) for place, i in enumerate(step.indices) if not tickets[i].is_cancelled]
-    watched = [(place, ticket.on_step) for place, ticket in waiting if ticket.on_step is not None]
+    waiting = [
+        (place, image_requests[i])
+        for place, i in enumerate(step.indices)
+        if not image_requests[i].is_cancelled
+    ]
+    watched = [
+        (place, image_request.on_step)
+        for place, image_request in waiting
+        if image_request.on_step is not None
+    ]
     pictures = step.preview() if watched and _is_due(step) else None
     for place, on_step in watched:
         preview = None if pictures is None else _webp(Image.fromarray(pictures[place]))
-        on_step(Progress(step.number, step.of, preview))
+        on_step(SamplingProgress(step.number, step.of, preview))
     return bool(waiting)
 
 
@@ -122,10 +136,10 @@ def _is_due(step: Step) -> bool:
     return step.number < step.of and step.number % max(1, -(-step.of // PREVIEWS)) == 0
 
 
-def _encode(image: GeneratedImage, kind: Format, batch: int) -> Painted:
+def _encode(image: GeneratedImage, kind: Format, batch: int) -> EncodedImage:
     buffer = io.BytesIO()
     image.save(buffer, kind, **({} if kind == "png" else {"quality": QUALITY}))
-    return Painted(buffer.getvalue(), image.provenance, batch)
+    return EncodedImage(buffer.getvalue(), image.provenance, batch)
 
 
 def _webp(image: Image.Image) -> bytes:
