@@ -28,7 +28,7 @@ def kills(bench: Bench) -> Iterator[Figure]:
         yield _killed("Endpoint", copies, looks, times)
         yield _killed("Generation", copies, paints, times)
         # endpoints understand pictures too: only so does every one depend on the replicas for it
-        serve.run(build_app(arguments.model_copy(update={"endpoint_looks": False})))
+        serve.run(build_app(arguments.model_copy(update={"inline_inference": False})))
         yield _killed("Understanding", copies, looks, times)
     serve.run(build_app(bench.arguments))
 

@@ -1,5 +1,6 @@
 """The Serve application in process, without a cluster, over a tiny random model folder."""
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from ray import serve
 
 from uniemo_ray.service import deployments
+from uniemo_ray.service.api import guard
 from uniemo_ray.service.app import BuildArgs, build_app
 from uniemo_ray.service.deployments import check_exposure
 from uniemo_ray.service.pool import GenerationPool, Pool
@@ -103,6 +105,34 @@ def test_a_missing_model_names_itself(tmp_path):
 def test_arguments_are_checked(values):
     with pytest.raises(ValidationError):
         BuildArgs.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"endpoint_looks": False}, "endpoint_looks was renamed: write inline_inference instead"),
+        ({"limits": {"order_bytes": 9}}, "order_bytes was renamed: write generate_body_bytes instead"),
+    ],
+)
+def test_an_old_name_of_a_setting_is_refused_with_the_new_one(values, line):
+    asked = yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]
+    with pytest.raises(ValidationError) as error:
+        BuildArgs.model_validate(asked | values)
+    (found,) = error.value.errors()
+    assert found["msg"] == f"Value error, {line}"
+
+
+def test_request_lines_reach_a_handler_of_the_replica():
+    parent, guard_logger = logging.getLogger("uniemo_ray.service"), logging.getLogger(guard.__name__)
+    before = parent.level, list(parent.handlers)
+    try:
+        deployments._log_requests()
+        assert guard_logger.isEnabledFor(logging.INFO)
+        assert parent.handlers
+        assert guard_logger.name.startswith(f"{parent.name}.")
+    finally:
+        parent.setLevel(before[0])
+        parent.handlers[:] = before[1]
 
 
 def test_a_batch_is_made_of_whole_passes():

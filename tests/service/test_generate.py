@@ -143,7 +143,7 @@ def test_a_large_body_is_refused(client):
 
 
 def test_an_order_is_small_whatever_files_may_be(generation_store):
-    app, _ = make_fake(generation_store, limits=Limits(order_bytes=500))
+    app, _ = make_fake(generation_store, limits=Limits(generate_body_bytes=500))
     response = client_of(app).post(URL, json={"emotion": {f"a{i}": 1 for i in range(2000)}})
     assert_problem(response, 413, "larger than 500 bytes")
     assert client_of(app).post("/v1/understand", content=bytes(600)).status_code == 422

@@ -120,12 +120,12 @@ def test_logs_hold_no_token_no_prompt_and_no_id(generation_store, tokens, caplog
     path, secrets = tokens
     app, _ = make_fake(generation_store, tokens=TokenFile(path))
     headers = {"authorization": f"Bearer {secrets['ann']}"}
-    with caplog.at_level(logging.DEBUG, logger="serve"), client_of(app) as client:
+    with caplog.at_level(logging.DEBUG, logger="uniemo_ray.service"), client_of(app) as client:
         client.post("/v1/generate", json={"emotion": "awe", "prompt": "{} secretgarden"}, headers=headers)
         generation = client.post("/v1/generations", json={"emotion": "awe"}, headers=headers).json()
         client.get(f"/v1/generations/{generation['id']}", headers=headers)
         client.get("/v1/model?model=secretgarden", headers=headers)
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("serve")]
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("uniemo_ray.service")]
     assert any(line.startswith("POST /v1/generate 200") and line.endswith("ann") for line in lines), lines
     assert any("GET /v1/generations/{id} 200" in line for line in lines), lines
     for hidden in (secrets["ann"], "secretgarden", generation["id"]):

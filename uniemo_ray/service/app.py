@@ -15,6 +15,7 @@ from ray.serve.schema import LoggingConfig
 
 from uniemo_ray.config import Settings
 from uniemo_ray.inference.checksums import verify
+from uniemo_ray.renamed_settings import refuse_renamed
 from uniemo_ray.service.backend import DEFAULT_MODEL
 from uniemo_ray.service.deployments import Endpoint, Generation, Understanding
 from uniemo_ray.service.metrics_aggregator import MetricsAggregator
@@ -54,7 +55,7 @@ class BuildArgs(Settings):
     """Images per pass of the sampler; part of what determines an image's bytes."""
     endpoint_replicas: int = Field(1, ge=1)
     """Copies of the HTTP interface. Rates and concurrency are limited in each of them."""
-    endpoint_looks: bool = True
+    inline_inference: bool = True
     """Whether an endpoint understands pictures itself while it has room, which saves them a hop.
 
     The rest, and models other than `default`, goes to the replicas for understanding. It reserves what one of
@@ -65,6 +66,11 @@ class BuildArgs(Settings):
     """Replicas for generation."""
     limits: Limits = Limits()
     """Bounds of requests."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_old_names(cls, values: Any) -> Any:
+        return refuse_renamed(values, {"endpoint_looks": "inline_inference"})
 
     @model_validator(mode="after")
     def _default_is_taken(self) -> "BuildArgs":
@@ -116,7 +122,7 @@ def build_app(args: BuildArgs) -> serve.Application:
     most = args.limits.active_requests + 64
     endpoint = serve.deployment(
         num_replicas=args.endpoint_replicas,
-        ray_actor_options=_reserved(args.understanding) if args.endpoint_looks else {"num_cpus": 0.1},
+        ray_actor_options=_reserved(args.understanding) if args.inline_inference else {"num_cpus": 0.1},
         max_ongoing_requests=most,
         max_queued_requests=most,
         max_surge_percent=100,
@@ -130,7 +136,7 @@ def build_app(args: BuildArgs) -> serve.Application:
     return endpoint(Endpoint).bind(
         understanding,
         generation,
-        looking=(registry, args.understanding) if args.endpoint_looks else None,
+        inline_inference=(registry, args.understanding) if args.inline_inference else None,
         models=tuple(registry.models),
         limits=args.limits,
         store=store,

@@ -152,7 +152,7 @@ class Endpoint:
         understanding: Handle,
         generation: Handle,
         *,
-        looking: tuple[ModelRegistry, Pool] | None,
+        inline_inference: tuple[ModelRegistry, Pool] | None,
         models: tuple[str, ...],
         limits: Limits,
         store: str,
@@ -161,10 +161,10 @@ class Endpoint:
     ) -> None:
         _log_requests()
         self.tokens = check_exposure(tokens)
-        own = None if looking is None else _inline_inference(*looking)
+        inline = None if inline_inference is None else _inline_inference(*inline_inference)
         self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
         self.backend = HandleBackend(
-            understanding, generation, generation_store=self.generation_store, limits=limits, own=own
+            understanding, generation, generation_store=self.generation_store, limits=limits, inline=inline
         )
         self.models, self.limits = models, limits
         self.peers = None if aggregator is None else HandlePeers(aggregator)
@@ -188,7 +188,7 @@ def _inline_inference(registry: ModelRegistry, pool: Pool) -> InlineInference:
 
 def _log_requests() -> None:
     """Let our own lines reach the replica's log, and no library's."""
-    ours = logging.getLogger("serve")
+    ours = logging.getLogger("uniemo_ray.service")
     ours.setLevel(logging.INFO)
     if not ours.handlers:
         ours.addHandler(logging.StreamHandler())

@@ -60,10 +60,10 @@ class HandleBackend:
         *,
         generation_store: GenerationStore,
         limits: Limits,
-        own: InlineInference | None = None,
+        inline: InlineInference | None = None,
     ) -> None:
         self.understanding, self.generation = (_light(handle) for handle in (understanding, generation))
-        self.own, self.limits = own, limits
+        self.inline, self.limits = inline, limits
         self.descriptions: dict[str, CachedValue[ModelDescription]] = {}
         self.ready = CachedValue(self._ask_ready, fresh_s=READY_FRESH_S, patience_s=READY_TIMEOUT_S)
         self.heard_at: dict[str, float] = {}
@@ -107,8 +107,8 @@ class HandleBackend:
 
     async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
         """Here, or with one call per image."""
-        if self.own is not None and self.own.has_room(images):
-            return await self.own.understand(images)
+        if self.inline is not None and self.inline.has_room(images):
+            return await self.inline.understand(images)
         handle = _for(self.understanding, images[0].model)
         seen = await _all(_call(partial(handle.look.remote, image)) for image in images)
         self._hear(handle)

@@ -1,8 +1,11 @@
 """What a request may ask for and how long things may take; checked before anything is decoded or computed."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from uniemo_ray.config import Settings
+from uniemo_ray.renamed_settings import refuse_renamed
 
 RETRY_AFTER_S = 2.0
 """What a caller is told who finds no room; when an answer will free a place is not known."""
@@ -15,7 +18,7 @@ class Limits(Settings):
 
     body_bytes: int = Field(20_000_000, ge=1)
     """Size of an understand request's body, counted as it arrives."""
-    order_bytes: int = Field(65_536, ge=1)
+    generate_body_bytes: int = Field(65_536, ge=1)
     """The same for every request but understanding, which alone sends files."""
     body_timeout_s: float = Field(30, gt=0)
     """Time for a body to arrive."""
@@ -54,3 +57,8 @@ class Limits(Settings):
     """Unfinished generations per token; further ones get 429."""
     result_ttl_s: float = Field(3600, gt=0)
     """How long a generation and its images can be fetched."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_old_names(cls, values: Any) -> Any:
+        return refuse_renamed(values, {"order_bytes": "generate_body_bytes"})

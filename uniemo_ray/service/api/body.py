@@ -18,14 +18,14 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
         self.app = app
         self.file_bytes, self.timeout_s = limits.body_bytes, limits.body_timeout_s
-        self.order_bytes = min(limits.order_bytes, limits.body_bytes)
+        self.generate_body_bytes = min(limits.generate_body_bytes, limits.body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count what arrives: the length header may be missing, or lie."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        most = self.file_bytes if scope["path"] == FILE_PATH else self.order_bytes
+        most = self.file_bytes if scope["path"] == FILE_PATH else self.generate_body_bytes
         length = Headers(scope=scope).get("content-length")
         if length is not None and length.isdecimal() and int(length[:20]) > most:
             raise _too_large(most)
