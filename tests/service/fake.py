@@ -55,9 +55,9 @@ class Brightness:
         return DESCRIPTION
 
     async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
-        return [self._look(image, len(images)) for image in images]
+        return [self._understand_one(image, len(images)) for image in images]
 
-    def _look(self, image: ImageInput, batch: int) -> ImageOutput | Refusal:
+    def _understand_one(self, image: ImageInput, batch: int) -> ImageOutput | Refusal:
         try:
             pixels = decode_rgb(image.data, 10_000)
         except ImageError as error:
@@ -80,7 +80,7 @@ class Brightness:
         if params.seed == BROKEN_SEED:
             raise RuntimeError(SECRET)
         if params.seed == FULL_SEED:
-            raise UnavailableError("too much waits already", retry_after_s=1.5)
+            raise UnavailableError("the queue is full", retry_after_s=1.5)
         if params.seed == REFUSED_SEED:
             return Refusal("the prompt is too long", "prompt")
         if params.seed == SLOW_SEED:
@@ -96,15 +96,15 @@ class Brightness:
 
     async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
         if params.seed == FULL_SEED:
-            raise UnavailableError("too much waits already", retry_after_s=1.5)
+            raise UnavailableError("the queue is full", retry_after_s=1.5)
         return asyncio.create_task(self._run(generation_id, params))
 
     async def close(self) -> None:
         self.is_up = False
 
     async def _run(self, generation_id: str, params: GenerationParams) -> None:
-        self.generation_store.write_picture(generation_id, "preview-0", b"preview")
-        self.generation_store.write(
+        self.generation_store.write_image(generation_id, "preview-0", b"preview")
+        self.generation_store.write_state(
             generation_id, GenerationState("running", (ImageState(step=1, of=2, previews=1),))
         )
         if params.seed == SLOW_SEED:
@@ -113,9 +113,9 @@ class Brightness:
             self.cancelled.append(params.seed)
             return
         await asyncio.sleep(0.5)
-        self.generation_store.write_picture(generation_id, "image-0", grey(params.seed, params.format))
+        self.generation_store.write_image(generation_id, "image-0", grey(params.seed, params.format))
         done = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": params.seed}, batch=4)
-        self.generation_store.write(generation_id, GenerationState("done", (done,)))
+        self.generation_store.write_state(generation_id, GenerationState("done", (done,)))
 
 
 def grey(seed: int, kind: str) -> bytes:

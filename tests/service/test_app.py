@@ -61,7 +61,7 @@ def test_a_further_model_that_is_none_does_not_come_up(model_folder, tmp_path):
     for folder in (tmp_path / "missing", tmp_path):
         registry = ModelRegistry(models={"default": "tiny", "b": str(folder)})
         with pytest.raises(ValueError, match=re.escape(str(folder))):
-            deployments.Understanding(registry, Pool())
+            deployments.UnderstandingDeployment(registry, Pool())
     ModelRegistry(models={"default": "tiny", "b": str(model_folder), "c": "tiny"}).check_others()
 
 
@@ -82,7 +82,7 @@ def test_a_damaged_model_is_refused_before_anything_is_deployed(tmp_path):
 def test_a_missing_model_names_itself(tmp_path):
     with pytest.raises(Exception, match="gone"):
         serve.run(
-            serve.deployment(deployments.Understanding).bind(
+            serve.deployment(deployments.UnderstandingDeployment).bind(
                 ModelRegistry(models={"default": str(tmp_path / "gone")}), Pool()
             ),
             name="gone",

@@ -163,7 +163,7 @@ def test_cancelling_and_a_bad_file(url, photo, tmp_path):
             await browser.until("document.querySelector('.bars .is-top') !== null")
             await browser.choose_file("#file", bad)
             await browser.until(
-                "document.getElementById('notice').textContent.includes('damaged or no picture')"
+                "document.getElementById('notice').textContent.includes('damaged or not an image')"
             )
             assert await browser.run(_NOTHING_IS_SEEN)  # the numbers of the picture before are gone with it
             await browser.run(

@@ -51,7 +51,7 @@ def test_from_queued_to_the_image(client):
 def test_cancelling_frees_whoever_paints(served):
     client, backend = served
     path = f"{URL}/{client.post(URL, json={'emotion': 'awe', 'seed': SLOW_SEED}).json()['id']}"
-    assert_problem(client.get(f"{path}/images/0"), 404, "not yet")
+    assert_problem(client.get(f"{path}/images/0"), 404, "does not exist yet")
     assert client.delete(path).json()["status"] == "cancelled"
     assert_problem(client.get(path), 404, "no such generation")
     assert_problem(client.delete(path), 404, "no such generation")
@@ -65,7 +65,7 @@ def test_cancelling_frees_whoever_paints(served):
 def test_a_full_queue_refuses_at_once_and_keeps_nothing(client, generation_store):
     for _ in range(20):  # more than one caller may have unfinished
         response = client.post(URL, json={"emotion": "awe", "seed": FULL_SEED})
-        assert_problem(response, 503, "too much waits already")
+        assert_problem(response, 503, "the queue is full")
     assert response.headers["retry-after"] == "2"
     assert generation_store.store.is_empty()
 
@@ -100,6 +100,6 @@ def test_what_is_unknown_expired_or_strange_is_not_there(client, generation_stor
 @pytest.mark.parametrize(
     "body", [{"emotion": "joy"}, {"emotion": "sadness"}, {"emotion": "awe", "width": 10}]
 )
-def test_an_impossible_order_is_refused_before_anything_is_kept(client, generation_store, body):
+def test_an_impossible_request_is_refused_before_anything_is_kept(client, generation_store, body):
     assert client.post(URL, json=body).status_code == 422
     assert generation_store.store.is_empty()

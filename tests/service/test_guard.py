@@ -30,13 +30,13 @@ def test_without_tokens_only_this_machine_is_served(generation_store, base_url, 
     response = TestClient(app, base_url=base_url, client=(client, 5)).get("/v1/model")
     assert response.status_code == status
     if status == 403:
-        assert_problem(response, 403, "without tokens")
+        assert_problem(response, 403, "without a token file")
 
 
 def test_a_foreign_host_name_is_refused_though_the_connection_is_local(generation_store):
     app, _ = make_fake(generation_store)
     response = client_of(app).get("/healthz", headers={"host": "uniemo.example"})
-    assert_problem(response, 403, "without tokens")
+    assert_problem(response, 403, "without a token file")
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://127.0.0.1:9999"])

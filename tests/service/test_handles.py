@@ -13,7 +13,7 @@ from tests.service.fake import DESCRIPTION, client_of
 from uniemo_ray.service import handles
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.backend import GenerationParams
-from uniemo_ray.service.generations import LOST, GenerationState, GenerationStore
+from uniemo_ray.service.generations import INTERRUPTED, GenerationState, GenerationStore
 from uniemo_ray.service.handles import HandleBackend
 from uniemo_ray.service.settings import Limits
 
@@ -92,8 +92,8 @@ def test_an_updated_model_is_described_after_seconds(generation_store):
         assert (await backend.describe("default")).fingerprint == "abc"
         models.pop(0)
         assert (await backend.describe("default")).fingerprint == "abc"
-        recent = backend.descriptions["default"]
-        recent.clock = lambda: recent.found[0] + handles.MODEL_FRESH_S
+        cached = backend.descriptions["default"]
+        cached.clock = lambda: cached.cached[0] + handles.MODEL_FRESH_S
         assert (await backend.describe("default")).fingerprint == "new"
 
     asyncio.run(talk())
@@ -114,11 +114,11 @@ def test_probes_share_one_ping(generation_store):
 def test_busy_models_are_ready_and_silent_ones_are_not(
     ping, is_busy, expected, generation_store, monkeypatch
 ):
-    async def paint(_params: GenerationParams) -> str:
+    async def generate_one(_params: GenerationParams) -> str:
         return "image"
 
     async def talk() -> bool:
-        backend = backend_of(generation_store, ping, paint=paint)
+        backend = backend_of(generation_store, ping, generate_one=generate_one)
         if is_busy:
             assert await backend.generate(PARAMS) == ["image"]
         return await backend.is_ready()
@@ -132,11 +132,11 @@ def test_a_process_that_ends_lets_its_generations_finish(generation_store):
 
     async def run(generation_id: str, _params: GenerationParams) -> None:
         await may_finish.wait()
-        generation_store.write(generation_id, GenerationState("done", ()))
+        generation_store.write_state(generation_id, GenerationState("done", ()))
 
     async def talk() -> None:
-        backend = backend_of(generation_store, run=run)
-        generation = generation_store.create(PARAMS, owner="ann", patience_s=60)
+        backend = backend_of(generation_store, run_generation=run)
+        generation = generation_store.create(PARAMS, owner="ann", timeout_s=60)
         await backend.start(generation.id, PARAMS)
         closing = asyncio.create_task(backend.close())
         done, _ = await asyncio.wait([closing], timeout=0.05)
@@ -156,14 +156,14 @@ async def break_down(*_arguments: Any) -> Any:
 @pytest.mark.parametrize("run", [never, break_down])
 def test_a_generation_that_will_not_be_finished_says_so(run, generation_store):
     async def talk() -> None:
-        backend = backend_of(generation_store, run=run, timeout_s=0.5)
-        generation = generation_store.create(PARAMS, owner="ann", patience_s=60)
+        backend = backend_of(generation_store, run_generation=run, timeout_s=0.5)
+        generation = generation_store.create(PARAMS, owner="ann", timeout_s=60)
         work = await backend.start(generation.id, PARAMS)
         if run is never:
             await backend.close()
         await asyncio.wait([work])
         state = generation_store.state(generation)
-        assert (state.status, state.problem) == ("failed", LOST)
+        assert (state.status, state.problem) == ("failed", INTERRUPTED)
 
     asyncio.run(talk())
 
@@ -171,7 +171,7 @@ def test_a_generation_that_will_not_be_finished_says_so(run, generation_store):
 def test_a_full_queue_is_told_at_once_and_nothing_is_reported(generation_store):
     async def talk() -> None:
         with pytest.raises(handles.FullError):
-            await backend_of(generation_store, run=full).start("x", PARAMS)
+            await backend_of(generation_store, run_generation=full).start("x", PARAMS)
 
     asyncio.run(talk())
     assert generation_store.store.is_empty()
@@ -181,7 +181,7 @@ def test_a_generation_that_is_cancelled_while_it_waits_frees_its_place(generatio
     async def describe(_model: str) -> Any:
         return DESCRIPTION
 
-    backend = backend_of(generation_store, run=never, describe=describe)
+    backend = backend_of(generation_store, run_generation=never, describe=describe)
     app = make_api(
         backend,
         generation_store=generation_store,
@@ -208,9 +208,9 @@ def test_replicas_that_only_work_on_generations_are_ready(heard, generation_stor
             await never()
 
     async def talk() -> list[bool]:
-        backend = backend_of(generation_store, ping, run=at_once)
+        backend = backend_of(generation_store, ping, run_generation=at_once)
         if heard == "generation":
-            generation = generation_store.create(PARAMS, owner="ann", patience_s=60)
+            generation = generation_store.create(PARAMS, owner="ann", timeout_s=60)
             await (await backend.start(generation.id, PARAMS))
         return [await backend.is_ready(), await backend.is_ready()]
 

@@ -8,7 +8,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.service.fake import WHITE, Brightness, assert_problem, client_of
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.metrics import Metrics
-from uniemo_ray.service.api.metrics_snapshot import MetricsSnapshot, added, read, text
+from uniemo_ray.service.api.metrics_snapshot import (
+    MetricsSnapshot,
+    merge_snapshots,
+    take_snapshot,
+    to_prometheus_text,
+)
 from uniemo_ray.service.backend import UnavailableError
 from uniemo_ray.service.metrics_aggregator import GONE_AFTER_S, MetricsAggregator
 from uniemo_ray.service.settings import Limits
@@ -27,20 +32,22 @@ def counts(*, requests: int, active: int, seconds: float = 0.2) -> MetricsSnapsh
     metrics = Metrics()
     metrics.watch(active=lambda: active, unfinished=lambda: 0)
     for _ in range(requests):
-        metrics.request("/v1/model", "GET", 200, seconds)
-    return read(metrics.registry)
+        metrics.count_request("/v1/model", "GET", 200, seconds)
+    return take_snapshot(metrics.registry)
 
 
 def test_one_replica_shows_its_own_numbers_unchanged():
-    shown = numbers(text(counts(requests=3, active=2)))
+    shown = numbers(to_prometheus_text(counts(requests=3, active=2)))
     assert shown["uniemo_requests_total|/v1/model|200|GET"] == 3
     assert shown["uniemo_active_requests"] == 2
     assert not any("created" in name for name in shown)
 
 
 def test_counters_gauges_and_histograms_add_up():
-    both = added([counts(requests=3, active=2, seconds=0.2), counts(requests=1, active=5, seconds=2)])
-    shown = numbers(text(both))
+    both = merge_snapshots(
+        [counts(requests=3, active=2, seconds=0.2), counts(requests=1, active=5, seconds=2)]
+    )
+    shown = numbers(to_prometheus_text(both))
     assert shown["uniemo_requests_total|/v1/model|200|GET"] == 4
     assert shown["uniemo_active_requests"] == 7
     assert shown["uniemo_request_seconds_bucket|/v1/model|0.25"] == 3
@@ -53,7 +60,7 @@ def test_what_a_replica_counted_stays_when_it_goes_and_what_it_held_open_does_no
     aggregator = MetricsAggregator(clock=lambda: now[0])
     asyncio.run(aggregator.exchange("old", counts(requests=5, active=4)))
     now[0] = GONE_AFTER_S
-    shown = numbers(text(asyncio.run(aggregator.exchange("new", counts(requests=1, active=1)))))
+    shown = numbers(to_prometheus_text(asyncio.run(aggregator.exchange("new", counts(requests=1, active=1)))))
     assert shown["uniemo_requests_total|/v1/model|200|GET"] == 6
     assert shown["uniemo_active_requests"] == 1
 
@@ -62,7 +69,7 @@ def test_a_replica_counts_once_however_often_it_reports():
     aggregator = MetricsAggregator()
     for requests in (1, 2, 3):
         total = asyncio.run(aggregator.exchange("a", counts(requests=requests, active=0)))
-    assert numbers(text(total))["uniemo_requests_total|/v1/model|200|GET"] == 3
+    assert numbers(to_prometheus_text(total))["uniemo_requests_total|/v1/model|200|GET"] == 3
 
 
 class Shared:

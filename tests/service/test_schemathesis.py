@@ -41,10 +41,10 @@ class Willing(Brightness):
         ]
 
     async def _run(self, generation_id: str, params: GenerationParams) -> None:
-        self.generation_store.write_picture(generation_id, "preview-0", grey(0, "webp"))
-        self.generation_store.write_picture(generation_id, "image-0", grey(params.seed, params.format))
+        self.generation_store.write_image(generation_id, "preview-0", grey(0, "webp"))
+        self.generation_store.write_image(generation_id, "image-0", grey(params.seed, params.format))
         image = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": params.seed})
-        self.generation_store.write(generation_id, GenerationState("done", (image,) * params.n))
+        self.generation_store.write_state(generation_id, GenerationState("done", (image,) * params.n))
 
     async def start(self, generation_id: str, params: GenerationParams):
         return await super().start(

@@ -15,7 +15,7 @@ from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.service.backend import EncodedImage, GenerationParams, ImageInput, ImageOutput, Refusal
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.workers.generation_task import execute_generation
-from uniemo_ray.service.workers.image_generator import GONE, ImageGenerator, SamplingProgress
+from uniemo_ray.service.workers.image_generator import ABANDONED, ImageGenerator, SamplingProgress
 from uniemo_ray.service.workers.model_registry import ModelRegistry, describe
 from uniemo_ray.service.workers.understander import Understander
 from uniemo_ray.store.local import LocalStore
@@ -55,7 +55,7 @@ def picture(seed: int) -> bytes:
     return encode(Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 60, 3), dtype=np.uint8)))
 
 
-def test_understanding_is_the_models_own_and_independent_of_company(understander, model):
+def test_understanding_is_the_models_own_and_independent_of_its_batch(understander, model):
     images = [ImageInput(picture(i), i % 2 == 0, "default") for i in range(5)]
     together = understander.understand(images)
     for image, seen in zip(images, together, strict=True):
@@ -72,7 +72,7 @@ def test_an_image_that_cannot_be_decoded_fails_alone(understander):
     results = understander.understand(
         [ImageInput(data, False, "default") for data in (picture(1), picture(2)[:-900], picture(3))]
     )
-    assert results[1] == Refusal("the file ends before the picture does")
+    assert results[1] == Refusal("the file ends before the image does")
     assert isinstance(results[0], ImageOutput)
     assert isinstance(results[2], ImageOutput)
 
@@ -113,7 +113,7 @@ def test_what_the_model_cannot_do_is_a_refusal(image_generator, change, field):
     found = image_generator.image_requests(replace(PARAMS, **change))
     result = found if isinstance(found, Refusal) else image_generator(found)[0]
     assert isinstance(result, Refusal), result
-    assert (result.field, result.is_ours) == (field, False)
+    assert (result.field, result.is_server_error) == (field, False)
 
 
 def test_the_painter_stops_when_nobody_waits(image_generator):
@@ -126,7 +126,7 @@ def test_the_painter_stops_when_nobody_waits(image_generator):
         second.is_cancelled = progress.step >= 4
 
     first.on_step = second.on_step = watch
-    assert image_generator([first, second]) == [GONE, GONE]
+    assert image_generator([first, second]) == [ABANDONED, ABANDONED]
     assert max(progress.step for progress in steps) == 4
 
 
@@ -169,17 +169,17 @@ def generation_store(tmp_path) -> GenerationStore:
     return GenerationStore(LocalStore(tmp_path), ttl_s=60)
 
 
-def run(image_generator, generation_store, generation, *, paint=None, timeout_s=60.0):
+def run(image_generator, generation_store, generation, *, generate=None, timeout_s=60.0):
     turn = asyncio.Lock()
 
-    async def own_paint(image_request):
+    async def generate_alone(image_request):
         async with turn:
             return (await asyncio.to_thread(image_generator, [image_request]))[0]
 
     work = execute_generation(
         generation.id,
         image_generator.image_requests(generation.params),
-        paint=paint or own_paint,
+        generate=generate or generate_alone,
         generation_store=generation_store,
         timeout_s=timeout_s,
     )
@@ -188,29 +188,29 @@ def run(image_generator, generation_store, generation, *, paint=None, timeout_s=
 
 
 def test_a_generation_from_queued_to_done(image_generator, generation_store):
-    generation = generation_store.create(replace(PARAMS, n=2, steps=20), owner="ann", patience_s=60)
+    generation = generation_store.create(replace(PARAMS, n=2, steps=20), owner="ann", timeout_s=60)
     state = run(image_generator, generation_store, generation)
     assert state.status == "done"
     assert [(image.step, image.of) for image in state.images] == [(20, 20), (20, 20)]
     expected = image_generator(image_requests(image_generator, replace(generation.params, n=1, seed=8)))[0]
-    assert generation_store.read_picture(generation.id, "image-1") == expected.data
+    assert generation_store.read_image(generation.id, "image-1") == expected.data
     assert state.images[1].provenance == expected.provenance
     assert state.images[1].batch == 1
-    assert generation_store.read_picture(generation.id, "preview-0") is not None
+    assert generation_store.read_image(generation.id, "preview-0") is not None
 
 
 def test_a_generation_that_is_cancelled_stops_painting(image_generator, generation_store):
-    generation = generation_store.create(replace(PARAMS, n=2), owner="ann", patience_s=60)
+    generation = generation_store.create(replace(PARAMS, n=2), owner="ann", timeout_s=60)
     started: list[bool] = []
 
-    async def paint_slowly(image_request):
+    async def generate_slowly(image_request):
         started.append(image_request.is_cancelled)
         generation_store.cancel(generation.id)
         while not image_request.is_cancelled:
             await asyncio.sleep(0.01)
-        return GONE
+        return ABANDONED
 
-    assert run(image_generator, generation_store, generation, paint=paint_slowly).status == "cancelled"
+    assert run(image_generator, generation_store, generation, generate=generate_slowly).status == "cancelled"
     assert started == [False, False]
     assert generation_store.store.read_json(f"{generation.id}/state.json")["status"] == "cancelled"
 
@@ -218,15 +218,15 @@ def test_a_generation_that_is_cancelled_stops_painting(image_generator, generati
 class Hasty(GenerationStore):
     """Its generation is cancelled just before its image is written."""
 
-    def write_picture(self, generation_id: str, name: str, data: bytes) -> None:
+    def write_image(self, generation_id: str, name: str, data: bytes) -> None:
         if name == "image-0":
             self.cancel(generation_id)
-        super().write_picture(generation_id, name, data)
+        super().write_image(generation_id, name, data)
 
 
 def test_nothing_is_kept_of_what_is_cancelled_at_the_last_moment(image_generator, tmp_path):
     generation_store = Hasty(LocalStore(tmp_path), ttl_s=60)
-    generation = generation_store.create(replace(PARAMS, n=2), owner="ann", patience_s=60)
+    generation = generation_store.create(replace(PARAMS, n=2), owner="ann", timeout_s=60)
     assert run(image_generator, generation_store, generation).status == "cancelled"
     assert sorted(path.name for path in (tmp_path / generation.id).iterdir()) == [
         "cancel",
@@ -240,7 +240,7 @@ def test_nothing_is_kept_of_what_is_cancelled_at_the_last_moment(image_generator
     [({"emotions": {"sadness": 1.0}}, "no image of 'sadness'"), ({"width": 30}, "multiple of 4")],
 )
 def test_a_generation_that_cannot_be_fails_with_the_reason(image_generator, generation_store, change, words):
-    generation = generation_store.create(replace(PARAMS, **change), owner="ann", patience_s=60)
+    generation = generation_store.create(replace(PARAMS, **change), owner="ann", timeout_s=60)
     state = run(image_generator, generation_store, generation)
     assert state.status == "failed"
     assert words in state.problem.detail
@@ -258,16 +258,16 @@ def test_an_inner_error_or_too_long_a_time_fails_it_without_details(image_genera
         image_request.on_step(SamplingProgress(1, 4, None))
         await asyncio.sleep(60)
 
-    generation = generation_store.create(PARAMS, owner="ann", patience_s=60)
-    state = run(image_generator, generation_store, generation, paint=break_down)
-    assert state.problem.is_ours
+    generation = generation_store.create(PARAMS, owner="ann", timeout_s=60)
+    state = run(image_generator, generation_store, generation, generate=break_down)
+    assert state.problem.is_server_error
     assert "secret" not in state.problem.detail
-    generation = generation_store.create(PARAMS, owner="ann", patience_s=60)
-    state = run(image_generator, generation_store, generation, paint=wait, timeout_s=0.3)
-    assert (state.status, state.problem.detail) == ("failed", "it waited too long for its turn")
-    generation = generation_store.create(PARAMS, owner="ann", patience_s=60)
+    generation = generation_store.create(PARAMS, owner="ann", timeout_s=60)
+    state = run(image_generator, generation_store, generation, generate=wait, timeout_s=0.3)
+    assert (state.status, state.problem.detail) == ("failed", "it waited in the queue too long")
+    generation = generation_store.create(PARAMS, owner="ann", timeout_s=60)
     began = time.monotonic()
-    state = run(image_generator, generation_store, generation, paint=dawdle, timeout_s=0.8)
-    assert (state.status, state.problem.detail) == ("failed", "painting took too long")
+    state = run(image_generator, generation_store, generation, generate=dawdle, timeout_s=0.8)
+    assert (state.status, state.problem.detail) == ("failed", "it took too long to generate")
     assert time.monotonic() - began > 1.3
     assert isinstance(image_generator(image_requests(image_generator, PARAMS))[0], EncodedImage)

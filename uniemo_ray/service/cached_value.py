@@ -1,4 +1,4 @@
-"""Answers that are asked for often and change seldom."""
+"""A cached value that is fetched again when it is old."""
 
 import asyncio
 import time
@@ -9,50 +9,50 @@ T = TypeVar("T")
 
 
 class CachedValue(Generic[T]):
-    """The last answer to a question, which is asked again now and then, once for all who wait."""
+    """The last value of a function. All callers share one refresh."""
 
     def __init__(
         self,
-        ask: Callable[[], Awaitable[T]],
+        fetch: Callable[[], Awaitable[T]],
         *,
         fresh_s: float,
         patience_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask nothing yet.
+        """Fetch nothing yet.
 
         Args:
-            ask: gives the answer, or raises.
-            fresh_s: how long an answer is not asked for again.
-            patience_s: how long a new answer is waited for where there is an old one.
+            fetch: returns the value, or raises.
+            fresh_s: age up to which the value is not fetched again.
+            patience_s: how long callers wait for a new value while there is an old one.
             clock: seconds.
         """
-        self.ask, self.fresh_s, self.patience_s, self.clock = ask, fresh_s, patience_s, clock
-        self.found: tuple[float, T] | None = None
-        self.asking: asyncio.Task[None] | None = None
-        self.asked_at = 0.0
+        self.fetch, self.fresh_s, self.patience_s, self.clock = fetch, fresh_s, patience_s, clock
+        self.cached: tuple[float, T] | None = None
+        self.refresh: asyncio.Task[None] | None = None
+        self.refreshed_at = 0.0
 
     async def get(self) -> T:
-        """The answer, as far as can be known soon. Raises what asking raises, unless there is an old one."""
+        """The value; an old one if a new one takes too long. Raises what `fetch` raises if there is none."""
         now = self.clock()
-        if self.found is not None and now - self.found[0] < self.fresh_s:
-            return self.found[1]
-        if self.asking is None or self.asking.done():
-            self.asking, self.asked_at = asyncio.create_task(self._ask()), now
-            self.asking.add_done_callback(_look_at)
-        if self.found is None:
-            await asyncio.shield(self.asking)  # others wait for it too
+        if self.cached is not None and now - self.cached[0] < self.fresh_s:
+            return self.cached[1]
+        if self.refresh is None or self.refresh.done():
+            self.refresh, self.refreshed_at = asyncio.create_task(self._fetch()), now
+            self.refresh.add_done_callback(_retrieve_error)
+        if self.cached is None:
+            await asyncio.shield(self.refresh)  # other callers wait for it too
         else:
-            await asyncio.wait([self.asking], timeout=max(0.0, self.asked_at + self.patience_s - now))
-        assert self.found is not None
-        return self.found[1]
+            await asyncio.wait([self.refresh], timeout=max(0.0, self.refreshed_at + self.patience_s - now))
+        assert self.cached is not None
+        return self.cached[1]
 
-    async def _ask(self) -> None:
-        answer = await self.ask()
-        self.found = self.clock(), answer
+    async def _fetch(self) -> None:
+        value = await self.fetch()
+        self.cached = self.clock(), value
 
 
-def _look_at(task: "asyncio.Task[None]") -> None:
-    """Nobody may have waited for it: an error that nobody looks at would be logged as such."""
+def _retrieve_error(task: "asyncio.Task[None]") -> None:
+    """Keep asyncio from logging the error of a refresh for which no caller waited."""
     if not task.cancelled():
         task.exception()

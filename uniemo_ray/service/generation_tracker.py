@@ -1,4 +1,4 @@
-"""Generations that this process has begun, and answers for until they have ended."""
+"""Generations that this process has started, until each of them has ended."""
 
 import asyncio
 import logging
@@ -10,31 +10,31 @@ logger = logging.getLogger(__name__)
 
 
 class GenerationTracker:
-    """Keeps what was begun; one that ends without a last report of its painter gets one here."""
+    """Keeps the tasks of generations, and records a failure for one that ends without a final state."""
 
     def __init__(self, generation_store: GenerationStore) -> None:
         self.generation_store = generation_store
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, generation_id: str, work: Awaitable[None]) -> "asyncio.Task[None]":
-        """A task that ends with the work, whatever becomes of it."""
-        task = asyncio.create_task(self._answer_for(generation_id, work))
-        self.tasks.add(task)  # the loop itself keeps no task alive
+    def start(self, generation_id: str, work: Awaitable[None]) -> "asyncio.Task[None]":
+        """Run the work of a generation in a task. The task ends with the work, also when that fails."""
+        task = asyncio.create_task(self._supervise(generation_id, work))
+        self.tasks.add(task)  # the event loop itself keeps no task alive
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def _answer_for(self, generation_id: str, work: Awaitable[None]) -> None:
+    async def _supervise(self, generation_id: str, work: Awaitable[None]) -> None:
         try:
             await work
         except asyncio.CancelledError:
-            await asyncio.to_thread(self.generation_store.lose, generation_id)
+            await asyncio.to_thread(self.generation_store.fail_unfinished, generation_id)
             raise
         except Exception as error:
-            logger.error("a generation was lost: %s", type(error).__name__)
-            await asyncio.to_thread(self.generation_store.lose, generation_id)
+            logger.error("a generation ended with an error: %s", type(error).__name__)
+            await asyncio.to_thread(self.generation_store.fail_unfinished, generation_id)
 
-    async def finish(self, *, within_s: float) -> None:
-        """Let everything end; what has not by then is given up, and says so."""
+    async def drain(self, *, within_s: float) -> None:
+        """Wait for all generations; those that take longer are cancelled and recorded as failed."""
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=within_s)
         left = list(self.tasks)

@@ -1,32 +1,32 @@
-"""Pictures that an endpoint understands itself: no hop, as long as there is room."""
+"""Understanding in the endpoint's own process, which saves a call to a replica while there is room."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from uniemo_ray.service.backend import DEFAULT_MODEL, ImageInput, ImageOutput, Refusal
 
-Understand = Callable[[ImageInput], Awaitable[ImageOutput | Refusal]]
+UnderstandOne = Callable[[ImageInput], Awaitable[ImageOutput | Refusal]]
 
 
 class InlineInference:
-    """A model in this very process; when it is full, there is no room."""
+    """The default model in this process, for a limited number of images at once."""
 
-    def __init__(self, understand_one: Understand, *, most: int) -> None:
+    def __init__(self, understand_one: UnderstandOne, *, max_images: int) -> None:
         """Keep the model.
 
         Args:
-            understand_one: understands a picture with the model `default`, together with others that wait.
-            most: pictures at once.
+            understand_one: understands an image with the model `default`, in a batch with others that wait.
+            max_images: most images at once.
         """
-        self.understand_one, self.most, self.count = understand_one, most, 0
+        self.understand_one, self.max_images, self.count = understand_one, max_images, 0
 
     def has_room(self, images: Sequence[ImageInput]) -> bool:
-        """Whether all of them may come."""
-        is_ours = images[0].model == DEFAULT_MODEL
-        return is_ours and self.count + len(images) <= self.most
+        """Whether all the images can be understood here now."""
+        is_default = images[0].model == DEFAULT_MODEL
+        return is_default and self.count + len(images) <= self.max_images
 
     async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
-        """One result per image, in order; only when there is room."""
+        """Understand images for which there is room; returns one result per image, in order."""
         self.count += len(images)
         try:
             return await asyncio.gather(*(self.understand_one(image) for image in images))

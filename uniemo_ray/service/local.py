@@ -1,6 +1,6 @@
-"""The whole service in one process, without Ray: for a laptop, for work on the page, for tests.
+"""The whole service in one process without Ray, for a laptop, for work on the web page and for tests.
 
-python -m uniemo_ray.service.local                     the small model that is shipped
+python -m uniemo_ray.service.local                     serves the shipped model
 python -m uniemo_ray.service.local runs/demo/model
 """
 
@@ -36,12 +36,12 @@ from uniemo_ray.service.workers.understander import Understander
 from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.filesystem import open_store
 
-A = TypeVar("A")
-R = TypeVar("R")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 class LocalBackend:
-    """Models in this process, one piece of work at a time."""
+    """A model in this process. It does one piece of work at a time."""
 
     def __init__(
         self,
@@ -53,30 +53,30 @@ class LocalBackend:
     ) -> None:
         self.understander, self.image_generator = understander, image_generator
         self.generation_store, self.limits = generation_store, limits
-        self.running = GenerationTracker(generation_store)
-        self.turn = asyncio.Lock()
+        self.tracker = GenerationTracker(generation_store)
+        self.lock = asyncio.Lock()
 
     async def is_ready(self) -> bool:
-        """Loaded models are."""
+        """Return True: the model was loaded before the server started."""
         return True
 
     async def describe(self, model: str) -> ModelDescription:
-        """There is one model."""
+        """Describe the one model of this process."""
         return describe(self.image_generator)
 
     async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
-        """In a thread, so that other requests are answered meanwhile."""
-        return await self._alone(self.understander.understand, images)
+        """Understand images in a thread, so that other requests are answered meanwhile."""
+        return await self._run_exclusively(self.understander.understand, images)
 
     async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
-        """In a thread, one image after the other."""
+        """Generate images in a thread, one after the other."""
         image_requests = self.image_generator.image_requests(params)
         if isinstance(image_requests, Refusal):
             return image_requests
         images = []
         try:
             for image_request in image_requests:
-                image = await self._paint(image_request)
+                image = await self._generate_one(image_request)
                 if isinstance(image, Refusal):
                     return image
                 images.append(image)
@@ -86,26 +86,26 @@ class LocalBackend:
         return images
 
     async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
-        """As a task of this process."""
+        """Start a generation as a task of this process."""
         work = execute_generation(
             generation_id,
             self.image_generator.image_requests(params),
-            paint=self._paint,
+            generate=self._generate_one,
             generation_store=self.generation_store,
             timeout_s=self.limits.generate_timeout_s,
         )
-        return self.running.begin(generation_id, work)
+        return self.tracker.start(generation_id, work)
 
     async def close(self) -> None:
-        """Whoever stops this process does not want to wait."""
-        await self.running.finish(within_s=0)
+        """Cancel the generations: the user who stops this process does not want to wait."""
+        await self.tracker.drain(within_s=0)
 
-    async def _paint(self, image_request: ImageRequest) -> EncodedImage | Refusal:
-        return (await self._alone(self.image_generator, [image_request]))[0]
+    async def _generate_one(self, image_request: ImageRequest) -> EncodedImage | Refusal:
+        return (await self._run_exclusively(self.image_generator, [image_request]))[0]
 
-    async def _alone(self, work: Callable[[A], R], argument: A) -> R:
-        """In a thread, one after the other: the next one waits for the end also when a caller leaves."""
-        async with self.turn:
+    async def _run_exclusively(self, work: Callable[[Argument], Result], argument: Argument) -> Result:
+        """Run work in a thread, one call at a time. A cancelled caller keeps the lock until its work ends."""
+        async with self.lock:
             done = asyncio.ensure_future(asyncio.to_thread(work, argument))
             try:
                 return await asyncio.shield(done)
@@ -114,7 +114,7 @@ class LocalBackend:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; errors are one line on standard error."""
+    """Start the server; errors are one line on standard error."""
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -144,8 +144,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("model", nargs="?", default=SHIPPED, help="model folder, local or s3://")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--tokens", type=Path, help="token file; needed beyond loopback")
-    parser.add_argument("--store", default=STORE, help="where generations are kept, local or s3://")
+    parser.add_argument("--tokens", type=Path, help="token file; required on any address but loopback")
+    parser.add_argument("--store", default=STORE, help="folder of generations, local or s3://")
     return parser.parse_args(arguments)
 
 

@@ -25,13 +25,13 @@ from uniemo_ray.service.tokens import TokenFile
 
 logger = logging.getLogger(__name__)
 
-SWEEP_INTERVAL_S = 300.0
+DELETE_INTERVAL_S = 300.0
 EXCHANGE_INTERVAL_S = 3.0
-"""How old the numbers of another endpoint replica may be at `/metrics`."""
-DESCRIPTION = """Understand which emotions images evoke, and generate images that evoke one.
+"""How old the metrics of another endpoint replica may be at `/metrics`."""
+DESCRIPTION = """Understand which emotions images evoke, and generate images that evoke chosen emotions.
 
-Every error is a JSON problem (RFC 9457). 429 and 503 carry `Retry-After`. The same generate request with a
-seed gives the same bytes, whatever else the server does, as long as `/v1/model` shows the same
+Every error is a JSON problem (RFC 9457). Responses with status 429 and 503 carry `Retry-After`. Equal
+generate requests with a seed give equal bytes under any load, as long as `/v1/model` shows the same
 `fingerprint`, `micro_batch` and version."""
 
 
@@ -44,15 +44,15 @@ def make_api(
     models: Sequence[str] = (DEFAULT_MODEL,),
     peers: Peers | None = None,
 ) -> FastAPI:
-    """The HTTP interface.
+    """Build the HTTP API.
 
     Args:
         backend: answers the requests.
         generation_store: keeps generations.
-        limits: of requests.
-        tokens: who gets in; without, only this machine is served.
-        models: names that requests may give.
-        peers: the other replicas of this interface, if there are any.
+        limits: limits of requests.
+        tokens: the valid tokens. Without them, only this machine is served.
+        models: names of the served models.
+        peers: the other endpoint replicas, if there are any.
     """
     app = FastAPI(
         title="UniEmo",
@@ -60,7 +60,7 @@ def make_api(
         description=DESCRIPTION,
         docs_url=None,  # FastAPI's own page loads scripts from elsewhere
         redoc_url=None,
-        lifespan=_living,
+        lifespan=_lifespan,
     )
     service = Service(backend, limits, generation_store, tuple(models), Metrics(peers))
     rate_limiter = RateLimiter(limits)
@@ -82,10 +82,10 @@ def make_api(
 
 
 @contextlib.asynccontextmanager
-async def _living(app: FastAPI) -> AsyncIterator[None]:
-    """What goes on as long as the application runs."""
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Run the background tasks while the application runs, and close the backend afterwards."""
     service: Service = app.state.service
-    tasks = [asyncio.create_task(_sweep(service.generation_store))]
+    tasks = [asyncio.create_task(_delete_expired(service.generation_store))]
     if service.metrics.peers is not None:
         tasks.append(asyncio.create_task(_exchange(service.metrics)))
     try:
@@ -96,29 +96,29 @@ async def _living(app: FastAPI) -> AsyncIterator[None]:
         await service.backend.close()
 
 
-async def _sweep(generation_store: GenerationStore) -> None:
-    """Delete expired generations."""
+async def _delete_expired(generation_store: GenerationStore) -> None:
+    """Delete expired generations at regular intervals."""
     while True:
         try:
-            count = await asyncio.to_thread(generation_store.sweep)
-        except Exception as error:  # storage may come back, and the service goes on without sweeping
+            count = await asyncio.to_thread(generation_store.delete_expired)
+        except Exception as error:  # the service goes on, and storage may come back
             logger.error("expired generations could not be deleted: %s", type(error).__name__)
         else:
             if count:
                 logger.info("deleted %d expired generations", count)
-        await asyncio.sleep(SWEEP_INTERVAL_S)
+        await asyncio.sleep(DELETE_INTERVAL_S)
 
 
 async def _exchange(metrics: Metrics) -> None:
-    """Let the other replicas know our numbers."""
+    """Report this replica's metrics to the other replicas at regular intervals."""
     while True:
         await asyncio.sleep(EXCHANGE_INTERVAL_S)
-        with contextlib.suppress(UnavailableError):  # whoever asks for the numbers will be told
+        with contextlib.suppress(UnavailableError):  # a request for the metrics reports the error
             await metrics.exchange()
 
 
 def _openapi(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
-    """The description, with the one problem schema in place of FastAPI's own error schemas."""
+    """The OpenAPI description, with the problem schema in place of FastAPI's own error schemas."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes

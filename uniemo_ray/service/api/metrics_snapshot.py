@@ -1,4 +1,4 @@
-"""Prometheus numbers that travel between endpoint replicas, and what they add up to."""
+"""Snapshots of Prometheus metrics, which endpoint replicas exchange and add up."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -7,11 +7,11 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
 CREATED = "_created"
-"""When a counter began: means nothing for a sum."""
+"""Suffix of a sample that holds the creation time of a counter. It has no meaning for a sum."""
 
 
 class MetricSample(NamedTuple):
-    """One number of a family."""
+    """One value of a metric family."""
 
     name: str
     labels: tuple[tuple[str, str], ...]
@@ -19,7 +19,7 @@ class MetricSample(NamedTuple):
 
 
 class MetricFamily(NamedTuple):
-    """A counter, gauge or histogram with all its labels."""
+    """A counter, gauge or histogram, with the values of all its labels."""
 
     name: str
     help: str
@@ -33,12 +33,12 @@ MetricsSnapshot = tuple[MetricFamily, ...]
 class Peers(Protocol):
     """The other endpoint replicas of an application."""
 
-    async def exchange(self, counts: MetricsSnapshot) -> MetricsSnapshot:
-        """Hand in this replica's numbers; returns the sum of everybody's. Raises UnavailableError."""
+    async def exchange(self, snapshot: MetricsSnapshot) -> MetricsSnapshot:
+        """Report this replica's snapshot; returns the sum over all replicas. Raises UnavailableError."""
 
 
-def read(registry: CollectorRegistry) -> MetricsSnapshot:
-    """All numbers of a registry."""
+def take_snapshot(registry: CollectorRegistry) -> MetricsSnapshot:
+    """Copy all metrics of a registry."""
     return tuple(
         MetricFamily(
             family.name,
@@ -54,44 +54,44 @@ def read(registry: CollectorRegistry) -> MetricsSnapshot:
     )
 
 
-def added(everybody: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
-    """The sums, family by family and label by label, in the order in which they first appear.
+def merge_snapshots(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
+    """Add up snapshots by family and label, in the order in which families first appear.
 
-    Buckets of a histogram are cumulative, so they add up like counters.
+    Buckets of a histogram are cumulative, so they can be added like counters.
     """
     heads: dict[str, MetricFamily] = {}
     sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
-    for family in (family for counts in everybody for family in counts):
+    for family in (family for snapshot in snapshots for family in snapshot):
         heads.setdefault(family.name, family)
-        mine = sums.setdefault(family.name, {})
+        values = sums.setdefault(family.name, {})
         for name, labels, value in family.samples:
-            mine[name, labels] = mine.get((name, labels), 0.0) + value
+            values[name, labels] = values.get((name, labels), 0.0) + value
     return tuple(
-        heads[family]._replace(samples=tuple(MetricSample(*key, value) for key, value in mine.items()))
-        for family, mine in sums.items()
+        heads[family]._replace(samples=tuple(MetricSample(*key, value) for key, value in values.items()))
+        for family, values in sums.items()
     )
 
 
-def without_gauges(counts: MetricsSnapshot) -> MetricsSnapshot:
-    """What stays of a replica that is gone: what happened, not how things are."""
-    return tuple(family for family in counts if family.kind != "gauge")
+def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
+    """The snapshot of a replica that is gone: its counters remain, its gauges do not."""
+    return tuple(family for family in snapshot if family.kind != "gauge")
 
 
-def text(counts: MetricsSnapshot) -> bytes:
-    """Prometheus' text format."""
+def to_prometheus_text(snapshot: MetricsSnapshot) -> bytes:
+    """The text format of Prometheus."""
     registry = CollectorRegistry()
-    registry.register(_Fixed(counts))
+    registry.register(_SnapshotCollector(snapshot))
     return generate_latest(registry)
 
 
-class _Fixed(Collector):
-    """Numbers as they are."""
+class _SnapshotCollector(Collector):
+    """Gives Prometheus the values of a snapshot."""
 
-    def __init__(self, counts: Sequence[MetricFamily]) -> None:
-        self.counts = counts
+    def __init__(self, families: Sequence[MetricFamily]) -> None:
+        self.families = families
 
     def collect(self) -> Iterable[Metric]:
-        for name, help_, kind, samples in self.counts:
+        for name, help_, kind, samples in self.families:
             metric = Metric(name, help_, kind)
             for sample in samples:
                 metric.add_sample(sample.name, dict(sample.labels), sample.value)

@@ -1,4 +1,4 @@
-"""One generation from its first to its last report, in whatever process paints it."""
+"""The work of one generation, from its first state in the store to its last."""
 
 import asyncio
 import logging
@@ -14,24 +14,22 @@ from uniemo_ray.service.workers.image_generator import ImageRequest, SamplingPro
 logger = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 0.2
-Paint = Callable[[ImageRequest], Awaitable[EncodedImage | Refusal]]
+Generate = Callable[[ImageRequest], Awaitable[EncodedImage | Refusal]]
 
 
 class GenerationTask:
-    """A generation at work; progress comes from the painting thread, reports go out from the event loop."""
+    """A generation that runs. The model's thread notes progress; the event loop writes it to the store."""
 
     def __init__(
         self, generation_id: str, image_requests: list[ImageRequest], *, generation_store: GenerationStore
     ) -> None:
-        self.generation_id, self.image_requests, self.generation_store = (
-            generation_id,
-            image_requests,
-            generation_store,
-        )
+        self.generation_id, self.image_requests = generation_id, image_requests
+        self.generation_store = generation_store
         self.images = [ImageState() for _ in image_requests]
         self.latest: dict[int, SamplingProgress] = {}
-        """Written by the painting thread alone; the two below are taken from it."""
+        """Latest progress by image. The model's thread writes it, the event loop reads it."""
         self.previews: dict[int, bytes] = {}
+        """Latest preview by image. The model's thread adds previews, the event loop removes them."""
         for i, image_request in enumerate(image_requests):
             image_request.on_step = partial(self._note, i)
 
@@ -40,27 +38,27 @@ class GenerationTask:
         if progress.preview is not None:
             self.previews[i] = progress.preview
 
-    async def run(self, paint: Paint, *, timeout_s: float) -> GenerationState:
-        """Paint all image_requests, report on the way, stop when cancelled; returns the last report."""
-        tasks = [asyncio.create_task(_settled(paint, image_request)) for image_request in self.image_requests]
+    async def run(self, generate: Generate, *, timeout_s: float) -> GenerationState:
+        """Generate all images and report progress; stop if cancelled. Returns the final state."""
+        tasks = [asyncio.create_task(_settled(generate, request)) for request in self.image_requests]
         try:
             async with asyncio.timeout(timeout_s) as limit:
                 last = await self._watch(tasks, limit, timeout_s)
         except TimeoutError:
-            what = "painting took too long" if self._is_started else "it waited too long for its turn"
-            last = GenerationState("failed", tuple(self.images), Refusal(what, is_ours=True))
+            what = "it took too long to generate" if self._is_started else "it waited in the queue too long"
+            last = GenerationState("failed", tuple(self.images), Refusal(what, is_server_error=True))
         finally:
-            self._give_up()
+            self._cancel_requests()
             for task in tasks:
                 task.cancel()
-        return await asyncio.to_thread(self._report, last)
+        return await asyncio.to_thread(self._write_final, last)
 
-    def _report(self, last: GenerationState) -> GenerationState:
-        """The last report; whoever cancelled before all pictures were written has not deleted the rest."""
+    def _write_final(self, last: GenerationState) -> GenerationState:
+        """Write the final state. Images that were written after a cancel are deleted here."""
         if self.generation_store.is_cancelled(self.generation_id):
             self.generation_store.cancel(self.generation_id)
             last = GenerationState("cancelled", tuple(self.images))
-        self.generation_store.write(self.generation_id, last)
+        self.generation_store.write_state(self.generation_id, last)
         return last
 
     @property
@@ -81,7 +79,7 @@ class GenerationTask:
                 limit.reschedule(asyncio.get_running_loop().time() + timeout_s)
             state = GenerationState("running" if self._is_started else "queued", tuple(self.images))
             if state != reported:
-                await asyncio.to_thread(self.generation_store.write, self.generation_id, state)
+                await asyncio.to_thread(self.generation_store.write_state, self.generation_id, state)
                 reported = state
             _, pending = await asyncio.wait(pending, timeout=REPORT_INTERVAL_S)
         return await asyncio.to_thread(self._finish, [task.result() for task in tasks])
@@ -91,7 +89,7 @@ class GenerationTask:
             image = replace(self.images[i], step=progress.step, of=progress.of)
             preview = self.previews.pop(i, None)
             if preview is not None:
-                self.generation_store.write_picture(self.generation_id, f"preview-{i}", preview)
+                self.generation_store.write_image(self.generation_id, f"preview-{i}", preview)
                 image = replace(image, previews=image.previews + 1)
             self.images[i] = image
 
@@ -100,7 +98,7 @@ class GenerationTask:
         for i, result in enumerate(results):
             if isinstance(result, Refusal):
                 return GenerationState("failed", tuple(self.images), result)
-            self.generation_store.write_picture(self.generation_id, f"image-{i}", result.data)
+            self.generation_store.write_image(self.generation_id, f"image-{i}", result.data)
             self.images[i] = replace(
                 self.images[i],
                 sha256=sha256_hex(result.data),
@@ -109,42 +107,40 @@ class GenerationTask:
             )
         return GenerationState("done", tuple(self.images))
 
-    def _give_up(self) -> None:
+    def _cancel_requests(self) -> None:
         for image_request in self.image_requests:
             image_request.is_cancelled = True
 
 
-async def _settled(paint: Paint, image_request: ImageRequest) -> EncodedImage | Refusal:
-    """The result, with an inner error as a refusal that tells nothing of the inside."""
+async def _settled(generate: Generate, image_request: ImageRequest) -> EncodedImage | Refusal:
+    """The result of a request. An exception becomes a refusal that reveals no internals."""
     try:
-        return await paint(image_request)
+        return await generate(image_request)
     except Exception as error:
-        logger.error("painting failed: %s", type(error).__name__, exc_info=error)
-        return Refusal("the image could not be painted; the server's log says why", is_ours=True)
+        logger.error("generating an image failed: %s", type(error).__name__, exc_info=error)
+        return Refusal("the image could not be generated; the server's log says why", is_server_error=True)
 
 
 async def execute_generation(
     generation_id: str,
     image_requests: list[ImageRequest] | Refusal,
     *,
-    paint: Paint,
+    generate: Generate,
     generation_store: GenerationStore,
     timeout_s: float,
 ) -> None:
-    """Paint a whole generation and write everything about it to the generation_store.
+    """Run a whole generation and write its states and images to the store.
 
     Args:
-        generation_id: of the generation_store.
-        image_requests: its images, or why there will be none.
-        paint: gives a image_request to a model.
-        generation_store: where reports go.
-        timeout_s: longest wait for the first step, and longest work from then on.
+        generation_id: names the generation in the store.
+        image_requests: its images, or why they cannot be generated.
+        generate: passes a request to a model.
+        generation_store: takes states and images.
+        timeout_s: longest wait for the first step, and longest time from then on.
     """
     if isinstance(image_requests, Refusal):
-        await asyncio.to_thread(
-            generation_store.write, generation_id, GenerationState("failed", (), image_requests)
-        )
+        failed = GenerationState("failed", (), image_requests)
+        await asyncio.to_thread(generation_store.write_state, generation_id, failed)
         return
-    await GenerationTask(generation_id, image_requests, generation_store=generation_store).run(
-        paint, timeout_s=timeout_s
-    )
+    task = GenerationTask(generation_id, image_requests, generation_store=generation_store)
+    await task.run(generate, timeout_s=timeout_s)

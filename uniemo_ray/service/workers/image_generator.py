@@ -1,4 +1,4 @@
-"""Orders to generated images, many orders at a time."""
+"""Generation of images, in batches of requests."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -13,25 +13,26 @@ from uniemo_ray.inference.requests import Failure, Request, SamplingSettings, St
 from uniemo_ray.service.backend import EncodedImage, Format, GenerationParams, Refusal
 
 QUALITY = 92
-"""Of WebP and JPEG."""
-GONE = Refusal("nobody waits for this image any more")
+"""Quality of WebP and JPEG files."""
+ABANDONED = Refusal("the caller no longer waits for this image")
 PREVIEWS = 8
-"""Looks at an unfinished image; each costs a decoding."""
+"""Most previews of an image; each of them costs a decoding of latents."""
 
 
 class SamplingProgress(NamedTuple):
-    """How far an image is."""
+    """Progress of one image."""
 
     step: int
-    """Finished ones."""
+    """Finished sampling steps."""
     of: int
+    """Sampling steps in all."""
     preview: bytes | None
-    """WebP of the image as it is now, at some steps."""
+    """The unfinished image (WebP); None at most steps."""
 
 
 @dataclass(eq=False)
 class ImageRequest:
-    """One image to paint, and whoever waits for it."""
+    """One image to generate, and the caller that waits for it."""
 
     model: str
     """Name of the model."""
@@ -39,15 +40,16 @@ class ImageRequest:
     settings: SamplingSettings
     format: Format
     on_step: Callable[[SamplingProgress], None] | None = None
-    """Called from the painting thread."""
+    """Called in the thread that runs the model."""
     is_cancelled: bool = False
-    """Set by whoever no longer waits; the painter stops when nobody does."""
+    """Set by a caller that no longer waits. A batch stops when all its requests are cancelled."""
 
 
 class ImageGenerator:
-    """A model that paints batches of image_requests; an image does not depend on the others in its batch.
+    """A model that generates images in batches. An image does not depend on the rest of its batch.
 
-    One call at a time: with two threads in one model, torch's kernels do not always give the same bits.
+    Only one call may run at a time: with two threads in one model, torch's kernels do not always give the
+    same bits.
     """
 
     def __init__(self, model: UniEmo, *, micro_batch: int, threads: int) -> None:
@@ -55,13 +57,13 @@ class ImageGenerator:
 
         Args:
             model: loaded.
-            micro_batch: images per pass of the sampler, part of what determines an image's bytes.
-            threads: CPU threads, likewise.
+            micro_batch: images per pass of the sampler. It affects the bytes of images.
+            threads: CPU threads. They affect the bytes of images.
         """
         self.model, self.micro_batch, self.threads = model, micro_batch, threads
 
     def image_requests(self, params: GenerationParams) -> list[ImageRequest] | Refusal:
-        """One image_request per image of an order, or why this model cannot paint it."""
+        """One request per image, or why this model cannot generate them."""
         diffusion = self.model.parts.config.diffusion
         size = (params.width or diffusion.size_px, params.height or diffusion.size_px)
         try:
@@ -84,19 +86,19 @@ class ImageGenerator:
         ]
 
     def __call__(self, image_requests: Sequence[ImageRequest]) -> list[EncodedImage | Refusal]:
-        """One result per image_request, in order; those with equal settings share micro-batches."""
-        results: list[EncodedImage | Refusal] = [GONE] * len(image_requests)
+        """Generate images, in order. Requests with equal settings share micro-batches."""
+        results: list[EncodedImage | Refusal] = [ABANDONED] * len(image_requests)
         groups: dict[SamplingSettings, list[int]] = {}
         for i, image_request in enumerate(image_requests):
             if not image_request.is_cancelled:
                 groups.setdefault(image_request.settings, []).append(i)
         for settings, indices in groups.items():
-            painted = self._paint([image_requests[i] for i in indices], settings)
-            for i, result in zip(indices, painted, strict=True):
+            found = self._generate([image_requests[i] for i in indices], settings)
+            for i, result in zip(indices, found, strict=True):
                 results[i] = result
         return results
 
-    def _paint(
+    def _generate(
         self, image_requests: list[ImageRequest], settings: SamplingSettings
     ) -> list[EncodedImage | Refusal]:
         def watch(step: Step) -> bool:
@@ -113,26 +115,20 @@ class ImageGenerator:
 
 
 def _report(step: Step, image_requests: list[ImageRequest]) -> bool:
-    """Tell whoever waits; False when nobody does."""
+    """Report a step to the callers that still wait; returns whether there are any."""
     waiting = [
-        (place, image_requests[i])
-        for place, i in enumerate(step.indices)
-        if not image_requests[i].is_cancelled
+        (row, image_requests[i]) for row, i in enumerate(step.indices) if not image_requests[i].is_cancelled
     ]
-    watched = [
-        (place, image_request.on_step)
-        for place, image_request in waiting
-        if image_request.on_step is not None
-    ]
-    pictures = step.preview() if watched and _is_due(step) else None
-    for place, on_step in watched:
-        preview = None if pictures is None else _webp(Image.fromarray(pictures[place]))
+    watched = [(row, request.on_step) for row, request in waiting if request.on_step is not None]
+    pictures = step.preview() if watched and _is_preview_due(step) else None
+    for row, on_step in watched:
+        preview = None if pictures is None else _webp(Image.fromarray(pictures[row]))
         on_step(SamplingProgress(step.number, step.of, preview))
     return bool(waiting)
 
 
-def _is_due(step: Step) -> bool:
-    """At most PREVIEWS times, evenly spread; not at the end, when the image itself comes."""
+def _is_preview_due(step: Step) -> bool:
+    """Whether a step has a preview: at most PREVIEWS steps do, evenly spread, and never the last one."""
     return step.number < step.of and step.number % max(1, -(-step.of // PREVIEWS)) == 0
 
 
@@ -151,11 +147,11 @@ def _webp(image: Image.Image) -> bytes:
 def _refusal(failure: Failure) -> Refusal:
     kind, _, detail = failure.reason.partition(": ")
     if kind == "stopped":
-        return GONE
-    return Refusal(detail, _field(detail), is_ours=kind == "non_finite")
+        return ABANDONED
+    return Refusal(detail, _field(detail), is_server_error=kind == "non_finite")
 
 
 def _field(detail: str) -> str | None:
-    """Which field of a request a message of the model is about."""
+    """The field of a request that a message of the model is about."""
     words = {"prompt": "prompt", "width": "width", "height": "height", "emotion": "emotion", "steps": "steps"}
     return next((field for word, field in words.items() if word in detail), None)
