@@ -128,6 +128,11 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def picture(seed: int) -> bytes:
+    """A PNG of random pixels, 60 x 40."""
+    return encode(Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 60, 3), dtype=np.uint8)))
+
+
 WHITE = encode(Image.new("RGB", (20, 10), "white"))
 BLACK = encode(Image.new("RGB", (10, 20), "black"))
 

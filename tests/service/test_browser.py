@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.service.browser import CHROMIUM, Browser, chromium
+from tests.service.fake import picture
 from tests.service.served import Served
-from tests.service.test_workers import picture
 from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.service.tokens import TokenFile, add_token
 from uniemo_ray.service.workers.model_registry import ModelRegistry

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from ray import serve
 
-from tests.service.test_workers import picture
+from tests.service.fake import picture
 from uniemo_ray import UniEmo
 from uniemo_ray.service.app import BuildArgs, build_app
 from uniemo_ray.service.deployments import _http_host

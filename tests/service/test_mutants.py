@@ -18,7 +18,7 @@ from uniemo_ray.service.workers.understander import Understander
 LIMITS = Limits(requests_per_minute=100_000_000, pixels=2_000_000)
 
 
-class Looking(Brightness):
+class ModelBackend(Brightness):
     """The fake backend, but with the real decoding and a real, tiny model behind `understand`."""
 
     def __init__(self, generation_store: GenerationStore, understander: Understander) -> None:
@@ -36,7 +36,9 @@ def understander(model_folder) -> Understander:
 
 
 def send(generation_store, understander, count: int, seed: int) -> dict[str, Counter[int]]:
-    app = make_api(Looking(generation_store, understander), generation_store=generation_store, limits=LIMITS)
+    app = make_api(
+        ModelBackend(generation_store, understander), generation_store=generation_store, limits=LIMITS
+    )
     statuses: dict[str, Counter[int]] = {how: Counter() for how in MUTATIONS}
     with client_of(app) as client:
         for mutant in mutants(count, seed=seed):

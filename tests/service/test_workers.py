@@ -5,11 +5,10 @@ import io
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from tests.service.fake import encode
+from tests.service.fake import picture
 from uniemo_ray import UniEmo
 from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.service.backend import EncodedImage, GenerationParams, ImageInput, ImageOutput, Refusal
@@ -49,10 +48,6 @@ def image_requests(image_generator: ImageGenerator, *all_params: GenerationParam
     return [
         image_request for params in all_params for image_request in image_generator.image_requests(params)
     ]
-
-
-def picture(seed: int) -> bytes:
-    return encode(Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 60, 3), dtype=np.uint8)))
 
 
 def test_understanding_is_the_models_own_and_independent_of_its_batch(understander, model):

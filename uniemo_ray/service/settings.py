@@ -42,7 +42,7 @@ class Limits(Settings):
     guidance: float = Field(50, gt=0)
     """Largest guidance scale."""
     prompt_characters: int = Field(300, ge=2)
-    """Longest prompt."""
+    """Longest prompt in characters."""
     understand_timeout_s: float = Field(60, gt=0)
     """Longest time in which an understand request is answered."""
     generate_timeout_s: float = Field(240, gt=0)

@@ -19,10 +19,15 @@ class GenerationDefaults(Schema):
     """Values of a generate request that does not name them."""
 
     steps: int
+    """Sampling steps."""
     guidance: float
+    """Guidance scale."""
     width: int
+    """Width in pixels."""
     height: int
+    """Height in pixels."""
     prompt: str
+    """Prompt, with `{}` in place of the emotion."""
 
 
 class ModelResponse(Schema):

@@ -250,7 +250,7 @@ class UnderstoodImage(Schema):
 
 
 class UnderstandResponse(Schema):
-    """One result per image, in their params."""
+    """Results of an understand request."""
 
     model: str
     """Fingerprint of the model."""
