@@ -15,7 +15,15 @@ import psutil
 from ray import serve
 
 from benchmarks.mutated_images import mutants
-from benchmarks.serve_load import at_rate, loaded, looker, painter, percentile, session, together
+from benchmarks.serve_load import (
+    at_rate,
+    generate_call,
+    loaded,
+    percentile,
+    session,
+    together,
+    understand_call,
+)
 from uniemo_ray.service.app import BuildArgs, build_app
 from uniemo_ray.service.backend import DEFAULT_MODEL, GenerationParams, ImageInput
 from uniemo_ray.service.workers.image_generator import ImageGenerator
@@ -99,7 +107,7 @@ def latency(bench: Bench) -> list[Figure]:
 async def _in_turns(bench: Bench) -> tuple[list[float], list[float]]:
     """Seconds of direct calls and of requests on one connection, in turns: a model that has just waited
     finds the processor's caches cold, and a caller of either kind must not be the only one to pay for it."""
-    ask, direct, served = looker(bench.url, bench.photos), [], []
+    ask, direct, served = understand_call(bench.url, bench.photos), [], []
     images = [ImageInput(data, False, DEFAULT_MODEL) for data in bench.photos]
     async with session() as opened:
         for _ in range(20):
@@ -122,12 +130,12 @@ def throughput(bench: Bench) -> list[Figure]:
     batch_size = bench.arguments.generation.batch_size
     kinds = {
         "understand, 64 callers": (
-            looker(bench.url, bench.photos),
+            understand_call(bench.url, bench.photos),
             lambda: bench.understander.understand(inputs),
             64,
         ),
         "generate, 16 callers": (
-            painter(bench.url),
+            generate_call(bench.url),
             lambda: bench.image_generator(bench.image_generator.image_requests(PARAMS) * batch_size),
             16,
         ),
@@ -154,7 +162,7 @@ def _rate(work: object, seconds: float) -> float:
 
 def overload(bench: Bench) -> list[Figure]:
     """Ten minutes at twice the capacity, measured just before."""
-    ask, pool = painter(bench.url), bench.arguments.generation
+    ask, pool = generate_call(bench.url), bench.arguments.generation
     capacity = asyncio.run(together(ask, callers=16, seconds=bench.seconds(20))).rate
     bound_s = 1.5 * (pool.queue + pool.batches_held * pool.batch_size) / capacity
     asyncio.run(at_rate(ask, per_s=2 * capacity, seconds=bench.seconds(60)))
@@ -178,16 +186,16 @@ def updates(bench: Bench) -> list[Figure]:
     missing = bench.arguments.model_copy(update={"model": "/nonexistent/model"})
     for what, arguments in (("a new version", changed), ("a bad model", missing)):
         was_refused = False
-        looks, paints = looker(bench.url, bench.photos), painter(bench.url)
-        with loaded(looks, callers=8) as seen, loaded(paints, callers=4) as painted:
+        understand, generate = understand_call(bench.url, bench.photos), generate_call(bench.url)
+        with loaded(understand, callers=8) as understood, loaded(generate, callers=4) as generated:
             try:
                 serve.run(build_app(arguments))
             except RuntimeError:
                 was_refused = True
             time.sleep(2)
-        measured = f"understand {seen.describe()}, generate {painted.describe()}"
+        measured = f"understand {understood.describe()}, generate {generated.describe()}"
         measured += "; refused" if was_refused else ""
-        statuses = {*seen.statuses, *painted.statuses}
+        statuses = {*understood.statuses, *generated.statuses}
         is_met = statuses == {200} and was_refused == (arguments is missing)
         figures.append(Figure(f"{what} under load", measured, "only 200", is_met))
     serve.run(build_app(bench.arguments))

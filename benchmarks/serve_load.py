@@ -65,7 +65,7 @@ def photo(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def looker(url: str, photos: list[bytes]) -> Ask:
+def understand_call(url: str, photos: list[bytes]) -> Ask:
     """Asks to understand one picture after the other."""
     turn = iter(range(10**12))
 
@@ -80,7 +80,7 @@ def looker(url: str, photos: list[bytes]) -> Ask:
     return ask
 
 
-def painter(url: str) -> Ask:
+def generate_call(url: str) -> Ask:
     """Asks for one picture as a file."""
 
     async def ask(session: aiohttp.ClientSession) -> int:
