@@ -55,7 +55,7 @@ class Bench:
     understander: Understander
     image_generator: ImageGenerator
     scale: float
-    """Of all durations and counts; 1 is what the bounds are stated for."""
+    """Factor of all durations and counts. The bounds are stated for 1."""
 
     def seconds(self, full: float) -> float:
         """A duration."""
@@ -124,7 +124,7 @@ async def _in_turns(bench: Bench) -> tuple[list[float], list[float]]:
 
 
 def throughput(bench: Bench) -> list[Figure]:
-    """Good answers a second against offline batches of the same size, before and after."""
+    """Successful responses per second against offline batches of the same size, before and after."""
     images = [ImageInput(data, False, DEFAULT_MODEL) for data in bench.photos]
     inputs = images[: bench.arguments.understanding.batch_size]
     batch_size = bench.arguments.generation.batch_size
@@ -237,7 +237,7 @@ def mutated(bench: Bench) -> list[Figure]:
 def conformance(bench: Bench) -> list[Figure]:
     """Schemathesis on the description, all checks, every phase.
 
-    Orders are kept small and the queue long: 503 for a full queue is right, and would count as a failure.
+    Requests are small and the queue is long: a correct 503 for a full queue would count as a failure.
     """
     tool = Path(sys.executable).with_name("schemathesis")
     program = str(tool) if tool.exists() else shutil.which("schemathesis")

@@ -61,7 +61,7 @@ def _running(name: str) -> int:
 
 
 def _running_without(pid: int, name: str) -> int:
-    """The same once the process of that number has a successor; Serve counts the dead for a moment."""
+    """Replicas that take requests, without the killed process, which Serve counts for a moment."""
     others = [process for process in replicas(name) if process.pid != pid]
     return min(len(others), _running(name))
 

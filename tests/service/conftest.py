@@ -1,4 +1,4 @@
-"""The tiny random model folder of the inference tests, and an application over a fake backend."""
+"""Fixtures: the tiny random model folder of the inference tests, and an application over a small backend."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +16,13 @@ __all__ = ["clip", "heads", "model_folder", "parts", "pipeline_folder"]
 
 @pytest.fixture
 def generation_store(tmp_path: Path) -> GenerationStore:
-    """Generations in a temporary folder."""
+    """A generation store in a temporary folder."""
     return GenerationStore(LocalStore(tmp_path / "generations"), ttl_s=60)
 
 
 @pytest.fixture
 def served(generation_store: GenerationStore) -> Iterator[tuple[TestClient, Brightness]]:
-    """A client and the fake behind it, in one event loop."""
+    """A client and the backend behind it, in one event loop."""
     app, backend = make_fake(generation_store)
     with client_of(app) as client:
         yield client, backend
@@ -30,5 +30,5 @@ def served(generation_store: GenerationStore) -> Iterator[tuple[TestClient, Brig
 
 @pytest.fixture
 def client(served: tuple[TestClient, Brightness]) -> TestClient:
-    """The client alone."""
+    """A client of an application over the small backend."""
     return served[0]

@@ -1,4 +1,4 @@
-"""A small backend of its own: finds bright images amusing and dark ones sad, paints one grey."""
+"""A small real backend: bright images are amusing, dark ones are sad, and generated images are grey."""
 
 import asyncio
 import io
@@ -40,7 +40,7 @@ SECRET = "/home/someone/secret"
 
 
 class Brightness:
-    """Decides by brightness; some seeds go wrong in some way."""
+    """Decides by brightness. Some seeds cause errors."""
 
     def __init__(self, generation_store: GenerationStore) -> None:
         self.generation_store = generation_store
@@ -138,7 +138,7 @@ BLACK = encode(Image.new("RGB", (10, 20), "black"))
 
 
 def client_of(app: FastAPI, **headers: str) -> TestClient:
-    """A client on this machine."""
+    """A client whose requests come from this machine."""
     return TestClient(
         app,
         base_url="http://127.0.0.1",
@@ -149,7 +149,7 @@ def client_of(app: FastAPI, **headers: str) -> TestClient:
 
 
 def make_fake(generation_store: GenerationStore, **options: object) -> tuple[FastAPI, Brightness]:
-    """An application over the fake."""
+    """An application over the small backend, and that backend."""
     backend = Brightness(generation_store)
     limits = options.pop("limits", Limits(body_bytes=50_000, pixels=10_000, generate_timeout_s=0.4))
     return make_api(backend, generation_store=generation_store, limits=limits, **options), backend

@@ -15,7 +15,7 @@ from uniemo_ray.store.local import LocalStore
 
 
 class Served:
-    """A server in a thread."""
+    """A server that runs in a thread while the block runs."""
 
     def __init__(self, registry: ModelRegistry, folder: Path, *, tokens: TokenFile | None = None) -> None:
         generation_store = GenerationStore(LocalStore(folder), ttl_s=600)

@@ -40,8 +40,8 @@ def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp
         assert deployment._deployment_config.graceful_shutdown_timeout_s > args.limits.generate_timeout_s
 
 
-def test_a_mounted_secret_that_changes_lets_in_whom_it_names(tmp_path):
-    """Kubernetes mounts a link to a link to a folder, and changes the second one."""
+def test_a_changed_mounted_secret_takes_effect(tmp_path):
+    """Kubernetes mounts a link to a link to a folder, and changes the second link."""
     for version in ("1", "2"):
         (tmp_path / version).mkdir()
     old = add_token(tmp_path / "1" / "tokens.json", "ann")
@@ -57,7 +57,7 @@ def test_a_mounted_secret_that_changes_lets_in_whom_it_names(tmp_path):
     assert (after.name_of(old), after.name_of(new)) == (None, "ann")
 
 
-def test_a_further_model_that_is_none_does_not_come_up(model_folder, tmp_path):
+def test_a_folder_that_is_not_a_model_stops_a_replica(model_folder, tmp_path):
     for folder in (tmp_path / "missing", tmp_path):
         registry = ModelRegistry(models={"default": "tiny", "b": str(folder)})
         with pytest.raises(ValueError, match=re.escape(str(folder))):
@@ -142,7 +142,7 @@ def test_a_batch_is_made_of_whole_passes():
     assert BuildArgs(generate_micro_batch=4, generation=pool).generation == pool
 
 
-def test_what_a_pool_does_not_say_is_as_generation_needs_it():
+def test_defaults_of_a_pool_are_those_of_generation():
     asked = yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]
     for args in (BuildArgs(), BuildArgs.model_validate(asked)):
         assert (args.generation.batch_size, args.generation.batches_held) == (4, 4)

@@ -24,7 +24,7 @@ pytestmark = [
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 SHOTS = os.environ.get("UNIEMO_TEST_SCREENSHOTS")
-"""A folder for screenshots to look at."""
+"""A folder for screenshots."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ async def shoot(browser: Browser, name: str) -> None:
 
 
 async def check_sound(browser: Browser, url: str) -> None:
-    """Nothing failed, nothing came from elsewhere, nothing sticks out."""
+    """Assert that nothing failed, nothing came from another server and nothing overflows the page."""
     assert browser.errors == []
     foreign = [r for r in browser.requests if not r.startswith((url, "data:", f"blob:{url}", "about:"))]
     assert foreign == []

@@ -1,4 +1,4 @@
-"""Answers that are kept for a while and asked for once."""
+"""A cached value: its age, its single refresh and its errors."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from uniemo_ray.service.cached_value import CachedValue
 
 
 class Source:
-    """Answers 1, 2, 3 ... when it may."""
+    """Returns 1, 2, 3 and so on, as soon as `may_answer` is set."""
 
     def __init__(self) -> None:
         self.now, self.asked, self.fails = 0.0, 0, False
@@ -25,7 +25,7 @@ class Source:
         return answer
 
 
-def test_an_answer_is_asked_for_again_when_it_is_old():
+def test_an_old_value_is_fetched_again():
     async def talk() -> list[int]:
         source = Source()
         answers = []
@@ -36,7 +36,7 @@ def test_an_answer_is_asked_for_again_when_it_is_old():
     assert asyncio.run(talk()) == [1, 1, 2, 2, 3]
 
 
-def test_many_who_wait_ask_once_though_one_of_them_leaves():
+def test_callers_share_one_fetch_although_one_is_cancelled():
     async def talk() -> None:
         source = Source()
         source.may_answer.clear()
@@ -51,7 +51,7 @@ def test_many_who_wait_ask_once_though_one_of_them_leaves():
     asyncio.run(talk())
 
 
-def test_an_old_answer_is_better_than_none():
+def test_an_old_value_is_used_while_a_new_one_takes_too_long_or_fails():
     async def talk() -> None:
         source = Source()
         assert await source.cached.get() == 1
@@ -68,7 +68,7 @@ def test_an_old_answer_is_better_than_none():
     asyncio.run(talk())
 
 
-def test_without_any_answer_the_error_is_told():
+def test_without_any_value_the_error_is_raised():
     async def talk() -> None:
         source = Source()
         source.fails = True

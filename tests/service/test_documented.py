@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/serving.md, run as they stand; only the address is another."""
+"""The examples of the README and of docs/serving.md run unchanged except for the address."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def url(model_folder, tmp_path_factory) -> Iterator[str]:
 
 
 def examples(page: str, language: str) -> list[str]:
-    """Code blocks of a page's section that speak to the service."""
+    """Code blocks of a page's section that call the service."""
     _, _, rest = (ROOT / page).read_text().partition(f"\n{PAGES[page]}\n")
     section = rest.partition("\n## ")[0]
     found = [block for block in re.findall(rf"```{language}\n(.*?)```", section, re.S) if ADDRESS in block]
@@ -36,7 +36,7 @@ def examples(page: str, language: str) -> list[str]:
 
 
 def answers(text: str) -> list[dict]:
-    """JSON objects that stand one behind the other."""
+    """Parse JSON objects that follow one another."""
     found = []
     while text := text.strip():
         answer, end = json.JSONDecoder().raw_decode(text)

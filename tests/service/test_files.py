@@ -90,7 +90,7 @@ def test_a_false_end_of_an_archive_does_not_hide_the_real_one():
 
 
 def test_structure_is_read_in_few_steps(monkeypatch):
-    """A file can hold a million stuffed zeros, or fill bytes: not one step of Python for each."""
+    """A file can hold a million stuffed zeros or fill bytes, which must not take a step of Python each."""
     searches = []
 
     class Counted:

@@ -1,4 +1,4 @@
-"""`/v1/generate` over a fake backend: forms of the answer, refusals, overload and time."""
+"""`/v1/generate` over a fake backend: forms of the response, refusals, overload and timeouts."""
 
 import base64
 import hashlib
@@ -112,7 +112,7 @@ def test_impossible_requests(client, request_, words, field):
     assert_problem(client.post(URL, json=request_), 422, words, field)
 
 
-def test_a_model_that_only_understands_is_told_from_one_that_paints(served, monkeypatch):
+def test_a_model_that_only_understands_refuses_to_generate(served, monkeypatch):
     client, backend = served
 
     async def describe(_model):
@@ -150,7 +150,7 @@ def test_generate_bodies_are_small_whatever_files_may_be(generation_store):
 
 
 def test_many_wrong_keys_are_one_error():
-    """Thousands of errors about one body would hold up everybody else's requests."""
+    """Thousands of errors about one body would delay the requests of all other callers."""
     model = limited_generate(Limits(), ["default"])
     many = {f"a{i}": 1 for i in range(3000)}
     for body in (many, {"emotion": many}, {"emotion": "awe"} | many):
@@ -159,7 +159,7 @@ def test_many_wrong_keys_are_one_error():
         assert error.value.error_count() <= 2
 
 
-def test_an_inner_error_tells_nothing(client, caplog):
+def test_an_internal_error_reveals_nothing(client, caplog):
     response = client.post(URL, json={"emotion": "awe", "seed": BROKEN_SEED})
     assert_problem(response, 500, "could not be completed")
     assert SECRET not in response.text

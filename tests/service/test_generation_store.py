@@ -50,7 +50,7 @@ def test_states_survive_the_store(generation_store):
         assert generation_store.state(generation) == state
 
 
-def test_a_cancelled_generation_says_so_before_its_painter_does(generation_store):
+def test_a_cancelled_generation_is_final_before_its_replica_reports_it(generation_store):
     generation = generation_store.create(PARAMS, owner="ann", timeout_s=50)
     generation_store.write_state(generation.id, GenerationState("running", (ImageState(1, 9), ImageState())))
     generation_store.cancel(generation.id)

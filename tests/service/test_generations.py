@@ -1,4 +1,4 @@
-"""`/v1/generations` over a fake backend: begin, look, watch, cancel, expire."""
+"""`/v1/generations` over a fake backend: start, get, watch, cancel, expire."""
 
 import json
 import time
@@ -48,7 +48,7 @@ def test_from_queued_to_the_image(client):
         assert_problem(client.get(gone), 404, "no such generation")
 
 
-def test_cancelling_frees_whoever_paints(served):
+def test_cancelling_frees_the_model(served):
     client, backend = served
     path = f"{URL}/{client.post(URL, json={'emotion': 'awe', 'seed': SLOW_SEED}).json()['id']}"
     assert_problem(client.get(f"{path}/images/0"), 404, "does not exist yet")
@@ -81,13 +81,13 @@ def test_unfinished_generations_are_limited(tmp_path):
         assert "retry-after" in refused.headers
         client.delete(paths[0])
         deadline = time.monotonic() + 20
-        while client.post(URL, json=body).status_code != 202:  # as soon as its painter has stopped
+        while client.post(URL, json=body).status_code != 202:  # as soon as the model has stopped
             assert time.monotonic() < deadline
         for generation_id in {key.partition("/")[0] for key in generation_store.store.list()}:
             client.delete(f"{URL}/{generation_id}")
 
 
-def test_what_is_unknown_expired_or_strange_is_not_there(client, generation_store):
+def test_unknown_expired_and_malformed_ids_are_not_found(client, generation_store):
     assert_problem(client.get(f"{URL}/{'a' * 22}"), 404, "no such generation")
     assert client.get(f"{URL}/..%2f..%2fetc").status_code in (404, 422)
     assert client.get(f"{URL}/short").json()["field"] == "id"

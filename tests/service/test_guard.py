@@ -1,4 +1,4 @@
-"""Who gets in, how often, and what every answer carries."""
+"""Access control, rate limits, the request log and the headers of every response."""
 
 import logging
 
@@ -55,7 +55,7 @@ def tokens(tmp_path):
     return path, {name: add_token(path, name) for name in ("ann", "bob")}
 
 
-def test_tokens_let_in_from_anywhere_and_can_be_revoked(generation_store, tokens):
+def test_tokens_are_valid_from_any_machine_and_can_be_revoked(generation_store, tokens):
     path, secrets = tokens
     now = [0.0]
     app, _ = make_fake(generation_store, tokens=TokenFile(path, clock=lambda: now[0]))

@@ -1,4 +1,4 @@
-"""The backend over handles that answer here, without a cluster."""
+"""The backend over handles whose calls run in this process, without a cluster."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ PARAMS = GenerationParams("default", {"awe": 1.0}, None, 1, 7, None, None, None,
 
 
 class Response:
-    """What a call of a handle gives."""
+    """The response of a handle's call."""
 
     def __init__(self, work: Awaitable[Any]) -> None:
         self.work = work
@@ -168,7 +168,7 @@ def test_a_generation_that_will_not_be_finished_says_so(run, generation_store):
     asyncio.run(talk())
 
 
-def test_a_full_queue_is_told_at_once_and_nothing_is_reported(generation_store):
+def test_a_full_queue_is_reported_at_once_and_nothing_is_stored(generation_store):
     async def talk() -> None:
         with pytest.raises(handles.FullError):
             await backend_of(generation_store, run_generation=full).start("x", PARAMS)

@@ -30,11 +30,11 @@ def test_results_come_in_order():
     ("images", "has_room"),
     [([IMAGE] * 2, True), ([IMAGE] * 3, False), ([IMAGE._replace(model="other")], False)],
 )
-def test_room_is_for_so_many_pictures_of_the_default_model(images, has_room):
+def test_there_is_room_for_a_number_of_images_of_the_default_model(images, has_room):
     assert loaded(refuse).has_room(images) == has_room
 
 
-def test_pictures_at_work_take_room_and_give_it_back_even_when_they_fail():
+def test_images_take_room_until_they_are_done_or_have_failed():
     async def fail(_image: ImageInput) -> Refusal:
         assert not inline.has_room([IMAGE])
         raise RuntimeError("broken")

@@ -87,7 +87,7 @@ def test_requests_of_the_model_that_fail(client):
     assert_problem(client.post("/v1/understand", content=cut), 422, "ends before")
 
 
-def test_leaving_stops_the_painter(registry, model, generation_store):
+def test_a_caller_that_leaves_stops_the_model(registry, model, generation_store):
     backend = LocalBackend(
         registry.understander(model),
         registry.image_generator(model),

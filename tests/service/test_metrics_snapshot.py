@@ -1,4 +1,4 @@
-"""The numbers of several endpoint replicas: what Prometheus reads is their sum, whichever of them answers."""
+"""Metrics of several endpoint replicas: any of them returns the sum over all."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ from uniemo_ray.service.settings import Limits
 
 
 def numbers(data: bytes) -> dict[str, float]:
-    """MetricSample with its labels to value, as Prometheus reads them."""
+    """Value by sample name and labels, as Prometheus reads them."""
     return {
         "|".join([sample.name, *sorted(sample.labels.values())]): sample.value
         for family in text_string_to_metric_families(data.decode())
@@ -73,7 +73,7 @@ def test_a_replica_counts_once_however_often_it_reports():
 
 
 class Shared:
-    """Peers in this process."""
+    """Peers that call an aggregator in this process."""
 
     def __init__(self, name: str, aggregator: MetricsAggregator) -> None:
         self.name, self.aggregator = name, aggregator
@@ -85,7 +85,7 @@ class Shared:
         return await self.aggregator.exchange(self.name, counts)
 
 
-def test_any_endpoint_tells_of_all_and_a_part_is_never_passed_off_as_the_whole(generation_store, monkeypatch):
+def test_any_endpoint_returns_the_sum_and_never_a_part_of_it(generation_store, monkeypatch):
     monkeypatch.setattr("uniemo_ray.service.api.app.EXCHANGE_INTERVAL_S", 0.01)
     aggregator = MetricsAggregator()
     peers = [Shared(name, aggregator) for name in "ab"]

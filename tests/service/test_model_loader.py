@@ -1,4 +1,4 @@
-"""A model is loaded once, whoever waits for it."""
+"""A model is loaded once for all callers that wait for it."""
 
 import asyncio
 import threading

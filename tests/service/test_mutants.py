@@ -1,4 +1,4 @@
-"""Thousands of broken and hostile files: every answer is a good one or a refusal, and memory stays flat."""
+"""Thousands of broken and hostile files: every response is a result or a refusal, and memory stays flat."""
 
 import gc
 from collections import Counter
@@ -19,7 +19,7 @@ LIMITS = Limits(requests_per_minute=100_000_000, pixels=2_000_000)
 
 
 class ModelBackend(Brightness):
-    """The fake backend, but with the real decoding and a real, tiny model behind `understand`."""
+    """The small backend with a real, tiny model behind `understand`."""
 
     def __init__(self, generation_store: GenerationStore, understander: Understander) -> None:
         super().__init__(generation_store)

@@ -1,4 +1,4 @@
-"""The API's description: complete, true, and followed by every answer."""
+"""The API's description is complete, and every response follows it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The description against the service, by schemathesis: all checks, every phase, sequences of calls too."""
+"""Schemathesis checks the service against its description: all checks, every phase, sequences of calls."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ pytestmark = [
 
 
 class Willing(Brightness):
-    """Paints every emotion with every seed, at once."""
+    """Generates every emotion with every seed at once."""
 
     async def describe(self, model: str) -> ModelDescription:
         return replace(DESCRIPTION, paintable=EMOTIONS)

@@ -1,4 +1,4 @@
-"""`/v1/understand` over a fake backend: three ways to send, one kind of answer, and refusals."""
+"""`/v1/understand` over a fake backend: three kinds of bodies, one kind of response, and refusals."""
 
 import asyncio
 import base64
@@ -127,7 +127,7 @@ def test_a_large_body_is_refused_with_and_without_a_length(client, send, kind):
 
 
 def send_half(app, then) -> list[dict]:
-    """Straight ASGI: a client that sends the beginning of a body; what it gets."""
+    """What an ASGI client gets that sends only the beginning of a body."""
     sent: list[dict] = []
     scope = {
         "type": "http",
@@ -154,12 +154,12 @@ def send_half(app, then) -> list[dict]:
     return sent
 
 
-def test_a_body_that_does_not_arrive_is_given_up(generation_store):
+def test_a_body_that_does_not_arrive_times_out(generation_store):
     app, _ = make_fake(generation_store, limits=Limits(body_timeout_s=0.1))
     assert send_half(app, lambda: asyncio.sleep(60, {}))[0]["status"] == 408
 
 
-def test_who_leaves_in_the_middle_of_a_body_is_no_error_of_ours(generation_store, caplog):
+def test_a_caller_that_leaves_during_a_body_causes_no_error(generation_store, caplog):
     app, _ = make_fake(generation_store)
     assert send_half(app, lambda: asyncio.sleep(0, {"type": "http.disconnect"})) == []
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []

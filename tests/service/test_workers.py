@@ -1,4 +1,4 @@
-"""The replicas' work over a tiny random model: what an answer depends on, and stopping."""
+"""The workers of the replicas over a tiny random model: what a result depends on, and cancelling."""
 
 import asyncio
 import io
@@ -72,7 +72,7 @@ def test_an_image_that_cannot_be_decoded_fails_alone(understander):
     assert isinstance(results[2], ImageOutput)
 
 
-def test_bytes_depend_on_the_order_alone(image_generator):
+def test_bytes_depend_on_the_parameters_alone(image_generator):
     others = [
         replace(PARAMS, emotions={"fear": 1.0, "awe": 2.0}, seed=9, n=3),
         replace(PARAMS, steps=2, format="webp"),
@@ -111,7 +111,7 @@ def test_what_the_model_cannot_do_is_a_refusal(image_generator, change, field):
     assert (result.field, result.is_server_error) == (field, False)
 
 
-def test_the_painter_stops_when_nobody_waits(image_generator):
+def test_a_batch_stops_when_nobody_waits(image_generator):
     first, second = image_requests(image_generator, replace(PARAMS, steps=9, n=2))
     steps: list[SamplingProgress] = []
 
@@ -125,7 +125,7 @@ def test_the_painter_stops_when_nobody_waits(image_generator):
     assert max(progress.step for progress in steps) == 4
 
 
-def test_one_who_still_waits_gets_the_image(image_generator):
+def test_a_caller_that_still_waits_gets_the_image(image_generator):
     first, second = image_requests(image_generator, replace(PARAMS, n=2))
     expected = image_generator(image_requests(image_generator, replace(PARAMS, seed=8)))[0].data
     first.on_step = lambda _: setattr(first, "is_cancelled", True)
@@ -152,7 +152,7 @@ def test_a_description_says_what_the_model_can(image_generator, model):
     assert found.defaults == {"steps": 3, "guidance": 4.0, "width": 32, "height": 32, "prompt": "{}"}
 
 
-def test_a_model_that_only_understands_can_paint_nothing(registry, parts):
+def test_a_model_that_only_understands_can_generate_nothing(registry, parts):
     image_generator = registry.image_generator(UniEmo(replace(parts, diffusion=None)))
     found = describe(image_generator)
     assert (found.paintable, found.emotions) == ((), parts.labels.labels)
