@@ -1,7 +1,7 @@
 """From a data folder to canonical Parquet shards, by the protocol of all other shards.
 
-The driver commits what each shard is made from below `plan/`; a pool of actors reads the images and commits
-the samples under the same names. So a finished shard of the same content is skipped, and an image that kills
+The driver commits what each shard is made from below `plan/`; tasks read the images and commit the samples
+under the same names. So a finished shard of the same content is skipped, and an image that kills
 its reader is rejected with a reason.
 """
 
@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from uniemo_ray.config import MAX_PIXELS, SPLITS, ResourceConfig
 from uniemo_ray.data.check import attribute_notes
@@ -110,9 +109,8 @@ def ingest_folder(
         reader: Reads the folder's structure.
         max_pixels: Larger images are rejected.
         limits: When a shard is full.
-        resources: Size of the pool and memory of an actor. The pool has an actor for each CPU of the
-            cluster, if these are more.
-        prepare: Called by every actor first, for a folder that each node makes for itself.
+        resources: Memory of a task; each has one CPU.
+        prepare: Called by every task first, for a folder that each node makes for itself.
         by_valence: Whether samples are labelled positive and negative instead of with their own label.
         actor: Makes READ rows of PLAN rows, from a `SampleReader` and `prepare`.
 
@@ -140,7 +138,8 @@ def ingest_folder(
         target=store,
         actor=partial(actor, samples, prepare),
         plan_hash=None,
-        resources=_pool(resources or ResourceConfig()),
+        resources=(resources or ResourceConfig()).model_copy(update={"cpus_per_worker": 1, "use_gpu": False}),
+        as_tasks=True,
     )
     entries = committed(store, f"{SAMPLES_FOLDER}/")
     files = tuple(entries[f"{SAMPLES_FOLDER}/{shard.name}"] for shard in shards)
@@ -168,13 +167,6 @@ def _commit_plan(shards: Sequence[PlannedShard], reader: SampleReader, store: St
         list(pool.map(commit, shards))
     faults.reach("planned")
     return len(committed(store, f"{SAMPLES_FOLDER}/"))
-
-
-def _pool(resources: ResourceConfig) -> ResourceConfig:
-    """One CPU for each actor, and work for every CPU that is there."""
-    cpus = int(ray.cluster_resources().get("CPU", 0))
-    own = {"actors": max(resources.actors, cpus), "cpus_per_worker": 1, "use_gpu": False}
-    return resources.model_copy(update=own)
 
 
 def _read_back(store: Store, entries: Sequence[ShardEntry]) -> list[_Shard]:

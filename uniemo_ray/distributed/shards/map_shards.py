@@ -13,7 +13,7 @@ import ray.data
 import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
-from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper
+from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, map_in_task
 from uniemo_ray.distributed.shards.progress import Progress, shown
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.store import faults
@@ -52,6 +52,7 @@ def map_shards(
     plan_hash: str | None,
     resources: ResourceConfig,
     retries: int = RETRIES,
+    as_tasks: bool = False,
 ) -> dict[str, int]:
     """Map all Parquet shards of some folders into folders of `target`; returns the rows of each.
 
@@ -64,6 +65,8 @@ def map_shards(
         resources: size of the pool and what an actor reserves.
         retries: how often failed shards are tried again. After that a `RejectingActor` gets the rows one by
             one, and those at fault become rows with a reason.
+        as_tasks: whether each shard is a task that makes an actor object of its own, for a class that loads
+            nothing. That saves the start of processes; tasks take every CPU of the cluster.
 
     Raises:
         FileNotFoundError: a folder without committed input shards.
@@ -84,7 +87,7 @@ def map_shards(
             break
         tasks = [ShardTask(*shard[:-1], attempt=attempt, is_last=attempt > retries) for shard in todo]
         progress = _progress(wanted, done, work=work, resources=resources)
-        failures = _map(tasks, work, progress, resources)
+        failures = _map(tasks, work, progress, resources=resources, as_tasks=as_tasks)
         if failures:
             _raise_if_final(failures, attempts=attempt, is_last=attempt > retries)
         done = _done(wanted, target)
@@ -149,24 +152,32 @@ def _progress(
 
 
 def _map(
-    tasks: Sequence[ShardTask], work: MapWork, progress: Progress, resources: ResourceConfig
+    tasks: Sequence[ShardTask],
+    work: MapWork,
+    progress: Progress,
+    *,
+    resources: ResourceConfig,
+    as_tasks: bool,
 ) -> list[ShardReport]:
     """Run the pool over the tasks; returns what failed."""
     # One block per shard: otherwise Ray packs the small spec rows into one block, and one actor works.
     plan = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=len(tasks))
-    most = min(resources.actors, len(tasks))
-    results = plan.map_batches(
-        ShardMapper,
-        fn_constructor_args=(work,),
+    reserved: dict[str, Any] = {
+        "batch_size": 1,
+        "num_cpus": resources.cpus_per_worker,
+        "num_gpus": 1 if resources.use_gpu else 0,
+        "memory": int(resources.memory_gb_per_actor * 2**30),
+    }
+    if as_tasks:
+        # Ray declares no further arguments
+        results = plan.map_batches(map_in_task, fn_kwargs={"work": work}, **reserved)  # type: ignore[arg-type]
+    else:
+        most = min(resources.actors, len(tasks))
         # Starts at full size; actors that have nothing to do, or no machine, are let go down to the smallest.
-        compute=ray.data.ActorPoolStrategy(
+        pool = ray.data.ActorPoolStrategy(
             min_size=min(resources.min_actors, most), max_size=most, initial_size=most
-        ),
-        batch_size=1,
-        num_cpus=resources.cpus_per_worker,
-        num_gpus=1 if resources.use_gpu else 0,
-        memory=int(resources.memory_gb_per_actor * 2**30),
-    )
+        )
+        results = plan.map_batches(ShardMapper, fn_constructor_args=(work,), compute=pool, **reserved)
     with shown(progress):
         try:
             return _follow(results.iter_rows(), progress)

@@ -167,6 +167,11 @@ class ShardMapper:
         return pa.concat_tables(parts)
 
 
+def map_in_task(batch: dict[str, np.ndarray], work: MapWork) -> dict[str, np.ndarray]:
+    """Make shards as a task, which leaves nothing in its process."""
+    return ShardMapper(work)(batch)
+
+
 def _is_run_level(error: Exception) -> bool:
     """Whether an error concerns the whole run: a wrong model or storage, and no single row.
 
