@@ -16,7 +16,8 @@ from tests.data import layouts
 from uniemo_ray.config import Config
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.emotions import LABEL_SPACES
-from uniemo_ray.loop.step_tables import declare, ingest_steps
+from uniemo_ray.loop.declare import declare
+from uniemo_ray.loop.step_tables import ingest_steps
 from uniemo_ray.loop.steps.data import check_size
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.base import Store
