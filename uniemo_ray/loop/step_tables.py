@@ -20,7 +20,6 @@ DIFFUSION_FILES = ("diffusion.model", "diffusion.revision", "diffusion.variant")
 VAE = (*DIFFUSION_FILES, "diffusion.size_px", "diffusion.channels_last", "diffusion.vae_slicing")
 NETWORK = ("encoder", "fusion", "losses", *LABELS, *DIFFUSION_FILES, "diffusion.text_widths")
 """What shapes the network, and the text width that its condition must have."""
-TRAINED_DENOISER = ("diffusion.denoiser", "diffusion.lora_rank")
 SAMPLING = ("seed", "diffusion", "generation.micro_batch", "generation.threads", "resources.use_gpu")
 """What determines an image's bytes, beside its plan row and the model."""
 MEASURING = ("evaluation", "seed", "data.kind", "data.max_pixels", "diffusion.size_px", *FROZEN_CLIP)
