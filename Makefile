@@ -1,13 +1,14 @@
 # Needs Python 3.11 or 3.12 and make; everything else is installed into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 SCALE ?= 1
-CONFIG ?= jobs/configs/demo.yaml
+CONFIG ?= demo
 RUN ?= runs/demo
+PORT ?= 8000
 MODEL ?= $(if $(wildcard $(RUN)/model),$(RUN)/model,tiny)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-HEAD := $(BIN)/python -m uniemo_ray.head
+HEAD := $(BIN)/uniemo head
 FULLSIZE := benchmarks/bench_fullsize.py
 # cheaper hops from the proxy to the model; bodies up to 4 MB without a detour over shared memory; replicas with
 # the priority of other processes (Ray gives its workers less)
@@ -24,7 +25,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-serve bench-fullsize serve docs s3-up s3-down clean
+.PHONY: help install demo examples test check format bench bench-serve bench-fullsize serve docs s3-up s3-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,9 +38,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
-demo: $(STAMP) ## Run the whole feedback loop on this machine (again: skip what is done)
-	$(HEAD) --state .ray-head/demo run -- $(BIN)/uniemo submit --name demo jobs/feedback_loop.py -- \
-		--config $(CONFIG) --set 'run=$(abspath $(RUN))'
+demo: $(STAMP) ## Run the whole feedback loop on this machine (again: skip what is done; CONFIG=name or path)
+	$(HEAD) --state .ray-head/demo run -- $(BIN)/uniemo submit --name demo feedback_loop -- \
+		--config '$(CONFIG)' --set 'run=$(abspath $(RUN))'
+
+examples: $(STAMP) ## Execute the notebooks in examples/ and store their outputs: about two minutes
+	$(BIN)/python -m tools.notebooks examples/*.ipynb
 
 test: $(STAMP) ## Run all tests but those that need minutes or a GPU
 	$(PYTEST) -m 'not integration and not gpu'
@@ -63,10 +67,10 @@ bench-fullsize: $(STAMP) ## One step at the paper's size on this CPU: up to 20 G
 bench-serve: $(STAMP) ## Measure the service alone: half an hour (SCALE=0.1: a tenth; MODEL=folder; PROXY=python)
 	PATH='$(CURDIR)/$(BIN)':"$$PATH" $(SERVE_ENV) $(PROXY_ENV) $(BIN)/python benchmarks/bench_serve.py --model '$(MODEL)' --scale $(SCALE)
 
-serve: $(STAMP) ## Serve the demo's model, else the shipped one (MODEL=folder): http://127.0.0.1:8000
+serve: $(STAMP) ## Serve the demo's model, else the shipped one, on port 8000 of this machine (MODEL=folder PORT=number)
 	@test '$(MODEL)' = tiny || test -d '$(MODEL)' || { echo "no model folder $(MODEL): give another MODEL=folder, or none"; exit 2; }
-	@echo "serving $(MODEL)"
-	$(SERVE_ENV) $(PROXY_ENV) $(HEAD) --state .ray-head/serve run -- sh -c 'serve start --http-host 127.0.0.1 \
+	@echo "serving $(MODEL) at http://127.0.0.1:$(PORT)"
+	$(SERVE_ENV) $(PROXY_ENV) $(HEAD) --state .ray-head/serve run -- sh -c 'serve start --http-host 127.0.0.1 --http-port $(PORT) \
 		&& exec serve run --working-dir . uniemo_ray.service.app:build_app "model=$$1"' serve \
 		'$(if $(filter tiny,$(MODEL)),tiny,$(abspath $(MODEL)))'
 

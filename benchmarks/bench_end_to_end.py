@@ -60,7 +60,7 @@ def run_seconds(plan: PlannedImages, model: str, heads: str, config: Config, uri
             store=context.artefacts,
             encoder=config.encoder,
             heads=heads,
-            plan_hash=context.place,
+            plan_hash=context.lineage,
             resources=RESOURCES,
         )
         return StepOutput()

@@ -1,6 +1,6 @@
 """The exact rank filter against plain numpy sorts: the same verdicts, the time of both, the memory.
 
-python benchmarks/bench_filter.py                               in memory
+python benchmarks/bench_filter.py                               shards on disk, in this process
 python benchmarks/bench_filter.py --scale 1000000 10000000      shards on disk, as Ray tasks
 """
 
@@ -22,8 +22,7 @@ from process_usage import WATCH_EVERY_S, watch
 
 from uniemo_ray.config import FilterConfig, ResourceConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.rank_filter import filter_by_rank
-from uniemo_ray.feedback.ranking.shard_filter import ROWS_PER_TASK
+from uniemo_ray.feedback.rank_filter import ROWS_PER_TASK, filter_shards
 from uniemo_ray.feedback.verdicts import NEEDED
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
@@ -69,24 +68,24 @@ def reference(scores: list[np.ndarray], *, eta: int, delta: int) -> tuple[list[n
     return all_ranks, kept
 
 
-def measure_in_memory(rows: int) -> None:
-    scores = make_scores(0, rows, seed=0)
-    started = time.perf_counter()
-    found = filter_by_rank(scores, FilterConfig()).kept.sort_by("image_id")
-    ours_s, started = time.perf_counter() - started, time.perf_counter()
-    _, kept = reference([scores[f"{n}_score"].to_numpy() for n in ("emo", "sem")], eta=20, delta=80)
-    theirs_s = time.perf_counter() - started
-    wanted = kept[np.argsort(id_ranks(rows))]
-    is_same = bool((found["kept"].to_numpy() == wanted).all())
-    print(f"filter: {rows} rows, identical: {is_same}, "
-          f"{ours_s:.2f} s against {theirs_s:.2f} s of two plain sorts")  # fmt: skip
-
-
-def measure_shards(rows: int, folder: Path, args: argparse.Namespace) -> None:
+def write_shards(rows: int, folder: Path) -> Store:
     store = open_store(str(folder))
     for number, first in enumerate(range(0, rows, SHARD_ROWS)):
         part = make_scores(first, min(SHARD_ROWS, rows - first), seed=0)
         commit_shard(store, f"scores/part-{number:05d}", part, plan_hash="bench")
+    return store
+
+
+def measure_here(rows: int, folder: Path) -> None:
+    store = write_shards(rows, folder)
+    started = time.perf_counter()
+    summary = filter_shards(store, store, config=FilterConfig())
+    print(f"filter in this process: {rows} rows, {time.perf_counter() - started:.2f} s")
+    check(store, rows, kept_rows=summary.kept)
+
+
+def measure_shards(rows: int, folder: Path, args: argparse.Namespace) -> None:
+    store = write_shards(rows, folder)
     command = [sys.executable, __file__, "--filter", str(folder), "--actors", str(args.actors)]
     command += ["--rows-per-task", str(args.rows_per_task)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -100,10 +99,10 @@ def measure_shards(rows: int, folder: Path, args: argparse.Namespace) -> None:
     memory = f"largest process {usage.peak_mb:.0f} MB ({peaks}), {usage.cpu_s:.0f} CPU-s with Ray's own"
     print(f"filter on shards: {rows} rows, {took}{memory}", flush=True)
     if args.check:
-        check(store, rows, summary=result["summary"])
+        check(store, rows, kept_rows=result["kept"])
 
 
-def check(store: Store, rows: int, *, summary: dict[str, object]) -> None:
+def check(store: Store, rows: int, *, kept_rows: int) -> None:
     """Compare every row's verdict with plain sorts of everything."""
     filesystem, root = store.arrow()
     columns = ["emo_score", "sem_score"]
@@ -111,7 +110,7 @@ def check(store: Store, rows: int, *, summary: dict[str, object]) -> None:
     started = time.perf_counter()
     ranks, kept = reference([scores[name].to_numpy() for name in columns], eta=20, delta=80)
     theirs_s = time.perf_counter() - started
-    is_same = summary["kept"] == int(kept.sum())
+    is_same = kept_rows == int(kept.sum())
     for number, first in enumerate(range(0, rows, SHARD_ROWS)):
         part = pq.read_table(f"{root}/kept/part-{number:05d}.parquet", filesystem=filesystem)
         own = slice(first, first + len(part))
@@ -119,7 +118,7 @@ def check(store: Store, rows: int, *, summary: dict[str, object]) -> None:
         for name, wanted in zip(("emo_rank", "sem_rank", "kept"), (*ranks, kept), strict=True):
             is_same &= bool((part[name].to_numpy() == wanted[own]).all())
     print(
-        f"  every rank and verdict identical: {is_same}; two plain sorts of numbers: {theirs_s:.1f} s",
+        f"  every rank and verdict identical: {is_same}; two plain sorts of numbers: {theirs_s:.2f} s",
         flush=True,
     )
 
@@ -137,15 +136,15 @@ def filter_folder(folder: str, *, actors: int, rows_per_task: int) -> None:
     summary = filter_scores(
         store, store, config=FilterConfig(), resources=resources, rows_per_task=rows_per_task
     )
-    print(json.dumps({"seconds": time.perf_counter() - started, "summary": summary}), flush=True)
+    print(json.dumps({"seconds": time.perf_counter() - started, "kept": summary.kept}), flush=True)
     time.sleep(2 * WATCH_EVERY_S)  # let the last peaks be seen
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rows", type=int, default=200_000, help="rows in memory")
+    parser.add_argument("--rows", type=int, default=200_000, help="rows, without --scale")
     parser.add_argument(
-        "--scale", type=int, nargs="*", help="rows on disk, one run each (default 1e6 and 1e7)"
+        "--scale", type=int, nargs="*", help="rows as Ray tasks, one run each (default 1e6 and 1e7)"
     )
     parser.add_argument("--folder", help="where to put the shards; default: a temporary folder")
     parser.add_argument("--actors", type=int, default=2)
@@ -158,7 +157,8 @@ def main() -> None:
     if args.filter:
         filter_folder(args.filter, actors=args.actors, rows_per_task=args.rows_per_task)
     elif args.scale is None:
-        measure_in_memory(args.rows)
+        with tempfile.TemporaryDirectory(prefix="bench-filter-", dir=args.folder) as scratch:
+            measure_here(args.rows, Path(scratch))
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         for rows in args.scale or [1_000_000, 10_000_000]:

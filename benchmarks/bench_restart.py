@@ -34,7 +34,6 @@ def submit(store: Store, plan: PlannedImages) -> int:
         {IMAGES_FOLDER: PLAN_FOLDER},
         target=store,
         actor=lambda **_: None,
-        settings={},
         plan_hash=None,
         resources=ResourceConfig(),
     )

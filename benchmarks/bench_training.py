@@ -9,6 +9,7 @@ import argparse
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from tools.tiny.renders import draw_renders
-from uniemo_ray.config import Config
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.emosketch.write import to_png
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.settings_file import load_config
-from uniemo_ray.training.parts import StageParts
+from uniemo_ray.training.parts import StageBuilder, StageParts
 from uniemo_ray.training.schedule import steps_per_epoch
+from uniemo_ray.training.stage_settings import StageSettings
 
 WORKERS = 2
 BATCH = 64
@@ -68,22 +69,12 @@ class Timed(nn.Module):
             time.sleep(0.02)
 
 
-def build(values: dict) -> StageParts:
-    """Stage 1 with a clock in it; named by `train_stage(build=...)`."""
+def build(settings: StageSettings, *, log: str, team: str, steps_per_epoch: int) -> StageParts:
+    """Stage 1 with a clock in it."""
     from uniemo_ray.training.stage import build_stage
 
-    parts = build_stage(values["stage"])
-    return parts._replace(objective=Timed(parts.objective, **values["timed"]))
-
-
-def make_settings(config: Config, log: Path, *, team: str, steps_per_epoch: int) -> dict:
-    """What `build` takes."""
-    rule = load_rule()
-    stage = {"stage": "understanding", "config": config.model_dump(mode="json")}
-    return {
-        "stage": {**stage, "scenes": rule.scenes, "objects": rule.objects},
-        "timed": {"log": str(log), "team": team, "steps_per_epoch": steps_per_epoch},
-    }
+    parts = build_stage(settings)
+    return parts._replace(objective=Timed(parts.objective, log, team=team, steps_per_epoch=steps_per_epoch))
 
 
 def make_rows(count: int) -> list[dict]:
@@ -102,7 +93,7 @@ def make_rows(count: int) -> list[dict]:
     ]
 
 
-def run_bare(rank: int, rows: list[dict], config: Config, settings: dict, log: Path) -> None:
+def run_bare(rank: int, rows: list[dict], settings: StageSettings, make: StageBuilder, log: Path) -> None:
     """One rank of a plain loop around DeepSpeed."""
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(WORKERS), DS_ACCELERATOR="cpu")
     import deepspeed
@@ -112,11 +103,11 @@ def run_bare(rank: int, rows: list[dict], config: Config, settings: dict, log: P
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{log}/rendezvous", rank=rank, world_size=WORKERS)
     deepspeed.init_distributed(verbose=False)
-    parts = build(settings)
+    parts, config = make(settings), settings.config
     engine = deepspeed.initialize(
         model=parts.objective,
         optimizer=torch.optim.AdamW(parts.groups),
-        config=deepspeed_config(config.stage1, WORKERS),
+        config=deepspeed_config(config.stage1, WORKERS, precision="fp32"),
     )[0]
     mine, size = rows[rank::WORKERS], config.stage1.batch_size // WORKERS
     engine.train()
@@ -140,20 +131,18 @@ def to_columns(rows: list[dict]) -> dict[str, np.ndarray]:
     return columns
 
 
-def run_ray(rows: list[dict], config: Config, settings: dict, log: Path) -> None:
+def run_ray(rows: list[dict], settings: StageSettings, make: StageBuilder, log: Path) -> None:
     """The same steps through `train_stage`."""
     from uniemo_ray.distributed.training.train_stage import train_stage
 
     ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
     try:
         train_stage(
-            stage="understanding",
-            config=config,
-            dataset=ray.data.from_items(rows, override_num_blocks=10),
             settings=settings,
+            dataset=ray.data.from_items(rows, override_num_blocks=10),
             storage=str(log / "store"),
             name="bench",
-            build="bench_training:build",
+            build=make,
         )
     finally:
         ray.shutdown()
@@ -179,9 +168,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch)
         steps = steps_per_epoch(len(rows), world_size=WORKERS, batch_size=BATCH)
-        bare, through_ray = (make_settings(config, log, team=team, steps_per_epoch=steps) for team in TEAMS)
-        bare_loop = mp.spawn(run_bare, args=(rows, config, bare, log), nprocs=WORKERS, join=False)
-        run_ray(rows, config, through_ray, log)
+        rule = load_rule()
+        settings = StageSettings(
+            stage="understanding", config=config, scenes=rule.scenes, objects=rule.objects
+        )
+        bare, through_ray = (partial(build, log=str(log), team=t, steps_per_epoch=steps) for t in TEAMS)
+        bare_loop = mp.spawn(run_bare, args=(rows, settings, bare, log), nprocs=WORKERS, join=False)
+        run_ray(rows, settings, through_ray, log)
         bare_loop.join()
         times = {team: step_seconds(log, team).mean(axis=(0, 2)) for team in TEAMS}
     ratios = times["bare"] / times["ray"]

@@ -31,7 +31,7 @@ CORE = (
     "models.uniemo",
     "losses",
     "feedback.verdicts",
-    "feedback.ranking.shard_filter",
+    "feedback.rank_filter",
     "metrics.accuracy",
     "data.emoset",
     "inference.generator",

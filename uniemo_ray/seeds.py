@@ -6,10 +6,26 @@ from collections.abc import Iterable
 import numpy as np
 
 
-def stable_seed(*parts: object) -> int:
-    """A seed in 0..2**63-1 from the text of `parts`; the same on every machine and in every process."""
+def hash_seed(*parts: object) -> int:
+    """A seed in 0..2**63-1 from the texts of `parts`; it is the same on every machine and in every process.
+
+    `hash_seed(a, b)` and `named_seed(a, b)` differ: each hashes another text.
+    """
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def named_seed(seed: int, key: str) -> int:
+    """The seed in 0..2**63-1 of the image or draw called `key` in a run seeded with `seed`.
+
+    The seeds of planned images come from here. They never change, so that old images can be made again.
+    """
+    return hash_seed(f"{seed}/{key}")
+
+
+def named_rng(seed: int, key: str) -> np.random.Generator:
+    """A generator of random numbers for the draw called `key` in a run seeded with `seed`."""
+    return np.random.default_rng(named_seed(seed, key))
 
 
 def id_hashes(image_ids: Iterable[object]) -> np.ndarray:

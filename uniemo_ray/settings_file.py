@@ -47,17 +47,22 @@ def _on_presets(values: dict[str, Any]) -> dict[str, Any]:
     named = values.get("preset") or []
     base: dict[str, Any] = {}
     for name in [named] if isinstance(named, str) else named:
-        base = _merge(base, _on_presets(_read_yaml(_preset_path(str(name)))))
+        base = _merge(base, _on_presets(_read_yaml(preset_path(str(name)))))
     return _merge(base, {key: value for key, value in values.items() if key != "preset"})
 
 
 def _config_path(text: str) -> Path:
     """The file that `--config` means: one that exists, else a shipped one of that name."""
     path = Path(text)
-    return path if path.is_file() or len(path.parts) > 1 or path.suffix else _preset_path(text)
+    return path if path.is_file() or len(path.parts) > 1 or path.suffix else preset_path(text)
 
 
-def _preset_path(name: str) -> Path:
+def preset_path(name: str) -> Path:
+    """File of a shipped preset.
+
+    Raises:
+        ValueError: there is none of that name; the known ones are listed.
+    """
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))

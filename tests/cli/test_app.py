@@ -35,6 +35,7 @@ def test_version_names_the_package_and_its_libraries(monkeypatch, capsys):
         ["plan"],
         ["fetch"],
         ["submit"],
+        ["serve"],
         ["data", "make-sketch"],
         ["data", "check"],
     ],
@@ -70,3 +71,25 @@ def test_an_error_without_a_file_name_keeps_its_text(monkeypatch, capsys):
     monkeypatch.setattr(app_module, "app", fail)
     assert run_main(monkeypatch) == 2
     assert capsys.readouterr().err == "error: No space left on device\n"
+
+
+@pytest.mark.usefixtures("own_log")
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        (["--help"], "usage: uniemo head", 0),
+        ([], "the following arguments are required: ACTION", 2),
+        (["--state", "STATE", "status"], "error: no Ray head runs for STATE", 2),
+        (["--state", "STATE", "run", "--"], "error: run expects a command", 2),
+        (["--state", "STATE", "stop"], "no Ray head was running", 0),
+        (["dance"], "invalid choice: 'dance'", 2),
+    ],
+)
+def test_the_local_head_has_its_own_words_and_exit_codes(
+    monkeypatch, capsys, tmp_path, arguments, words, code
+):
+    monkeypatch.chdir(tmp_path)
+    assert run_main(monkeypatch, "head", *arguments) == code
+    captured = capsys.readouterr()
+    assert words in captured.out + captured.err
+    assert captured.err.count("\n") == 1 or not captured.err.startswith("error: ")

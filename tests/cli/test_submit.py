@@ -46,7 +46,14 @@ def test_exit_code_is_the_jobs(job, client, expected):
 def test_a_missing_script_is_found_before_any_cluster_is_asked(tmp_path):
     result = runner.invoke(app, ["submit", "--working-dir", str(tmp_path), "no.py"])
     assert isinstance(result.exception, ValueError)
-    assert str(result.exception).startswith("no such job script: no.py")
+    assert str(result.exception).startswith("there is no job 'no.py': expected one of complete_model, ")
+
+
+def test_a_missing_config_is_found_before_any_cluster_is_asked(tmp_path):
+    result = runner.invoke(
+        app, ["submit", "--working-dir", str(tmp_path), "feedback_loop", "--", "--config", "my.yaml"]
+    )
+    assert str(result.exception).startswith("there is no config file my.yaml in the working folder")
 
 
 def test_a_script_outside_the_working_folder(tmp_path):

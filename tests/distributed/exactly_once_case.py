@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ import ray.data
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig, ResourceConfig
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardTask
+from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, ShardTask
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.store.base import Store
@@ -87,15 +88,14 @@ def generate(
 ) -> StepOutput:
     """Plan and map; the status tells failures."""
     commit_plan(plan(n), store, rows_per_shard=rows)
-    actor = {"delay_s": delay_s, "deadly": deadly, "raising": raising, "journal": journal}
+    actor = partial(CheapPainter, delay_s=delay_s, deadly=deadly, raising=raising, journal=journal)
     if order is not None:
         map_shuffled(store, actor, seed=order, actors=actors)
     made = map_shards(
         store,
         {IMAGES_FOLDER: PLAN_FOLDER},
         target=store,
-        actor=CheapPainter,
-        settings=actor,
+        actor=actor,
         plan_hash=None,
         resources=ResourceConfig(actors=actors, memory_gb_per_actor=0.1, price_per_node_hour=1.0),
         retries=retries,
@@ -105,9 +105,9 @@ def generate(
     return StepOutput(outputs={"rows": made[IMAGES_FOLDER]}, status=status)
 
 
-def map_shuffled(store: Store, actor: dict[str, object], *, seed: int, actors: int) -> None:
+def map_shuffled(store: Store, actor: ActorFactory, *, seed: int, actors: int) -> None:
     """The same actors over the shards in another order and in blocks of several, as Ray might cut them."""
-    work = MapWork(CheapPainter, {**actor, "device": "cpu"}, store, store, retries=0, label=IMAGES_FOLDER)
+    work = MapWork(actor, "cpu", store, store, retries=0, label=IMAGES_FOLDER)
     tasks = [
         ShardTask(
             entry.key,

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from ray.cluster_utils import Cluster
 
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.faults import VARIABLE
-from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import ShardEntry, committed, read_shards
 from uniemo_ray.store.verify import verify_run
 
@@ -24,18 +22,6 @@ DRIVER_POINTS = ("planned", "sealed", "mapped", "recorded")
 N, SHARDS, IMAGES = 6, 12, 48
 """Images per emotion, shards of four rows, images."""
 TIMEOUT_S = 600
-
-
-@pytest.fixture(scope="module")
-def environment() -> Iterator[dict[str, str]]:
-    """What a driver needs to reach a raylet of our own, which outlives it."""
-    # room for the actors of two drivers: those of a stopped one stay where they are
-    node = {"num_cpus": 4, "object_store_memory": 100_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    try:
-        yield client_environment(cluster)
-    finally:
-        cluster.shutdown()
 
 
 def client_environment(cluster: Cluster) -> dict[str, str]:
@@ -107,19 +93,6 @@ def assert_sound(store: Store, *, images: int = IMAGES) -> None:
     assert verify_run(store).findings == ()
     ids = read_shards(made(store), "images/", columns=["image_id"])["image_id"].to_pylist()
     assert len(ids) == len(set(ids)) == images
-
-
-@pytest.fixture(scope="module")
-def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Image shards of a run that nothing happens to, by hash."""
-    uri = str(tmp_path_factory.mktemp("undisturbed") / "run")
-    code, output = submit(uri, environment)
-    assert code == 0, output
-    assert "finished (skipped: False)" in output
-    assert_sound(open_store(uri))
-    files = image_files(open_store(uri))
-    assert len(files) == SHARDS
-    return files
 
 
 def begun_shards(journal: Path) -> list[str]:

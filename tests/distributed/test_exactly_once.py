@@ -1,4 +1,3 @@
-# ruff: noqa: F811 (fixtures that the S3 tests share)
 """Drivers, actors and disks that fail under a generation: the same bytes, each once, nothing lost."""
 
 import json
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.exactly_once_driver import (  # noqa: F401
+from tests.distributed.exactly_once_driver import (
     IMAGES,
     SHARDS,
     TIMEOUT_S,
@@ -18,13 +17,10 @@ from tests.distributed.exactly_once_driver import (  # noqa: F401
     begun_shards,
     driver,
     entries,
-    environment,
     image_files,
     made,
     submit,
-    undisturbed,
 )
-from tests.store.conftest import s3_uri, uri  # noqa: F401
 from tests.store.skewed_clock import skewed_clock
 from uniemo_ray.store.faults import POINTS
 from uniemo_ray.store.filesystem import open_store

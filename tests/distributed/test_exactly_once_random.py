@@ -1,4 +1,3 @@
-# ruff: noqa: F811 (fixtures that several files share)
 """A driver that is killed again and again at moments nobody chose, on disk and on S3."""
 
 import random
@@ -8,19 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.exactly_once_driver import (  # noqa: F401
+from tests.distributed.exactly_once_driver import (
     SHARDS,
     TIMEOUT_S,
     assert_sound,
     begun_shards,
     driver,
     entries,
-    environment,
     image_files,
     submit,
-    undisturbed,
 )
-from tests.store.conftest import s3_uri, uri  # noqa: F401
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import ShardEntry
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811 (fixtures shared with other tests)
 """The same on a real S3 server: killed and submitted again, damaged, over a bad line, without a line."""
 
 import json
@@ -10,19 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.exactly_once_driver import (  # noqa: F401
+from tests.distributed.exactly_once_driver import (
     SHARDS,
     TIMEOUT_S,
     assert_sound,
     begun_shards,
     driver,
-    entries,
-    environment,
     image_files,
     submit,
-    undisturbed,
 )
-from tests.store.conftest import s3_uri  # noqa: F401
 from tests.store.faulty_proxy import FaultyProxy, faulty_proxy
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.run import RunFolder

@@ -16,8 +16,8 @@ from tests.data import layouts
 from uniemo_ray.config import Config
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.emotions import LABEL_SPACES
-from uniemo_ray.loop.step_tables import declare_ingest
-from uniemo_ray.loop.steps.data import names
+from uniemo_ray.loop.step_tables import declare, ingest_steps
+from uniemo_ray.loop.steps.data import check_size
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.run import RunFolder
@@ -54,7 +54,7 @@ def config_of(tmp_path: Path, kind: str, **settings: object) -> Config:
 def ingest(config: Config) -> tuple[Store, StepResult]:
     run = RunFolder.open(config.run, config)
     pipeline = Pipeline(run)
-    declare_ingest(pipeline, config)
+    declare(pipeline, config, ingest_steps(config))
     (result,) = pipeline.run()
     return run.store.sub(result.record.artefacts), result
 
@@ -135,9 +135,9 @@ def test_less_than_a_batch_is_refused_by_the_loop_not_by_ingest(tmp_path: Path) 
     class Ingested:
         outputs = {"sizes": {"train": 8}}  # noqa: RUF012
 
-    context = StepContext("names", "f", "f", {}, run, "artefacts/f", {"ingest": Ingested()}, False)  # type: ignore[dict-item]
+    context = StepContext("check-size", "f", "f", {}, run, "artefacts/f", {"ingest": Ingested()}, False)  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="8 usable images, less than one batch of 128: lower batch_size"):
-        names(context, config)
+        check_size(context, config)
 
 
 def job(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from tests.feedback.reference_filter import filter_by_rank
 from uniemo_ray.config import FilterConfig, ResourceConfig
 from uniemo_ray.distributed.ranking import filter_scores, run_tasks
-from uniemo_ray.feedback.rank_filter import filter_by_rank
 from uniemo_ray.feedback.verdicts import NEEDED
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import open_store

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from uniemo_ray.distributed import statistics
-from uniemo_ray.distributed.statistics import compute_coefficients, compute_feature_sums, compute_space
+from uniemo_ray.distributed.statistics import compute_coefficients, compute_space
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.statistics.coefficients import CoefficientSums
@@ -79,15 +79,6 @@ def test_only_partial_sums_reach_the_driver() -> None:
         patch.setattr(statistics.pickle, "loads", lambda data: count(real(data)))
         compute_space(feature_rows(), members={"cls": "cls_feature"})
     assert 1 <= len(partial) <= 9
-
-
-def test_feature_sums_agree_with_numpy_and_nothing_is_zero() -> None:
-    sums = compute_feature_sums(feature_rows(), column="cls_feature", width=6)
-    assert sums.count == ROWS
-    np.testing.assert_allclose(sums.mean, FEATURES.astype(np.float64).mean(axis=0), atol=1e-10)
-    np.testing.assert_allclose(sums.covariance(), np.cov(FEATURES.astype(np.float64).T), atol=1e-10)
-    empty = feature_rows().filter(lambda row: False)
-    assert compute_feature_sums(empty, column="cls_feature", width=6).count == 0
 
 
 def test_a_missing_column_or_emotion_is_named() -> None:

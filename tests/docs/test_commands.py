@@ -12,9 +12,11 @@ from pydantic import BaseModel
 
 from tests.docs.shown import PAGES, ROOT, in_line, settings
 from tests.docs.shown import commands as shown_commands
-from tools.docs.commands import help_of, job_names, long_options, walk
+from tools.docs.commands import help_of, long_options, walk
 from uniemo_ray.cli.app import app
+from uniemo_ray.cli.sent import find_entrypoint
 from uniemo_ray.config import Config
+from uniemo_ray.head import command as head_command
 from uniemo_ray.settings_file import PRESETS
 
 COMMANDS = dict(walk(typer.main.get_command(app)))
@@ -22,7 +24,6 @@ GROUPS = {name.rpartition(" ")[0] for name in COMMANDS}
 OF_THE_READER = ("my.yaml", "variant.yaml", "FILE", "NAME")
 """Names that stand for a file or name of the reader's."""
 MAKEFILE = (ROOT / "Makefile").read_text()
-UNREACHABLE = "http://127.0.0.1:9"
 
 
 class WrongError(Exception):
@@ -71,17 +72,21 @@ def check_job(job: str, options: list[str]) -> None:
     name = Path(job).stem if job.endswith(".py") else job
     if name in ("NAME", "JOB"):
         return
-    if name not in job_names() or ("/" in job and not (ROOT / job).is_file()):
-        raise WrongError(f"there is no job {job!r}")
+    try:
+        find_entrypoint(job, ROOT)
+    except ValueError as error:
+        raise WrongError(str(error)) from None
     check_options(options, help_options(f"uniemo_ray.jobs.{name}"))
 
 
 def check_head(words: list[str]) -> None:
     own, _, rest = split(words)
     check_options(own, help_options("uniemo_ray.head"))
-    actions = re.search(r"\{([a-z,]+)\}", help_of("uniemo_ray.head"))
-    if own and own[-1] not in actions[1].split(",") and not own[-1].startswith("--"):
-        raise WrongError(f"uniemo head has no action {own[-1]!r}")
+    if own and "--help" not in own:
+        try:
+            head_command.parse(words)
+        except SystemExit:
+            raise WrongError(f"uniemo head does not take {' '.join(own)!r}") from None
     if rest:
         check(tuple(rest))
 

@@ -6,7 +6,6 @@ import torch
 from tests.fetch.hub_server import running_hub
 from tests.fetch.layout import CLIP, offer_models
 from tests.models.tiny import write_clip, write_pipeline
-from tests.store.conftest import s3_uri
 from uniemo_ray.fetch.fetch import RECORD, fetch
 from uniemo_ray.fetch.hub import Hub
 from uniemo_ray.fetch.sources import SD15
@@ -14,7 +13,6 @@ from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import load_diffusion
 from uniemo_ray.store.filesystem import open_store
 
-__all__ = ["s3_uri"]
 pytestmark = pytest.mark.integration
 
 

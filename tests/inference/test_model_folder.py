@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.emotions import EKMAN, MIKELS
 from uniemo_ray.feedback.schema import coefficients_schema
-from uniemo_ray.inference.checksums import CHECKSUMS, verify, write_checksums
+from uniemo_ray.inference.checksums import CHECKSUMS, CONFIG, TRAINING, verify, write_checksums
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, load_painter, save_model_folder
 from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.inference.painter import Painter
@@ -76,6 +76,41 @@ def test_saving_again_gives_the_same_fingerprint(model_folder: Path, tmp_path: P
     with torch.no_grad():
         changed.net.fusion.offset += 1
     assert save_model_folder(changed, tmp_path / "changed") != loaded.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "is_same"),
+    [
+        ("generation", {"per_emotion": 7, "actors": 5, "retries": 1}, True),
+        ("losses", {"margin": 0.7, "class_weight": 0.1}, True),
+        ("encoder", {"tower": "frozen", "clip": "/elsewhere"}, True),
+        ("stage1", {"epochs": 3}, True),
+        ("generation", {"threads": 2}, False),
+        ("diffusion", {"steps": 17}, False),
+        ("fusion", {"use_coefficients": False}, False),
+    ],
+)
+def test_the_fingerprint_knows_what_decides_outputs_and_nothing_else(
+    parts: ModelParts, tmp_path: Path, section: str, values: dict, is_same: bool
+) -> None:
+    changed = getattr(parts.config, section).model_copy(update=values)
+    config = parts.config.model_copy(update={section: changed})
+    first, second = tmp_path / "first", tmp_path / "second"
+    is_equal = save_model_folder(parts, first) == save_model_folder(replace(parts, config=config), second)
+    assert is_equal == is_same
+    if section in ("losses", "encoder", "fusion"):  # what it was trained with is kept all the same
+        assert getattr(load_model_folder(second, with_diffusion=False).config, section) == changed
+
+
+def test_a_folder_from_before_training_json_is_read(model_folder: Path, copy: Path) -> None:
+    trained = json.loads((copy / TRAINING).read_text())
+    header = json.loads((copy / CONFIG).read_text())
+    header["config"] = {**trained, **header["config"], "generation": {"per_emotion": 9, "threads": 2}}
+    (copy / CONFIG).write_text(json.dumps(header))
+    (copy / TRAINING).unlink()
+    write_checksums(copy)
+    config = load_model_folder(copy, with_diffusion=False).config
+    assert (config.generation.per_emotion, config.generation.threads) == (9, 2)
 
 
 def test_a_diffusion_model_is_saved_again_without_loading_it(model_folder: Path, tmp_path: Path) -> None:

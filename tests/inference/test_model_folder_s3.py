@@ -1,10 +1,8 @@
-# ruff: noqa: F811 (a fixture shared with tests/store)
 """The model's way to S3 and back, also past a crash."""
 
 import pytest
 import torch
 
-from tests.store.conftest import s3_uri  # noqa: F401
 from uniemo_ray.inference.checksums import CHECKSUMS
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.store.filesystem import open_store

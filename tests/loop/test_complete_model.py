@@ -14,19 +14,20 @@ from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.inference.model_folder import CONFIG, load_model_folder
 from uniemo_ray.inference.released import import_checkpoint, write_released
-from uniemo_ray.loop.complete_model import (
+from uniemo_ray.loop.source_model import (
     SourceModel,
     check_completion,
     check_names,
     configure,
-    declare_completion,
     open_source,
 )
+from uniemo_ray.loop.step_tables import completion_steps, declare
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.pipeline_folder import text_widths
 from uniemo_ray.models.released import to_released
 from uniemo_ray.settings_file import load_config
+from uniemo_ray.settings_view import unread
 from uniemo_ray.shipped import SHIPPED_FOLDER
 from uniemo_ray.statistics.coefficients import coefficients_by_key
 from uniemo_ray.store.run import RunFolder
@@ -70,8 +71,11 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(source: SourceModel, config: Config, folder: Path) -> dict:
     pipeline = Pipeline(RunFolder.open(str(folder), config))
-    declare_completion(pipeline, config, source=source)
-    return {result.record.name: result for result in pipeline.run()}
+    views = declare(pipeline, config, completion_steps(config, source))
+    done = {result.record.name: result for result in pipeline.run()}
+    if not any(result.is_skipped for result in done.values()):
+        assert {name: idle for name, view in views.items() if (idle := unread(view))} == {}
+    return done
 
 
 @pytest.mark.ray
@@ -133,7 +137,7 @@ def test_another_model_or_clip_redoes_the_encoding(imported: Path, tmp_path: Pat
 
     def fingerprints(source: SourceModel) -> dict[str, str]:
         pipeline = Pipeline(RunFolder.open(str(tmp_path / "run"), config))
-        declare_completion(pipeline, config, source=source)
+        declare(pipeline, config, completion_steps(config, source))
         return {name: step.fingerprint for name, step in pipeline._steps.items()}
 
     first = fingerprints(source)

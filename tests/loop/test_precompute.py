@@ -7,13 +7,13 @@ import torch
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
-from uniemo_ray.loop import step_tables as feedback_loop
-from uniemo_ray.loop.step_tables import declare_precomputed, declare_steps
+from uniemo_ray.loop.step_tables import declare, feedback_loop_steps, precompute_steps
 from uniemo_ray.loop.steps import data
 from uniemo_ray.loop.steps.training import training_set
 from uniemo_ray.models.clip import embed_names, load_clip
 from uniemo_ray.models.diffusion import load_diffusion
 from uniemo_ray.settings_file import load_config
+from uniemo_ray.settings_view import unread
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline, StepContext
 from uniemo_ray.training.batches import decode_latents
@@ -35,8 +35,11 @@ def run(tmp_path, *overrides: str) -> tuple[Config, dict, RunFolder]:
     config = load_config(None, [*SMALL, *overrides])
     folder = RunFolder.open(str(tmp_path / "run"), config)
     pipeline = Pipeline(folder)
-    declare_precomputed(pipeline, config)
-    return config, {result.record.name: result for result in pipeline.run()}, folder
+    views = declare(pipeline, config, precompute_steps(config))
+    results = {result.record.name: result for result in pipeline.run()}
+    if not any(result.is_skipped for result in results.values()):
+        assert {name: idle for name, view in views.items() if (idle := unread(view))} == {}
+    return config, results, folder
 
 
 def context_of(folder: RunFolder, results: dict) -> StepContext:
@@ -49,7 +52,7 @@ def context_of(folder: RunFolder, results: dict) -> StepContext:
 def test_the_loop_finds_what_the_job_has_computed(tmp_path, monkeypatch, caplog) -> None:
     monkeypatch.setattr(data, "NAMES_PER_SHARD", 16)  # the way of many names: shards and actors
     config, results, folder = run(tmp_path)
-    assert list(results) == ["ingest", "names", "features", "latents"]
+    assert list(results) == ["ingest", "check-size", "names", "features", "latents"]
     context = context_of(folder, results)
     names = data.read_names(context)
     stored = NameEmbeddings.load(context.artefacts_of("names").uri)(names.objects)
@@ -60,7 +63,7 @@ def test_the_loop_finds_what_the_job_has_computed(tmp_path, monkeypatch, caplog)
     torch.testing.assert_close(decode_latents([row["latent"]]), expected, atol=1e-2, rtol=1e-2)
 
     pipeline = Pipeline(folder)
-    declare_steps(pipeline, config)
+    declare(pipeline, config, feedback_loop_steps(config))
     for name, result in results.items():
         assert folder.finished(name, pipeline._steps[name].fingerprint) == result.record
 
@@ -77,7 +80,7 @@ def test_the_loop_finds_what_the_job_has_computed(tmp_path, monkeypatch, caplog)
 def test_every_stage_depends_on_the_embeddings(tmp_path) -> None:
     config = load_config(None, SMALL)
     pipeline = Pipeline(RunFolder.open(str(tmp_path / "run"), config))
-    feedback_loop.declare_steps(pipeline, config)
+    declare(pipeline, config, feedback_loop_steps(config))
     for name in ("understanding-1", "joint-1", "encode-2", "model-2"):
         assert "names" in pipeline._steps[name].inputs
 

@@ -2,16 +2,16 @@
 
 import pytest
 
-from uniemo_ray.loop.step_tables import declare_steps, setting
+from uniemo_ray.loop.step_tables import Row, declare, feedback_loop_steps
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.run import RunFolder
-from uniemo_ray.store.steps import Pipeline
+from uniemo_ray.store.steps import Pipeline, StepOutput
 
 
 def fingerprints(tmp_path, *overrides):
     config = load_config(None, list(overrides))
     pipeline = Pipeline(RunFolder.open(str(tmp_path / "run"), config))
-    declare_steps(pipeline, config)
+    declare(pipeline, config, feedback_loop_steps(config))
     return {name: step.fingerprint for name, step in pipeline._steps.items()}
 
 
@@ -27,7 +27,7 @@ SECOND_ROUND = {
 
 def test_order_of_the_default_run(tmp_path):
     names = list(fingerprints(tmp_path))
-    assert names[:6] == ["ingest", "names", "features", "latents", "scorers", "coefficients"]
+    assert names[:6] == ["ingest", "check-size", "names", "features", "latents", "scorers"]
     assert names.index("filter-1") < names.index("mix-1") < names.index("understanding-2")
     assert "filter-2" not in names
 
@@ -106,7 +106,29 @@ def test_rounds(tmp_path):
     assert {"filter-2", "joint-3"} <= set(fingerprints(tmp_path, "feedback.rounds=2"))
 
 
-def test_setting_leaves_out_what_decides_only_when():
+MEASURING = {"evaluate-1", "evaluate-2", "reference-plain", "reference-real"}
+
+
+@pytest.mark.parametrize("override", ["diffusion.size_px=128", "data.max_pixels=1000000"])
+def test_what_measures_knows_the_size_that_it_measures_at(tmp_path, override):
+    assert changed(tmp_path, override) >= MEASURING
+
+
+@pytest.mark.parametrize("override", ["generation.threads=2", "generation.micro_batch=4"])
+def test_a_model_knows_how_it_paints(tmp_path, override):
+    assert changed(tmp_path, override) >= {"model-1", "model-2", "generate-1", "generate-plain"}
+
+
+def test_a_larger_stage_two_batch_keeps_stage_one(tmp_path):
+    redone = changed(tmp_path, "stage2.batch_size=64")
+    assert {"check-size", "joint-1"} <= redone
+    assert not redone & {"names", "features", "understanding-1"}
+
+
+def test_every_name_in_a_table_is_a_setting(tmp_path):
     config = load_config(None, [])
-    assert "checkpoint_every_s" not in setting(config, "stage1")
-    assert setting(config, "filter.eta") == 20
+    pipeline = Pipeline(RunFolder.open(str(tmp_path / "run"), config))
+    with pytest.raises(ValueError, match=r"'losses\.nonsense' is no setting"):
+        declare(
+            pipeline, config, [Row("step", lambda context, config: StepOutput(), reads=["losses.nonsense"])]
+        )

@@ -14,10 +14,11 @@ from uniemo_ray import UniEmo
 from uniemo_ray.config import Config
 from uniemo_ray.emotions import EKMAN
 from uniemo_ray.loop.preflight import check_inputs, check_understanding
-from uniemo_ray.loop.step_tables import declare_understanding
+from uniemo_ray.loop.step_tables import declare, understanding_steps
 from uniemo_ray.loop.steps.finish import artefacts, finish_understanding
 from uniemo_ray.report.understanding import UnderstandingSummary, understanding_table
 from uniemo_ray.settings_file import load_config
+from uniemo_ray.settings_view import unread
 from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
@@ -29,7 +30,7 @@ def config_of(tmp_path: Path, *overrides: str, **data: object) -> Config:
 
 def declared(config: Config) -> dict[str, str]:
     pipeline = Pipeline(RunFolder.open(config.run, config))
-    declare_understanding(pipeline, config)
+    declare(pipeline, config, understanding_steps(config))
     return {name: step.fingerprint for name, step in pipeline._steps.items()}
 
 
@@ -37,6 +38,7 @@ def test_steps_of_training_and_of_judging(tmp_path: Path) -> None:
     trained = declared(config_of(tmp_path, kind="sketch"))
     assert list(trained) == [
         "ingest",
+        "check-size",
         "names",
         "features",
         "scorers",
@@ -106,8 +108,9 @@ def run_job(config: Config) -> tuple[UnderstandingSummary, RunFolder, Any]:
     check_understanding(config)
     run = RunFolder.open(config.run, config)
     pipeline = Pipeline(run)
-    declare_understanding(pipeline, config)
+    views = declare(pipeline, config, understanding_steps(config))
     results = pipeline.run()
+    assert {name: idle for name, view in views.items() if (idle := unread(view))} == {}
     return finish_understanding(run, config, results), run, {r.record.name: r.record for r in results}
 
 

@@ -63,6 +63,28 @@ def test_parts_merge_in_any_order(seed: int, pieces: int) -> None:
     np.testing.assert_allclose(running.covariance(), np.cov(rows.T), atol=1e-10)
 
 
+def test_merged_sums_are_those_of_older_runs_to_the_last_bit() -> None:
+    rng = np.random.default_rng(7)
+    total, count, mean, scatter = FeatureSums.empty(5), 0, np.zeros(5), np.zeros((5, 5))
+    for size in (3, 0, 17, 1):
+        part = FeatureSums.of(rng.normal(loc=50, size=(size, 5)))
+        total, both = total.merge(part), count + part.count
+        delta = part.mean - mean
+        mean = mean + delta * (part.count / both)
+        scatter = scatter + part.scatter + np.outer(delta, delta) * (count * part.count / both)
+        count = both
+    assert total.count == count == 21
+    assert np.array_equal(total.mean, mean)
+    assert np.array_equal(total.scatter, scatter)
+
+
+def test_two_empty_parts_merge_to_an_empty_one() -> None:
+    nothing = FeatureSums.empty(2).merge(FeatureSums.empty(2))
+    assert nothing.count == 0
+    assert not nothing.mean.any()
+    assert not nothing.scatter.any()
+
+
 def test_per_emotion_measures_what_both_sides_have() -> None:
     generated, real = two_sets()
     sums = FeatureSums.of(generated), FeatureSums.of(real)

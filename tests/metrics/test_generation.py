@@ -1,13 +1,22 @@
 """All metrics of a set of images; those that need published files appear only with them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from tests.metrics.test_perceptual import random_alexnet, weights_dir  # noqa: F401 (fixtures)
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics.frechet import frechet
-from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images, needed_rows
+from uniemo_ray.metrics.generation import (
+    ImageSet,
+    SetMetrics,
+    Yardstick,
+    feature_sums,
+    measure_images,
+    needed_rows,
+)
 from uniemo_ray.metrics.recogniser import Recogniser
+from uniemo_ray.report.summary import GenerationMetrics
 
 COUNT, WIDTH = 24, 5
 LABELS = [EMOTIONS[i % 3] for i in range(COUNT)]
@@ -41,39 +50,58 @@ def yardstick(**changes) -> Yardstick:
 
 
 def test_each_metric_has_the_name_of_its_features():
-    found = measure_images(image_set(), yardstick())
+    metrics = measure_images(image_set(), yardstick())
+    found = metrics.to_dict()
     assert {"emo_a", "sem_c_clip", "sem_d_clip", "fd_clip"} <= set(found)
     assert not {"emo_a_exact", "lpips_tiny", "lpips_alex", "fid", "sem_d", "sem_c"} & set(found)
     hits = image_set().probabilities.argmax(axis=1) == [EMOTIONS.index(name) for name in LABELS]
     by_emotion = [hits[[e == name for e in LABELS]].mean() for name in EMOTIONS[:3]]
     assert found["emo_a"] == pytest.approx(np.mean(by_emotion))
     assert set(found["per_emotion"]) == set(EMOTIONS[:3])
+    assert (metrics.emo_a, metrics.emo_a_exact) == (found["emo_a"], None)
     exact = measure_images(image_set(), yardstick(recogniser=Recogniser(scenes=16, objects=24)))
-    assert {"emo_a_exact", "lpips_tiny"} <= set(exact)
+    assert list(exact.to_dict()) == [
+        "images",
+        "emo_a",
+        "emo_a_probability",
+        "emo_a_two_class",
+        "sem_c_clip",
+        "sem_d_clip",
+        "lpips_tiny",
+        "emo_a_exact",
+        "fd_clip",
+        "standard_errors",
+        "per_emotion",
+    ]
 
 
-def test_published_metrics_appear_with_published_weights(weights_dir):  # noqa: F811
+def test_the_report_reads_every_metric():
+    names = {field.name for field in dataclasses.fields(SetMetrics)}
+    assert names == set(GenerationMetrics.model_fields)
+
+
+def test_published_metrics_appear_with_published_weights(alexnet_dir):
     rng = np.random.default_rng(2)
     mine, real = rng.normal(size=(2, COUNT, 7)).astype(np.float32)
     images = image_set(inception=mine)
     found = measure_images(
-        images, yardstick(inception=feature_sums(real, LABELS), weights_dir=str(weights_dir))
+        images, yardstick(inception=feature_sums(real, LABELS), weights_dir=str(alexnet_dir))
     )
     whole = [feature_sums(rows, ["awe"] * COUNT)["awe"] for rows in (mine, real)]
-    assert found["fid"] == pytest.approx(frechet(*whole, name="fid").distance)
-    assert found["lpips_alex"] > 0
-    assert found["per_emotion"]["awe"]["fid"] > 0
+    assert found.fid == pytest.approx(frechet(*whole, name="fid").distance)
+    assert found.lpips_alex > 0
+    assert found.per_emotion["awe"]["fid"] > 0
 
 
 def test_published_probabilities_are_sem_c() -> None:
     judged = np.random.default_rng(3).random((COUNT, 2))
     found = measure_images(image_set(judged=judged), yardstick())
-    assert found["sem_c"] == pytest.approx(judged.max(axis=1).mean())
-    assert "sem_c_clip" in found
+    assert found.sem_c == pytest.approx(judged.max(axis=1).mean())
+    assert found.sem_c_clip is not None
 
 
 @pytest.mark.parametrize("pairs", [2, 1000])
-def test_no_more_pictures_are_looked_at_than_those_of_the_pairs(weights_dir, pairs):  # noqa: F811
+def test_no_more_pictures_are_looked_at_than_those_of_the_pairs(alexnet_dir, pairs):
     seen: set[int] = set()
     pictures = image_set().pictures
 
@@ -81,7 +109,7 @@ def test_no_more_pictures_are_looked_at_than_those_of_the_pairs(weights_dir, pai
         seen.update(rows.tolist())
         return pictures(rows)
 
-    settings = yardstick(weights_dir=str(weights_dir), pairs=pairs)
+    settings = yardstick(weights_dir=str(alexnet_dir), pairs=pairs)
     ids = image_set().image_ids
     measure_images(image_set(pictures=watched), settings)
     assert seen == set(needed_rows(ids, LABELS, settings).tolist())

@@ -35,24 +35,6 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, size=(8, 64, 64, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def random_alexnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random AlexNet weights in torchvision's file format."""
-    torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp("alexnet")
-    path = folder / "plain.pth"
-    torch.save(alexnet(weights=None).state_dict(), path)
-    return path.rename(folder / f"alexnet-owt-{sha256(path.read_bytes()).hexdigest()[:8]}.pth").parent
-
-
-@pytest.fixture
-def weights_dir(random_alexnet: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Random weights cannot have the published digest, so theirs takes its place."""
-    (own,) = random_alexnet.iterdir()
-    monkeypatch.setattr(perceptual, "ALEXNET_FILE", own.name)
-    return random_alexnet
-
-
 def test_tiny_is_the_lpips_package_without_calibration(recogniser: Recogniser) -> None:
     """The package's own class, its trunk and input scaling swapped for the recogniser's."""
 
@@ -91,10 +73,10 @@ def test_diversity_is_the_mean_over_pairs_within_an_emotion(
     assert found.standard_error is not None
 
 
-def test_alex_equals_lpips_with_the_same_trunk(weights_dir: Path) -> None:
+def test_alex_equals_lpips_with_the_same_trunk(alexnet_dir: Path) -> None:
     """Built the package's way with a random trunk, then given the same weights layer by layer."""
-    model = load_lpips_alex(weights_dir)
-    state = torch.load(next(weights_dir.iterdir()), weights_only=True)
+    model = load_lpips_alex(alexnet_dir)
+    state = torch.load(next(alexnet_dir.iterdir()), weights_only=True)
     trunk = alexnet(weights=None)
     trunk.load_state_dict(state)
     reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
@@ -106,22 +88,22 @@ def test_alex_equals_lpips_with_the_same_trunk(weights_dir: Path) -> None:
         torch.testing.assert_close(ours[f"net.{name}.weight"], trunk.features[index].weight)
     first, second = torch.rand(2, 3, 3, 64, 64) * 2 - 1
     with torch.no_grad():
-        found = alex_distance(weights_dir)(first, second)
+        found = alex_distance(alexnet_dir)(first, second)
         torch.testing.assert_close(found, reference(first, second).reshape(-1))
     assert found.std() > 0
     assert not model.training
 
 
-def test_alex_keeps_the_calibration_that_the_package_ships(weights_dir: Path) -> None:
-    model = load_lpips_alex(weights_dir)
+def test_alex_keeps_the_calibration_that_the_package_ships(alexnet_dir: Path) -> None:
+    model = load_lpips_alex(alexnet_dir)
     folder = Path(lpips.__file__).parent / "weights/v0.1/alex.pth"
     shipped = torch.load(folder, map_location="cpu", weights_only=True)
     for name, value in shipped.items():
         assert torch.equal(model.state_dict()[name], value)
 
 
-def test_alex_diversity_runs_on_pictures(weights_dir: Path, pixels: np.ndarray) -> None:
-    found = lpips_alex(pixels.__getitem__, IDS, LABELS, weights_dir=weights_dir, pairs=2, seed=0)
+def test_alex_diversity_runs_on_pictures(alexnet_dir: Path, pixels: np.ndarray) -> None:
+    found = lpips_alex(pixels.__getitem__, IDS, LABELS, weights_dir=alexnet_dir, pairs=2, seed=0)
     assert (found.name, found.pairs) == ("lpips_alex", 4)
     assert found.mean > 0
 

@@ -1,7 +1,5 @@
 """The published Sem-C's judges, on random weights in the published files' form."""
 
-from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -9,49 +7,25 @@ import pytest
 import torch
 from torchvision.models import ResNet50_Weights, resnet50
 
-from uniemo_ray.metrics import resnet
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges, _prepare, has_judges
-
-
-@pytest.fixture(scope="module")
-def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Both files; 100 MB each, gone after the module."""
-    folder = tmp_path_factory.mktemp("resnet")
-    torch.manual_seed(0)
-    state = {f"module.{name}": value for name, value in resnet50(num_classes=365).state_dict().items()}
-    torch.save({"arch": "resnet50", "epoch": 90, "state_dict": state}, folder / PLACES_FILE)
-    plain = folder / "plain"
-    torch.save(resnet50().state_dict(), plain)
-    plain.rename(folder / f"resnet50-{sha256(plain.read_bytes()).hexdigest()[:8]}.pth")
-    yield folder
-    for path in folder.iterdir():
-        path.unlink()
-
-
-@pytest.fixture
-def weights_dir(random_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Random weights cannot have the published digest, so theirs takes its place."""
-    (own,) = random_weights.glob("resnet50-*.pth")
-    monkeypatch.setattr(resnet, "IMAGENET_FILE", own.name)
-    return random_weights
 
 
 def pictures() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 
 
-def test_probabilities_are_those_of_the_two_networks(weights_dir: Path) -> None:
-    assert has_judges(weights_dir)
-    scene, object_ = SemanticJudges(weights_dir)(pictures())
+def test_probabilities_are_those_of_the_two_networks(resnet_dir: Path) -> None:
+    assert has_judges(resnet_dir)
+    scene, object_ = SemanticJudges(resnet_dir)(pictures())
     plain = resnet50(num_classes=365).eval()
-    state = torch.load(weights_dir / PLACES_FILE, weights_only=True)["state_dict"]
+    state = torch.load(resnet_dir / PLACES_FILE, weights_only=True)["state_dict"]
     plain.load_state_dict({name.partition(".")[2]: value for name, value in state.items()})
     with torch.no_grad():
         expected = plain(_prepare(pictures())).softmax(dim=1).amax(dim=1)
     np.testing.assert_allclose(scene, expected.numpy(), rtol=1e-4)
     assert scene.shape == object_.shape == (3,)
     plain = resnet50().eval()
-    plain.load_state_dict(torch.load(next(weights_dir.glob("resnet50-*.pth")), weights_only=True))
+    plain.load_state_dict(torch.load(next(resnet_dir.glob("resnet50-*.pth")), weights_only=True))
     with torch.no_grad():
         expected = plain(_prepare(pictures())).softmax(dim=1).amax(dim=1)
     np.testing.assert_allclose(object_, expected.numpy(), rtol=1e-4)
@@ -72,8 +46,8 @@ def test_one_file_alone_is_not_enough(tmp_path: Path) -> None:
         SemanticJudges(tmp_path)
 
 
-def test_other_imagenet_weights_earn_no_published_name(random_weights: Path, tmp_path: Path) -> None:
-    assert not has_judges(random_weights)
+def test_other_imagenet_weights_earn_no_published_name(random_resnets: Path, tmp_path: Path) -> None:
+    assert not has_judges(random_resnets)
     for name in (PLACES_FILE, "resnet50-11ad3fa6.pth"):  # torchvision's IMAGENET1K_V2
         (tmp_path / name).touch()
     assert not has_judges(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.models.tiny import JOINT, clip_config, pictures
+from tests.models.tiny import JOINT, clip_config, pictures, write_clip_folder
 from uniemo_ray.models.clip import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -17,7 +17,6 @@ from uniemo_ray.models.clip import (
     load_clip,
     make_clip,
     read_clip_config,
-    save_clip_config,
 )
 
 
@@ -57,7 +56,7 @@ def test_own_vocabulary_is_used(clip):
 
 
 def test_saved_config_rebuilds_the_architecture(clip, tmp_path):
-    save_clip_config(clip, tmp_path / "clip")
+    write_clip_folder(clip, tmp_path / "clip")
     assert not (tmp_path / "clip" / WEIGHTS_FILE).exists()
     model = make_clip(read_clip_config(tmp_path / "clip")["model_cfg"])
     model.load_state_dict(clip.model.state_dict())
@@ -66,7 +65,7 @@ def test_saved_config_rebuilds_the_architecture(clip, tmp_path):
 
 
 def test_saved_weights_load_again(clip, tmp_path):
-    save_clip_config(clip, tmp_path, with_weights=True)
+    write_clip_folder(clip, tmp_path, with_weights=True)
     again = load_clip(str(tmp_path))
     assert torch.equal(image_features(again, pictures()), image_features(clip, pictures()))
     assert torch.equal(embed_names(again, ["skull"]), embed_names(clip, ["skull"]))
@@ -80,10 +79,10 @@ def test_parts_travel_between_processes(clip):
 def test_bad_folders_and_names_are_explained(clip, tmp_path):
     with pytest.raises(ValueError, match=f"no {CONFIG_FILE}"):
         load_clip(str(tmp_path))
-    save_clip_config(clip, tmp_path)
+    write_clip_folder(clip, tmp_path)
     with pytest.raises(ValueError, match=f"no {WEIGHTS_FILE}"):
         load_clip(str(tmp_path))
-    save_clip_config(clip, tmp_path, with_weights=True)
+    write_clip_folder(clip, tmp_path, with_weights=True)
     (tmp_path / CONFIG_FILE).write_text(json.dumps({}))
     with pytest.raises(ValueError, match="'model_cfg'"):
         load_clip(str(tmp_path))
@@ -141,14 +140,14 @@ def test_a_tag_that_cannot_be_reached_is_one_line():
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_truncated_weights_are_one_line(clip, tmp_path, share):
-    save_clip_config(clip, tmp_path, with_weights=True)
+    write_clip_folder(clip, tmp_path, with_weights=True)
     data = (tmp_path / WEIGHTS_FILE).read_bytes()
     (tmp_path / WEIGHTS_FILE).write_bytes(data[: int(share * len(data))])
     refused(str(tmp_path))
 
 
 def test_weights_of_another_architecture_name_the_tensor_and_both_shapes(clip, tmp_path):
-    save_clip_config(clip, tmp_path, with_weights=True)
+    write_clip_folder(clip, tmp_path, with_weights=True)
     config = json.loads((tmp_path / CONFIG_FILE).read_text())
     config["model_cfg"]["vision_cfg"]["width"] = 24
     (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
@@ -170,7 +169,7 @@ def test_weights_of_another_architecture_name_the_tensor_and_both_shapes(clip, t
     ],
 )
 def test_weights_of_another_resolution_are_not_interpolated(clip, tmp_path, tower, key, value, words):
-    save_clip_config(clip, tmp_path, with_weights=True)
+    write_clip_folder(clip, tmp_path, with_weights=True)
     config = json.loads((tmp_path / CONFIG_FILE).read_text())
     config["model_cfg"][tower][key] = value
     (tmp_path / CONFIG_FILE).write_text(json.dumps(config))

@@ -1,5 +1,7 @@
 """Small random models of the real architectures."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from open_clip.model import CLIP
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from tools.tiny.words import CONTEXT_LENGTH, write_tokenizers
 from uniemo_ray.config import Config
 from uniemo_ray.models.build import build_net
-from uniemo_ray.models.clip import ClipParts, load_clip, make_clip, save_clip_config
+from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE, ClipParts, load_clip, make_clip
 from uniemo_ray.models.uniemo import UniEmoNet
 
 WIDTH, JOINT, TEXT_WIDTH = 16, 12, 16
@@ -51,13 +54,27 @@ def pictures(count: int = 2, *, seed: int = 0, side: int = 32) -> torch.Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
+def write_clip_folder(clip: ClipParts, folder: Path, *, with_weights: bool = False) -> None:
+    """Write config and vocabulary, and on request the weights, so that `folder` can be read again.
+
+    Without weights the folder serves `read_clip_config` and `make_clip`; with them also `load_clip`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps(clip.config, indent=2) + "\n")
+    if clip.merges:
+        shutil.copyfile(clip.merges, folder / MERGES_FILE)
+    if with_weights:
+        weights = {key: value.contiguous().clone() for key, value in clip.model.state_dict().items()}
+        save_file(weights, folder / WEIGHTS_FILE)
+
+
 def write_clip(folder: Path, *, seed: int = 1) -> ClipParts:
     """A CLIP folder with random weights, loaded back."""
     vocabulary = write_tokenizers(clip_dir=folder, pipeline_tokenizer_dir=folder / "unused")
     torch.manual_seed(seed)
     config = clip_config(vocabulary=vocabulary)
     raw = ClipParts(make_clip(config), list, 32, (0, 0, 0), (1, 1, 1), {"model_cfg": config})
-    save_clip_config(raw, folder, with_weights=True)
+    write_clip_folder(raw, folder, with_weights=True)
     return load_clip(str(folder))
 
 

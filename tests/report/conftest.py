@@ -13,7 +13,7 @@ from uniemo_ray.data.emosketch.compose import draw_layout, render
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.report.figures import StageHistory
-from uniemo_ray.report.samples import Sample
+from uniemo_ray.report.samples import ShownSample
 from uniemo_ray.report.summary import Summary
 
 
@@ -105,7 +105,7 @@ def picture(scene: str, object_: str, seed: int) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def samples() -> list[Sample]:
+def samples() -> list[ShownSample]:
     """Four pictures of each emotion for the real set, the plain prompt and two rounds."""
     rule, rng = load_rule(), np.random.default_rng(0)
     found = []
@@ -115,7 +115,7 @@ def samples() -> list[Sample]:
                 scene = str(rng.choice(rule.scenes, p=rule.scene_given_emotion[:, index]))
                 object_ = str(rng.choice(rule.objects, p=rule.object_given_emotion[:, index]))
                 score = float(rng.beta(3, 1))
-                found.append(Sample(
+                found.append(ShownSample(
                     f"{source}-{round_}-{emotion}-{number}", source, emotion,
                     picture(scene, object_, len(found)), round_,
                     None if source == "plain_prompt" else scene, 0.62 if source == "generated" else None,

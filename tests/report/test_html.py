@@ -9,7 +9,7 @@ import pytest
 
 from uniemo_ray.report.figures import StageHistory
 from uniemo_ray.report.html import render_report, write_report
-from uniemo_ray.report.samples import Sample
+from uniemo_ray.report.samples import ShownSample
 from uniemo_ray.report.summary import Summary
 
 VOID = {"meta", "link", "img", "br", "line", "rect", "path"}
@@ -44,7 +44,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def page(
     summary: Summary,
-    samples: list[Sample],
+    samples: list[ShownSample],
     ranks: pa.Table,
     history: list[StageHistory],
     coefficients: pa.Table,
@@ -119,7 +119,7 @@ def test_tables_have_captions_and_scoped_headers(page: str) -> None:
 def test_same_input_gives_the_same_bytes(
     page: str,
     summary: Summary,
-    samples: list[Sample],
+    samples: list[ShownSample],
     ranks: pa.Table,
     history: list[StageHistory],
     coefficients: pa.Table,
@@ -131,7 +131,7 @@ def test_same_input_gives_the_same_bytes(
 
 
 def test_text_from_data_is_escaped(
-    values: dict[str, Any], samples: list[Sample], coefficients: pa.Table
+    values: dict[str, Any], samples: list[ShownSample], coefficients: pa.Table
 ) -> None:
     values["dataset"] |= {"name": EVIL, "sizes": {EVIL: 3}, "rejected": {EVIL: 1}}
     values["environment"] = {EVIL: EVIL, "nested": {EVIL: [EVIL]}}
@@ -178,12 +178,12 @@ def test_per_emotion_filter_without_its_ranks(values: dict[str, Any]) -> None:
     assert '<td class="text">fear</td><td>800</td><td>none</td><td>–</td>' in page
 
 
-def test_images_without_attributes_or_scores(summary: Summary, samples: list[Sample]) -> None:
-    bare = Sample("x", "generated", "awe", samples[0].image, round=0)
+def test_images_without_attributes_or_scores(summary: Summary, samples: list[ShownSample]) -> None:
+    bare = ShownSample("x", "generated", "awe", samples[0].image, round=0)
     (image,) = Page(render_report(summary, samples=[bare])).all("img")
     assert image["alt"] == "Image generated for awe"
 
 
 def test_an_unreadable_picture_is_named(summary: Summary) -> None:
     with pytest.raises(ValueError, match="'broken'"):
-        render_report(summary, samples=[Sample("broken", "real", "awe", b"")])
+        render_report(summary, samples=[ShownSample("broken", "real", "awe", b"")])

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from uniemo_ray.report.samples import Sample, embed, pick_samples
+from uniemo_ray.report.samples import ShownSample, embed, pick_samples
 
 
 def encoded(size: tuple[int, int], kind: str = "PNG", mode: str = "RGB") -> bytes:
@@ -20,7 +20,7 @@ def decoded(uri: str) -> bytes:
 
 def test_small_png_goes_in_byte_for_byte() -> None:
     content = encoded((64, 64))
-    picture = embed(Sample("a", "real", "awe", content))
+    picture = embed(ShownSample("a", "real", "awe", content))
     assert picture.is_pixel_art
     assert picture.uri.startswith("data:image/png;base64,")
     assert decoded(picture.uri) == content
@@ -28,7 +28,7 @@ def test_small_png_goes_in_byte_for_byte() -> None:
 
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("PNG", "RGBA"), ("JPEG", "L"), ("JPEG", "CMYK")])
 def test_large_images_are_shrunk(kind: str, mode: str) -> None:
-    picture = embed(Sample("a", "real", "awe", encoded((600, 300), kind, mode)))
+    picture = embed(ShownSample("a", "real", "awe", encoded((600, 300), kind, mode)))
     assert not picture.is_pixel_art
     with Image.open(io.BytesIO(decoded(picture.uri))) as image:
         assert (image.format, image.size, image.mode) == ("JPEG", (256, 128), "RGB")
@@ -37,7 +37,7 @@ def test_large_images_are_shrunk(kind: str, mode: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"no image", encoded((300, 300))[:200]])
 def test_unreadable_image_is_named(content: bytes) -> None:
     with pytest.raises(ValueError, match="sample 'r1-awe'"):
-        embed(Sample("r1-awe", "generated", "awe", content))
+        embed(ShownSample("r1-awe", "generated", "awe", content))
 
 
 @pytest.fixture

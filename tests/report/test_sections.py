@@ -3,7 +3,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from uniemo_ray.report.samples import Sample
+from uniemo_ray.report.samples import ShownSample
 from uniemo_ray.report.sections import confusion_rows, emotion_table, evidence, flatten, gallery, headlines
 from uniemo_ray.report.summary import Summary
 
@@ -37,7 +37,7 @@ def test_headlines_without_optional_parts(values: dict[str, Any]) -> None:
     assert only.marks == ()
 
 
-def test_gallery_goes_from_real_over_plain_to_the_rounds(samples: list[Sample]) -> None:
+def test_gallery_goes_from_real_over_plain_to_the_rounds(samples: list[ShownSample]) -> None:
     found = gallery(list(reversed(samples)))
     assert [emotion for emotion, _ in found][:2] == ["amusement", "awe"]
     assert len(found) == 8
@@ -47,7 +47,7 @@ def test_gallery_goes_from_real_over_plain_to_the_rounds(samples: list[Sample]) 
         assert [len(strip.cards) for strip in strips] == [4, 4, 4, 4]
 
 
-def test_caption_says_attributes_score_and_fate(samples: list[Sample]) -> None:
+def test_caption_says_attributes_score_and_fate(samples: list[ShownSample]) -> None:
     sample = replace(
         samples[8], scene="mountain_snowy", object=None, emo_score=0.25, predicted="fear", kept=False
     )

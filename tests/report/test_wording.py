@@ -1,6 +1,6 @@
 import pytest
 
-from uniemo_ray.report.summary import Generation, Understanding
+from uniemo_ray.report.summary import GenerationMetrics, UnderstandingMetrics
 from uniemo_ray.report.wording import (
     GENERATION_METRICS,
     UNDERSTANDING_METRICS,
@@ -19,8 +19,8 @@ def plain(text: str) -> str:
 
 def test_every_metric_of_the_summary_has_a_name_and_a_meaning() -> None:
     described = {metric.key for metric in GENERATION_METRICS}
-    assert described == set(Generation.model_fields) - {"images", "standard_errors", "per_emotion"}
-    assert {metric.key for metric in UNDERSTANDING_METRICS} <= set(Understanding.model_fields)
+    assert described == set(GenerationMetrics.model_fields) - {"images", "standard_errors", "per_emotion"}
+    assert {metric.key for metric in UNDERSTANDING_METRICS} <= set(UnderstandingMetrics.model_fields)
 
 
 def test_only_distances_to_the_real_images_fall() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.training.test_stage import alpha, folders, settings  # noqa: F401
+from tests.training.test_stage import alpha, as_settings, settings
 from uniemo_ray.config import Config
 from uniemo_ray.models.uniemo import part_of
 from uniemo_ray.sizing.architectures import SD15, SDXL, find_architecture
@@ -33,7 +33,7 @@ def test_published_sizes_of_sdxl() -> None:
 
 
 @pytest.mark.parametrize("denoiser", ["frozen", "lora", "full"])
-def test_tiny_counts_equal_the_training_jobs(folders, denoiser) -> None:  # noqa: F811
+def test_tiny_counts_equal_the_training_jobs(folders, denoiser) -> None:
     sections = {"diffusion": {"denoiser": denoiser, "lora_rank": 2}}
     values = settings(folders, "joint", coefficients=alpha(), sections=sections)
     config = Config.model_validate(values["config"])
@@ -41,7 +41,7 @@ def test_tiny_counts_equal_the_training_jobs(folders, denoiser) -> None:  # noqa
     sizes = {part.name: part for part in part_sizes(build_blueprint(config, shape, names=(3, 4)), config)}
 
     for stage, attribute in (("understanding", "stage1"), ("joint", "stage2")):
-        parts = build_stage({**values, "stage": stage})
+        parts = build_stage(as_settings({**values, "stage": stage}))
         real: Counter[str] = Counter()
         for name, parameter in parts.exports["net"].named_parameters():
             real[part_of(name)] += parameter.numel() if parameter.requires_grad else 0

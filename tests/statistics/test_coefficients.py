@@ -12,7 +12,6 @@ from uniemo_ray.emotions import SENTIMENT
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.statistics.coefficients import (
     CoefficientSums,
-    coefficient_matrix,
     coefficients_by_key,
     mean_absolute_error,
 )
@@ -74,14 +73,6 @@ def test_merge_leaves_its_parts_alone() -> None:
     assert first.table()["count"].to_pylist() == second.table()["count"].to_pylist() == [1]
 
 
-def test_the_matrix_follows_the_names_and_unseen_attributes_weigh_zero() -> None:
-    sums = CoefficientSums()
-    sums.update(one_hot(2, 3), ["a", "b"], [None, None])
-    matrix = coefficient_matrix(sums.table(), kind="scene", names=["b", "never", "a"])
-    np.testing.assert_array_equal(matrix, np.stack([np.eye(8)[3], np.zeros(8), np.eye(8)[2]]))
-    assert coefficient_matrix(sums.table(), kind="object", names=[]).shape == (0, 8)
-
-
 def test_a_perfect_judge_finds_the_exact_table() -> None:
     """20,000 images as the rule draws them leave an error of a fraction of a percent."""
     rule, rng = load_rule(), np.random.default_rng(0)
@@ -121,7 +112,4 @@ def test_coefficients_of_two_classes_have_two_columns() -> None:
     table = first.merge(second).table()
     assert table.column_names == ["attribute", "kind", "count", "alpha_positive", "alpha_negative"]
     np.testing.assert_allclose(coefficients_by_key(table)["scene", "park"], [0.7, 0.3])
-    matrix = coefficient_matrix(table, kind="object", names=["dog", "cat"], labels=SENTIMENT.labels)
-    np.testing.assert_allclose(matrix, [[0.9, 0.1], [0, 0]])
-    with pytest.raises(ValueError, match="column 'alpha_amusement' is missing"):
-        coefficient_matrix(table, kind="object", names=["dog"])
+    np.testing.assert_allclose(coefficients_by_key(table)["object", "dog"], [0.9, 0.1])

@@ -54,6 +54,26 @@ def test_float32_rows_are_summed_in_float64() -> None:
     assert Moments.of(np.ones((3, 2), dtype=np.float32)).mean.dtype == np.float64
 
 
+def test_merged_moments_are_those_of_older_runs_to_the_last_bit() -> None:
+    rng = np.random.default_rng(7)
+    total, count, mean, m2 = Moments.empty(5), 0, np.zeros(5), np.zeros(5)
+    for size in (3, 0, 17, 1):
+        part = Moments.of(rng.normal(loc=50, size=(size, 5)))
+        total, both = total.merge(part), count + part.count
+        delta = part.mean - mean
+        mean = mean + delta * (part.count / both)
+        m2 = m2 + part.m2 + np.square(delta) * (count * part.count / both)
+        count = both
+    assert total.count == count == 21
+    assert np.array_equal(total.mean, mean)
+    assert np.array_equal(total.m2, m2)
+
+
+def test_two_empty_parts_merge_to_an_empty_one() -> None:
+    nothing = Moments.empty(2).merge(Moments.empty(2))
+    assert (nothing.count, nothing.mean.tolist(), nothing.std().tolist()) == (0, [0, 0], [0, 0])
+
+
 def test_merge_leaves_its_parts_alone() -> None:
     first, second = Moments.of([[1.0]]), Moments.of([[3.0]])
     assert first.merge(second).mean[0] == 2.0

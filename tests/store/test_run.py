@@ -39,6 +39,10 @@ def test_a_folder_with_other_things_is_refused_untouched(uri: str, store: Store)
     ("marker", "text"),
     [
         (b'{"kind": "uniemo_ray run", "version": 99, "made_by": "7.0"}', r"run format 99 by uniemo_ray 7\.0"),
+        (
+            b'{"kind": "uniemo_ray run", "version": 1, "made_by": "0.1.0"}',
+            r"format 1 .* did not declare all the settings .*: use that release, or choose a new folder",
+        ),
         (b'{"kind": "another program"}', "run.json is not of a uniemo_ray run"),
         (b"[]", "run.json is not of a uniemo_ray run"),
         (b"no json", "run.json is not of a uniemo_ray run"),

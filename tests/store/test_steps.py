@@ -143,7 +143,7 @@ def test_a_failed_step_commits_nothing_and_goes_on_in_its_own_folder(
     assert run.record("generate") is None
     assert re.search(r"\[3/5\] generate \.\.\. failed after 0\.\d s", caplog.text)
     assert work.submit()[0] == ["generate", "filter", "report"]
-    assert "[3/5] generate ... goes on where it was interrupted" in caplog.text
+    assert "[3/5] generate ... resuming" in caplog.text
     record = run.record("generate")
     assert record is not None
     assert run.store.sub(record.artefacts).list() == ["half", "result"]

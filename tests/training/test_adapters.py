@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models.tiny import write_clip, write_pipeline, write_xl_pipeline
-from tests.training.test_stage import alpha, make, settings
+from tests.training.test_stage import alpha, as_settings, make, settings
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.statistics.emotion_space import EmotionSpace
-from uniemo_ray.training.stage import StageSettings, load_net, load_trained_diffusion
+from uniemo_ray.training.stage import load_net, load_trained_diffusion
 
 WRITERS = {"sd": write_pipeline, "sdxl": write_xl_pipeline}
 
@@ -55,7 +55,7 @@ def next_round(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory)
 
 
 def load(values: dict[str, Any]) -> DiffusionParts:
-    return load_trained_diffusion(StageSettings.model_validate(values))
+    return load_trained_diffusion(as_settings(values))
 
 
 @torch.no_grad()
@@ -96,8 +96,8 @@ def test_the_next_round_starts_from_them_and_trains_on(
 
 
 def test_the_model_folder_holds_them_merged(next_round: dict[str, Any], tmp_path: Path) -> None:
-    stage, trained = StageSettings.model_validate(next_round), load(next_round)
-    clip, net = load_clip(stage.config.encoder.clip), load_net(next_round)
+    stage, trained = as_settings(next_round), load(next_round)
+    clip, net = load_clip(stage.config.encoder.clip), load_net(as_settings(next_round))
     nothing = {member: np.zeros((8, net.encoder.width)) for member in net.fusion.members}
     parts = ModelParts(
         config=stage.config,

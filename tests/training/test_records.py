@@ -3,7 +3,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from uniemo_ray.training.records import METRICS_FILE, MetricLog, Progress
+from uniemo_ray.training.records import METRICS_FILE, MetricLog, TrainingProgress
 
 
 def test_records_go_to_json_lines_and_tensorboard(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_resumed_log_replaces_what_came_after_the_checkpoint(tmp_path: Path) -
 
 
 def test_progress_tells_rate_and_remaining_time() -> None:
-    progress = Progress("stage", total_steps=100, epochs=4, step=20, every_s=1e9)
+    progress = TrainingProgress("stage", total_steps=100, epochs=4, step=20, every_s=1e9)
     for step in range(21, 41):
         progress.update(step=step, epoch=1, images=8, metrics={"loss": 1.0})
     line = progress.line(40, epoch=1, metrics={"loss": 0.5, "accuracy": 0.25}, seconds=10.0)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_clip, write_pipeline, write_xl_pipeline
-from uniemo_ray.config import DiffusionConfig
+from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_xl_pipeline
+from uniemo_ray.config import Config, DiffusionConfig
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.pipeline_folder import text_widths
@@ -21,16 +21,9 @@ from uniemo_ray.store.shards import commit_shard
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.name_embeddings import embed_table
 from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
-from uniemo_ray.training.parts import StageParts, stage_config
-from uniemo_ray.training.stage import StageSettings, build_stage, load_trained_diffusion
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("stage")
-    write_clip(folder / "clip")
-    write_pipeline(folder / "diffusion")
-    return {"clip": folder / "clip", "diffusion": folder / "diffusion"}
+from uniemo_ray.training.parts import StageParts
+from uniemo_ray.training.stage import build_stage, load_trained_diffusion
+from uniemo_ray.training.stage_settings import StageSettings
 
 
 def settings(folders: dict[str, Path], stage: str, **values: Any) -> dict[str, Any]:
@@ -43,6 +36,10 @@ def settings(folders: dict[str, Path], stage: str, **values: Any) -> dict[str, A
     for section, update in values.pop("sections", {}).items():
         config[section] = {**config.get(section, {}), **update}
     return {"stage": stage, "config": config, "scenes": SCENES, "objects": OBJECTS, **values}
+
+
+def as_settings(values: dict[str, Any]) -> StageSettings:
+    return StageSettings(**{**values, "config": Config.model_validate(values["config"])})
 
 
 def alpha() -> dict[str, dict[str, list[float]]]:
@@ -71,9 +68,9 @@ def make(
     values: dict[str, Any], *, zero_stage: int = 0
 ) -> tuple[Engine, StageParts, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    parts = build_stage(values)
-    checked = StageSettings.model_validate(values)
-    train = stage_config(checked.stage, checked.config).model_copy(update={"zero_stage": zero_stage})
+    parts = build_stage(as_settings(values))
+    checked = as_settings(values)
+    train = checked.train.model_copy(update={"zero_stage": zero_stage})
     engine = Engine(parts.objective, parts.groups, train=train, total_steps=20, seed=0)
     return engine, parts, parts.collate(rows(), epoch=0, is_training=False).tensors
 
@@ -122,7 +119,7 @@ def test_the_diffusion_loss_alone_reaches_the_queries(folders: dict[str, Path]) 
     weights = {"understanding_weight": 0.0, "condition_weight": 0.0, "diffusion_weight": 1.0}
     values = settings(folders, "joint", coefficients=alpha(), sections={"losses": weights})
     torch.manual_seed(0)
-    parts = build_stage(values)
+    parts = build_stage(as_settings(values))
     batch = parts.collate(rows(), epoch=0, is_training=True).tensors
     parts.objective(batch)["loss"].backward()
     net = parts.exports["net"]
@@ -132,7 +129,7 @@ def test_the_diffusion_loss_alone_reaches_the_queries(folders: dict[str, Path]) 
 
 def test_latents_given_replace_the_vae(folders: dict[str, Path]) -> None:
     torch.manual_seed(0)
-    parts = build_stage(settings(folders, "joint", coefficients=alpha()))
+    parts = build_stage(as_settings(settings(folders, "joint", coefficients=alpha())))
     assert isinstance(parts.objective, JointObjective)
     batch = parts.collate(rows(), epoch=0, is_training=False).tensors
     parts.objective.eval()
@@ -159,7 +156,7 @@ def test_a_denoiser_that_trains_is_registered_and_exported(folders: dict[str, Pa
 
 def test_norms_and_biases_of_a_denoiser_that_trains_do_not_decay(folders: dict[str, Path]) -> None:
     sections = {"diffusion": {"denoiser": "full"}, "stage2": {"batch_size": 4, "weight_decay": 0.5}}
-    parts = build_stage(settings(folders, "joint", coefficients=alpha(), sections=sections))
+    parts = build_stage(as_settings(settings(folders, "joint", coefficients=alpha(), sections=sections)))
     denoiser = parts.exports["denoiser"]
     groups = [group for group in parts.groups if group["name"] == "denoiser"]
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
@@ -175,12 +172,14 @@ def test_weights_are_handed_from_stage_to_stage(folders: dict[str, Path], tmp_pa
     save_file(trained, tmp_path / "net.safetensors")
     path = str(tmp_path / "net.safetensors")
     given = settings(folders, "joint", weights=path, coefficients=alpha(), is_fusion_fresh=True)
-    state = build_stage(given).exports["net"].state_dict()
+    state = build_stage(as_settings(given)).exports["net"].state_dict()
     assert torch.equal(state["encoder.scene_queries"], trained["encoder.scene_queries"])
     assert not torch.equal(state["fusion.offset"], trained["fusion.offset"])  # a fresh fusion starts at words
     state["fusion.offset"] += 1
     save_file({name: value.contiguous() for name, value in state.items()}, path)
-    again = build_stage(settings(folders, "joint", weights=path, coefficients=alpha())).exports["net"]
+    again = build_stage(as_settings(settings(folders, "joint", weights=path, coefficients=alpha()))).exports[
+        "net"
+    ]
     assert torch.equal(again.state_dict()["fusion.offset"], state["fusion.offset"])
 
 
@@ -193,17 +192,17 @@ def test_a_trained_fusion_goes_on_where_it_is(folders: dict[str, Path], tmp_path
     save_file(state, tmp_path / "net.safetensors")
     path = str(tmp_path / "net.safetensors")
     values = settings(folders, "joint", weights=path, coefficients=alpha())
-    again = build_stage(values).exports["net"].state_dict()
+    again = build_stage(as_settings(values)).exports["net"].state_dict()
     assert torch.equal(again[bias], state[bias])
     assert not again["fusion.offset"].any()
-    moved = build_stage(values | {"is_fusion_fresh": True}).exports["net"].state_dict()
+    moved = build_stage(as_settings(values | {"is_fusion_fresh": True})).exports["net"].state_dict()
     assert moved["fusion.offset"].any()
     assert not moved[bias].any()
 
 
 def test_a_plain_start_is_equation_six(folders: dict[str, Path]) -> None:
     values = settings(folders, "joint", coefficients=alpha(), sections={"fusion": {"start": "plain"}})
-    fusion = build_stage(values).exports["net"].fusion
+    fusion = build_stage(as_settings(values)).exports["net"].fusion
     assert not fusion.offset.any()
     assert (fusion.scale == 1).all()
     assert all(phi[-1].bias.any() for phi in fusion.phi.values())
@@ -212,7 +211,7 @@ def test_a_plain_start_is_equation_six(folders: dict[str, Path]) -> None:
 def test_without_attributes_stage_1_trains_on_emotions_alone(folders: dict[str, Path]) -> None:
     values = {**settings(folders, "understanding"), "scenes": (), "objects": ()}
     torch.manual_seed(0)
-    parts = build_stage(values)
+    parts = build_stage(as_settings(values))
     raw = {**rows(), "scene": np.array([None] * 4, dtype=object)}
     raw["objects"] = np.empty(4, dtype=object)
     raw["objects"][:] = [np.array([], dtype=object)] * 4
@@ -224,17 +223,17 @@ def test_without_attributes_stage_1_trains_on_emotions_alone(folders: dict[str, 
 def test_a_missing_diffusion_folder_is_named(folders: dict[str, Path]) -> None:
     values = settings(folders, "understanding", sections={"diffusion": {"model": "/nowhere"}})
     with pytest.raises(ValueError, match=r"diffusion\.model '/nowhere'"):
-        build_stage(values)
+        build_stage(as_settings(values))
 
 
 @pytest.mark.parametrize("mode", ["lora", "full"])
 def test_a_trained_denoiser_is_taken_up_again(folders: dict[str, Path], tmp_path: Path, mode: str) -> None:
     values = settings(folders, "joint", sections={"diffusion": {"denoiser": mode, "lora_rank": 2}})
-    fresh = load_trained_diffusion(StageSettings.model_validate(values)).denoiser
+    fresh = load_trained_diffusion(as_settings(values)).denoiser
     trained = {name: torch.full_like(p, 0.25) for name, p in fresh.named_parameters() if p.requires_grad}
     assert trained
     save_file(trained, tmp_path / "denoiser.safetensors")
-    again = StageSettings.model_validate(values | {"denoiser_weights": f"{tmp_path}/denoiser.safetensors"})
+    again = as_settings(values | {"denoiser_weights": f"{tmp_path}/denoiser.safetensors"})
     loaded = dict(load_trained_diffusion(again).denoiser.named_parameters())
     assert all(bool((loaded[name] == 0.25).all()) for name in trained)
 
@@ -243,7 +242,7 @@ def test_denoiser_weights_of_another_kind_are_refused(folders: dict[str, Path], 
     save_file({"conv_in.lora_A.other": torch.zeros(1)}, tmp_path / "denoiser.safetensors")
     values = settings(folders, "joint", denoiser_weights=f"{tmp_path}/denoiser.safetensors")
     with pytest.raises(ValueError, match=r"does not fit diffusion\.denoiser 'frozen': unexpected conv_in"):
-        load_trained_diffusion(StageSettings.model_validate(values))
+        load_trained_diffusion(as_settings(values))
 
 
 def test_joint_trains_on_sdxl(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -281,7 +280,7 @@ def test_text_widths_come_from_the_setting_or_the_folder(folders: dict[str, Path
 def test_text_widths_that_the_model_does_not_have_are_named(folders: dict[str, Path]) -> None:
     wrong = {"diffusion": {"text_widths": (24,)}}
     with pytest.raises(ValueError, match=r"condition has width 24, .* text encoders of \(16,\)"):
-        build_stage(settings(folders, "joint", coefficients=alpha(), sections=wrong))
+        build_stage(as_settings(settings(folders, "joint", coefficients=alpha(), sections=wrong)))
 
 
 def test_adapters_alone_get_gradients_and_survive_a_checkpoint(
@@ -314,14 +313,16 @@ def test_stored_text_embeddings_replace_the_text_tower(folders: dict[str, Path],
     clip = load_clip(str(folders["clip"]))
     table = embed_table(clip, [*OBJECTS, *SCENES])
     commit_shard(open_store(str(tmp_path)), "names/part-00000", table, plan_hash="p")
-    plain = build_stage(settings(folders, "understanding")).exports["net"]
-    stored = build_stage(settings(folders, "understanding", name_embeddings=str(tmp_path))).exports["net"]
+    plain = build_stage(as_settings(settings(folders, "understanding"))).exports["net"]
+    stored = build_stage(
+        as_settings(settings(folders, "understanding", name_embeddings=str(tmp_path)))
+    ).exports["net"]
     for mine, theirs in ((stored.scenes, plain.scenes), (stored.objects, plain.objects)):
         assert mine.names == theirs.names
         torch.testing.assert_close(mine.embeddings, theirs.embeddings, atol=1e-6, rtol=0)
     short = {**settings(folders, "understanding", name_embeddings=str(tmp_path)), "scenes": ("moon",)}
     with pytest.raises(ValueError, match="no stored text embedding of 'moon'"):
-        build_stage(short)
+        build_stage(as_settings(short))
 
 
 def test_settings_of_speed_reach_the_stage(folders: dict[str, Path]) -> None:
@@ -343,7 +344,7 @@ def test_settings_of_speed_reach_the_stage(folders: dict[str, Path]) -> None:
 
 def test_a_cropped_target_is_the_encoders_own_crop(folders: dict[str, Path]) -> None:
     values = settings(folders, "joint", coefficients=alpha(), sections={"diffusion": {"target": "crop"}})
-    collate = build_stage(values).collate
+    collate = build_stage(as_settings(values)).collate
     first = collate(rows(), epoch=0, is_training=True).tensors["unit_pixels"]
     assert torch.equal(first, collate(rows(), epoch=0, is_training=True).tensors["unit_pixels"])
     assert not torch.equal(first, collate(rows(), epoch=1, is_training=True).tensors["unit_pixels"])
@@ -357,7 +358,7 @@ def test_a_cropped_target_is_the_encoders_own_crop(folders: dict[str, Path]) -> 
 
 def test_without_names_the_stored_embeddings_are_not_asked(folders: dict[str, Path], tmp_path: Path) -> None:
     values = settings(folders, "understanding", name_embeddings=str(tmp_path / "nowhere"))
-    net = build_stage({**values, "scenes": (), "objects": ()}).exports["net"]
+    net = build_stage(as_settings({**values, "scenes": (), "objects": ()})).exports["net"]
     assert net.scene_projection.weight.shape[0] == net.encoder.visual.output_dim
 
 
@@ -368,7 +369,7 @@ def test_both_stages_train_on_two_classes(folders: dict[str, Path], stage: str) 
     two = {kind: {name: row[:2] for name, row in rows_.items()} for kind, rows_ in alpha().items()}
     values = settings(folders, stage, sections={"data": data}, coefficients=two if stage == "joint" else {})
     torch.manual_seed(0)
-    parts = build_stage(values)
+    parts = build_stage(as_settings(values))
     named = rows() | {"emotion": np.array(["positive", "negative"] * 2, dtype=object)}
     batch = parts.collate(named, epoch=0, is_training=False).tensors
     assert batch["emotion"].tolist() == [0, 1, 0, 1]

@@ -14,9 +14,9 @@ import typer
 
 from tools.docs.tables import code, table
 from uniemo_ray.cli.app import app
+from uniemo_ray.cli.sent import job_names
 
 ROOT = Path(__file__).parents[2]
-JOBS = ROOT / "uniemo_ray" / "jobs"
 PROGRAMS = ("uniemo_ray.head", "uniemo_ray.service.local", "uniemo_ray.service.tokens")
 """Modules with a command line of their own that users start with `python -m`."""
 INTRO = """# The `uniemo` command
@@ -53,11 +53,6 @@ def walk(command: Any, name: str = "uniemo") -> Iterator[tuple[str, Any]]:
         yield name, command
     for key, child in (inner or {}).items():
         yield from walk(child, f"{name} {key}")
-
-
-def job_names() -> list[str]:
-    """Names of the jobs: modules of `uniemo_ray.jobs` that also have a script in `jobs/`."""
-    return sorted(path.stem for path in JOBS.glob("*.py") if (ROOT / "jobs" / path.name).is_file())
 
 
 @cache

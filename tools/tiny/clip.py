@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tools.tiny.renders import NONE, Renders
-from tools.tiny.schedule import Progress, WeightAverage, batches, scheduled
+from tools.tiny.schedule import StepLog, WeightAverage, batches, scheduled
 from tools.tiny.words import CONTEXT_LENGTH, spoken
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.images import normalise
@@ -89,7 +89,7 @@ def train_clip(
     model = CLIP(**clip_config(tokenizer.vocab_size)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
     average, bank = WeightAverage(model), NameBank(tokenizer)
-    progress, rng = Progress("clip", steps), np.random.default_rng(seed)
+    progress, rng = StepLog("clip", steps), np.random.default_rng(seed)
     order = batches(len(renders), size=batch_size, seed=seed)
     for step, index in scheduled(optimizer, order, steps=steps, lr=lr, warmup=200):
         scenes, objects = torch.from_numpy(renders.scenes[index]), torch.from_numpy(renders.objects[index])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.tiny.renders import NONE, Renders
-from tools.tiny.schedule import Progress, WeightAverage, batches, scheduled
+from tools.tiny.schedule import StepLog, WeightAverage, batches, scheduled
 from tools.tiny.words import CONTEXT_LENGTH, caption, spoken
 from uniemo_ray.config import PLACEHOLDER
 from uniemo_ray.data.emosketch.rule import load_rule
@@ -163,7 +163,7 @@ def train_diffusion(
     start = _resume(checkpoint, both, optimizer, average)
     captions = CaptionEncoder(tokenizer, encoder, seed=seed + start)
     noise_schedule = make_noise_schedule()
-    progress = Progress("diffusion", steps)
+    progress = StepLog("diffusion", steps)
     order = batches(len(renders), size=batch_size, seed=seed + start)
     for step, index in scheduled(optimizer, order, steps=steps, lr=lr, start=start):
         clean = latents[torch.from_numpy(index)].to(memory_format=torch.channels_last)

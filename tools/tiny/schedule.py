@@ -66,7 +66,7 @@ class WeightAverage:
             p.copy_(self.shadow[name])
 
 
-class Progress:
+class StepLog:
     """One log line with rate and time left, every `every` steps."""
 
     def __init__(self, name: str, steps: int, *, every: int = 50) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tools.tiny.renders import NONE, Renders
-from tools.tiny.schedule import Progress, batches, scheduled
+from tools.tiny.schedule import StepLog, batches, scheduled
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.metrics.recogniser import Recogniser
 
@@ -18,7 +18,7 @@ def train_recogniser(
     torch.manual_seed(seed)
     model = Recogniser(scenes=scenes, objects=objects).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
-    progress = Progress("recogniser", steps)
+    progress = StepLog("recogniser", steps)
     rng = np.random.default_rng(seed)
     order = batches(len(renders), size=batch_size, seed=seed)
     for step, index in scheduled(optimizer, order, steps=steps, lr=3e-3):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from tools.tiny.schedule import Progress, WeightAverage, batches, scheduled
+from tools.tiny.schedule import StepLog, WeightAverage, batches, scheduled
 from uniemo_ray.data.images import to_unit_range
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def train_vae(
     torch.manual_seed(seed)
     vae = make_vae().to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    progress = Progress("vae", steps)
+    progress = StepLog("vae", steps)
     order = batches(len(pixels), size=batch_size, seed=seed)
     for step, index in scheduled(optimizer, order, steps=steps, lr=lr):
         x = to_unit_range(pixels[index]).contiguous(memory_format=torch.channels_last)
@@ -95,7 +95,7 @@ def train_decoder(
     decoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
     average = WeightAverage(decoder)
-    progress = Progress("decoder", steps)
+    progress = StepLog("decoder", steps)
     order = batches(len(pixels), size=batch_size, seed=seed)
     for step, index in scheduled(optimizer, order, steps=steps, lr=lr):
         x = to_unit_range(pixels[index]).contiguous(memory_format=torch.channels_last)

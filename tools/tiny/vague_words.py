@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from tools.tiny.diffusion import TextToImage, make_noise_schedule, velocity_error
 from tools.tiny.renders import NONE, Renders
-from tools.tiny.schedule import Progress, batches, scheduled
+from tools.tiny.schedule import StepLog, batches, scheduled
 from tools.tiny.words import TAUGHT_GLUE, spoken, vocabulary_words
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.models.conditioning import encode_prompts, tokenize
@@ -106,7 +106,7 @@ def train_vague_words(
         part.eval().requires_grad_(requires_grad=False)
     captions = VagueCaptions(tokenizer, parts.text_encoder, seed=seed)
     optimizer = torch.optim.Adam([captions.embeddings], lr=lr)
-    noise_schedule, progress = make_noise_schedule(), Progress("vague words", steps)
+    noise_schedule, progress = make_noise_schedule(), StepLog("vague words", steps)
     order = batches(len(renders), size=batch_size, seed=seed)
     for step, index in scheduled(optimizer, order, steps=steps, lr=lr):
         clean = latents[torch.from_numpy(index)].to(memory_format=torch.channels_last)

@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from uniemo_ray import __version__
-from uniemo_ray.cli import checkpoint, data, fetch, model, plan, store, submit
-from uniemo_ray.head import command
+from uniemo_ray.cli import checkpoint, data, fetch, model, plan, serve, store, submit
+from uniemo_ray.cli.log import show_log
 from uniemo_ray.store.errors import StoreError
 
 ERROR_CODE = 2
@@ -19,12 +19,14 @@ app = typer.Typer(
     help=(
         "UniEmo: understand which emotion an image evokes, and generate images that evoke one.\n\n"
         "\b\n"
-        "The whole method, on a Ray cluster or your own machine:\n"
-        "  uniemo submit feedback_loop -- --config demo\n\n"
+        "The whole method, on your own machine or on a Ray cluster:\n"
+        '  uniemo head run -- uniemo submit feedback_loop -- --config demo --set run="$PWD/runs/demo"\n'
+        "  uniemo submit --address URL feedback_loop -- --config my.yaml --set run=s3://bucket/run\n\n"
         "\b\n"
         "What it leaves behind, a model folder (--model tiny is one that is shipped):\n"
         "  uniemo understand photo.jpg --model runs/demo/model\n"
-        '  uniemo generate awe --prompt "{} forest" --model runs/demo/model --out pictures\n\n'
+        '  uniemo generate awe --prompt "{} forest" --model runs/demo/model --out pictures\n'
+        "  uniemo serve runs/demo/model\n\n"
         "\b\n"
         "A run folder, its shards and images:\n"
         "  uniemo store verify runs/demo\n"
@@ -43,7 +45,6 @@ app = typer.Typer(
         "  uniemo data check data/EmoSet-118K\n"
     ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -51,6 +52,7 @@ app.add_typer(data.app, name="data")
 app.command("understand")(model.understand)
 app.command("generate")(model.generate)
 app.command("compact")(model.compact)
+app.command("serve")(serve.serve)
 app.add_typer(store.app, name="store")
 app.command("regenerate")(store.regenerate)
 app.command("import-checkpoint")(checkpoint.import_checkpoint)
@@ -64,11 +66,19 @@ app.command("submit", context_settings={"ignore_unknown_options": True, "allow_i
 
 @app.command(
     "head",
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+        "help_option_names": [],
+    },
     options_metavar="[OPTIONS] ACTION",
 )
 def head(context: typer.Context) -> None:
-    """Start, stop or use a Ray head of your own on this machine: `uniemo head --help`."""
+    """Start, stop or use a Ray head of your own on this machine."""
+    from uniemo_ray.head import command
+
+    show_log()
     raise typer.Exit(command.main(context.args))
 
 

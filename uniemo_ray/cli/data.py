@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uniemo_ray.config import MAX_PIXELS
-
 if TYPE_CHECKING:
     from uniemo_ray.data.check import FolderReport
     from uniemo_ray.data.samples import Rejected
@@ -53,7 +51,9 @@ def check(
         list[str] | None,
         typer.Option("--set", metavar="A=VALUE", help="Other data settings, such as labels=ekman."),
     ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images are refused.")] = MAX_PIXELS,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Larger images are refused (default: data.max_pixels).")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = max(
         1, (os.cpu_count() or 1) - 1
     ),
@@ -83,7 +83,7 @@ def check(
     report = check_folder(
         folder,
         reader=partial(open_folder, data=data),
-        max_pixels=max_pixels,
+        max_pixels=max_pixels or data.max_pixels,
         workers=workers,
         keep=0,
         on_rejected=_print_rejected,

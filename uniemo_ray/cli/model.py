@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.emotions import emotion_index
 
 if TYPE_CHECKING:
@@ -152,6 +151,7 @@ def _load(model: str) -> "UniEmo":
 def _open_image(path: Path) -> "Image":
     from PIL import Image
 
+    from uniemo_ray.config import MAX_PIXELS
     from uniemo_ray.data.images import ImageError, decode_rgb
 
     try:

@@ -12,19 +12,25 @@ from typing import Annotated
 import typer
 
 from uniemo_ray.cli.cluster import Cluster, find_cluster
+from uniemo_ray.cli.sent import check_config, find_entrypoint, find_folder, job_names
 
 STOPPED_CODE = 130
 
 
 def submit(
-    job: Annotated[Path, typer.Argument(help="Script of the job, inside the working folder.")],
+    job: Annotated[
+        str,
+        typer.Argument(help=f"One of {', '.join(job_names())}; or a script inside the working folder."),
+    ],
     arguments: Annotated[list[str] | None, typer.Argument(help="After --: arguments of the job.")] = None,
     address: Annotated[
         str | None,
         typer.Option(help="Dashboard of the cluster (default: RAY_ADDRESS, a local head, port 8265)."),
     ] = None,
-    working_dir: Annotated[Path, typer.Option(help="Folder that is sent to the cluster.")] = Path("."),
-    name: Annotated[str | None, typer.Option(help="Name of the job (default: that of the script).")] = None,
+    working_dir: Annotated[
+        Path | None, typer.Option(help="Folder that is sent to the cluster (default: the current one).")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the submission (default: the job's).")] = None,
     runtime_env: Annotated[Path | None, typer.Option(help="As cluster/runtime_env.yaml.")] = None,
     wait: Annotated[bool, typer.Option(help="Follow the log until the job ends.")] = True,
 ) -> None:
@@ -33,22 +39,29 @@ def submit(
     Ends with the job's exit code. Submitting the feedback loop again resumes it: finished steps are skipped.
     What runs underneath is `ray job submit`, and is printed.
 
+    The working folder is sent to the cluster, without what its .gitignore and .rayignore name, and the job
+    starts in that copy. In a checkout the code travels with it. Elsewhere the cluster's own uniemo_ray runs,
+    and the folder matters for config files: submit from a small folder that holds yours. A relative `run`
+    lies under ~/uniemo on the cluster.
+
     \b
     Examples:
       uniemo submit feedback_loop -- --config demo
+      uniemo submit feedback_loop -- --config my.yaml --set run=/data/runs/mine
       uniemo submit --address https://ray.example.org --runtime-env cluster/runtime_env.yaml \\
           jobs/feedback_loop.py -- --config my.yaml --set run=s3://bucket/my-run
     """
-    folder = working_dir.resolve()
-    script = _inside(job, folder)
+    given = list(arguments or [])
+    given = given[1:] if given[:1] == ["--"] else given  # the one that separates, not one of the job's own
+    folder = find_folder(working_dir)
+    entrypoint = find_entrypoint(job, folder)
+    check_config(given, folder, is_ours=entrypoint[1] == "-m")
     cluster = find_cluster(address, folder=Path.cwd(), environ=os.environ)
-    submission = next_submission_id(name or Path(script).stem, _submissions(cluster))
+    submission = next_submission_id(name or Path(job).stem, _submissions(cluster))
     options = ["--submission-id", submission, "--working-dir", str(folder)]
     options += ["--runtime-env", str(runtime_env)] if runtime_env else []
     options += [] if wait else ["--no-wait"]
-    given = list(arguments or [])
-    given = given[1:] if given[:1] == ["--"] else given  # the one that separates, not one of the job's own
-    command = ["job", "submit", *options, "--", "python", script, *given]
+    command = ["job", "submit", *options, "--", *entrypoint, *given]
     typer.echo(f"ray {shlex.join(command)}", err=True)
     raise typer.Exit(_follow(cluster, command, submission, wait=wait))
 
@@ -61,20 +74,6 @@ def next_submission_id(name: str, taken: Iterable[str]) -> str:
         if match
     ]
     return f"{name}-{max(numbers, default=0) + 1}"
-
-
-def _inside(job: Path, folder: Path) -> str:
-    """Path of the script relative to the working folder, which is all that the cluster gets to see.
-
-    Raises:
-        ValueError: there is no such script, or it lies elsewhere.
-    """
-    found = next((path.resolve() for path in (job, folder / job) if path.is_file()), None)
-    if found is None:
-        raise ValueError(f"no such job script: {job}; give a path inside {folder}")
-    if not found.is_relative_to(folder):
-        raise ValueError(f"{job} lies outside the working folder {folder}: give --working-dir")
-    return found.relative_to(folder).as_posix()
 
 
 def _submissions(cluster: Cluster) -> list[str]:

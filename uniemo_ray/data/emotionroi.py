@@ -20,7 +20,7 @@ from uniemo_ray.data.class_folders import (
     with_validation,
 )
 from uniemo_ray.data.folder import FolderError, ListedFolder
-from uniemo_ray.data.label_lists import Row, collect, malformed, note_unlisted
+from uniemo_ray.data.label_lists import LabelRow, collect, malformed, note_unlisted
 from uniemo_ray.data.listing import first_file, list_files, read_lines, require_folder
 from uniemo_ray.data.samples import Rejected
 from uniemo_ray.data.splits import LITERATURE
@@ -66,13 +66,13 @@ def read_emotionroi(root: str | Path, *, seed: int) -> ListedFolder:
     collected = collect(rows, EMOTIONROI)
     parts = {split: collected.entries.get(split, []) for split in LISTS}
     by_split, note = with_validation(parts, seed=seed)
-    listed = {row.image for row in rows if isinstance(row, Row)}
+    listed = {row.image for row in rows if isinstance(row, LabelRow)}
     there = {f"{place}/{image}" for place in places.values() for image in list_files(folder / place).images}
     notes = (*note, *note_unlisted(there - listed, where=" or ".join(LISTS.values())))
     return ListedFolder(folder, EKMAN, by_split, refused=tuple(collected.refused), notes=notes)
 
 
-def _rows(file: Path, split: str, places: Mapping[str, str]) -> Iterator[Row | Rejected]:
+def _rows(file: Path, split: str, places: Mapping[str, str]) -> Iterator[LabelRow | Rejected]:
     for number, line in enumerate(read_lines(file), start=1):
         if not line:
             continue
@@ -84,4 +84,4 @@ def _rows(file: Path, split: str, places: Mapping[str, str]) -> Iterator[Row | R
         name, image = parts[-2], parts[-1]
         label = EMOTIONROI.label(name)
         place = places.get(label or name, name)
-        yield Row(f"{label or name}/{image}", f"{place}/{image}", name, where, split)
+        yield LabelRow(f"{label or name}/{image}", f"{place}/{image}", name, where, split)

@@ -7,14 +7,14 @@ from uniemo_ray.data.class_folders import ClassTable
 from uniemo_ray.data.samples import Entry, Reason, Rejected
 
 
-class Row(NamedTuple):
+class LabelRow(NamedTuple):
     """What a file says of one image."""
 
     image_id: str
     image: str
     """Path relative to the data folder."""
     label: str
-    """As it stands in the file."""
+    """Label exactly as it is written in the file."""
     where: str
     """File and line, for people."""
     split: str = ""
@@ -28,7 +28,7 @@ class Collected(NamedTuple):
     refused: list[Rejected]
 
 
-def collect(rows: Iterable[Row | Rejected], table: ClassTable) -> Collected:
+def collect(rows: Iterable[LabelRow | Rejected], table: ClassTable) -> Collected:
     """Entries of the rows in their order; what was refused before stays refused."""
     entries: dict[str, list[Entry]] = {}
     refused: list[Rejected] = []
@@ -37,7 +37,7 @@ def collect(rows: Iterable[Row | Rejected], table: ClassTable) -> Collected:
         entry = row if isinstance(row, Rejected) else _entry(row, table, first)
         if isinstance(entry, Rejected):
             refused.append(entry)
-        elif isinstance(row, Row):
+        elif isinstance(row, LabelRow):
             entries.setdefault(row.split, []).append(entry)
     return Collected(entries, refused)
 
@@ -58,7 +58,7 @@ def note_unlisted(unlisted: Iterable[str], *, where: str) -> list[str]:
     )
 
 
-def _entry(row: Row, table: ClassTable, first: dict[str, str]) -> Entry | Rejected:
+def _entry(row: LabelRow, table: ClassTable, first: dict[str, str]) -> Entry | Rejected:
     label = table.label(row.label)
     if label is None:
         detail = f"{row.where}: {row.label!r} is no class of the set"

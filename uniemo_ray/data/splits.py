@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from uniemo_ray.data.samples import Entry
-from uniemo_ray.seeds import stable_seed
+from uniemo_ray.seeds import hash_seed
 
 SMALLEST = 3
 """A class with fewer images only trains."""
@@ -42,7 +42,7 @@ def stratify(entries: Iterable[Entry], shares: Shares, *, seed: int) -> dict[str
         classes[entry.emotion].append(entry)
     parts: dict[str, list[Entry]] = {"train": [], "val": [], "test": []}
     for members in classes.values():
-        drawn = sorted(members, key=lambda e: (stable_seed("split", seed, e.image_id), e.image_id))
+        drawn = sorted(members, key=lambda e: (hash_seed("split", seed, e.image_id), e.image_id))
         val, test = (_count(len(drawn), share) for share in shares)
         parts["val"] += drawn[:val]
         parts["test"] += drawn[val : val + test]

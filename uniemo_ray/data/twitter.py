@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from uniemo_ray.data.class_folders import ClassTable, read_class_folders
 from uniemo_ray.data.folder import FolderError, ListedFolder
-from uniemo_ray.data.label_lists import Row, collect, malformed, note_unlisted
+from uniemo_ray.data.label_lists import LabelRow, collect, malformed, note_unlisted
 from uniemo_ray.data.listing import first_file, list_files, read_lines, require_folder
 from uniemo_ray.data.samples import Reason, Rejected
 from uniemo_ray.data.splits import FIFTH, stratify
@@ -98,7 +98,7 @@ def _from_folders(folder: Path, *, agreement: int, seed: int) -> ListedFolder:
     return read_class_folders(folder, TWITTER1, seed=seed)
 
 
-def _labelled(file: Path, folder: Path, images: Path) -> Iterator[Row | Rejected]:
+def _labelled(file: Path, folder: Path, images: Path) -> Iterator[LabelRow | Rejected]:
     for number, line in enumerate(read_lines(file), start=1):
         if not line:
             continue
@@ -109,7 +109,7 @@ def _labelled(file: Path, folder: Path, images: Path) -> Iterator[Row | Rejected
             yield malformed(where, line, expected="IMAGE LABEL")
 
 
-def _voted(file: Path, folder: Path, images: Path, *, agreement: int) -> Iterator[Row | Rejected]:
+def _voted(file: Path, folder: Path, images: Path, *, agreement: int) -> Iterator[LabelRow | Rejected]:
     rows = _read_csv(file)
     columns = _vote_columns(file, rows[0] if rows else [])
     for number, row in enumerate(rows[1:], start=2):
@@ -142,9 +142,9 @@ def _vote_columns(file: Path, header: list[str]) -> _Votes:
     return _Votes(*(columns[0] for columns in found))
 
 
-def _row(folder: Path, images: Path, image: str, label: str, where: str) -> Row:
+def _row(folder: Path, images: Path, image: str, label: str, where: str) -> LabelRow:
     name = PurePosixPath(image.replace("\\", "/")).name
-    return Row(name, (images / name).relative_to(folder).as_posix(), label, where)
+    return LabelRow(name, (images / name).relative_to(folder).as_posix(), label, where)
 
 
 def read_twitter2(root: str | Path, *, seed: int) -> ListedFolder:
@@ -169,7 +169,7 @@ def read_twitter2(root: str | Path, *, seed: int) -> ListedFolder:
     return replace(listed, notes=(note, *listed.notes))
 
 
-def _numbered(file: Path, folder: Path) -> tuple[list[Row | Rejected], str]:
+def _numbered(file: Path, folder: Path) -> tuple[list[LabelRow | Rejected], str]:
     """Rows of the label file, and how they name their images."""
     by_name: dict[str, list[str]] = {}
     for path in list_files(folder).images:
@@ -187,23 +187,23 @@ def _numbered(file: Path, folder: Path) -> tuple[list[Row | Rejected], str]:
     return [_truth(name, fields, where, by_name) for name, fields, where in named], note
 
 
-def _truth(name: str, fields: list[str], where: str, by_name: Mapping[str, list[str]]) -> Row | Rejected:
+def _truth(name: str, fields: list[str], where: str, by_name: Mapping[str, list[str]]) -> LabelRow | Rejected:
     if len(fields) < 2:
         return malformed(where, "\t".join(fields), expected="IMAGE, tab, LABEL")
     found = by_name.get(name, [])
     if len(found) == 1:
-        return Row(found[0], found[0], fields[1].strip(), where)
+        return LabelRow(found[0], found[0], fields[1].strip(), where)
     detail = f"{where}: {' and '.join(found) or 'no image'} has the name {name}"
     return Rejected(name, where, Reason.LIST_MALFORMED if found else Reason.IMAGE_MISSING, detail)
 
 
 def _listed(
-    folder: Path, images: Path, rows: list[Row | Rejected], table: ClassTable, *, seed: int, where: str
+    folder: Path, images: Path, rows: list[LabelRow | Rejected], table: ClassTable, *, seed: int, where: str
 ) -> ListedFolder:
     collected = collect(rows, table)
     by_split = stratify(collected.entries.get("", []), table.shares, seed=seed)
     files, at = list_files(images), images.relative_to(folder)
-    listed = {row.image for row in rows if isinstance(row, Row)}
+    listed = {row.image for row in rows if isinstance(row, LabelRow)}
     unlisted = {(at / image).as_posix() for image in files.images} - listed
     notes = [f"the set has no splits: they were drawn with data.split_seed={seed}"]
     if where == VOTES_FILE:

@@ -8,7 +8,8 @@ import ray
 import ray.exceptions
 
 from uniemo_ray.config import FilterConfig, ResourceConfig
-from uniemo_ray.feedback.ranking.shard_filter import ROWS_PER_TASK, filter_shards
+from uniemo_ray.feedback.rank_filter import ROWS_PER_TASK, filter_shards
+from uniemo_ray.feedback.verdicts import FilterSummary
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
 
@@ -26,7 +27,7 @@ def filter_scores(
     resources: ResourceConfig,
     folder: str = "scores",
     rows_per_task: int = ROWS_PER_TASK,
-) -> dict[str, Any]:
+) -> FilterSummary:
     """`filter_shards` with at most `resources.actors` Ray tasks at a time.
 
     Args:

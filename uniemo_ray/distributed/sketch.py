@@ -9,7 +9,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from uniemo_ray.data.emosketch.folder import SketchSettings
 from uniemo_ray.data.emosketch.write import Chunks, Draw, Run, write_sketch
-from uniemo_ray.seeds import stable_seed
+from uniemo_ray.seeds import hash_seed
 
 TEMPORARY = Path("/tmp")
 """Where every machine keeps what it can make again; the same path on all of them, whatever TMPDIR says."""
@@ -28,7 +28,7 @@ class SketchFolder:
         Args:
             run: what runs the drawing, as in `write_sketch`.
         """
-        lock = TEMPORARY / f"uniemo-sketch-{stable_seed(self.root):x}.lock"
+        lock = TEMPORARY / f"uniemo-sketch-{hash_seed(self.root):x}.lock"
         with lock.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             write_sketch(self.root, **asdict(self.settings), run=run)

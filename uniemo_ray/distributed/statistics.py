@@ -1,4 +1,4 @@
-"""Coefficients, emotion space and feature covariances as Ray Data aggregations.
+"""Coefficients and emotion space as Ray Data aggregations.
 
 Each batch of rows becomes one small partial sum where it lies; only partial sums travel to the driver,
 which merges them as they come. (A Ray Data aggregation function computes the same through a hash
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ray.data import Dataset
 
 from uniemo_ray.emotions import MIKELS, LabelSpace
-from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.statistics.coefficients import CoefficientSums
 from uniemo_ray.statistics.emotion_space import EmotionSpace, EmotionSpaceSums
 
@@ -105,20 +104,6 @@ def compute_space(
         return sums
 
     return _merged(chosen, part, lambda: EmotionSpaceSums(labels=space.labels)).result(emotions=emotions)
-
-
-def compute_feature_sums(features: Dataset, *, column: str, width: int) -> FeatureSums:
-    """Mean and scatter (D, D) of the feature column of D = `width` numbers, for a Fréchet distance.
-
-    Raises:
-        ValueError: when the column is missing.
-    """
-    chosen = _checked(features, [column])
-
-    def part(block: Columns) -> FeatureSums:
-        return FeatureSums.of(_stack(block[column])) if len(block[column]) else FeatureSums.empty(width)
-
-    return _merged(chosen, part, lambda: FeatureSums.empty(width))
 
 
 def _merged(rows: Dataset, part: Callable[[Columns], S], empty: Callable[[], S]) -> S:

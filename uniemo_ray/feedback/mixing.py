@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from uniemo_ray.feedback.seeds import stable_seed
+from uniemo_ray.seeds import named_seed
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def mix(real_ids: Sequence[str], kept_ids: Sequence[str], *, fraction: float, se
         raise ValueError(f"{len(shared)} ids are both real and generated, for example {min(shared)!r}")
     share = Fraction(repr(fraction))
     wanted = round(share / (1 - share) * len(real_ids))
-    by_priority = sorted(kept, key=lambda image_id: (stable_seed(seed, f"mix/{image_id}"), image_id))
+    by_priority = sorted(kept, key=lambda image_id: (named_seed(seed, f"mix/{image_id}"), image_id))
     chosen = tuple(sorted(by_priority[:wanted]))
     total = len(real_ids) + len(chosen)
     return Mixture(chosen, len(real_ids), wanted, len(kept), len(chosen) / total if total else 0.0)

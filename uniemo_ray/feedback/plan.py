@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from uniemo_ray.config import DiffusionConfig, GenerationConfig
 from uniemo_ray.emotions import EMOTIONS, emotion_index
 from uniemo_ray.feedback.schema import PLAN, require_columns
-from uniemo_ray.feedback.seeds import stable_seed
+from uniemo_ray.seeds import named_seed
 from uniemo_ray.store.fingerprint import fingerprint
 
 Kind = Literal["emotion", "plain"]
 
 
-class Plan(Protocol):
+class ImagePlan(Protocol):
     """PLAN rows of any number, never all in memory."""
 
     @property
@@ -95,7 +95,7 @@ class PlannedImages:
         for number in range(offset, min(offset + length, self.num_rows)):
             index, emotion = number // len(self.emotions), self.emotions[number % len(self.emotions)]
             image_id = f"r{self.round_}-{self.kind}-{emotion}-{index:05d}"
-            own = {"image_id": image_id, "emotion": emotion, "seed": stable_seed(self.seed, image_id)}
+            own = {"image_id": image_id, "emotion": emotion, "seed": named_seed(self.seed, image_id)}
             prompt = prompt_for(emotion, kind=self.kind, diffusion=self.diffusion)
             rows.append(settings | own | {"prompt": prompt})
         return pa.Table.from_pylist(rows, schema=PLAN)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from uniemo_ray.feedback.plan import Plan
+from uniemo_ray.feedback.plan import ImagePlan
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import ShardEntry, commit_shard, seal_manifest
@@ -13,7 +13,7 @@ _WRITERS = 16
 """Shards that are committed at a time: on S3 each costs a few round trips."""
 
 
-def commit_plan(plan: Plan, store: Store, *, rows_per_shard: int) -> None:
+def commit_plan(plan: ImagePlan, store: Store, *, rows_per_shard: int) -> None:
     """Commit a plan as shards `plan/part-NNNNN`, each named by the hash of its rows.
 
     Shards that are there stay as they are, also a last one that is not full: a larger plan goes on behind it.
@@ -51,7 +51,7 @@ def commit_plan(plan: Plan, store: Store, *, rows_per_shard: int) -> None:
     faults.reach("planned")
 
 
-def _rows_before(after: ShardEntry | None, plan: Plan, start: int, rows_per_shard: int) -> int:
+def _rows_before(after: ShardEntry | None, plan: ImagePlan, start: int, rows_per_shard: int) -> int:
     """Rows of a shard of which nothing is left: fewer than usual where a smaller plan had ended with it."""
     if after is None:
         return rows_per_shard

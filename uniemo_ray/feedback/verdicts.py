@@ -1,13 +1,13 @@
 """Rules of the dual-metric filter (Algorithm 1): who is ranked, which ranks stay, what the summary says.
 
-How the ranks are found is another matter: `rank_filter` sorts one table, `shard_filter` sorts shards.
+`rank_filter` finds the ranks and applies these rules.
 """
 
 # M rows
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import floor
 from typing import Any, NamedTuple
@@ -122,6 +122,48 @@ class Tally:
         )
 
 
+@dataclass(frozen=True)
+class KeptBand:
+    """The ranks and scores that one criterion keeps in one group."""
+
+    group: str
+    criterion: str
+    ranked: int
+    """Ranked rows of the group."""
+    first_rank: int
+    end_rank: int
+    """First rank behind the band; rank 0 is the best."""
+    best_score: float | None
+    """Best score inside the band; None when the band is empty."""
+    worst_score: float | None
+    """Worst score inside the band; None when the band is empty."""
+
+
+@dataclass(frozen=True)
+class FilterSummary:
+    """What the filter did with all rows. `kept/summary.json` and the step's record hold `to_dict()`."""
+
+    total: int
+    ranked: int
+    kept: int
+    reasons: dict[str, int]
+    """Count of each reason for rejection."""
+    not_scored: dict[str, int]
+    """Count of each reason that the score rows gave."""
+    thresholds: tuple[KeptBand, ...]
+    """One band for each criterion and group."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as plain JSON values, keyed by the names of the fields."""
+        return {**asdict(self), "thresholds": [asdict(band) for band in self.thresholds]}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "FilterSummary":
+        """The summary that `to_dict` gave."""
+        bands = tuple(KeptBand(**band) for band in values["thresholds"])
+        return FilterSummary(**{**values, "thresholds": bands})
+
+
 class Verdicts(NamedTuple):
     """What became of some score rows."""
 
@@ -154,23 +196,27 @@ def judge(table: pa.Table, rows: ScoreRows, ranks: Mapping[str, Ints], bands: Ma
     return Verdicts(kept, Tally(len(table), int((reasons == 0).sum()), *counts, edges=edges))
 
 
-def summarise(tally: Tally, sizes: Mapping[str, int], bands: Mapping[str, Band]) -> dict[str, Any]:
-    """JSON-ready summary of all rows.
+def summarise(tally: Tally, sizes: Mapping[str, int], bands: Mapping[str, Band]) -> FilterSummary:
+    """Counts of all rows, and one band for each criterion and group.
 
-    Keys: `total`, `ranked`, `kept` (counts), `reasons` (count of each reason for rejection), `not_scored`
-    (count of each reason that the score rows gave) and `thresholds`: one entry per criterion and group
-    with `group`, `criterion`, `ranked`, `first_rank`, `end_rank` and the `best_score` and `worst_score`
-    inside that band (null when the band is empty).
+    Args:
+        tally: all rows.
+        sizes: group to number of ranked rows.
+        bands: group to band; a group without ranked rows may be absent.
     """
     thresholds = []
     for name, groups in tally.edges.items():
         for group, edges in sorted(groups.items()):
             band, (best, worst) = bands.get(group, Band(0, 0)), edges or (None, None)
-            place = {"group": group, "criterion": name, "ranked": sizes.get(group, 0)}
-            limits = {"first_rank": band.first, "end_rank": band.end}
-            thresholds.append({**place, **limits, "best_score": best, "worst_score": worst})
-    counts = {"total": tally.total, "ranked": sum(sizes.values()), "kept": tally.kept}
-    return {**counts, "reasons": tally.reasons, "not_scored": tally.not_scored, "thresholds": thresholds}
+            thresholds.append(KeptBand(group, name, sizes.get(group, 0), band.first, band.end, best, worst))
+    return FilterSummary(
+        total=tally.total,
+        ranked=sum(sizes.values()),
+        kept=tally.kept,
+        reasons=tally.reasons,
+        not_scored=tally.not_scored,
+        thresholds=tuple(thresholds),
+    )
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:

@@ -37,7 +37,7 @@ class Fetched:
 
     files: int
     bytes: int
-    """Of new files; the others were there."""
+    """Size of the newly fetched files."""
     kept: int
     """Files that an earlier call has fetched."""
 

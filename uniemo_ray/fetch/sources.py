@@ -15,7 +15,7 @@ class Source:
     files: tuple[str, ...]
     """Small files that must be there."""
     one_of: tuple[tuple[tuple[str, ...], ...], ...] = ()
-    """Of each group every set of files that is there as a whole, and one set at least."""
+    """Groups of sets of files. Every complete set of a group is fetched; each group needs at least one."""
     optional: tuple[str, ...] = ()
     """Small files that are taken where they are there."""
     weights: tuple[str, ...]

@@ -120,8 +120,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--num-cpus", type=int, help="CPUs that Ray may hand out (default: all, at least 2)")
     parser.add_argument("--object-store-mb", type=int, default=1000, help="shared memory for objects")
-    parser.add_argument("action", choices=["start", "stop", "status", "env", "run", "guard"])
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="for `run`: -- COMMAND...")
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        choices=["start", "stop", "status", "env", "run", "guard"],
+        help="start, stop, status, env or run",
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, default=[], help="for `run`: -- COMMAND...")
     return parser.parse_args(arguments)
 
 

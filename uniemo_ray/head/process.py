@@ -128,7 +128,6 @@ def _plan_head(folder: Path, *, num_cpus: int | None, store_mb: int) -> tuple[He
 def _launch(folder: Path, state: HeadState, command: list[str]) -> HeadState:
     environment = client_environment(state) | {
         MARKER: state.name,
-        "UNIEMO_SUBMIT_DIR": str(Path.cwd()),
         # One machine: what answers late is busy, not dead.
         "RAY_health_check_failure_threshold": "20",
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",

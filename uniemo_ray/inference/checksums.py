@@ -10,12 +10,14 @@ from uniemo_ray.store.fingerprint import file_sha256
 
 CHECKSUMS = "checksums.json"
 CONFIG = "config.json"
+TRAINING = "training.json"
+"""What the weights came from, which decides nothing any more."""
 FORMAT = "uniemo_ray model"
 VERSION = 1
 BASE = WEIGHTS
 """Where `BASE_PARTS` lie for a compact folder, whose config.json says `"base": "tiny"`."""
 BASE_PARTS = ("clip", "diffusion")
-_PROSE = frozenset({"README.md"})
+_NOT_MEANT = frozenset({"README.md", TRAINING})
 
 
 def write_checksums(folder: Path) -> str:
@@ -33,7 +35,8 @@ def write_checksums(folder: Path) -> str:
 def verify(folder: Path) -> str:
     """Check version, presence and hash of every file; returns the folder's fingerprint.
 
-    The fingerprint covers every file but the model card, so that a better text is no other model.
+    The fingerprint covers every file but the model card and the settings of the training: a better text, or
+    an equal network that was trained otherwise, is no other model.
 
     Raises:
         ValueError: one line that names the file, what is wrong with it and what to do.
@@ -114,5 +117,5 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _fingerprint(sums: dict[str, Any]) -> str:
-    meant = {name: value for name, value in sums.items() if name not in _PROSE}
+    meant = {name: value for name, value in sums.items() if name not in _NOT_MEANT}
     return sha256_hex(canonical_json(meant).encode())[:16]

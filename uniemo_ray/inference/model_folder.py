@@ -1,6 +1,7 @@
 """The model folder: everything that understanding and generation need, in open formats, with checksums.
 
-config.json                 format, version, settings, names
+config.json                 format, version, names, settings that decide what the model gives
+training.json               settings that the weights came from
 model.safetensors           UniEmoNet
 clip/                       architecture and vocabulary of the image tower, of an import the text tower too
 diffusion/                  a diffusers pipeline folder; absent in a model that only understands
@@ -24,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -34,6 +34,7 @@ from uniemo_ray.inference.checksums import (
     CHECKSUMS,
     CONFIG,
     FORMAT,
+    TRAINING,
     VERSION,
     base_of,
     read_config,
@@ -42,6 +43,7 @@ from uniemo_ray.inference.checksums import (
 )
 from uniemo_ray.inference.compact import NET, from_eight_bits
 from uniemo_ray.inference.heads import ScorerHeads
+from uniemo_ray.inference.model_settings import output_settings, read_settings, training_settings
 from uniemo_ray.inference.model_source import fetch_folder, read_labels
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE, read_clip_config
@@ -57,8 +59,6 @@ if TYPE_CHECKING:
     from uniemo_ray.inference.painter import Painter
     from uniemo_ray.models.diffusion import DiffusionParts
 
-SECTIONS = ("seed", "encoder", "fusion", "losses", "diffusion", "generation")
-"""What of a run's config belongs to its model."""
 TEXT_TOWER = "text_tower.safetensors"
 SPACE, SCORERS = "emotion_space.safetensors", "scorers.safetensors"
 NO_DIFFUSION = "holds no diffusion model: it understands images and makes none"
@@ -71,7 +71,7 @@ class ModelParts:
     """A trained model in memory."""
 
     config: Config
-    """Only the `SECTIONS` mean something; the rest are defaults."""
+    """Only the settings of `model_settings` mean something; the rest are defaults."""
     clip_config: dict[str, Any]
     """Content of open_clip_config.json."""
     merges: bytes | None
@@ -94,7 +94,7 @@ class ModelParts:
     is_stage_1: bool = False
     """Whether stage 1 alone has trained: what conditions a diffusion model is still random numbers."""
     fingerprint: str = ""
-    """Of the folder this came from."""
+    """Fingerprint of the folder that the parts were loaded from."""
     temporary: "tempfile.TemporaryDirectory[str] | None" = None
     """Keeps a downloaded folder alive as long as its parts."""
 
@@ -148,7 +148,7 @@ def load_model_folder(source: str | Path, *, with_diffusion: bool = True) -> Mod
     folder, temporary = fetch_folder(source)
     fingerprint = verify(folder)
     config_file, base = read_config(folder), base_of(folder)
-    labels, config = read_labels(folder), _settings(config_file, folder)
+    labels, config = read_labels(folder), read_settings(folder, config_file)
     pipeline = _find_diffusion(base / "diffusion", config)
     diffusion = _load_diffusion(pipeline, config) if pipeline and with_diffusion else None
     clip_config = read_clip_config(base / "clip")
@@ -200,13 +200,14 @@ def load_painter(source: str | Path, *, device: str = "cpu") -> "tuple[Painter, 
 
 
 def _write(parts: ModelParts, folder: Path) -> str:
-    config = parts.config.model_dump(mode="json", include=set(SECTIONS))
     names = {"scene": parts.net.scenes.names, "object": parts.net.objects.names}
     labels = parts.labels.labels
-    header = {"format": FORMAT, "version": VERSION, "emotions": labels, "names": names, "config": config}
+    header = {"format": FORMAT, "version": VERSION, "emotions": labels, "names": names}
+    header["config"] = output_settings(parts.config)
     if parts.is_stage_1:
         header[_STAGE] = 1
     (folder / CONFIG).write_text(json.dumps(header, indent=1) + "\n")
+    (folder / TRAINING).write_text(json.dumps(training_settings(parts.config), indent=1) + "\n")
     state = {key: value.cpu().contiguous() for key, value in parts.net.state_dict().items()}
     save_file(state, folder / NET)
     (folder / "clip").mkdir()
@@ -296,16 +297,6 @@ def _swap(folder: Path, final: Path) -> None:
     if final.exists():
         final.rename(old)
     folder.rename(final)
-
-
-def _settings(header: dict[str, Any], folder: Path) -> Config:
-    try:
-        return Config.model_validate(header["config"])
-    except (KeyError, ValidationError) as error:
-        reason = one_line(error)
-        raise ValueError(
-            f"{folder / CONFIG} does not hold a model's settings ({reason}): save it again"
-        ) from None
 
 
 def _load_weights(net: UniEmoNet, path: Path) -> UniEmoNet:

@@ -4,10 +4,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from uniemo_ray.addresses import locate
 from uniemo_ray.emotions import LabelSpace, find_space
 from uniemo_ray.inference.checksums import CHECKSUMS, CONFIG, read_config, stated_files
 from uniemo_ray.shipped import SHIPPED, SHIPPED_FOLDER
 from uniemo_ray.store.filesystem import open_store
+
+
+def locate_model(name: str) -> str:
+    """The full address of a model folder that the user has named, or the name of the shipped model."""
+    return name if name == SHIPPED else locate(name)
 
 
 def fetch_folder(

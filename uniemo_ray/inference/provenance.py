@@ -60,7 +60,7 @@ class GeneratedImage(PngImageFile):
         return read_provenance(self)
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
-        """As Pillow's `save`; a PNG gets the provenance and the bytes of `encode_png`, others get XMP."""
+        """Save as Pillow does. A PNG has the provenance and bytes of `encode_png`; other formats have XMP."""
         text = PngInfo()
         for key, value in sorted(self.info.items()):
             if isinstance(key, str) and key.startswith(PREFIX):

@@ -45,7 +45,7 @@ class Reader(nn.Module):
 
 
 def freeze(reader: Reader, pixels: Tensor) -> nn.Module:
-    """The same computation for pixels of one shape and device, as a graph without Python.
+    """Freeze a reader's computation for pixels of one shape and device into a graph without Python.
 
     Between the operators of a module Python runs, which costs a small model a third of its time, and as
     much again when other threads of the process want the interpreter. TorchScript is the form of a graph

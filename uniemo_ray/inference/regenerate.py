@@ -25,7 +25,7 @@ class Regenerated(NamedTuple):
     recorded: dict[str, Any]
     """The row of the run, without the picture."""
     sha256: str
-    """Of `png`."""
+    """Digest of `png`."""
 
 
 def regenerate(store: Store, image_id: str) -> Regenerated:

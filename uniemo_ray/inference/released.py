@@ -50,7 +50,7 @@ class ImportReport:
     """What an import did."""
 
     fingerprint: str
-    """Of the model folder."""
+    """Fingerprint of the model folder."""
     taken: int
     """Tensors of the network that came from the checkpoint."""
     fresh: tuple[str, ...]
@@ -216,7 +216,7 @@ def _skeleton(config: Config, clip_config: dict[str, Any], names: AttributeNames
 
 
 def _without_image_tower(model_config: dict[str, Any]) -> dict[str, Any]:
-    """The same text tower beside the smallest image tower."""
+    """The settings of CLIP with this text tower and the smallest possible image tower."""
     least = {"layers": 1, "width": 64, "head_width": 64, "patch_size": 32, "image_size": 32}
     return model_config | {"vision_cfg": least}
 

@@ -14,25 +14,10 @@ from torch import Tensor
 from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.data.images import ImageError, decode_rgb, normalise, to_square
 from uniemo_ray.inference.heads import (
-    EmotionClassifier,
-    NameBank,
-    ScorerData,
     ScorerHeads,
-    train_scorers,
 )
 from uniemo_ray.models.clip import ClipParts, image_features, load_clip
 from uniemo_ray.models.uniemo import UniEmoNet
-
-__all__ = [
-    "EmotionClassifier",
-    "FeatureExtractor",
-    "NameBank",
-    "Scorer",
-    "ScorerData",
-    "ScorerHeads",
-    "score_features",
-    "train_scorers",
-]
 
 Columns = dict[str, NDArray[Any]]
 

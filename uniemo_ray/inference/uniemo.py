@@ -57,7 +57,7 @@ class UnderstandResult:
     """(gh, gw) where the object queries look, sums to 1."""
 
 
-class Plan(NamedTuple):
+class PlannedRequests(NamedTuple):
     """Images to make, checked and with every default filled in."""
 
     requests: list[Request]
@@ -262,7 +262,7 @@ class UniEmo:
         scheduler: str | None = None,
         mix: Mix = "condition",
         micro_batch: int = 1,
-    ) -> Plan:
+    ) -> PlannedRequests:
         """What `generate` would paint, with the same arguments and errors, without painting it."""
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
@@ -282,7 +282,7 @@ class UniEmo:
         )
         text = _fill(prompt, default=diffusion.prompt)
         shares = _shares(emotion)
-        return Plan([Request(seed + i, text, shares, mix) for i in range(n)], settings)
+        return PlannedRequests([Request(seed + i, text, shares, mix) for i in range(n)], settings)
 
     def paint(
         self,

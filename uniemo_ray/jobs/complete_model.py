@@ -1,20 +1,19 @@
 """Make an imported checkpoint able to generate: scorers, coefficients and emotion space from a data set.
 
     uniemo import-checkpoint stage2/ --preset vit_l14_sd15_released --data /data/EmoSet --out /models/released
-    uniemo submit jobs/complete_model.py -- --model /models/released \
+    uniemo submit complete_model -- --model /models/released \
         --set data.kind=emoset --set data.root=/data/EmoSet --set run=RUN
 
 The whole model is RUN/model. Submitting again continues; the model's settings are its own. A relative path
 lies where that of `run` does, under ~/uniemo in a submitted job.
 """
 
-from functools import partial
-
 from uniemo_ray.addresses import locate
 from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
 from uniemo_ray.jobs.command_line import execute, make_parser
-from uniemo_ray.loop.complete_model import check_completion, configure, declare_completion, open_source
 from uniemo_ray.loop.run_steps import open_pipeline
+from uniemo_ray.loop.source_model import check_completion, configure, open_source
+from uniemo_ray.loop.step_tables import completion_steps
 
 
 def main() -> None:
@@ -25,7 +24,7 @@ def main() -> None:
     source = open_source(locate(arguments.model))
     config = configure(source, arguments.config, arguments.set)
     check_completion(source, config)
-    with open_pipeline(config, partial(declare_completion, source=source)) as (run, pipeline):
+    with open_pipeline(config, completion_steps(config, source)) as (run, pipeline):
         results = {result.record.name: result.record for result in pipeline.run()}
         made = f"{run.store.uri}/{results['model'].artefacts}/model"
         save_model_folder(load_model_folder(made), f"{run.store.uri}/model")

@@ -1,7 +1,7 @@
 """The loop's first step alone: a data folder becomes checked, canonical Parquet shards in a run folder.
 
-    ray job submit --working-dir . -- python jobs/ingest.py --config my.yaml
-    uniemo submit jobs/ingest.py -- --set data.kind=fi --set data.root=DIR --set run=RUN
+    ray job submit --working-dir . -- python -m uniemo_ray.jobs.ingest --config my.yaml
+    uniemo submit ingest -- --set data.kind=fi --set data.root=DIR --set run=RUN
 
 Submitting again continues: finished shards are skipped. The feedback loop on the same run folder with the
 same data settings finds the step finished.
@@ -10,14 +10,14 @@ same data settings finds the step finished.
 from uniemo_ray.jobs.command_line import execute, read_arguments
 from uniemo_ray.loop.preflight import check_data
 from uniemo_ray.loop.run_steps import open_pipeline
-from uniemo_ray.loop.step_tables import declare_ingest
+from uniemo_ray.loop.step_tables import ingest_steps
 
 
 def main() -> None:
     """Check, run the step, say where the shards lie."""
     config = read_arguments(__doc__)
     check_data(config.data)
-    with open_pipeline(config, declare_ingest) as (run, pipeline):
+    with open_pipeline(config, ingest_steps(config)) as (run, pipeline):
         (result,) = pipeline.run()
     for kind, found in result.record.outputs.items():
         print(f"{kind}: {found}")

@@ -1,7 +1,7 @@
 """What no training changes, computed once: canonical shards, text embeddings, CLIP features, VAE latents.
 
-    ray job submit --working-dir . -- python jobs/precompute.py --config my.yaml
-    uniemo submit jobs/precompute.py -- --config my.yaml --set run=RUN
+    ray job submit --working-dir . -- python -m uniemo_ray.jobs.precompute --config my.yaml
+    uniemo submit precompute -- --config my.yaml --set run=RUN
 
 Submitting again continues. The feedback loop on the same run folder with the same settings finds these steps
 finished. With `diffusion.target: crop` the VAE sees a random crop, so there are no latents to compute.
@@ -10,14 +10,14 @@ finished. With `diffusion.target: crop` the VAE sees a random crop, so there are
 from uniemo_ray.jobs.command_line import execute, read_arguments
 from uniemo_ray.loop.preflight import check_inputs
 from uniemo_ray.loop.run_steps import open_pipeline
-from uniemo_ray.loop.step_tables import declare_precomputed
+from uniemo_ray.loop.step_tables import precompute_steps
 
 
 def main() -> None:
     """Check, run the steps, say what they made."""
     config = read_arguments(__doc__)
     check_inputs(config)
-    with open_pipeline(config, declare_precomputed) as (_, pipeline):
+    with open_pipeline(config, precompute_steps(config)) as (_, pipeline):
         results = pipeline.run()
     for result in results:
         print(f"{result.record.name}: {dict(result.record.outputs)}")

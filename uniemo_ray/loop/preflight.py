@@ -9,8 +9,7 @@ import open_clip
 from uniemo_ray.config import Config, DataConfig, DiffusionConfig, EncoderConfig
 from uniemo_ray.data.readers import label_space, open_folder
 from uniemo_ray.emotions import MIKELS
-from uniemo_ray.inference.model_source import describe_model
-from uniemo_ray.loop.step_tables import given_model
+from uniemo_ray.inference.model_source import describe_model, locate_model
 from uniemo_ray.metrics.accuracy import coarsen
 from uniemo_ray.metrics.inception import INCEPTION_FILE, InceptionFeatures
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE, load_lpips_alex
@@ -45,9 +44,8 @@ def check_understanding(config: Config) -> None:
         ValueError: one line that names the setting and what is wrong.
     """
     check_data(config.data)
-    model = given_model(config)
-    if model is not None:
-        own, _ = describe_model(model)
+    if config.evaluation.model is not None:
+        own, _ = describe_model(locate_model(config.evaluation.model))
         coarsen(np.zeros((0, len(own.labels))), own, label_space(config.data))
         return
     stage_ends(check_clip(config.encoder), config.encoder)

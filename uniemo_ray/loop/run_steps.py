@@ -1,24 +1,23 @@
 """What every job does around its steps: the run folder, its pipeline, Ray, the lease."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.session import connect
+from uniemo_ray.loop.step_tables import Row, declare
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 
 
 @contextmanager
-def open_pipeline(
-    config: Config, declare: Callable[[Pipeline, Config], None]
-) -> Iterator[tuple[RunFolder, Pipeline]]:
+def open_pipeline(config: Config, table: Sequence[Row]) -> Iterator[tuple[RunFolder, Pipeline]]:
     """The run folder and its declared steps, with Ray up and the run's lease held.
 
     Args:
         config: of the run; its inputs were checked.
-        declare: adds the job's steps.
+        table: the job's steps.
 
     Raises:
         ValueError: the folder holds something else.
@@ -26,7 +25,7 @@ def open_pipeline(
     """
     run = RunFolder.open(locate(config.run), config)
     pipeline = Pipeline(run)
-    declare(pipeline, config)
+    declare(pipeline, config, table)
     connect()
     with run.locked():
         yield run, pipeline

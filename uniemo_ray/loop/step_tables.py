@@ -1,117 +1,333 @@
-"""The feedback loop as named steps on a run folder; `jobs/feedback_loop.py` is its command line."""
+"""The steps of every job, one table each: name, function, what it reads, what it follows, how it may grow.
+
+A step is skipped when neither its `reads`, nor its `facts`, nor the steps it comes `after` have changed. Its
+function gets a view of the config that refuses all other settings: it cannot depend on more than it declares.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Protocol
 
-from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
-from uniemo_ray.inference.model_source import describe_model
-from uniemo_ray.loop.steps import data, evaluation, feedback, scorers, training, understanding
+from uniemo_ray.inference.model_source import describe_model, locate_model
+from uniemo_ray.loop.source_model import SourceModel
+from uniemo_ray.loop.steps import completion, data, evaluation, feedback, scorers, training, understanding
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import has_alexnet
 from uniemo_ray.metrics.resnet import has_judges
 from uniemo_ray.metrics.weights import has_weights
-from uniemo_ray.shipped import SHIPPED
+from uniemo_ray.settings_view import setting, view_of
 from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 
-NOT_RESULTS = ("checkpoint_every_s", "keep_checkpoints")
-"""Settings that decide when something happens, not what comes out."""
-CLIP = ("encoder.clip", "encoder.clip_pretrained")
-VAE = ("diffusion.model", "diffusion.revision", "diffusion.variant", "diffusion.size_px")
-NET = ("encoder", "fusion", "losses", "seed", *VAE[:3], "diffusion.denoiser", "diffusion.lora_rank")
-JOINT = ("diffusion.prompt", "diffusion.size_px", "diffusion.target", "diffusion.frozen_dtype")
-SAMPLING = ("diffusion", "generation.micro_batch", "generation.threads", "resources.use_gpu", "seed")
+FROZEN_CLIP = ("encoder.clip", "encoder.clip_pretrained")
+LABELS = ("data.kind", "data.labels", "data.valence")
+"""Which classes the run tells apart."""
+DIFFUSION_FILES = ("diffusion.model", "diffusion.revision", "diffusion.variant")
+VAE = (*DIFFUSION_FILES, "diffusion.size_px", "diffusion.channels_last", "diffusion.vae_slicing")
+NETWORK = ("encoder", "fusion", "losses", *LABELS, *DIFFUSION_FILES, "diffusion.text_widths")
+"""What shapes the network, and the text width that its condition must have."""
+TRAINED_DENOISER = ("diffusion.denoiser", "diffusion.lora_rank")
+SAMPLING = ("seed", "diffusion", "generation.micro_batch", "generation.threads", "resources.use_gpu")
+"""What determines an image's bytes, beside its plan row and the model."""
+MEASURING = ("evaluation", "seed", "data.kind", "data.max_pixels", "diffusion.size_px", *FROZEN_CLIP)
 
 
-def declare_ingest(pipeline: Pipeline, config: Config) -> None:
-    """Declare the first step, which a job of its own may run ahead of the others."""
-    _declare(pipeline, config, "ingest", data.ingest, ["data"])
+class StepFunction(Protocol):
+    """Does a step's work."""
+
+    def __call__(self, context: StepContext, config: Config, /) -> StepOutput:
+        """Work in the context's folder, with the settings that the step declares."""
+        ...
 
 
-def declare_steps(pipeline: Pipeline, config: Config) -> None:
-    """Declare every step in order, with the settings and the steps that its result depends on."""
-    declare_precomputed(pipeline, config)
-    declare_scorers(pipeline, config)
-    step = partial(_declare, pipeline, config)
-    if has_weights(config.evaluation.weights_dir, INCEPTION_FILE):
-        step("inception", evaluation.inception_step, ["evaluation.weights_dir", JOINT[1]], after=["ingest"])
-    real, more = real_features(config), published_metrics(config)
-    for round_ in range(1, config.feedback.rounds + 2):
-        is_last = round_ == config.feedback.rounds + 1
-        own = partial(_declare, pipeline, config.for_round(round_))
-        _declare_round(own, round_, is_last=is_last, real=real, more=more)
-    plain = partial(feedback.generate, round_=1, kind="plain")
-    size = "evaluation.plain_per_emotion"
-    step("generate-plain", plain, [*SAMPLING, size], after=["model-1"], grows_by=[size])
-    scoring = partial(feedback.score, source="generate-plain")
-    step("score-plain", scoring, after=["generate-plain", "scorers"], grows_by=[])
-    measured = ["evaluation", "seed", *CLIP]
-    after = ["generate-plain", "score-plain", *real]
-    step("reference-plain", evaluation.reference_plain, measured, after=after, more=more)
-    step("reference-real", evaluation.reference_real, measured, after=["ingest", "scorers", *real], more=more)
+@dataclass(frozen=True)
+class Row:
+    """One step of a job."""
+
+    name: str
+    run: StepFunction
+    reads: Sequence[str] = ()
+    """Settings and whole sections that decide its result; all that its function gets to see."""
+    after: Sequence[str] = ()
+    """Steps whose results it uses."""
+    grows_by: Sequence[str] | None = None
+    """For a step that adds to a smaller run of itself: which of `reads` may grow, none if only inputs do."""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """What decides its result and is no setting, such as a model's fingerprint."""
+    round_: int | None = None
+    """Whose number of epochs counts, see `Config.for_round`."""
 
 
-def declare_understanding(pipeline: Pipeline, config: Config) -> None:
-    """Declare what judges understanding alone: stage 1 and its model, or a finished model folder."""
-    declare_ingest(pipeline, config)
-    step = partial(_declare, pipeline, config)
-    given, before = given_model(config), ["model"]
+def declare(pipeline: Pipeline, config: Config, table: Sequence[Row]) -> dict[str, Config]:
+    """Declare a table's steps on a pipeline.
+
+    Args:
+        pipeline: gets the steps, in the table's order.
+        config: of the run.
+        table: of the job.
+
+    Returns:
+        Each step's view of the config; `unread` tells what it has declared and never read.
+
+    Raises:
+        ValueError: a name in `reads` that is no setting, or steps that do not fit together.
+    """
+    views = {}
+    for row in table:
+        own = config if row.round_ is None else config.for_round(row.round_)
+        view = view_of(own, row.name, row.reads)
+        settings = {name: setting(own, name) for name in row.reads} | dict(row.facts)
+        run = partial(_run, row.run, view)
+        pipeline.step(row.name, run=run, settings=settings, inputs=row.after, grows_by=row.grows_by)
+        views[row.name] = view
+    return views
+
+
+def _run(function: StepFunction, view: Config, context: StepContext) -> StepOutput:
+    return function(context, view)
+
+
+def ingest_steps(config: Config) -> list[Row]:
+    """`jobs/ingest.py`: the data set's canonical shards."""
+    return [Row("ingest", data.ingest, reads=["data"])]
+
+
+def precompute_steps(config: Config) -> list[Row]:
+    """`jobs/precompute.py`: what no training changes."""
+    return [
+        *ingest_steps(config),
+        Row(
+            "check-size",
+            data.check_size,
+            reads=["stage1.batch_size", "stage2.batch_size"],
+            after=["ingest"],
+        ),
+        Row("names", data.names, reads=FROZEN_CLIP, after=["ingest"]),
+        Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]),
+        Row(
+            "latents",
+            data.latents,
+            reads=[*VAE, "diffusion.target", "data.max_pixels"],
+            after=["ingest"],
+        ),
+    ]
+
+
+def scorer_steps() -> list[Row]:
+    """The scorers of section 2, and the coefficients by them."""
+    return [
+        Row(
+            "scorers",
+            scorers.scorers,
+            reads=[*FROZEN_CLIP, *LABELS, "scorers", "seed"],
+            after=["ingest", "features"],
+        ),
+        Row("coefficients", scorers.coefficients, reads=LABELS, after=["features", "scorers"]),
+    ]
+
+
+def feedback_loop_steps(config: Config) -> list[Row]:
+    """`jobs/feedback_loop.py`: the whole method."""
+    has_fid = has_weights(config.evaluation.weights_dir, INCEPTION_FILE)
+    real = ["features", "inception"] if has_fid else ["features"]
+    inception = Row(
+        "inception",
+        evaluation.inception_step,
+        reads=["evaluation.weights_dir", "diffusion.size_px", "data.max_pixels"],
+        after=["ingest"],
+    )
+    return [
+        *precompute_steps(config),
+        *scorer_steps(),
+        *([inception] if has_fid else []),
+        *(
+            row
+            for round_ in range(1, config.feedback.rounds + 2)
+            for row in _round_steps(config, round_, real=real)
+        ),
+        Row(
+            "generate-plain",
+            partial(feedback.generate, round_=1, kind="plain"),
+            reads=[*SAMPLING, "evaluation.plain_per_emotion", "generation.rows_per_shard"],
+            after=["model-1"],
+            grows_by=["evaluation.plain_per_emotion"],
+        ),
+        Row(
+            "score-plain",
+            partial(feedback.score, source="generate-plain"),
+            reads=FROZEN_CLIP,
+            after=["generate-plain", "scorers"],
+            grows_by=[],
+        ),
+        Row(
+            "reference-plain",
+            evaluation.reference_plain,
+            reads=MEASURING,
+            after=["generate-plain", "score-plain", *real],
+            facts=published_metrics(config),
+        ),
+        Row(
+            "reference-real",
+            evaluation.reference_real,
+            reads=MEASURING,
+            after=["ingest", "scorers", *real],
+            facts=published_metrics(config),
+        ),
+    ]
+
+
+def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Row]:
+    """One training of both stages, its images, and what comes back of them."""
+    understanding_, joint, encode, model = (
+        f"{name}-{round_}" for name in ("understanding", "joint", "encode", "model")
+    )
+    generate, score, filter_ = (f"{name}-{round_}" for name in ("generate", "score", "filter"))
+    images = ["ingest", "latents"] if round_ == 1 else ["ingest", "latents", f"mix-{round_ - 1}"]
+    weights = [] if round_ == 1 else [f"joint-{round_ - 1}"]
+    training_rows = [
+        Row(
+            understanding_,
+            partial(training.understanding, round_=round_),
+            reads=[*NETWORK, "diffusion.target", "data.max_pixels", "seed", "stage1"],
+            after=[*images, "names", *weights],
+            round_=round_,
+        ),
+        Row(
+            joint,
+            partial(training.joint, round_=round_),
+            reads=[*NETWORK, "diffusion", "data.max_pixels", "seed", "stage2"],
+            after=[*images, "names", "coefficients", understanding_, *weights],
+            round_=round_,
+        ),
+        Row(
+            encode,
+            partial(training.encode, round_=round_),
+            reads=[*NETWORK, "diffusion.denoiser", "data.max_pixels"],
+            after=["ingest", "names", "coefficients", joint],
+        ),
+        Row(
+            model,
+            partial(training.model, round_=round_),
+            reads=[*NETWORK, "diffusion", "generation.micro_batch", "generation.threads", "seed"],
+            after=["ingest", "names", "coefficients", joint, "scorers", encode],
+        ),
+    ]
+    feedback_rows = [
+        Row(
+            filter_,
+            partial(feedback.filter_images, round_=round_),
+            reads=["filter"],
+            after=[score],
+        ),
+        Row(
+            f"mix-{round_}",
+            partial(feedback.mix, round_=round_),
+            reads=["feedback.synthetic_fraction", "seed", *VAE, "diffusion.target"],
+            after=[filter_, generate, "features"],
+        ),
+    ]
+    is_last = round_ == config.feedback.rounds + 1
+    return [
+        *training_rows,
+        Row(
+            generate,
+            partial(feedback.generate, round_=round_),
+            reads=[*SAMPLING, "generation.per_emotion", "generation.rows_per_shard"],
+            after=[model],
+            grows_by=["generation.per_emotion"],
+        ),
+        Row(
+            score,
+            partial(feedback.score, source=generate),
+            reads=FROZEN_CLIP,
+            after=[generate, "scorers"],
+            grows_by=[],
+        ),
+        *([] if is_last else feedback_rows),
+        Row(
+            f"evaluate-{round_}",
+            partial(evaluation.evaluate, round_=round_),
+            reads=[*MEASURING, "data.labels", "data.valence"],
+            after=[encode, generate, score, *real],
+            facts=published_metrics(config),
+        ),
+    ]
+
+
+def understanding_steps(config: Config) -> list[Row]:
+    """`jobs/understanding.py`: stage 1 and its model, or a finished model, judged on the test split."""
+    given = config.evaluation.model
     if given is None:
-        _declare_stage_1(pipeline, config)
-        judged = {}
+        before, model, facts = _stage_1_steps(config), None, {}
+        after = ["ingest", "model"]
     else:
-        judged, before = {"model": describe_model(given)[1]}, []
-    predict = partial(understanding.predict, model=given)
-    step("predict", predict, ["data.max_pixels"], after=["ingest", *before], more=judged)
-    step("evaluate", understanding.evaluate, after=["ingest", "predict"])
+        before, model = ingest_steps(config), locate_model(given)
+        facts, after = {"model": describe_model(model)[1]}, ["ingest"]
+    return [
+        *before,
+        Row(
+            "predict",
+            partial(understanding.predict, model=model),
+            reads=["data.max_pixels"],
+            after=after,
+            facts=facts,
+        ),
+        Row("evaluate", understanding.evaluate, reads=LABELS, after=["ingest", "predict"]),
+    ]
 
 
-def given_model(config: Config) -> str | None:
-    """The full address of the model folder that is to be judged, or None: then one is trained."""
-    model = config.evaluation.model
-    return model if model in (None, SHIPPED) else locate(model)
-
-
-def _declare_stage_1(pipeline: Pipeline, config: Config) -> None:
+def _stage_1_steps(config: Config) -> list[Row]:
     """Scorers, coefficients, stage 1 and a model folder without a diffusion model."""
-    step = partial(_declare, pipeline, config)
-    own = partial(_declare, pipeline, config.for_round(1))
-    step("names", partial(data.names, with_stage_2=False), [*CLIP], after=["ingest"])
-    declare_features(pipeline, config)
-    declare_scorers(pipeline, config)
-    first = partial(training.understanding, round_=1)
-    own("understanding", first, [*NET, "stage1"], after=["ingest", "names"])
-    making = partial(training.understanding_model, step="understanding")
-    after = ["ingest", "names", "scorers", "coefficients", "understanding"]
-    step("model", making, ["diffusion", *NET], after=after)
+    return [
+        *ingest_steps(config),
+        Row(
+            "check-size",
+            partial(data.check_size, with_stage_2=False),
+            reads=["stage1.batch_size"],
+            after=["ingest"],
+        ),
+        Row("names", data.names, reads=FROZEN_CLIP, after=["ingest"]),
+        Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]),
+        *scorer_steps(),
+        Row(
+            "understanding",
+            partial(training.understanding, round_=1),
+            reads=[*NETWORK, "diffusion.target", "data.max_pixels", "seed", "stage1"],
+            after=["ingest", "names"],
+            round_=1,
+        ),
+        Row(
+            "model",
+            partial(training.understanding_model, step="understanding"),
+            reads=[*NETWORK, "diffusion", "generation.micro_batch", "generation.threads", "seed"],
+            after=["ingest", "names", "scorers", "coefficients", "understanding"],
+        ),
+    ]
 
 
-def declare_precomputed(pipeline: Pipeline, config: Config) -> None:
-    """Declare what no training changes: canonical shards, text embeddings, CLIP features, VAE latents."""
-    declare_ingest(pipeline, config)
-    step = partial(_declare, pipeline, config)
-    step("names", data.names, [*CLIP], after=["ingest"])
-    declare_features(pipeline, config)
-    step("latents", data.latents, [*VAE, "diffusion.target"], after=["ingest"])
-
-
-def declare_features(pipeline: Pipeline, config: Config) -> None:
-    """Declare frozen CLIP features of every split; after `ingest`."""
-    _declare(pipeline, config, "features", data.features, [*CLIP], after=["ingest"])
-
-
-def declare_scorers(pipeline: Pipeline, config: Config) -> None:
-    """Declare scorers and coefficients; after `features`."""
-    step = partial(_declare, pipeline, config)
-    step("scorers", scorers.scorers, [*CLIP, "scorers", "seed"], after=["ingest", "features"])
-    step("coefficients", scorers.coefficients, after=["features", "scorers"])
-
-
-def real_features(config: Config) -> list[str]:
-    """Steps with features of real images, for Fréchet distances."""
-    published = has_weights(config.evaluation.weights_dir, INCEPTION_FILE)
-    return ["features", "inception"] if published else ["features"]
+def completion_steps(config: Config, source: SourceModel) -> list[Row]:
+    """`jobs/complete_model.py`: what an imported model lacks."""
+    model = {"model": source.fingerprint}
+    return [
+        *ingest_steps(config),
+        Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]),
+        *scorer_steps(),
+        Row(
+            "encode",
+            partial(completion.encode, source=source),
+            reads=[*NETWORK, "data.max_pixels"],
+            after=["ingest"],
+            facts=model,
+        ),
+        Row(
+            "model",
+            partial(completion.complete, source=source),
+            reads=["data.root"],
+            after=["coefficients", "scorers", "encode"],
+            facts=model,
+        ),
+    ]
 
 
 def published_metrics(config: Config) -> dict[str, list[str]]:
@@ -123,69 +339,3 @@ def published_metrics(config: Config) -> dict[str, list[str]]:
     there = {"lpips_alex": has_alexnet(folder), "sem_c": has_judges(folder)}
     found = [name for name, is_there in there.items() if is_there]
     return {"published": found} if found else {}
-
-
-def _declare_round(
-    step: Any, round_: int, *, is_last: bool, real: Sequence[str], more: Mapping[str, Any]
-) -> None:
-    """One training of both stages, its images, and what comes back of them."""
-    r = f"{round_}"
-    before = [f"mix-{round_ - 1}", f"joint-{round_ - 1}"] if round_ > 1 else []
-    data_steps = ["ingest", "names", "latents", *before[:1]]
-    first, second = partial(training.understanding, round_=round_), partial(training.joint, round_=round_)
-    step(f"understanding-{r}", first, [*NET, "stage1"], after=[*data_steps, *before[1:]])
-    step(
-        f"joint-{r}",
-        second,
-        [*NET, *JOINT, "stage2"],
-        after=[*data_steps, "coefficients", f"understanding-{r}", *before[1:]],
-    )
-    net = ["ingest", "names", "coefficients", f"joint-{r}"]
-    step(f"encode-{r}", partial(training.encode, round_=round_), [*NET], after=net)
-    step(
-        f"model-{r}",
-        partial(training.model, round_=round_),
-        ["diffusion", *NET],
-        after=[*net, "scorers", f"encode-{r}"],
-    )
-    size = "generation.per_emotion"
-    images = [*SAMPLING, size, "generation.rows_per_shard"]
-    making = partial(feedback.generate, round_=round_)
-    step(f"generate-{r}", making, images, after=[f"model-{r}"], grows_by=[size])
-    scoring = partial(feedback.score, source=f"generate-{r}")
-    step(f"score-{r}", scoring, after=[f"generate-{r}", "scorers"], grows_by=[])
-    if not is_last:
-        step(f"filter-{r}", partial(feedback.filter_images, round_=round_), ["filter"], after=[f"score-{r}"])
-        mixed = ["feedback.synthetic_fraction", "seed", *VAE, "diffusion.target"]
-        after = [f"filter-{r}", f"generate-{r}", "features"]
-        step(f"mix-{r}", partial(feedback.mix, round_=round_), mixed, after=after)
-    measured = ["evaluation", "seed", *CLIP]
-    after = [f"encode-{r}", f"generate-{r}", f"score-{r}", *real]
-    step(f"evaluate-{r}", partial(evaluation.evaluate, round_=round_), measured, after=after, more=more)
-
-
-def _declare(
-    pipeline: Pipeline,
-    config: Config,
-    name: str,
-    run: Any,
-    settings: Sequence[str] = (),
-    *,
-    after: Sequence[str] = (),
-    grows_by: Sequence[str] | None = None,
-    more: Mapping[str, Any] | None = None,
-) -> None:
-    def execute(context: StepContext) -> StepOutput:
-        output: StepOutput = run(context, config)
-        return output
-
-    values = {key: setting(config, key) for key in settings} | dict(more or {})
-    pipeline.step(name, run=execute, settings=values, inputs=after, grows_by=grows_by)
-
-
-def setting(config: Config, key: str) -> Any:
-    """The value at a dotted key as plain JSON, without what does not decide results."""
-    value: Any = config.model_dump(mode="json")
-    for part in key.split("."):
-        value = value[part]
-    return {k: v for k, v in value.items() if k not in NOT_RESULTS} if isinstance(value, dict) else value

@@ -17,13 +17,13 @@ class Accuracy:
 
     top1: float
     standard_error: float
-    """Of `top1`, binomial."""
+    """Binomial standard error of `top1`."""
     top2: float
     """Share whose label is among the two likeliest emotions; says nothing of a set with two classes."""
     two_class: float
     """Share whose likeliest emotion has the label's valence, of the images whose label has one."""
     two_class_sum: float
-    """The same by the valence that holds more probability, over all its emotions."""
+    """Share whose more probable valence, summed over its emotions, is the label's, of the same images."""
     mean_probability: float
     """Mean probability of the label."""
     per_class: dict[str, float]

@@ -22,7 +22,7 @@ class EmoA:
     top1: float
     """Share whose likeliest emotion is the intended one."""
     standard_error: float
-    """Of `top1`, binomial."""
+    """Binomial standard error of `top1`."""
     mean_probability: float
     """Mean probability of the intended emotion."""
     two_class: float

@@ -9,13 +9,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from uniemo_ray.statistics.moments import combine
+
 Array = NDArray[np.float64]
 Features = Literal["fid", "fd_clip"]
 
 
 @dataclass
 class FeatureSums:
-    """Count, mean and scatter matrix of features; parts merge in any order (Chan's update)."""
+    """Count, mean and scatter matrix of features; parts merge in any order."""
 
     count: int
     mean: Array
@@ -56,15 +58,9 @@ class FeatureSums:
         Raises:
             ValueError: when the widths differ.
         """
-        if self.mean.shape != other.mean.shape:
-            raise ValueError(f"expected features of width {len(self.mean)}, got {len(other.mean)}")
-        count = self.count + other.count
-        if not count:
-            return FeatureSums.empty(len(self.mean))
-        delta = other.mean - self.mean
-        mean = self.mean + delta * (other.count / count)
-        between = np.outer(delta, delta) * (self.count * other.count / count)
-        return FeatureSums(count, mean, self.scatter + other.scatter + between)
+        both = combine(self.count, self.mean, other.count, other.mean)
+        between = np.outer(both.delta, both.delta) * both.weight
+        return FeatureSums(both.total, both.mean, self.scatter + other.scatter + between)
 
     def covariance(self) -> Array:
         """(D, D) sample covariance.

@@ -3,7 +3,7 @@
 # M images, C emotions, E CLIP joint width
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,36 @@ class Yardstick:
     """Folder with the weights of AlexNet, perhaps."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SetMetrics:
+    """Metrics of one set of images; None where a metric was not measured.
+
+    The report's `GenerationMetrics` says what each of them means.
+    """
+
+    images: int
+    emo_a: float
+    emo_a_probability: float
+    emo_a_two_class: float
+    sem_c_clip: float | None = None
+    sem_c: float | None = None
+    sem_d: float | None = None
+    sem_d_clip: float | None = None
+    lpips_tiny: float | None = None
+    lpips_alex: float | None = None
+    emo_a_exact: float | None = None
+    fd_clip: float
+    fid: float | None = None
+    standard_errors: dict[str, float]
+    """Metric to standard error."""
+    per_emotion: dict[str, dict[str, float]]
+    """Emotion to metric to value."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measured metrics as plain JSON values, keyed by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
 def needed_rows(image_ids: Sequence[str], emotions: Sequence[str], yardstick: Yardstick) -> Ints:
     """Sorted rows (B,) of the images whose pixels `measure_images` looks at, of M ids and emotions.
 
@@ -82,15 +112,10 @@ def needed_rows(image_ids: Sequence[str], emotions: Sequence[str], yardstick: Ya
     return np.unique(np.concatenate([pairs.reshape(-1) for pairs in drawn.values()]))
 
 
-def measure_images(images: ImageSet, yardstick: Yardstick) -> dict[str, Any]:
-    """Metrics by name, with `images`, `standard_errors` and `per_emotion` (emotion to metric to value)."""
+def measure_images(images: ImageSet, yardstick: Yardstick) -> SetMetrics:
+    """All metrics that the images and the yardstick allow."""
     judged = emo_a(images.emotions, images.probabilities)
-    values: dict[str, Any] = {
-        "images": len(images.image_ids),
-        "emo_a": judged.top1,
-        "emo_a_probability": judged.mean_probability,
-        "emo_a_two_class": judged.two_class,
-    }
+    values: dict[str, float] = {}
     errors, by_emotion = {"emo_a": judged.standard_error}, {"emo_a": judged.per_emotion}
     semantic = np.fmax(images.scene_probability, images.object_probability)
     if np.isfinite(semantic).all():
@@ -114,7 +139,15 @@ def measure_images(images: ImageSet, yardstick: Yardstick) -> dict[str, Any]:
         values["fid"], by_emotion["fid"] = _frechet(
             images.inception, images.emotions, yardstick.inception, name="fid"
         )
-    return values | {"standard_errors": errors, "per_emotion": _turned(by_emotion)}
+    return SetMetrics(
+        images=len(images.image_ids),
+        emo_a=judged.top1,
+        emo_a_probability=judged.mean_probability,
+        emo_a_two_class=judged.two_class,
+        **values,
+        standard_errors=errors,
+        per_emotion=_turned(by_emotion),
+    )
 
 
 def _pair_metrics(images: ImageSet, yardstick: Yardstick) -> list[PairMean]:

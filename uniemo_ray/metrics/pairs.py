@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from uniemo_ray.feedback.seeds import stable_rng
+from uniemo_ray.seeds import named_rng
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -62,7 +62,7 @@ def emotion_pairs(
         rows.setdefault(emotions[row], []).append(row)
     found = {}
     for emotion, own in sorted(rows.items()):
-        rng = stable_rng(seed, f"pairs/{emotion}")
+        rng = named_rng(seed, f"pairs/{emotion}")
         found[emotion] = np.array(own, dtype=np.int64)[draw_pairs(len(own), pairs=pairs, rng=rng)]
     return found
 

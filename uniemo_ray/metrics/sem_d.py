@@ -17,7 +17,7 @@ from uniemo_ray.store.fingerprint import file_sha256
 PUBLISHED_CLIP = ("ViT-L-14", "ViT-L-14-quickgelu")
 """open_clip names of the published protocol's model, which has OpenAI's weights."""
 PUBLISHED_SHA256 = dict(L14.sha256)[WEIGHTS_FILE]
-"""The same weights as a file, such as `uniemo fetch` brings."""
+"""Digest of the published weights as one file, which `uniemo fetch` downloads."""
 
 
 def sem_d_name(clip: str, *, pretrained: str | None, published: str = PUBLISHED_SHA256) -> str:

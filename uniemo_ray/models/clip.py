@@ -4,7 +4,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,6 @@ import torch
 from open_clip.factory import load_state_dict
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from uniemo_ray.models.weights_folder import local_folder
@@ -138,20 +136,6 @@ def make_clip(config: dict[str, Any]) -> open_clip.CLIP:
         )
     options = {key: value for key, value in config.items() if key != "custom_text"}
     return open_clip.CLIP(**options).requires_grad_(False).eval()
-
-
-def save_clip_config(clip: ClipParts, folder: Path, *, with_weights: bool = False) -> None:
-    """Write config and vocabulary, and on request the weights, so that `folder` can be read again.
-
-    Without weights the folder serves `read_clip_config` and `make_clip`; with them also `load_clip`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(json.dumps(clip.config, indent=2) + "\n")
-    if clip.merges:
-        shutil.copyfile(clip.merges, folder / MERGES_FILE)
-    if with_weights:
-        weights = {key: value.contiguous().clone() for key, value in clip.model.state_dict().items()}
-        save_file(weights, folder / WEIGHTS_FILE)
 
 
 @torch.no_grad()

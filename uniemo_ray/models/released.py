@@ -36,7 +36,7 @@ _SWITCHES = {
 }
 
 
-class Place(NamedTuple):
+class TensorKey(NamedTuple):
     """Where the released checkpoint keeps one of our tensors."""
 
     section: str
@@ -57,7 +57,7 @@ class Imported(NamedTuple):
     """Places of tensors that nothing takes."""
 
 
-def place_of(name: str) -> Place | None:
+def place_of(name: str) -> TensorKey | None:
     """Where the released checkpoint keeps the tensor `name` of `UniEmoNet`; None if it is ours alone.
 
     Raises:
@@ -68,15 +68,15 @@ def place_of(name: str) -> Place | None:
     head, _, rest = name.partition(".")
     if head == "classifier":
         layer, kind = rest.split(".")
-        return Place(CLASSIFIER, f"fc{0 if layer == '0' else 1}.{kind}")
+        return TensorKey(CLASSIFIER, f"fc{0 if layer == '0' else 1}.{kind}")
     if head == "fusion":
         _, member, parameter = rest.split(".", 2)
         if member not in MAPPERS:
             raise ValueError(
                 f"the released code fuses {', '.join(MAPPERS)}, not {member}: change fusion.members"
             )
-        return Place(MAPPERS[member], parameter)
-    return Place(MODEL, _encoder_key(name) if head == "encoder" else _query_key(name))
+        return TensorKey(MAPPERS[member], parameter)
+    return TensorKey(MODEL, _encoder_key(name) if head == "encoder" else _query_key(name))
 
 
 def _encoder_key(name: str) -> str:
@@ -119,7 +119,7 @@ def from_released(
     """
     wanted = {name: place for name in net if (place := place_of(name)) and place.section in checkpoint}
     shapes = {place: _released_shape(name, net[name]) for name, place in wanted.items()}
-    shapes |= {Place(MODEL, name): shape for name, shape in text.items()}
+    shapes |= {TensorKey(MODEL, name): shape for name, shape in text.items()}
     _check_shapes(checkpoint, shapes, source)
     _check_names(checkpoint, shapes, source)
     tensors = {name: checkpoint[place.section][place.key].float() for name, place in wanted.items()}
@@ -208,12 +208,12 @@ def _released_shape(name: str, shape: torch.Size) -> torch.Size:
     return torch.Size(reversed(shape)) if _is_turned(name) else shape
 
 
-def _places(checkpoint: Mapping[str, Mapping[str, Tensor]]) -> list[Place]:
-    return [Place(section, key) for section, tensors in checkpoint.items() for key in tensors]
+def _places(checkpoint: Mapping[str, Mapping[str, Tensor]]) -> list[TensorKey]:
+    return [TensorKey(section, key) for section, tensors in checkpoint.items() for key in tensors]
 
 
 def _check_shapes(
-    checkpoint: Mapping[str, Mapping[str, Tensor]], shapes: Mapping[Place, torch.Size], source: str
+    checkpoint: Mapping[str, Mapping[str, Tensor]], shapes: Mapping[TensorKey, torch.Size], source: str
 ) -> None:
     for place, shape in shapes.items():
         found = checkpoint[place.section].get(place.key)
@@ -228,7 +228,7 @@ def _check_shapes(
 
 
 def _check_names(
-    checkpoint: Mapping[str, Mapping[str, Tensor]], shapes: Mapping[Place, torch.Size], source: str
+    checkpoint: Mapping[str, Mapping[str, Tensor]], shapes: Mapping[TensorKey, torch.Size], source: str
 ) -> None:
     present = _places(checkpoint)
     lacking = sorted(set(shapes) - set(present))

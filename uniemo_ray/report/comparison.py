@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uniemo_ray.report.summary import Ceiling, Generation, Summary, Understanding
+from uniemo_ray.report.summary import Ceiling, GenerationMetrics, Summary, UnderstandingMetrics
 from uniemo_ray.report.wording import GENERATION_METRICS, MISSING, UNDERSTANDING_METRICS, Metric, metric_text
 
 CEILING, REAL, PLAIN = "Ceiling", "Real test images", "Plain prompt"
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One metric across all columns, as text."""
 
     metric: Metric
@@ -26,8 +26,8 @@ class Comparison:
     """Column of the last round."""
     images: tuple[str, ...]
     """How many images each column's generation metrics are about."""
-    understanding: tuple[Row, ...]
-    generation: tuple[Row, ...]
+    understanding: tuple[ComparisonRow, ...]
+    generation: tuple[ComparisonRow, ...]
 
 
 def compare(summary: Summary) -> Comparison:
@@ -36,7 +36,7 @@ def compare(summary: Summary) -> Comparison:
     Metrics and columns that nobody measured are left out.
     """
     plain, real = summary.references.plain_prompt, summary.references.real
-    sets: list[tuple[str, Understanding | None, Generation | None]] = []
+    sets: list[tuple[str, UnderstandingMetrics | None, GenerationMetrics | None]] = []
     sets += [(PLAIN, None, plain)] if plain else []
     sets += [(f"Round {item.round}", item.understanding, item.generation) for item in summary.rounds]
     newest = len(sets) - 1
@@ -54,13 +54,17 @@ def compare(summary: Summary) -> Comparison:
 
 
 def _rows(
-    metrics: Sequence[Metric], sets: Sequence[Understanding | Generation | None], ceiling: Ceiling | None
-) -> tuple[Row, ...]:
+    metrics: Sequence[Metric],
+    sets: Sequence[UnderstandingMetrics | GenerationMetrics | None],
+    ceiling: Ceiling | None,
+) -> tuple[ComparisonRow, ...]:
     rows = []
     for metric in metrics:
         if any(_value(item, metric) is not None for item in sets):
             bound = metric_text(metric, ceiling.both) if ceiling and metric.key == "accuracy" else MISSING
-            rows.append(Row(metric, _padded([_cell(item, metric) for item in sets], ceiling, bound)))
+            rows.append(
+                ComparisonRow(metric, _padded([_cell(item, metric) for item in sets], ceiling, bound))
+            )
     return tuple(rows)
 
 
@@ -69,11 +73,11 @@ def _padded(cells: list[str], ceiling: Ceiling | None, bound: str = MISSING) -> 
     return (*cells, bound) if ceiling else tuple(cells)
 
 
-def _cell(item: Understanding | Generation | None, metric: Metric) -> str:
-    error = item.standard_errors.get(metric.key) if isinstance(item, Generation) else None
+def _cell(item: UnderstandingMetrics | GenerationMetrics | None, metric: Metric) -> str:
+    error = item.standard_errors.get(metric.key) if isinstance(item, GenerationMetrics) else None
     return metric_text(metric, _value(item, metric), error)
 
 
-def _value(part: Understanding | Generation | None, metric: Metric) -> float | None:
+def _value(part: UnderstandingMetrics | GenerationMetrics | None, metric: Metric) -> float | None:
     value: float | None = getattr(part, metric.key) if part is not None else None
     return value

@@ -10,14 +10,14 @@ import yaml
 from uniemo_ray.report import sections, wording
 from uniemo_ray.report.comparison import compare
 from uniemo_ray.report.figures import StageHistory, line_charts, rank_scatter
-from uniemo_ray.report.samples import Sample
+from uniemo_ray.report.samples import ShownSample
 from uniemo_ray.report.summary import Summary, replace_text
 
 
 def render_report(
     summary: Summary,
     *,
-    samples: Sequence[Sample] = (),
+    samples: Sequence[ShownSample] = (),
     scores: Mapping[int, pa.Table] | None = None,
     history: Sequence[StageHistory] = (),
     coefficients: pa.Table | None = None,
@@ -57,7 +57,7 @@ def render_report(
 
 def write_report(
     summary: Summary,
-    samples: Sequence[Sample],
+    samples: Sequence[ShownSample],
     scores: Mapping[int, pa.Table],
     history: Sequence[StageHistory],
     out: Path,

@@ -16,7 +16,7 @@ SHOWN_PX = 256
 
 
 @dataclass(frozen=True)
-class Sample:
+class ShownSample:
     """One picture with what its caption says. Scores are probabilities in [0, 1]."""
 
     image_id: str
@@ -26,7 +26,7 @@ class Sample:
     image: bytes
     """PNG, JPEG or whatever Pillow reads."""
     round: int | None = None
-    """Of a generated image."""
+    """Feedback round in which the image was generated; None for other images."""
     scene: str | None = None
     """Chosen for the condition (of a real image: its annotation)."""
     scene_weight: float | None = None
@@ -49,7 +49,7 @@ class Picture:
     """Small enough to be shown enlarged, with crisp pixels."""
 
 
-def embed(sample: Sample) -> Picture:
+def embed(sample: ShownSample) -> Picture:
     """A `data:` URI of the picture; large ones are shrunk to 256 px, small PNGs go in byte for byte.
 
     Raises:
@@ -78,7 +78,7 @@ def pick_samples(
     round_: int | None = None,
     scores: pa.Table | None = None,
     kept: pa.Table | None = None,
-) -> list[Sample]:
+) -> list[ShownSample]:
     """The first pictures of each emotion by image id: nobody chose the pretty ones.
 
     Args:
@@ -99,8 +99,8 @@ def pick_samples(
     for row in chosen:
         row |= score_of.get(row["image_id"], {}) | kept_of.get(row["image_id"], {})
         row["object"] = row.get("object") or next(iter(row.get("objects") or []), None)
-        fields = {name: row.get(name) for name in Sample.__dataclass_fields__}
-        samples.append(Sample(**(fields | {"source": source, "round": round_})))
+        fields = {name: row.get(name) for name in ShownSample.__dataclass_fields__}
+        samples.append(ShownSample(**(fields | {"source": source, "round": round_})))
     return samples
 
 

@@ -8,8 +8,8 @@ from pydantic import JsonValue
 
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.report.comparison import PLAIN, REAL
-from uniemo_ray.report.samples import Picture, Sample, embed
-from uniemo_ray.report.summary import Generation, Round, Summary
+from uniemo_ray.report.samples import Picture, ShownSample, embed
+from uniemo_ray.report.summary import GenerationMetrics, Round, Summary
 from uniemo_ray.report.wording import MISSING, NBSP, duration, number, percent, words
 
 TOP_ATTRIBUTES = 3
@@ -128,7 +128,7 @@ def _emo_a(summary: Summary) -> list[Headline]:
     return found
 
 
-def gallery(samples: Sequence[Sample]) -> tuple[tuple[str, tuple[Strip, ...]], ...]:
+def gallery(samples: Sequence[ShownSample]) -> tuple[tuple[str, tuple[Strip, ...]], ...]:
     """Pictures by emotion; within an emotion real ones first, then the plain prompt, then the rounds."""
     order = {emotion: index for index, emotion in enumerate(EMOTIONS)}
     emotions = sorted(
@@ -137,8 +137,8 @@ def gallery(samples: Sequence[Sample]) -> tuple[tuple[str, tuple[Strip, ...]], .
     return tuple((emotion, _strips([s for s in samples if s.emotion == emotion])) for emotion in emotions)
 
 
-def _strips(samples: Sequence[Sample]) -> tuple[Strip, ...]:
-    places: dict[tuple[int, int], list[Sample]] = {}
+def _strips(samples: Sequence[ShownSample]) -> tuple[Strip, ...]:
+    places: dict[tuple[int, int], list[ShownSample]] = {}
     for sample in samples:
         rank = ("real", "plain_prompt", "generated").index(sample.source)
         places.setdefault((rank, sample.round or 0), []).append(sample)
@@ -149,7 +149,7 @@ def _strips(samples: Sequence[Sample]) -> tuple[Strip, ...]:
     )
 
 
-def _card(sample: Sample) -> Card:
+def _card(sample: ShownSample) -> Card:
     what = {"real": "Test image labelled", "plain_prompt": "Image generated from the plain prompt for"}
     carried = [words(name) for name in (sample.scene, sample.object) if name]
     weights = [
@@ -170,7 +170,7 @@ def _card(sample: Sample) -> Card:
     )
 
 
-def _verdict(sample: Sample, is_hit: bool | None) -> str:
+def _verdict(sample: ShownSample, is_hit: bool | None) -> str:
     parts = [] if sample.emo_score is None else [f"{sample.emotion} {sample.emo_score:.2f}"]
     if is_hit is False:
         parts.append(f"read as {sample.predicted}")
@@ -181,7 +181,7 @@ def emotion_table(summary: Summary) -> tuple[tuple[str, ...], tuple[tuple[str, t
     """Columns and rows of the figures per emotion: recall and Emo-A, newest round and references."""
     last = summary.rounds[-1]
     newest = summary.last_generation
-    sets: list[tuple[str, Generation | None]] = [
+    sets: list[tuple[str, GenerationMetrics | None]] = [
         (f"Emo-A, {REAL.lower()}", summary.references.real),
         (f"Emo-A, {PLAIN.lower()}", summary.references.plain_prompt),
         (f"Emo-A, round {newest[0].round}" if newest else "", newest[1] if newest else None),

@@ -51,7 +51,7 @@ class Dataset(Record):
     """Unusable samples by reason."""
 
 
-class Understanding(Record):
+class UnderstandingMetrics(Record):
     """Image to emotion, on the test split."""
 
     accuracy: Share
@@ -67,7 +67,7 @@ class Understanding(Record):
     """Last training losses, by name."""
 
     @model_validator(mode="after")
-    def _square(self) -> "Understanding":
+    def _square(self) -> "UnderstandingMetrics":
         size = len(self.per_class)
         if len(self.confusion) != size or any(len(row) != size for row in self.confusion):
             shape = f"{len(self.confusion)} rows of {sorted({len(row) for row in self.confusion})}"
@@ -75,14 +75,14 @@ class Understanding(Record):
         return self
 
 
-class Generation(Record):
+class GenerationMetrics(Record):
     """Emotion to image: the metrics of one set of images (also of a reference set)."""
 
     images: int = Field(ge=0)
     emo_a: Share | None = None
     """Arg max of the section-2 classifier is the intended emotion."""
     emo_a_exact: Share | None = None
-    """The same by the labelling rule's posterior on the recognised scene and object."""
+    """Arg max of the labelling rule's posterior for the recognised scene and object is the intended one."""
     emo_a_probability: Share | None = None
     """Mean probability of the intended emotion."""
     emo_a_two_class: Share | None = None
@@ -129,7 +129,7 @@ class Threshold(Record):
 
 
 class Filter(Record):
-    """What the dual-metric filter (Algorithm 1) did: `FilterResult.summary`."""
+    """What the dual-metric filter (Algorithm 1) did: `FilterSummary.to_dict()`."""
 
     total: int = Field(ge=0)
     kept: int = Field(ge=0)
@@ -151,21 +151,21 @@ class Round(Record):
     """One training of both stages and what came out of it."""
 
     round: int = Field(ge=0)
-    understanding: Understanding
-    generation: Generation | None = None
+    understanding: UnderstandingMetrics
+    generation: GenerationMetrics | None = None
     filter: Filter | None = None
 
 
 class References(Record):
-    """The same metrics for images that UniEmo did not make."""
+    """Metrics of images that UniEmo did not make."""
 
-    real: Generation | None = None
+    real: GenerationMetrics | None = None
     """Test images."""
-    plain_prompt: Generation | None = None
-    """The same diffusion model with the emotion's name alone."""
+    plain_prompt: GenerationMetrics | None = None
+    """Images of the diffusion model that was prompted with the emotion's name alone."""
 
 
-class StepRecord(Record):
+class StepTime(Record):
     """One named step of the run."""
 
     name: str
@@ -190,12 +190,12 @@ class Summary(Record):
     rounds: tuple[Round, ...] = Field(min_length=1)
     references: References = References()
     coefficients: Coefficients | None = None
-    steps: tuple[StepRecord, ...] = ()
+    steps: tuple[StepTime, ...] = ()
     environment: dict[str, JsonValue] = {}
     """Machine, library versions and the like."""
 
     @property
-    def last_generation(self) -> tuple[Round, Generation] | None:
+    def last_generation(self) -> tuple[Round, GenerationMetrics] | None:
         """The newest round that generated images."""
         found = [(item, item.generation) for item in self.rounds if item.generation is not None]
         return found[-1] if found else None

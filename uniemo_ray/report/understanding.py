@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uniemo_ray.config import Config
-from uniemo_ray.report.summary import Dataset, Record, Share, StepRecord, Understanding
+from uniemo_ray.report.summary import Dataset, Record, Share, StepTime, UnderstandingMetrics
 from uniemo_ray.report.wording import percent
 
 CARD = """# UniEmo, understanding alone
@@ -35,15 +35,15 @@ class UnderstandingSummary(Record):
     classes: str
     """Name of the data set's label space, in which it was judged."""
     images: int
-    """Of the test split."""
-    understanding: Understanding
+    """Images of the test split."""
+    understanding: UnderstandingMetrics
     standard_error: FiniteFloat
-    """Of the accuracy, binomial."""
+    """Binomial standard error of the accuracy."""
     two_class_sum: Share
     """Accuracy of the valence that holds more probability, over the images whose label has one."""
     classifier_accuracy: Share | None = None
     """The section-2 classifier on frozen CLIP features, trained on the same images."""
-    steps: tuple[StepRecord, ...] = ()
+    steps: tuple[StepTime, ...] = ()
     environment: dict[str, JsonValue]
     """Machine, library versions and the like."""
 

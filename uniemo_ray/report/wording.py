@@ -12,7 +12,7 @@ class Metric:
     """One metric as a reader meets it."""
 
     key: str
-    """Field of `Understanding` or `Generation`."""
+    """Field of `UnderstandingMetrics` or `GenerationMetrics`."""
     label: str
     direction: Literal["up", "down"]
     """Which way is better."""

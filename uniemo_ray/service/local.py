@@ -7,6 +7,7 @@ python -m uniemo_ray.service.local runs/demo/model
 import argparse
 import asyncio
 import logging
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -108,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.tokens is None and not is_loopback(options.host):
             raise ValueError(f"refusing to bind to {options.host} without tokens: give --tokens FILE")
         tokens = None if options.tokens is None else TokenFile(options.tokens)
+        _check_port(options.host, options.port)
         limits = Limits()
         library = Library(models={DEFAULT_MODEL: options.model})
         model = library.load(DEFAULT_MODEL)
@@ -121,6 +123,18 @@ def main(arguments: list[str] | None = None) -> int:
     app = make_api(backend, board=board, limits=limits, tokens=tokens)
     uvicorn.run(app, host=options.host, port=options.port, access_log=False, server_header=False)
     return 0
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse an address that is taken or not this machine's, before a model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot listen on {host} port {port} ({reason}): give another --port") from None
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

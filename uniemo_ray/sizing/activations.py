@@ -34,7 +34,7 @@ class Kept:
 
     bytes: int = 0
     inside: tuple[int, ...] = ()
-    """Of these, within each checkpointed module."""
+    """Bytes held within each checkpointed module; `bytes` includes them."""
     entering: int = 0
     """Inputs of the checkpointed modules."""
 

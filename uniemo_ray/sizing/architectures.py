@@ -16,11 +16,11 @@ class Architecture:
 
     name: str
     denoiser: Values
-    """Of `UNet2DConditionModel`."""
+    """Settings of `UNet2DConditionModel`."""
     vae: Values
-    """Of `AutoencoderKL`."""
+    """Settings of `AutoencoderKL`."""
     text_encoders: tuple[Values, ...]
-    """Of `CLIPTextConfig`; all but the first also have a projection."""
+    """Settings of each `CLIPTextConfig`. All encoders but the first also have a projection."""
 
     @property
     def text_widths(self) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ class GpuMemory:
 
     zero_stage: int
     weights: int
-    """Of what trains and of what DeepSpeed wraps beside it, with ZeRO 3's gathered copies."""
+    """Weights that train and weights that DeepSpeed wraps beside them, with ZeRO 3's gathered copies."""
     master: int
     """ZeRO's own fp32 copy of the share that this GPU updates."""
     gradients: int

@@ -35,7 +35,7 @@ class Rates:
     generated_per_second: float | None = None
     """Generated images of one GPU."""
     price: float | None = None
-    """Of one GPU for one hour."""
+    """Price of one GPU for one hour."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class Written:
     mixed: int
     """The chosen generated ones once more, as training samples with their latents."""
     features: int
-    """Of frozen CLIP and of each round's encoder; those of Inception are not counted."""
+    """Features of frozen CLIP and of each round's encoder. Features of Inception are not counted."""
     checkpoints: int
     """The kept ones of every stage and its final weights."""
     models: int

@@ -4,16 +4,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.schema import ALPHA, coefficients_schema, require_columns
+from uniemo_ray.feedback.schema import ALPHA, coefficients_schema
 
-Kind = Literal["scene", "object"]
 Key = tuple[str, str]
 """(kind, attribute name)."""
 
@@ -83,21 +81,6 @@ class CoefficientSums:
             alpha = dict(zip(schema.names[3:], part.probability / part.count, strict=True))
             rows.append({"attribute": name, "kind": kind, "count": part.count, **alpha})
         return pa.Table.from_pylist(rows, schema=schema)
-
-
-def coefficient_matrix(
-    table: pa.Table, *, kind: Kind, names: Sequence[str], labels: Sequence[str] = EMOTIONS
-) -> NDArray[np.float64]:
-    """Coefficients (A, C) of `names` in their order; zeros for a name without a row (M_j = 0).
-
-    Raises:
-        ValueError: when the table does not fit `coefficients_schema` of these labels.
-    """
-    require_columns(table, coefficients_schema(labels), name="coefficients")
-    alphas = coefficients_by_key(table)
-    zeros = np.zeros(len(labels))
-    rows = [alphas.get((kind, name), zeros) for name in names]
-    return np.asarray(rows, dtype=np.float64).reshape(len(rows), len(labels))
 
 
 def coefficients_by_key(table: pa.Table) -> dict[Key, NDArray[np.float64]]:

@@ -1,13 +1,40 @@
-"""Streaming mean and variance per dimension (Chan, Golub and LeVeque 1979), in float64."""
+"""Streaming mean and variance per dimension, in float64; `combine` is the merging step of all such sums."""
 
 # B batch, D width
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+
+
+class Combined(NamedTuple):
+    """Number and mean of the rows of two parts, and what their distance adds to their squared deviations."""
+
+    total: int
+    """Rows of both parts."""
+    mean: Array
+    """(D,) mean over both parts."""
+    delta: Array
+    """(D,) distance between the means of the parts."""
+    weight: float
+    """n1 n2 / n: the deviations of both parts grow by `weight` times the (outer) product of `delta`."""
+
+
+def combine(count: int, mean: Array, other_count: int, other_mean: Array) -> Combined:
+    """The pairwise update of Chan, Golub and LeVeque (1979).
+
+    Raises:
+        ValueError: when the widths differ.
+    """
+    if mean.shape != other_mean.shape:
+        raise ValueError(f"expected features of width {len(mean)}, got {len(other_mean)}")
+    total, delta = count + other_count, other_mean - mean
+    divisor = max(total, 1)  # two empty parts have zeros everywhere
+    return Combined(total, mean + delta * (other_count / divisor), delta, count * other_count / divisor)
 
 
 @dataclass
@@ -53,15 +80,9 @@ class Moments:
         Raises:
             ValueError: when the widths differ.
         """
-        if self.mean.shape != other.mean.shape:
-            raise ValueError(f"expected features of width {len(self.mean)}, got {len(other.mean)}")
-        count = self.count + other.count
-        if not count:
-            return Moments.empty(len(self.mean))
-        delta = other.mean - self.mean
-        mean = self.mean + delta * (other.count / count)
-        m2 = self.m2 + other.m2 + np.square(delta) * (self.count * other.count / count)
-        return Moments(count, mean, m2)
+        both = combine(self.count, self.mean, other.count, other.mean)
+        m2 = self.m2 + other.m2 + np.square(both.delta) * both.weight
+        return Moments(both.total, both.mean, m2)
 
     def std(self) -> Array:
         """(D,) population standard deviation; zeros when nothing was seen."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from uniemo_ray.settings_view import SettingsView
+
 
 def fingerprint(value: Any) -> str:
     """sha256 (hex) of a value's canonical JSON: neither the order of keys counts nor whether 20 is 20.0.
@@ -33,7 +35,7 @@ def canonical(value: Any, path: str = "settings") -> Any:
     Raises:
         ValueError: something that has no stable JSON form, by its path.
     """
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel | SettingsView):
         return canonical(value.model_dump(mode="json"), path)
     if isinstance(value, Mapping):
         for key in value:

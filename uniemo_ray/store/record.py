@@ -32,9 +32,9 @@ class StepRecord:
     status: str
     has_artefacts: bool
     """Whether its artefact folder held files at the commit; if they are gone later, the step runs again."""
-    place: str = ""
-    """What names its artefact folder, where that is not the fingerprint: runs of a step that only grows share
-    one."""
+    lineage: str = ""
+    """The fingerprint without the settings that may grow. It names the artefact folder, which runs of
+    all sizes share."""
     shards: int = 0
     """Committed shards in its artefact folder at the commit."""
     epoch: int = 0
@@ -43,7 +43,7 @@ class StepRecord:
     @property
     def artefacts(self) -> str:
         """Its artefact folder, as a key in the run's store."""
-        return artefact_folder(self.name, self.place or self.fingerprint)
+        return artefact_folder(self.name, self.lineage or self.fingerprint)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -64,9 +64,9 @@ class StepRecord:
         return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
 
-def artefact_folder(name: str, place: str) -> str:
-    """Where a step keeps its files; `place` is its fingerprint, or what all its sizes have in common."""
-    return f"artefacts/{name}-{place[:12]}"
+def artefact_folder(name: str, lineage: str) -> str:
+    """Where a step of this lineage keeps its files, as a key in the run's store."""
+    return f"artefacts/{name}-{lineage[:12]}"
 
 
 def library_versions() -> dict[str, str]:

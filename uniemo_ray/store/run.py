@@ -18,8 +18,12 @@ from uniemo_ray.store.lease import Lease
 from uniemo_ray.store.record import StepRecord, now
 
 logger = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 """Format of a run folder; a change that older code would misread raises it."""
+_WHY_OLDER_ENDS = {
+    1: "its steps did not declare all the settings that they read, so nothing in it can be told to be current"
+}
+"""Why a format is not read any more."""
 _MARKER, _CONFIG, _KIND = "run.json", "config.json", "uniemo_ray run"
 STEPS = "steps"
 _HISTORY = f"{STEPS}/history"
@@ -100,7 +104,7 @@ class RunFolder:
         if record.has_artefacts and self.store.is_empty(record.artefacts):
             logger.warning("%s was finished, but %s is gone: it runs again", name, record.artefacts)
             return None
-        is_shared = record.place not in ("", record.fingerprint)
+        is_shared = record.lineage not in ("", record.fingerprint)
         if is_shared and any(
             other.epoch > record.epoch for other in self._records_in(name, record.artefacts).values()
         ):
@@ -187,10 +191,11 @@ def check_run(store: Store) -> bool:
     if not isinstance(marker, dict) or marker.get("kind") != _KIND:
         raise ValueError(f"{store.uri}/{_MARKER} is not of a uniemo_ray run: choose an empty or new folder")
     if marker.get("version") != VERSION:
+        why = _WHY_OLDER_ENDS.get(marker.get("version", 0))
         raise ValueError(
             f"{store.uri} was written in run format {marker.get('version')} by uniemo_ray "
-            f"{marker.get('made_by')}, this is uniemo_ray {__version__} with format {VERSION}: "
-            "use that release, or choose a new folder"
+            f"{marker.get('made_by')}, this is uniemo_ray {__version__} with format {VERSION}"
+            f"{f' ({why})' if why else ''}: use that release, or choose a new folder"
         )
     return True
 

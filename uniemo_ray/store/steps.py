@@ -40,8 +40,8 @@ class StepContext:
 
     name: str
     fingerprint: str
-    place: str
-    """The fingerprint without the settings that let the step grow; names its folder and what it makes."""
+    lineage: str
+    """The fingerprint without the settings that may grow. It names the folder and what the step makes."""
     settings: Any
     """Plain values of the step's settings."""
     run: RunFolder
@@ -72,7 +72,7 @@ class Step:
     run: Callable[[StepContext], StepOutput]
     code_version: int
     fingerprint: str
-    place: str
+    lineage: str
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,12 @@ class Pipeline:
         plain = canonical({} if settings is None else settings, f"settings of step {name}")
         what = {"name": name, "settings": plain, "code_version": code_version}
         digest = fingerprint({**what, "inputs": {other: self._steps[other].fingerprint for other in inputs}})
-        place = digest
+        lineage = digest
         if grows_by is not None:
             what["settings"] = {key: value for key, value in plain.items() if key not in grows_by}
-            place = fingerprint({**what, "inputs": {other: self._steps[other].place for other in inputs}})
-        step = Step(name, plain, tuple(inputs), run, code_version, digest, place)
+            lineages = {other: self._steps[other].lineage for other in inputs}
+            lineage = fingerprint({**what, "inputs": lineages})
+        step = Step(name, plain, tuple(inputs), run, code_version, digest, lineage)
         self._steps[name] = step
         return step
 
@@ -158,21 +159,21 @@ class Pipeline:
         return StepResult(record, is_skipped=True)
 
     def _execute(self, step: Step, records: Mapping[str, StepRecord], *, label: str) -> StepResult:
-        folder = artefact_folder(step.name, step.place)
+        folder = artefact_folder(step.name, step.lineage)
         is_resumed = not self._run.store.is_empty(folder)
-        if step.place != step.fingerprint:
+        if step.lineage != step.fingerprint:
             self._run.forget(step.name, folder)
         context = StepContext(
             step.name,
             step.fingerprint,
-            step.place,
+            step.lineage,
             step.settings,
             self._run,
             folder,
             inputs=records,
             is_resumed=is_resumed,
         )
-        logger.info("%s %s", label, "goes on where it was interrupted" if is_resumed else "started")
+        logger.info("%s %s", label, "resuming" if is_resumed else "started")
         start = time.monotonic()
         try:
             output = step.run(context)
@@ -206,7 +207,7 @@ class Pipeline:
             versions=library_versions(),
             status=output.status,
             has_artefacts=not self._run.store.is_empty(context.folder),
-            place=step.place,
+            lineage=step.lineage,
             shards=len(committed(context.artefacts)),
             epoch=self._run.lease.epoch,
         )

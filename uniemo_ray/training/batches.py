@@ -21,7 +21,7 @@ from uniemo_ray.data.images import (
     to_unit_range,
 )
 from uniemo_ray.emotions import MIKELS, LabelSpace
-from uniemo_ray.seeds import stable_seed
+from uniemo_ray.seeds import hash_seed
 
 Raw = Mapping[str, NDArray[Any]]
 """Columns of a batch of rows: image_id, image (encoded bytes), emotion, scene, objects, and maybe latent."""
@@ -135,7 +135,7 @@ class Collate:
         """If an image has several objects, one is drawn per epoch (section 1)."""
         if names is None or len(names) == 0:
             return -1
-        return _index(self.objects, names[stable_seed(self.seed, "object", epoch, image_id) % len(names)])
+        return _index(self.objects, names[hash_seed(self.seed, "object", epoch, image_id) % len(names)])
 
 
 def _index(base: tuple[str, ...], name: str | None) -> int:

@@ -7,27 +7,28 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from uniemo_ray.config import TrainConfig
-from uniemo_ray.seeds import stable_seed
+from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.half_precision import Fp16Autocast, LossScale
 from uniemo_ray.training.schedule import rate_factor
 
 logger = logging.getLogger(__name__)
 
 TAG = "engine"
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class NonFiniteLossError(FloatingPointError):
     """A loss or gradient became infinite or NaN; the weights of the last checkpoint are sound."""
 
 
-class StepResult(NamedTuple):
+class TrainedStep(NamedTuple):
     """One training step.
 
     Attributes:
@@ -39,7 +40,7 @@ class StepResult(NamedTuple):
     is_due: bool
 
 
-def deepspeed_config(train: TrainConfig, world_size: int) -> dict[str, Any]:
+def deepspeed_config(train: TrainConfig, world_size: int, *, precision: Precision) -> dict[str, Any]:
     """DeepSpeed's JSON for a stage; every DeepSpeed setting of the project is here.
 
     bf16 is DeepSpeed's `torch_autocast`: weights, optimizer state, communication and losses stay fp32,
@@ -49,6 +50,7 @@ def deepspeed_config(train: TrainConfig, world_size: int) -> dict[str, Any]:
     Args:
         train: The stage's settings.
         world_size: Ranks that share the global batch.
+        precision: Arithmetic of matrix products, as `resolve_precision` tells.
     """
     config: dict[str, Any] = {
         "train_batch_size": train.batch_size,
@@ -58,7 +60,7 @@ def deepspeed_config(train: TrainConfig, world_size: int) -> dict[str, Any]:
         "zero_optimization": {"stage": train.zero_stage},
         "steps_per_print": 1_000_000_000,
     }
-    if train.precision == "bf16":
+    if precision == "bf16":
         # An empty list of "safe" modules keeps gathered weights and reduced gradients in fp32.
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
     return config
@@ -72,13 +74,13 @@ def has_bf16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def resolve_precision(train: TrainConfig, device: torch.device) -> TrainConfig:
-    """Settings with `auto` replaced by what all ranks can do; collective."""
+def resolve_precision(train: TrainConfig, device: torch.device) -> Precision:
+    """The stage's arithmetic, `auto` replaced by what all ranks can do; collective."""
     if train.precision != "auto":
-        return train
+        return train.precision
     can = torch.tensor(int(has_bf16()), device=device)
     dist.all_reduce(can, op=dist.ReduceOp.MIN)
-    return train.model_copy(update={"precision": "bf16" if can else "fp32"})
+    return "bf16" if can else "fp32"
 
 
 def _load_deepspeed() -> ModuleType:
@@ -147,16 +149,16 @@ class Engine:
         deepspeed.init_distributed(verbose=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         device = torch.device(deepspeed.get_accelerator().current_device_name())
-        train = resolve_precision(train, device)
+        precision = resolve_precision(train, device)
         self._train, self._total_steps, self._seed = train, total_steps, seed
         optimizer = torch.optim.AdamW(_trainable(groups), betas=(0.9, 0.999))
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self._deepspeed = deepspeed
-        self._scale = LossScale() if train.precision == "fp16" else None
+        self._scale = LossScale() if precision == "fp16" else None
         self._engine = deepspeed.initialize(
             model=Fp16Autocast(objective, device) if self._scale else objective,
             optimizer=optimizer,
-            config=deepspeed_config(train, self.world_size),
+            config=deepspeed_config(train, self.world_size, precision=precision),
         )[0]
 
     @property
@@ -169,7 +171,7 @@ class Engine:
         """Optimizer steps done, over all attempts."""
         return int(self._engine.global_steps)
 
-    def step(self, batch: Mapping[str, Tensor], *, is_due: bool = False) -> StepResult:
+    def step(self, batch: Mapping[str, Tensor], *, is_due: bool = False) -> TrainedStep:
         """Forward, backward, clip and update on one global batch.
 
         Args:
@@ -195,7 +197,7 @@ class Engine:
             raise NonFiniteLossError(f"gradient is not finite at step {step}: lower the learning rates")
         if self._scale:
             self._scale.count_step()
-        return StepResult(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
+        return TrainedStep(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
 
     def evaluate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """The objective's values on a batch in evaluation mode, averaged over ranks."""
@@ -267,7 +269,7 @@ class Engine:
         self, batch: Mapping[str, Tensor], step: int, *, flag: bool
     ) -> tuple[dict[str, float], bool, float]:
         """Losses, whether a checkpoint is due, and the gradient norm; the weights change if it is finite."""
-        torch.manual_seed(stable_seed(self._seed, "step", step, self.rank))
+        torch.manual_seed(hash_seed(self._seed, "step", step, self.rank))
         losses = self._engine(self._move(batch))
         metrics, due = self._reduce(losses, flag=flag)
         if not all(math.isfinite(value) for value in metrics.values()):

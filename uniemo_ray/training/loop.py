@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.engine import Engine
-from uniemo_ray.training.records import MetricLog, Progress
+from uniemo_ray.training.records import MetricLog, TrainingProgress
 from uniemo_ray.training.state import Seen, TrainState
 
 
@@ -41,7 +41,7 @@ def train(
     seen: Seen,
     save: Save,
     log: MetricLog | None = None,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
 ) -> TrainState:
     """Train from `state` to the end of the last epoch, with a checkpoint at the end of every epoch.
 
@@ -55,7 +55,7 @@ def train(
         seen: Ids that the epoch of `state` has used already.
         save: Writes a checkpoint.
         log: Metrics of rank 0; None on other ranks.
-        progress: Progress lines of rank 0; None on other ranks.
+        progress: TrainingProgress lines of rank 0; None on other ranks.
 
     Returns:
         The final state, `epoch` equal to `schedule.epochs`.
@@ -110,7 +110,7 @@ def _record(
     world_size: int,
     *,
     log: MetricLog | None,
-    progress: Progress | None,
+    progress: TrainingProgress | None,
 ) -> None:
     if log is not None:
         log.write({"kind": "step", "step": state.step, "epoch": state.epoch, **metrics}, section="step")

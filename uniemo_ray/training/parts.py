@@ -1,13 +1,12 @@
-"""What a stage is made of, without what it is built from: light enough for drivers and controllers."""
+"""What a stage is made of, without what it is built from."""
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.training.batches import Collate
-
-StageName = Literal["understanding", "joint"]
+from uniemo_ray.training.stage_settings import StageSettings
 
 
 class StageParts(NamedTuple):
@@ -27,6 +26,4 @@ class StageParts(NamedTuple):
     exports: dict[str, nn.Module]
 
 
-def stage_config(stage: StageName, config: Config) -> TrainConfig:
-    """The section of a stage."""
-    return config.stage1 if stage == "understanding" else config.stage2
+StageBuilder = Callable[[StageSettings], StageParts]

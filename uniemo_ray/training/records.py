@@ -55,7 +55,7 @@ class MetricLog:
         self._writer.close()
 
 
-class Progress:
+class TrainingProgress:
     """Logs a line with bar, rate and remaining time, every few seconds.
 
     Args:

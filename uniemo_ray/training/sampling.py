@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from uniemo_ray.seeds import id_hashes, stable_seed
+from uniemo_ray.seeds import hash_seed, id_hashes
 
 Sampling = Literal["natural", "emotion", "attribute"]
 COPY = "~"
@@ -35,7 +35,7 @@ class Repeats:
         """
         wanted = np.array([self.of_group[group] for group in groups_of(table, self.sampling)])  # (M,)
         ids = table["image_id"].to_pylist()
-        drawn = id_hashes([f"{stable_seed(self.seed, 'repeat')}/{name}" for name in ids]) / 2.0**64
+        drawn = id_hashes([f"{hash_seed(self.seed, 'repeat')}/{name}" for name in ids]) / 2.0**64
         counts = np.floor(wanted + drawn).astype(np.int64)
         repeated = table.take(pa.array(np.repeat(np.arange(len(ids)), counts)))
         names = [

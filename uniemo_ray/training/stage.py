@@ -1,14 +1,11 @@
-"""Builds what a training worker needs, from settings that are plain JSON."""
+"""Builds what a training worker needs."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts, load_clip
@@ -19,70 +16,46 @@ from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.batches import Collate
 from uniemo_ray.training.name_embeddings import NameEmbeddings
 from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
-from uniemo_ray.training.parts import StageName, StageParts, stage_config
-
-__all__ = ["StageName", "StageParts", "StageSettings", "build_stage", "stage_config"]
+from uniemo_ray.training.parts import StageParts
+from uniemo_ray.training.stage_settings import StageSettings
 
 if TYPE_CHECKING:
     from uniemo_ray.models.diffusion import DiffusionParts
 
 
-class StageSettings(BaseModel):
-    """Settings of `build_stage`; every path must be readable by the workers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    stage: StageName
-    """Which objective."""
-    config: Config
-    """The run's settings."""
-    scenes: tuple[str, ...]
-    """Attribute base of the scenes, in the order of the network's buffers."""
-    objects: tuple[str, ...]
-    """Attribute base of the objects."""
-    weights: str | None = None
-    """Network weights (safetensors, local or s3://) to start from; otherwise CLIP's and fresh heads."""
-    is_fusion_fresh: bool = False
-    """Whether no stage 2 has trained the fusion in `weights`: then `fusion.start` decides where it starts, as
-    it does without weights. Values do not tell: an imported fusion looks fresh, and is trained."""
-    denoiser_weights: str | None = None
-    """What an earlier round trained of the denoiser, a local path or s3://...safetensors."""
-    name_embeddings: str | None = None
-    """Folder of stored text embeddings of the attribute base; otherwise CLIP's text tower computes them."""
-    coefficients: dict[Literal["scene", "object"], dict[str, Sequence[float]]] = {}
-    """alpha of eq. 5: kind to attribute to C values. Needed by stage 2 unless coefficients are off."""
-
-
-def build_stage(values: Mapping[str, Any]) -> StageParts:
-    """Build network, objective, groups and collate of a stage from `StageSettings` as a plain dict.
+def build_stage(settings: StageSettings) -> StageParts:
+    """Build network, objective, parameter groups and collate of a stage.
 
     Raises:
         ValueError: settings that do not fit together.
     """
-    settings = StageSettings.model_validate(values)
-    config, train = settings.config, stage_config(settings.stage, settings.config)
+    config, train = settings.config, settings.train
     clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
     weights = _read_weights(settings.weights) if settings.weights else None
     net = _network(settings, clip, weights)
+    is_joint = settings.stage == "joint"
     set_trainable(
         net,
-        stage=1 if settings.stage == "understanding" else 2,
+        stage=2 if is_joint else 1,
         tower=config.encoder.tower,
-        joint_training=config.fusion.joint_training,
+        joint_training=not is_joint or config.fusion.joint_training,
     )
     groups: list[dict[str, Any]] = parameter_groups(
         net, train.rates, train.weight_decay, tower_weight_decay=train.tower_weight_decay
     )
-    collate = _collate(settings, clip, train)
-    if settings.stage == "understanding":
+    collate = _collate(settings, clip)
+    if not is_joint:
         tune_training(net, None, train)
         return StageParts(UnderstandingObjective(net, config.losses), groups, collate, {"net": net})
     return _joint(net, groups, collate, settings)
 
 
-def load_net(values: Mapping[str, Any]) -> UniEmoNet:
-    """The network of `StageSettings` (with weights) as a plain dict, for use instead of training."""
-    settings = StageSettings.model_validate(values)
+def load_net(settings: StageSettings) -> UniEmoNet:
+    """A stage's network with its weights, for use instead of training.
+
+    Raises:
+        ValueError: settings without weights.
+    """
     if not settings.weights:
         raise ValueError("StageSettings.weights is empty: give the trained network's file")
     clip = load_clip(settings.config.encoder.clip, pretrained=settings.config.encoder.clip_pretrained)
@@ -126,8 +99,8 @@ def _start_at_words(net: UniEmoNet, diffusion: "DiffusionParts") -> None:
     net.fusion.start_at_words(words)
 
 
-def _collate(settings: StageSettings, clip: ClipParts, train: TrainConfig) -> Collate:
-    config = settings.config
+def _collate(settings: StageSettings, clip: ClipParts) -> Collate:
+    config, train, is_joint = settings.config, settings.train, settings.stage == "joint"
     return Collate(
         image_size_px=clip.image_size_px,
         mean=clip.mean,
@@ -137,8 +110,8 @@ def _collate(settings: StageSettings, clip: ClipParts, train: TrainConfig) -> Co
         crop_scale=train.crop_scale if train.augment else None,
         seed=config.seed,
         max_pixels=config.data.max_pixels,
-        unit_size_px=config.diffusion.size_px if settings.stage == "joint" else None,
-        crops_unit=config.diffusion.target == "crop",
+        unit_size_px=config.diffusion.size_px if is_joint else None,
+        crops_unit=is_joint and config.diffusion.target == "crop",
         space=label_space(config.data),
     )
 

@@ -1,4 +1,3 @@
-# ruff: noqa: F811 (fixtures shared with tests/inference)
 """Generation and scoring on real actor pools: the same bytes whatever the cluster, nothing twice."""
 
 from pathlib import Path
@@ -7,12 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tests.inference.conftest import CONFIG, clip, heads, model_folder, parts, pipeline_folder  # noqa: F401
+from tests.inference.conftest import CONFIG
+from tests.models.tiny import write_clip_folder
 from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig
 from uniemo_ray.distributed.shards.generate import MappedShards, generate_images, score_images
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
-from uniemo_ray.models.clip import save_clip_config
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import committed, read_shards
@@ -88,7 +87,7 @@ def test_bytes_do_not_depend_on_actors_blocks_or_crashes(plan, model_folder, tmp
 def test_scores_go_into_files_of_their_own(plan, model_folder, clip, heads, tmp_path) -> None:
     images, scores = open_store(str(tmp_path / "images")), open_store(str(tmp_path / "scores"))
     run(plan, images, model_folder)
-    save_clip_config(clip, tmp_path / "clip", with_weights=True)
+    write_clip_folder(clip, tmp_path / "clip", with_weights=True)
     (tmp_path / "heads").mkdir()
     heads.save(tmp_path / "heads" / "scorers.safetensors")
     result = score_images(

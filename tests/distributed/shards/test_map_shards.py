@@ -1,5 +1,6 @@
 """Shards in, shards out, with real Ray actors."""
 
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,8 +38,7 @@ def run(source, target, *, poison=-1, kind="", mended="/nowhere/mended", plan="p
         source,
         {"low": "in/low", "high": "in/high"},
         target=target,
-        actor=Doubler,
-        settings={"poison": poison, "kind": kind, "mended": str(mended)},
+        actor=partial(Doubler, poison=poison, kind=kind, mended=str(mended)),
         plan_hash=plan,
         resources=RESOURCES,
         retries=retries,

@@ -1,6 +1,7 @@
 """A whole stage on two real workers: Ray Train, Ray Data, DeepSpeed over gloo."""
 
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pyarrow import fs
 from ray.train import TrainingFailedError, WorkerGroupError
 from safetensors.torch import load_file
 
-from tests.distributed.training.train_case import Squares, rows
+from tests.distributed.training.train_case import Squares, build, rows
 from uniemo_ray.config import Config, ResourceConfig, TrainConfig
 from uniemo_ray.distributed.training.epoch_data import (
     _drop_seen,
@@ -34,6 +35,7 @@ from uniemo_ray.distributed.training.train_stage import (
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.engine import NonFiniteLossError
+from uniemo_ray.training.stage_settings import StageSettings
 from uniemo_ray.training.state import TrainState
 
 ROWS, BATCH, EPOCHS = 81, 8, 2
@@ -49,14 +51,12 @@ def stage(folder: Path, *, crash: dict[str, Any] | None = None, **train: Any) ->
         }
     )
     return train_stage(
-        stage="understanding",
-        config=config,
+        settings=StageSettings(stage="understanding", config=config),
         dataset=ray.data.from_items(rows(ROWS), override_num_blocks=3),
         val=ray.data.from_items(rows(20), override_num_blocks=1),
-        settings={"log": str(folder / "log"), "lr": 0.03, "crash": crash},
         storage=str(folder / "storage"),
         name="tiny",
-        build="tests.distributed.training.train_case:build",
+        build=partial(build, log=str(folder / "log"), crash=crash),
     )
 
 
@@ -159,9 +159,7 @@ def test_too_few_images_are_an_error_before_anything_starts() -> None:
 def test_another_number_of_workers_cannot_resume() -> None:
     work = Work(
         name="u",
-        build="",
-        settings={},
-        train=TrainConfig(),
+        settings=StageSettings(stage="understanding", config=Config()),
         seed=0,
         steps_per_epoch=1,
         threads=1,

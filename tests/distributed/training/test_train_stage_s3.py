@@ -1,17 +1,17 @@
-# ruff: noqa: F811 (a fixture shared with tests/store)
 """Checkpoints of training on S3: a killed worker goes on from the last one."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import ray.data
 from safetensors.torch import load
 
-from tests.distributed.training.train_case import Squares, rows
-from tests.store.conftest import s3_uri  # noqa: F401
+from tests.distributed.training.train_case import Squares, build, rows
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.training.train_stage import TrainResult, train_stage
 from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.training.stage_settings import StageSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 ROWS, STEPS = 81, 20
@@ -20,13 +20,13 @@ ROWS, STEPS = 81, 20
 def stage(folder: Path, storage: str) -> TrainResult:
     config = {"stage1": {"epochs": 2, "batch_size": 8, "warmup_steps": 2, "checkpoint_every_s": 1e-6}}
     return train_stage(
-        stage="understanding",
-        config=Config.model_validate({"data": {"sketch_train": ROWS}, **config}),
+        settings=StageSettings(
+            stage="understanding", config=Config.model_validate({"data": {"sketch_train": ROWS}, **config})
+        ),
         dataset=ray.data.from_items(rows(ROWS), override_num_blocks=3),
-        settings={"log": str(folder), "lr": 0.03, "crash": {"step": 7, "kind": "kill"}},
         storage=storage,
         name="tiny",
-        build="tests.distributed.training.train_case:build",
+        build=partial(build, log=str(folder), crash={"step": 7, "kind": "kill"}),
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.parts import StageParts
+from uniemo_ray.training.stage_settings import StageSettings
 
 
 class Squares(nn.Module):
@@ -30,9 +31,8 @@ class Squares(nn.Module):
 class LoggingCollate:
     """Batches of vectors; notes each id that training took, and fails on demand, once."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.log = Path(settings["log"])
-        self.crash = settings.get("crash")
+    def __init__(self, log: str, crash: Mapping[str, Any] | None) -> None:
+        self.log, self.crash = Path(log), crash
 
     def __call__(self, raw: Mapping[str, Any], *, epoch: int, is_training: bool) -> Batch:
         return Batch({"x": torch.tensor(np.stack(raw["x"]))}, [str(name) for name in raw["image_id"]])
@@ -67,12 +67,10 @@ class Recorder(nn.Module):
             raise {"error": RuntimeError, "value": ValueError}[crash["kind"]]("told to fail")
 
 
-def build(settings: Mapping[str, Any]) -> StageParts:
+def build(settings: StageSettings, *, log: str, crash: Mapping[str, Any] | None = None) -> StageParts:
     objective = Squares()
-    collate = LoggingCollate(settings)
-    groups = [
-        {"name": "all", "params": list(objective.parameters()), "lr": settings["lr"], "weight_decay": 0.0}
-    ]
+    collate = LoggingCollate(log, crash)
+    groups = [{"name": "all", "params": list(objective.parameters()), "lr": 0.03, "weight_decay": 0.0}]
     parts: Any = collate
     return StageParts(Recorder(objective, collate), groups, parts, {"net": objective.net})
 

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tests.metrics.test_perceptual import random_alexnet, weights_dir  # noqa: F401 (fixtures)
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards.actors.tables import conform, to_table
 from uniemo_ray.emotions import EMOTIONS
@@ -77,7 +76,7 @@ def test_without_a_network_that_looks_no_picture_is_read(tmp_path: Path) -> None
     assert "fd_clip" in found
 
 
-def test_only_pictures_of_the_pairs_are_decoded(tmp_path: Path, weights_dir: Path) -> None:  # noqa: F811
+def test_only_pictures_of_the_pairs_are_decoded(tmp_path: Path, alexnet_dir: Path) -> None:
     drawn = emotion_pairs(IDS[:-1], LABELS[:-1], pairs=PAIRS, seed=0)
     wanted = {int(row) for pairs in drawn.values() for row in pairs.reshape(-1)}
     assert wanted < set(range(COUNT - 1))
@@ -89,7 +88,7 @@ def test_only_pictures_of_the_pairs_are_decoded(tmp_path: Path, weights_dir: Pat
         pictures[row] = file.getvalue()
     context = Context(tmp_path)
     write(context, pictures)
-    found = measure_step(context, config(weights_dir=str(weights_dir)), images="images", scores="scores")
+    found = measure_step(context, config(weights_dir=str(alexnet_dir)), images="images", scores="scores")
     assert found["lpips_alex"] > 0
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.models.tiny import write_clip
+from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.data.images import ImageError
 from uniemo_ray.distributed.shards.actors.clip import FeatureActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
@@ -48,17 +49,15 @@ def published(context, config):
 def test_every_actor_that_decodes_samples_is_told_the_limit(context, tmp_path, monkeypatch, module, run):
     """Only what goes to the pool is looked at; the pool itself has tests of its own."""
     asked = []
-    monkeypatch.setattr(
-        module, "map_shards", lambda *_, actor, settings, **__: asked.append((actor, settings))
-    )
+    monkeypatch.setattr(module, "map_shards", lambda *_, actor, **__: asked.append(actor))
     monkeypatch.setattr(image_metrics, "read_shards", lambda *_: None)
     (tmp_path / "weights").mkdir()
     values = [f"data.max_pixels={LIMIT}", f"evaluation.weights_dir={tmp_path / 'weights'}"]
     run(context, load_config(None, values))
     assert asked
-    for actor, settings in asked:
-        assert settings["max_pixels"] == LIMIT
-        assert set(settings) | {"device"} <= set(inspect.signature(actor).parameters)
+    for actor in asked:
+        assert actor.keywords["max_pixels"] == LIMIT
+        assert {*actor.keywords, "device"} <= set(inspect.signature(actor.func).parameters)
 
 
 def test_the_actors_keep_to_it(tmp_path):
@@ -66,7 +65,7 @@ def test_the_actors_keep_to_it(tmp_path):
     file = io.BytesIO()
     Image.new("RGB", (33, 32)).save(file, format="PNG")
     table = pa.table({"image_id": ["a"], "image": pa.array([file.getvalue()], pa.binary())})
-    tiny = {"model": "tiny", "size_px": 16}
+    tiny = DiffusionConfig(model="tiny", size_px=16)
     for make in (
         lambda limit: FeatureActor(str(tmp_path), max_pixels=limit),
         lambda limit: LatentActor(tiny, max_pixels=limit),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from uniemo_ray.loop.steps.training import starting_point
+from uniemo_ray.loop.steps.training import training_settings
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
@@ -22,16 +22,18 @@ class Context:
 
 @pytest.mark.parametrize("denoiser", ["frozen", "lora"])
 def test_only_the_first_stage_two_has_a_fresh_fusion(tmp_path: Path, denoiser: str) -> None:
-    config, context = load_config(None, [f"diffusion.denoiser={denoiser}"]), Context(tmp_path)
+    settings = [f"diffusion.denoiser={denoiser}", "fusion.use_coefficients=false"]
+    config, context = load_config(None, settings), Context(tmp_path)
+    context.artefacts_of("ingest").write_json("names.json", {"scene": ["sky"], "object": []})
     found = {
-        (stage, round_): starting_point(context, config, stage=stage, round_=round_)
+        (stage, round_): training_settings(context, config, stage=stage, round_=round_)
         for stage in ("understanding", "joint")
         for round_ in (1, 2)
     }
-    assert found["understanding", 1] == {}
-    assert found["understanding", 2] == {"weights": f"{tmp_path}/joint-1/net.safetensors"}
-    first = {"weights": f"{tmp_path}/understanding-1/net.safetensors", "is_fusion_fresh": True}
-    assert found["joint", 1] == first
-    adapters = {"denoiser_weights": f"{tmp_path}/joint-1/denoiser.safetensors"} if denoiser == "lora" else {}
-    second = {"weights": f"{tmp_path}/understanding-2/net.safetensors", "is_fusion_fresh": False}
-    assert found["joint", 2] == second | adapters
+    starts = {key: (each.weights, each.is_fusion_fresh, each.denoiser_weights) for key, each in found.items()}
+    assert starts["understanding", 1] == (None, False, None)
+    assert starts["understanding", 2] == (f"{tmp_path}/joint-1/net.safetensors", False, None)
+    assert starts["joint", 1] == (f"{tmp_path}/understanding-1/net.safetensors", True, None)
+    adapters = f"{tmp_path}/joint-1/denoiser.safetensors" if denoiser == "lora" else None
+    assert starts["joint", 2] == (f"{tmp_path}/understanding-2/net.safetensors", False, adapters)
+    assert {each.scenes for each in found.values()} == {("sky",)}

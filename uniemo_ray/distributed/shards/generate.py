@@ -4,7 +4,7 @@ Images never pass through the driver: it writes the plan and follows counts.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -13,8 +13,8 @@ from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig, c
 from uniemo_ray.distributed.shards.actors.clip import ScoreActor
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.distributed.shards.mapper import TableActor
-from uniemo_ray.feedback.plan import Plan, TablePlan
+from uniemo_ray.distributed.shards.mapper import ActorFactory
+from uniemo_ray.feedback.plan import ImagePlan, TablePlan
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed
@@ -34,13 +34,13 @@ class MappedShards(NamedTuple):
 
 
 def generate_images(
-    plan: Plan | pa.Table,
+    plan: ImagePlan | pa.Table,
     *,
     store: Store,
     model: str,
     config: GenerationConfig,
     resources: ResourceConfig,
-    actor: Callable[..., TableActor] = GenerateActor,
+    actor: ActorFactory | None = None,
 ) -> MappedShards:
     """Generate a plan's images into `images/part-NNNNN`; what is committed there already is kept.
 
@@ -52,7 +52,7 @@ def generate_images(
         model: model folder, readable on every worker.
         config: rows per shard, actors, threads, retries.
         resources: what an actor reserves.
-        actor: makes IMAGES rows of PLAN rows.
+        actor: makes IMAGES rows of PLAN rows; by default with `model`.
 
     Raises:
         ValueError: for a plan that cannot be generated reproducibly, or of which no row could be; or
@@ -68,8 +68,7 @@ def generate_images(
         store,
         {IMAGES_FOLDER: PLAN_FOLDER},
         target=store,
-        actor=actor,
-        settings={"model": model, "threads": config.threads},
+        actor=actor or partial(GenerateActor, model=model, threads=config.threads),
         plan_hash=None,
         resources=resources.model_copy(update=reserved),
         retries=config.retries,
@@ -109,8 +108,7 @@ def score_images(
         images,
         {SCORES_FOLDER: IMAGES_FOLDER},
         target=store,
-        actor=ScoreActor,
-        settings={"clip": encoder.clip, "pretrained": encoder.clip_pretrained, "heads": heads},
+        actor=partial(ScoreActor, clip=encoder.clip, pretrained=encoder.clip_pretrained, heads=heads),
         plan_hash=plan_hash,
         resources=resources,
         retries=retries,
@@ -118,7 +116,7 @@ def score_images(
     return _summary(store, SCORES_FOLDER)
 
 
-def _check(plan: Plan, config: GenerationConfig) -> None:
+def _check(plan: ImagePlan, config: GenerationConfig) -> None:
     """Refuse before any actor starts what every actor would refuse."""
     if not plan.num_rows:
         raise ValueError("expected a plan with at least one image, got none")

@@ -6,14 +6,14 @@ an exception never ends the pool, it comes back as a row.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ray.data
 import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
-from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardReport, ShardTask, TableActor
+from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, ShardReport, ShardTask
 from uniemo_ray.distributed.shards.progress import Progress, shown
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
@@ -44,8 +44,7 @@ def map_shards(
     folders: Mapping[str, str],
     *,
     target: Store,
-    actor: Callable[..., TableActor],
-    settings: Mapping[str, Any],
+    actor: ActorFactory,
     plan_hash: str | None,
     resources: ResourceConfig,
     retries: int = RETRIES,
@@ -56,8 +55,7 @@ def map_shards(
         source: store of the input shards.
         folders: folder of the results to folder of the input shards; shards keep their names.
         target: store of the results.
-        actor: class whose instances are `TableActor`; importable on the workers.
-        settings: keyword arguments of that class, plain JSON; `device` is added.
+        actor: makes a `TableActor` on a device: a class, or a `partial` of one; importable on the workers.
         plan_hash: what the results are made for; None: each for what its input was made for.
         resources: size of the pool and what an actor reserves.
         retries: how often failed shards are tried again. After that a `RejectingActor` gets the rows one by
@@ -73,8 +71,8 @@ def map_shards(
     wanted = [
         shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
     ]
-    where = {"device": "cuda" if resources.use_gpu else "cpu"}
-    work = MapWork(actor, {**settings, **where}, source, target, retries, label=" and ".join(folders))
+    device = "cuda" if resources.use_gpu else "cpu"
+    work = MapWork(actor, device, source, target, retries, label=" and ".join(folders))
     done = _done(wanted, target)
     for attempt in range(1, retries + 2):
         todo = [shard for shard in wanted if shard.name not in done]

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -38,6 +38,14 @@ class RejectingActor(Protocol):
 
     def reject(self, table: pa.Table, reason: str) -> pa.Table:
         """Rows in, rows without a result and with this reason out."""
+        ...
+
+
+class ActorFactory(Protocol):
+    """Makes an actor in the process that runs it."""
+
+    def __call__(self, *, device: str) -> TableActor:
+        """Load what it needs onto a torch device."""
         ...
 
 
@@ -83,8 +91,8 @@ class ShardReport(NamedTuple):
 class MapWork:
     """What all shards of a call have in common."""
 
-    make: Callable[..., TableActor]
-    settings: Mapping[str, Any]
+    make: ActorFactory
+    device: str
     source: Store
     target: Store
     retries: int
@@ -100,7 +108,7 @@ class ShardMapper:
         self.metrics = WorkerMetrics(work.label)
         self.actor: TableActor | Exception
         try:
-            self.actor = work.make(**work.settings)
+            self.actor = work.make(device=work.device)
         except Exception as error:  # every shard will report it: a pool that cannot start says less
             logger.exception("%s cannot start", work.make)
             self.actor = error

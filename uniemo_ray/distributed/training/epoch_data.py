@@ -10,7 +10,7 @@ from ray.data.dataset import MaterializedDataset
 
 from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK
-from uniemo_ray.seeds import id_hashes, stable_seed
+from uniemo_ray.seeds import hash_seed, id_hashes
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def keep_resident(dataset: "ray.data.Dataset") -> "ray.data.Dataset":
 
 def reorder(dataset: "ray.data.Dataset", *, seed: int) -> "ray.data.Dataset":
     """Blocks in another order in each epoch."""
-    order = ray.data.RandomSeedConfig(seed=stable_seed(seed, "blocks") % 2**31, reseed_after_execution=True)
+    order = ray.data.RandomSeedConfig(seed=hash_seed(seed, "blocks") % 2**31, reseed_after_execution=True)
     ordered: ray.data.Dataset = dataset.randomize_block_order(seed=order)
     return ordered
 

@@ -1,6 +1,5 @@
 """One rank of a training stage, inside a Ray Train worker."""
 
-import importlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -17,13 +16,14 @@ from safetensors.torch import save_file
 
 from uniemo_ray.distributed.logs import quiet_train
 from uniemo_ray.distributed.training.work import Work
-from uniemo_ray.seeds import stable_seed
+from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.batches import Batch, Raw
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.loop import Schedule, train
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.prefetch import prefetch
-from uniemo_ray.training.records import MetricLog, Progress
+from uniemo_ray.training.records import MetricLog, TrainingProgress
+from uniemo_ray.training.stage import build_stage
 from uniemo_ray.training.state import (
     Seen,
     TrainState,
@@ -52,10 +52,10 @@ def train_rank(work: Work) -> None:
     quiet_train()
     torch.set_num_threads(work.threads)
     # Frozen fresh weights are in no checkpoint: they must come out the same after a resume.
-    torch.manual_seed(stable_seed(work.seed, "build"))
-    parts = _build(work)
+    torch.manual_seed(hash_seed(work.seed, "build"))
+    parts = (work.build or build_stage)(work.settings)
     engine = Engine(
-        parts.objective, parts.groups, train=work.train, total_steps=work.total_steps, seed=work.seed
+        parts.objective, parts.groups, train=work.settings.train, total_steps=work.total_steps, seed=work.seed
     )
     start = _restore(engine, work)
     with ExitStack() as stack:
@@ -64,26 +64,23 @@ def train_rank(work: Work) -> None:
             records = _RecordFolder(work, stack)
             stack.callback(records.sync)
             log = stack.enter_context(MetricLog(records.local, start.history, step=start.state.step))
-            progress = Progress(
-                work.name, total_steps=work.total_steps, epochs=work.train.epochs, step=start.state.step
+            progress = TrainingProgress(
+                work.name,
+                total_steps=work.total_steps,
+                epochs=work.settings.train.epochs,
+                step=start.state.step,
             )
         train(
             engine,
             batches=partial(_epoch_batches, work, parts, engine.rank, start.state),
             validation=partial(_validation_batches, work, parts) if "val" in work.shards else None,
-            schedule=Schedule(work.train.epochs, work.train.checkpoint_every_s),
+            schedule=Schedule(work.settings.train.epochs, work.settings.train.checkpoint_every_s),
             state=start.state,
             seen=start.seen,
             save=partial(_save, work, parts, engine, log, records),
             log=log,
             progress=progress,
         )
-
-
-def _build(work: Work) -> StageParts:
-    module, _, function = work.build.partition(":")
-    parts: StageParts = getattr(importlib.import_module(module), function)(work.settings)
-    return parts
 
 
 def _restore(engine: Engine, work: Work) -> _Start:
@@ -110,17 +107,24 @@ def _epoch_batches(
     if is_rest and "rest" not in work.shards:
         return iter(())
     rows = ray.train.get_dataset_shard("rest" if is_rest else "train").iter_batches(
-        batch_size=work.train.batch_size // ray.train.get_context().get_world_size(),
+        batch_size=_batch_size(work),
         batch_format="numpy",
         local_shuffle_buffer_size=SHUFFLE_ROWS,
-        local_shuffle_seed=stable_seed(work.seed, "shuffle", epoch, rank) % 2**31,
+        local_shuffle_seed=hash_seed(work.seed, "shuffle", epoch, rank) % 2**31,
     )
     return _prepared(work, rows, partial(parts.collate, epoch=epoch, is_training=True))
 
 
+def _batch_size(work: Work) -> int:
+    """Images of a step on each rank."""
+    world_size: int = ray.train.get_context().get_world_size()
+    return work.settings.train.batch_size // world_size
+
+
 def _validation_batches(work: Work, parts: StageParts) -> Iterator[Batch]:
     rows = ray.train.get_dataset_shard("val").iter_batches(
-        batch_size=work.train.batch_size // ray.train.get_context().get_world_size(), batch_format="numpy"
+        batch_size=_batch_size(work),
+        batch_format="numpy",
     )
     return _prepared(work, rows, partial(parts.collate, epoch=0, is_training=False))
 
@@ -142,7 +146,7 @@ def _save(
     metrics: dict[str, float],
 ) -> None:
     """Report a checkpoint: every rank its shard, rank 0 the position; the last has weights instead."""
-    is_complete = state.epoch == work.train.epochs
+    is_complete = state.epoch == work.settings.train.epochs
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         if is_complete:

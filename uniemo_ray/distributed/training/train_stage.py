@@ -8,7 +8,6 @@ of the driver, and a killed driver that is started again simply enters the same 
 import logging
 import posixpath
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ import ray.train
 from pyarrow import fs
 from ray.train import ControllerError, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.config import FailureConfig
 
-from uniemo_ray.config import Config, ResourceConfig, TrainConfig
+from uniemo_ray.config import ResourceConfig, TrainConfig
+from uniemo_ray.distributed.training.entry import run_worker
 from uniemo_ray.distributed.training.epoch_data import (
     check_spare_cpu,
     fits_in_memory,
@@ -30,16 +29,17 @@ from uniemo_ray.distributed.training.epoch_data import (
     reorder,
     unseen,
 )
-from uniemo_ray.distributed.training.work import Work, run_worker
+from uniemo_ray.distributed.training.work import Work
+from uniemo_ray.settings_view import UndeclaredSettingError
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.engine import NonFiniteLossError
-from uniemo_ray.training.parts import StageName, stage_config
+from uniemo_ray.training.parts import StageBuilder
 from uniemo_ray.training.schedule import steps_per_epoch
+from uniemo_ray.training.stage_settings import StageSettings
 from uniemo_ray.training.state import TrainState, load_history, load_seen, load_state
 
 logger = logging.getLogger(__name__)
 
-BUILD_STAGE = "uniemo_ray.training.stage:build_stage"
 PROCESS_GROUP_TIMEOUT_S = 600
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 
@@ -81,27 +81,23 @@ class _Resume:
 
 def train_stage(
     *,
-    stage: StageName,
-    config: Config,
+    settings: StageSettings,
     dataset: "ray.data.Dataset",
-    settings: Mapping[str, Any],
     storage: str,
     name: str,
     val: "ray.data.Dataset | None" = None,
-    build: str = BUILD_STAGE,
+    build: StageBuilder | None = None,
 ) -> TrainResult:
     """Train one stage to its end, from its last checkpoint in `storage`/`name` if there is one.
 
     Args:
-        stage: Which section of `config` applies.
-        config: The run's settings.
+        settings: What the stage is built from.
         dataset: Rows with image_id (unique), image, emotion, scene, objects and maybe latent; best read
             straight from Parquet, whose size is known without executing anything.
-        settings: Plain JSON for `build` (for the default: `StageSettings` without `stage` and `config`).
         storage: Local folder or `s3://bucket/prefix`.
         name: Of the stage, a folder in `storage`; the same name resumes.
         val: Rows to evaluate on after each epoch.
-        build: `module:function` that makes `StageParts` on the workers.
+        build: Makes `StageParts` on the workers, instead of `build_stage`.
 
     Raises:
         ValueError: too few images, no CPU left to read them, or a checkpoint of another number of workers.
@@ -110,7 +106,7 @@ def train_stage(
             the job ends, so another attempt would wait for ever; submitting again goes on.
         TrainingFailedError: more than `resources.max_failures` worker failures.
     """
-    train, resources = stage_config(stage, config), config.resources
+    config, train, resources = settings.config, settings.train, settings.config.resources
     filesystem, root = open_store(storage).arrow()
     folder = posixpath.join(root, name)
     done = _last_checkpoint(filesystem, folder)
@@ -120,13 +116,10 @@ def train_stage(
     rows = data.full.count()  # of a resident data set this is known
     _check_rows(rows, train)
     _log_shares(name, rows, resources)
-    if build == BUILD_STAGE:
-        settings = {"stage": stage, "config": config.model_dump(mode="json"), **settings}
     work = Work(
         name=name,
+        settings=settings,
         build=build,
-        settings=dict(settings),
-        train=train,
         seed=config.seed,
         steps_per_epoch=steps_per_epoch(rows, world_size=resources.workers, batch_size=train.batch_size),
         threads=resources.cpus_per_worker,
@@ -214,8 +207,11 @@ def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceCon
             name=work.name,
             storage_path=root,
             storage_filesystem=work.filesystem,
-            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=work.train.keep_checkpoints),
+            failure_config=ray.train.FailureConfig(
+                max_failures=0,
+                max_preemption_failures=0,  # type: ignore[call-arg]  # declared as that of Ray before Train v2
+            ),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=work.settings.train.keep_checkpoints),
         ),
     )
     trainer.fit()
@@ -284,7 +280,7 @@ def _raise_if_final(error: TrainingFailedError, *, is_last: bool) -> None:
     """Raise what another attempt would only repeat, as itself; anything else when attempts are used up."""
     for cause in getattr(error, "worker_failures", {}).values():
         original = getattr(cause, "_base_exc", cause)
-        if isinstance(original, (ValueError, NonFiniteLossError)):
+        if isinstance(original, (ValueError, NonFiniteLossError, UndeclaredSettingError)):
             raise original from error
     if is_last:
         raise error

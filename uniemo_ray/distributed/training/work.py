@@ -1,11 +1,14 @@
 """What the driver tells every rank of a training stage; light, because Ray's controller unpickles it too."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pyarrow import fs
 
-from uniemo_ray.config import TrainConfig
+from uniemo_ray.training.stage_settings import StageSettings
+
+if TYPE_CHECKING:
+    from uniemo_ray.training.parts import StageBuilder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,10 +17,8 @@ class Work:
 
     Attributes:
         name: Of the stage, for logs.
-        build: `module:function` that makes `StageParts` from `settings`. A name, so that only workers
-            import what it needs.
-        settings: Plain JSON for `build`.
-        train: The stage's settings.
+        settings: What the stage is built from.
+        build: Builds something else than `build_stage` does, for tests. Only ranks import `build_stage`.
         seed: Base of all randomness.
         steps_per_epoch: By the number of rows.
         threads: CPU threads of a worker.
@@ -28,9 +29,8 @@ class Work:
     """
 
     name: str
-    build: str
-    settings: dict[str, Any]
-    train: TrainConfig
+    settings: StageSettings
+    build: "StageBuilder | None" = None
     seed: int
     steps_per_epoch: int
     threads: int
@@ -42,15 +42,4 @@ class Work:
     @property
     def total_steps(self) -> int:
         """Steps of the whole stage."""
-        return self.steps_per_epoch * self.train.epochs
-
-
-def run_worker(values: dict[str, Any]) -> None:
-    """Train this rank's share of a stage; the train function of Ray's `TorchTrainer`.
-
-    Args:
-        values: `{"work": Work}`.
-    """
-    from uniemo_ray.distributed.training.rank import train_rank  # seconds of imports, for ranks alone
-
-    train_rank(values["work"])
+        return self.steps_per_epoch * self.settings.train.epochs

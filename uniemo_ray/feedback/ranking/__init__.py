@@ -1,1 +1,1 @@
-"""The exact rank filter on score shards of any number: an external sort in bounded memory."""
+"""The external sort behind `feedback.rank_filter`: exact ranks of rows in many shards, in bounded memory."""

@@ -1,7 +1,6 @@
 """Steps that prepare the data: canonical shards, CLIP features and VAE latents."""
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from uniemo_ray.config import SPLITS, Config, TrainConfig
+from uniemo_ray.config import SPLITS, Config
 from uniemo_ray.data.duplicates import Duplicate
 from uniemo_ray.data.emosketch.folder import SketchSettings
 from uniemo_ray.data.emosketch.rule import load_rule
@@ -106,15 +105,6 @@ def sketch_folder(context: StepContext, config: Config) -> SketchFolder:
     return SketchFolder(local, SketchSettings(*sizes, data.sketch_seed, data.sketch_size_px))
 
 
-def check_enough(sizes: Mapping[str, int], stages: Sequence[TrainConfig]) -> None:
-    """Raise before anything is trained when the training split is less than one batch."""
-    size, batch = sizes["train"], max(stage.batch_size for stage in stages)
-    if size < batch:
-        raise ValueError(
-            f"the training split has {size} usable images, less than one batch of {batch}: lower batch_size"
-        )
-
-
 def describe(config: Config) -> dict[str, dict[str, float] | None]:
     """The known ceiling of a generated data set, for its own eight classes."""
     has_rule = config.data.kind == "sketch" and not config.data.valence
@@ -127,28 +117,39 @@ def features(context: StepContext, config: Config) -> StepOutput:
         context.artefacts_of("ingest"),
         {split: f"{SAMPLES_FOLDER}/{split}" for split in SPLITS},
         target=context.artefacts,
-        actor=FeatureActor,
-        settings={
-            "clip": config.encoder.clip,
-            "pretrained": config.encoder.clip_pretrained,
-            "max_pixels": config.data.max_pixels,
-        },
+        actor=partial(
+            FeatureActor,
+            clip=config.encoder.clip,
+            pretrained=config.encoder.clip_pretrained,
+            max_pixels=config.data.max_pixels,
+        ),
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
     return StepOutput(outputs={"rows": rows})
 
 
-def names(context: StepContext, config: Config, *, with_stage_2: bool = True) -> StepOutput:
-    """Text embeddings of the attribute base; few names are not worth the start of an actor."""
+def check_size(context: StepContext, config: Config, *, with_stage_2: bool = True) -> StepOutput:
+    """Refuse a training split of less than one batch, before anything expensive is computed of it."""
     stages = [config.stage1, config.stage2] if with_stage_2 else [config.stage1]
-    check_enough(context.inputs["ingest"].outputs["sizes"], stages)
+    images = context.inputs["ingest"].outputs["sizes"]["train"]
+    batch_size = max(stage.batch_size for stage in stages)
+    if images < batch_size:
+        raise ValueError(
+            f"the training split has {images} usable images, less than one batch of {batch_size}: "
+            "lower batch_size"
+        )
+    return StepOutput(outputs={"images": images})
+
+
+def names(context: StepContext, config: Config) -> StepOutput:
+    """Text embeddings of the attribute base; few names are not worth the start of an actor."""
     base = read_names(context)
     every = sorted({*base.scenes, *base.objects})
-    clip: dict[str, Any] = {"clip": config.encoder.clip, "pretrained": config.encoder.clip_pretrained}
+    embed = partial(NameActor, clip=config.encoder.clip, pretrained=config.encoder.clip_pretrained)
     store, plan_hash = context.artefacts, context.fingerprint
     if len(every) <= NAMES_PER_SHARD:
-        table = NameActor(**clip)(pa.table({"name": pa.array(every, pa.string())}))
+        table = embed()(pa.table({"name": pa.array(every, pa.string())}))
         commit_shard(store, f"{FOLDER}/part-00000", table, plan_hash=plan_hash)
         return StepOutput(outputs={"names": len(every)})
     for number, start in enumerate(range(0, len(every), NAMES_PER_SHARD)):
@@ -158,8 +159,7 @@ def names(context: StepContext, config: Config, *, with_stage_2: bool = True) ->
         store,
         {FOLDER: "plan"},
         target=store,
-        actor=NameActor,
-        settings=clip,
+        actor=embed,
         plan_hash=plan_hash,
         resources=config.resources,
     )
@@ -175,18 +175,11 @@ def latents(context: StepContext, config: Config) -> StepOutput:
         context.artefacts_of("ingest"),
         {"train": f"{SAMPLES_FOLDER}/train"},
         target=context.artefacts,
-        actor=LatentActor,
-        settings={"diffusion": vae_settings(config), "max_pixels": config.data.max_pixels},
+        actor=partial(LatentActor, diffusion=config.diffusion, max_pixels=config.data.max_pixels),
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
     return StepOutput(outputs={"rows": rows})
-
-
-def vae_settings(config: Config) -> dict[str, Any]:
-    """The settings of the diffusion model that decide its latents, and how its VAE saves memory and time."""
-    decides, tunes = {"model", "revision", "variant", "size_px"}, {"channels_last", "vae_slicing"}
-    return config.diffusion.model_dump(include=decides | tunes)
 
 
 def read_names(context: StepContext) -> AttributeNames:

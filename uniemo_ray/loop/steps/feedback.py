@@ -1,6 +1,7 @@
 """Steps of the explicit feedback: generate, score, filter, mix."""
 
 import logging
+from functools import partial
 from typing import Literal
 
 import pyarrow as pa
@@ -13,8 +14,7 @@ from uniemo_ray.distributed.shards.generate import MappedShards, generate_images
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
-from uniemo_ray.feedback.ranking.shard_filter import KEPT_FOLDER
-from uniemo_ray.loop.steps.data import vae_settings
+from uniemo_ray.feedback.rank_filter import KEPT_FOLDER
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 
@@ -54,7 +54,7 @@ def score(context: StepContext, config: Config, *, source: str) -> StepOutput:
         store=context.artefacts,
         encoder=config.encoder,
         heads=context.artefacts_of("scorers").uri,
-        plan_hash=context.place,
+        plan_hash=context.lineage,
         resources=config.resources,
         retries=config.generation.retries,
     )
@@ -78,8 +78,8 @@ def filter_images(context: StepContext, config: Config, *, round_: int) -> StepO
         config=config.filter,
         resources=config.resources,
     )
-    logger.info("kept %d of %d images", summary["kept"], summary["total"])
-    return StepOutput(metrics=summary)
+    logger.info("kept %d of %d images", summary.kept, summary.total)
+    return StepOutput(metrics=summary.to_dict())
 
 
 def read_kept(store: Store) -> pa.Table:
@@ -99,11 +99,11 @@ def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
         context.artefacts_of(f"generate-{round_}"),
         {"synthetic": "images"},
         target=context.artefacts,
-        actor=SyntheticActor,
-        settings={
-            "chosen": list(mixture.synthetic_ids),
-            "diffusion": vae_settings(config) if config.diffusion.target == "whole" else None,
-        },
+        actor=partial(
+            SyntheticActor,
+            chosen=list(mixture.synthetic_ids),
+            diffusion=config.diffusion if config.diffusion.target == "whole" else None,
+        ),
         plan_hash=context.fingerprint,
         resources=config.resources,
     )

@@ -18,7 +18,7 @@ from uniemo_ray.loop.steps.scorers import coefficient_table
 from uniemo_ray.report.figures import StageHistory, join_scores
 from uniemo_ray.report.html import write_report
 from uniemo_ray.report.model_card import model_card
-from uniemo_ray.report.samples import Sample, pick_samples
+from uniemo_ray.report.samples import ShownSample, pick_samples
 from uniemo_ray.report.summary import Summary, to_json
 from uniemo_ray.report.understanding import UnderstandingSummary, understanding_card
 from uniemo_ray.store.base import Store
@@ -153,7 +153,7 @@ def export_model(run: RunFolder, config: Config, records: Records, summary: Summ
     model.save_pretrained(f"{run.store.uri}/{MODEL}", card=model_card(summary))
 
 
-def gather_samples(run: RunFolder, config: Config, records: Records) -> list[Sample]:
+def gather_samples(run: RunFolder, config: Config, records: Records) -> list[ShownSample]:
     """Pictures for the report: each round's, the plain prompt's and real ones."""
     samples = []
     for round_ in rounds_of(config):

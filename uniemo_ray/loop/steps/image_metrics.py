@@ -2,7 +2,8 @@
 
 # M images
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards.actors.published import InceptionActor, JudgeActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.distributed.shards.mapper import TableActor
+from uniemo_ray.distributed.shards.mapper import ActorFactory
 from uniemo_ray.loop.steps.data import read_features
 from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images, needed_rows
@@ -65,21 +66,33 @@ def measure_set(
             inception=None if inception is None else _in_order(inception, ids),
             judged=None if judged is None else _judged_in_order(judged, ids),
         )
-        return measure_images(images, yardstick)
+        return measure_images(images, yardstick).to_dict()
 
 
 def inception_features(context: StepContext, config: Config, source: Store, folder: str) -> pa.Table | None:
     """Features of a folder's images, or None when the user has no weights for them."""
     if not has_weights(config.evaluation.weights_dir, INCEPTION_FILE):
         return None
-    return _map(context, config, source, folder, into=INCEPTION, actor=InceptionActor)
+    actor = partial(
+        InceptionActor,
+        weights_dir=str(config.evaluation.weights_dir),
+        size_px=config.diffusion.size_px,
+        max_pixels=config.data.max_pixels,
+    )
+    return _map(context, config, source, folder, into=INCEPTION, actor=actor)
 
 
 def _judge(context: StepContext, config: Config, source: Store, folder: str) -> pa.Table | None:
     """What both ResNet-50 say of a folder's images, or None when the user has no weights for them."""
     if not has_judges(config.evaluation.weights_dir):
         return None
-    return _map(context, config, source, folder, into=JUDGES, actor=JudgeActor)
+    actor = partial(
+        JudgeActor,
+        weights_dir=str(config.evaluation.weights_dir),
+        size_px=config.diffusion.size_px,
+        max_pixels=config.data.max_pixels,
+    )
+    return _map(context, config, source, folder, into=JUDGES, actor=actor)
 
 
 def _map(
@@ -89,18 +102,13 @@ def _map(
     folder: str,
     *,
     into: str,
-    actor: Callable[..., TableActor],
+    actor: ActorFactory,
 ) -> pa.Table:
     map_shards(
         source,
         {into: folder},
         target=context.artefacts,
         actor=actor,
-        settings={
-            "weights_dir": config.evaluation.weights_dir,
-            "size_px": config.diffusion.size_px,
-            "max_pixels": config.data.max_pixels,
-        },
         plan_hash=context.fingerprint,
         resources=config.resources,
     )

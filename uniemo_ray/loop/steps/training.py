@@ -1,7 +1,8 @@
 """Steps that train: stage 1 and stage 2 of a round, and the model folder that comes out."""
 
 import logging
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 from pyarrow.fs import FileType
@@ -24,9 +25,9 @@ from uniemo_ray.models.pipeline_folder import PipelineFolder, configured_pipelin
 from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
-from uniemo_ray.training.parts import stage_config
 from uniemo_ray.training.sampling import plan_repeats
-from uniemo_ray.training.stage import StageName, StageSettings, load_net, load_trained_diffusion
+from uniemo_ray.training.stage import load_net, load_trained_diffusion
+from uniemo_ray.training.stage_settings import StageName, StageSettings
 
 logger = logging.getLogger(__name__)
 LABELS = ["emotion", "scene"]
@@ -44,15 +45,30 @@ def joint(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     return _train(context, config, stage="joint", round_=round_)
 
 
-def starting_point(context: StepContext, config: Config, *, stage: StageName, round_: int) -> dict[str, Any]:
-    """The `StageSettings` that tell what a stage goes on from: nothing, or an earlier step's weights."""
+def training_settings(
+    context: StepContext, config: Config, *, stage: StageName, round_: int
+) -> StageSettings:
+    """What a stage is built from, and what it goes on from: nothing, or an earlier step's weights."""
+    names = read_names(context)
+    settings = StageSettings(
+        stage=stage,
+        config=config,
+        scenes=names.scenes,
+        objects=names.objects,
+        name_embeddings=context.artefacts_of("names").uri,
+    )
+    before = f"joint-{round_ - 1}"
     if stage == "understanding":
-        return {"weights": _file_of(context, f"joint-{round_ - 1}", NET_FILE)} if round_ > 1 else {}
-    weights = _file_of(context, f"understanding-{round_}", NET_FILE)
-    start: dict[str, Any] = {"weights": weights, "is_fusion_fresh": round_ == 1}
-    if round_ > 1 and config.diffusion.denoiser != "frozen":
-        start["denoiser_weights"] = _file_of(context, f"joint-{round_ - 1}", DENOISER_FILE)
-    return start
+        return settings if round_ == 1 else replace(settings, weights=_file_of(context, before, NET_FILE))
+    goes_on = round_ > 1 and config.diffusion.denoiser != "frozen"
+    alpha = config.fusion.use_coefficients
+    return replace(
+        settings,
+        weights=_file_of(context, f"understanding-{round_}", NET_FILE),
+        is_fusion_fresh=round_ == 1,
+        denoiser_weights=_file_of(context, before, DENOISER_FILE) if goes_on else None,
+        coefficients=read_coefficients(context.artefacts_of("coefficients")) if alpha else {},
+    )
 
 
 def _file_of(context: StepContext, step: str, name: str) -> str:
@@ -60,22 +76,12 @@ def _file_of(context: StepContext, step: str, name: str) -> str:
 
 
 def _train(context: StepContext, config: Config, *, stage: StageName, round_: int) -> StepOutput:
-    names = read_names(context)
-    if stage == "understanding" and not (names.scenes or names.objects):
+    settings = training_settings(context, config, stage=stage, round_=round_)
+    if stage == "understanding" and not (settings.scenes or settings.objects):
         logger.info("the data set has no attributes: stage 1 trains without the two contrastive terms")
-    settings: dict[str, Any] = {
-        "scenes": names.scenes,
-        "objects": names.objects,
-        "name_embeddings": context.artefacts_of("names").uri,
-        **starting_point(context, config, stage=stage, round_=round_),
-    }
-    if stage == "joint" and config.fusion.use_coefficients:
-        settings["coefficients"] = read_coefficients(context.artefacts_of("coefficients"))
     result = train_stage(
-        stage=stage,
-        config=config,
-        dataset=training_set(context, config, stage_config(stage, config), round_=round_),
         settings=settings,
+        dataset=training_set(context, config, settings.train, round_=round_),
         storage=context.artefacts.uri,
         name=context.name,
     )
@@ -115,8 +121,8 @@ def training_set(context: StepContext, config: Config, train: TrainConfig, *, ro
     return sampled
 
 
-def stage_settings(context: StepContext, config: Config, *, stage: StageName, step: str) -> dict[str, Any]:
-    """`StageSettings` of the finished network that a step of this stage left, for actors."""
+def trained_settings(context: StepContext, config: Config, *, stage: StageName, step: str) -> StageSettings:
+    """What rebuilds the finished network that a step of this stage has left."""
     names = read_names(context)
     folder = context.artefacts_of(step).uri
     weights, trained = f"{folder}/{NET_FILE}", f"{folder}/{DENOISER_FILE}"
@@ -130,23 +136,22 @@ def stage_settings(context: StepContext, config: Config, *, stage: StageName, st
         name_embeddings=context.artefacts_of("names").uri,
         denoiser_weights=trained if has_denoiser else None,
         coefficients=read_coefficients(context.artefacts_of("coefficients")),
-    ).model_dump(mode="json")
+    )
 
 
 def encode(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """The round's network on every training and test image: features and logits."""
-    settings = stage_settings(context, config, stage="joint", step=f"joint-{round_}")
+    settings = trained_settings(context, config, stage="joint", step=f"joint-{round_}")
     return StepOutput(outputs={"rows": run_encoder(context, config, settings)})
 
 
-def run_encoder(context: StepContext, config: Config, stage: dict[str, Any]) -> dict[str, int]:
-    """Features and logits of training and test images by the network of `StageSettings`; rows by split."""
+def run_encoder(context: StepContext, config: Config, stage: StageSettings) -> dict[str, int]:
+    """Features and logits of training and test images by a stage's network; returns the rows by split."""
     return map_shards(
         context.artefacts_of("ingest"),
         {split: f"{SAMPLES_FOLDER}/{split}" for split in ("train", "test")},
         target=context.artefacts,
-        actor=EncoderActor,
-        settings={"stage": stage, "max_pixels": config.data.max_pixels},
+        actor=partial(EncoderActor, stage=stage, max_pixels=config.data.max_pixels),
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
@@ -163,30 +168,30 @@ def space_of(encoded: Store, labels: LabelSpace) -> EmotionSpace:
 def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Emotion space of the round, and its complete model folder."""
     space = space_of(context.artefacts_of(f"encode-{round_}"), label_space(config.data))
-    settings = stage_settings(context, config, stage="joint", step=f"joint-{round_}")
+    settings = trained_settings(context, config, stage="joint", step=f"joint-{round_}")
     if config.diffusion.denoiser == "frozen":
         source: DiffusionParts | PipelineFolder = configured_pipeline(config.diffusion)
     else:
-        source = load_trained_diffusion(StageSettings.model_validate(settings))
+        source = load_trained_diffusion(settings)
     fingerprint = save_model(context, config, settings, space=space, diffusion=source)
     return StepOutput(outputs={"model": fingerprint, "space": space.counts.tolist()})
 
 
 def understanding_model(context: StepContext, config: Config, *, step: str) -> StepOutput:
     """The model folder of stage 1 alone: it understands and makes no images."""
-    settings = stage_settings(context, config, stage="understanding", step=step)
+    settings = trained_settings(context, config, stage="understanding", step=step)
     return StepOutput(outputs={"model": save_model(context, config, settings, space=None, diffusion=None)})
 
 
 def save_model(
     context: StepContext,
     config: Config,
-    settings: dict[str, Any],
+    settings: StageSettings,
     *,
     space: EmotionSpace | None,
     diffusion: DiffusionParts | PipelineFolder | None,
 ) -> str:
-    """Write the network of `StageSettings` with all that belongs to it; returns the fingerprint.
+    """Write a stage's network with all that belongs to it; returns the fingerprint.
 
     Files of a diffusion model that did not train are copied without loading them.
     """

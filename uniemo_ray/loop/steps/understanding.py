@@ -2,6 +2,8 @@
 
 # M images, C classes of the model
 
+from functools import partial
+
 import numpy as np
 
 from uniemo_ray.config import Config
@@ -28,8 +30,7 @@ def predict(context: StepContext, config: Config, *, model: str | None) -> StepO
         context.artefacts_of("ingest"),
         {TEST: f"{SAMPLES_FOLDER}/{TEST}"},
         target=context.artefacts,
-        actor=UnderstandActor,
-        settings={"model": folder, "max_pixels": config.data.max_pixels},
+        actor=partial(UnderstandActor, model=folder, max_pixels=config.data.max_pixels),
         plan_hash=context.fingerprint,
         resources=config.resources,
     )

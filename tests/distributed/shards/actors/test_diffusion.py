@@ -11,7 +11,6 @@ from PIL import Image
 from tests.models.tiny import write_pipeline, write_xl_pipeline
 from uniemo_ray.data.images import to_unit_range
 from uniemo_ray.distributed.shards.actors.diffusion import LATENT_BATCH, LatentActor
-from uniemo_ray.loop.steps.data import vae_settings
 from uniemo_ray.models.diffusion import load_diffusion
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.training.batches import encode_latent
@@ -29,7 +28,7 @@ def pictures(count):
 
 def make_actor(folder, *overrides):
     given = [f"diffusion.model={folder}", "diffusion.size_px=16", "diffusion.revision=a", *overrides]
-    return LatentActor(vae_settings(load_config(None, given)))
+    return LatentActor(load_config(None, given).diffusion)
 
 
 @pytest.mark.parametrize("write", [write_pipeline, write_xl_pipeline])
@@ -65,4 +64,4 @@ def test_the_vae_is_tuned_as_the_settings_say(tmp_path):
 
 def test_sdxl_encodes_one_image_at_a_time():
     config = load_config(None, ["preset=vit_l14_sdxl", "data.kind=emoset", "data.root=x"])
-    assert vae_settings(config)["vae_slicing"]
+    assert config.diffusion.vae_slicing

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tests.metrics.test_resnet import random_weights, weights_dir  # noqa: F401 (fixtures)
 from uniemo_ray.data.images import ImageError
 from uniemo_ray.distributed.shards.actors.published import BATCH, JudgeActor
 from uniemo_ray.metrics.resnet import SemanticJudges
@@ -26,11 +25,11 @@ def rows(pixels: np.ndarray) -> pa.Table:
     )
 
 
-def test_judges_see_every_image(weights_dir: Path) -> None:  # noqa: F811
+def test_judges_see_every_image(resnet_dir: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH + 1, 32, 32, 3), dtype=np.uint8)
-    actor = JudgeActor(str(weights_dir), size_px=32, max_pixels=32 * 32)
+    actor = JudgeActor(str(resnet_dir), size_px=32, max_pixels=32 * 32)
     found = actor(rows(pixels))
-    scene, object_ = SemanticJudges(weights_dir)(pixels)
+    scene, object_ = SemanticJudges(resnet_dir)(pixels)
     assert found["image_id"].to_pylist() == [f"i{number}" for number in range(BATCH + 1)]
     np.testing.assert_allclose(found["scene_probability"].to_numpy(), scene, rtol=1e-5)
     np.testing.assert_allclose(found["object_probability"].to_numpy(), object_, rtol=1e-5)

@@ -1,7 +1,5 @@
 """Actors that need the diffusion model: latents, generated images, and samples made of these."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,15 +21,14 @@ LATENT_BATCH = 16
 class LatentActor:
     """Samples with one more column: the VAE latent of the whole, un-augmented image."""
 
-    def __init__(self, diffusion: dict[str, Any], max_pixels: int = MAX_PIXELS, device: str = "cpu") -> None:
-        """Load the VAE of a `DiffusionConfig` as a plain dict, and nothing else of the diffusion model.
+    def __init__(self, diffusion: DiffusionConfig, max_pixels: int = MAX_PIXELS, device: str = "cpu") -> None:
+        """Load the VAE, and nothing else of the diffusion model.
 
         Images with more than `max_pixels` are refused.
         """
         torch.set_num_threads(1)
-        config = DiffusionConfig(**diffusion)
-        self.size_px, self.max_pixels, self.device = config.size_px, max_pixels, device
-        self.vae = load_configured_vae(config)
+        self.size_px, self.max_pixels, self.device = diffusion.size_px, max_pixels, device
+        self.vae = load_configured_vae(diffusion)
         nn.Module.to(self.vae, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -69,7 +66,7 @@ class SyntheticActor:
     asked for is not what a person saw.
     """
 
-    def __init__(self, chosen: list[str], diffusion: dict[str, Any] | None, device: str = "cpu") -> None:
+    def __init__(self, chosen: list[str], diffusion: DiffusionConfig | None, device: str = "cpu") -> None:
         """Load the VAE, unless `diffusion` is None: then no latents are wanted; `chosen` are image ids."""
         self.chosen = pa.array(chosen, pa.string())
         self.latents = None if diffusion is None else LatentActor(diffusion, device=device)

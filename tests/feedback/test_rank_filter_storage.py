@@ -1,5 +1,4 @@
 """The filter where the scores lie: on a real S3 server as on disk, and on damaged shards."""
-# ruff: noqa: F811 (a fixture shared with other tests)
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,10 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.store.conftest import s3_uri  # noqa: F401
 from uniemo_ray.config import FilterConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.ranking.shard_filter import filter_shards
+from uniemo_ray.feedback.rank_filter import filter_shards
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import Store, open_store

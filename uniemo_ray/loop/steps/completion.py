@@ -1,0 +1,60 @@
+"""Steps that make an imported model able to generate; nothing is trained but the scorers.
+
+Scorers, coefficients and emotion space follow from the model and a training split alone.
+"""
+
+from dataclasses import replace
+
+from uniemo_ray.config import Config
+from uniemo_ray.data.readers import label_space
+from uniemo_ray.distributed.datasets import read_split
+from uniemo_ray.distributed.shards.actors.clip import load_heads
+from uniemo_ray.inference.compact import NET
+from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
+from uniemo_ray.loop.source_model import SourceModel, check_names
+from uniemo_ray.loop.steps.data import read_names
+from uniemo_ray.loop.steps.evaluation import measure_accuracy
+from uniemo_ray.loop.steps.scorers import coefficient_table, read_coefficients
+from uniemo_ray.loop.steps.training import run_encoder, space_of
+from uniemo_ray.store.steps import StepContext, StepOutput
+from uniemo_ray.training.stage_settings import StageSettings
+
+CARD = """# UniEmo, completed
+
+Its network came from {source}; scorers, coefficients and emotion space were computed from {data}.
+"""
+
+
+def encode(context: StepContext, config: Config, *, source: SourceModel) -> StepOutput:
+    """Features of every training and test image by the model, and its accuracy on the latter."""
+    check_names(source, read_names(context))
+    stage = StageSettings(
+        stage="joint",
+        config=config,
+        scenes=source.names.scenes,
+        objects=source.names.objects,
+        weights=f"{source.uri}/{NET}",
+    )
+    rows = run_encoder(context, config, stage)
+    tested = read_split(context.artefacts, "test", columns=["emotion", "logits"])
+    accuracy = measure_accuracy(tested, label_space(config.data))
+    return StepOutput(outputs={"rows": rows}, metrics={"test_accuracy": accuracy.top1})
+
+
+def complete(context: StepContext, config: Config, *, source: SourceModel) -> StepOutput:
+    """The model folder with all that it lacked; its network and its diffusion model stay as they are."""
+    parts = load_model_folder(source.uri)
+    found = context.artefacts_of("coefficients")
+    alpha = read_coefficients(found)
+    parts.net.scenes.set_coefficients(alpha["scene"])
+    parts.net.objects.set_coefficients(alpha["object"])
+    space = space_of(context.artefacts_of("encode"), parts.labels)
+    whole = replace(
+        parts,
+        space=space,
+        coefficients=coefficient_table(found),
+        scorers=load_heads(context.artefacts_of("scorers")),
+        card=CARD.format(source=source.uri, data=config.data.root or "EmoSketch"),
+    )
+    fingerprint = save_model_folder(whole, f"{context.artefacts.uri}/model")
+    return StepOutput(outputs={"model": fingerprint, "space": space.counts.tolist()})
