@@ -7,7 +7,7 @@ from tools.docs.settings import sections, settings_table
 from tools.docs.tables import code, table
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.app import build_app
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.store.filesystem import open_store
 
@@ -48,9 +48,9 @@ def openapi() -> dict[str, Any]:
     """The description of a service with default limits."""
     with tempfile.TemporaryDirectory() as folder:
         limits = Limits()
-        board = JobBoard(open_store(folder), ttl_s=limits.result_ttl_s)
+        kept = GenerationStore(open_store(folder), ttl_s=limits.result_ttl_s)
         backend = cast(Any, None)  # a description asks no model anything
-        return make_api(backend, board=board, limits=limits).openapi()
+        return make_api(backend, generation_store=kept, limits=limits).openapi()
 
 
 def service_settings_page() -> str:

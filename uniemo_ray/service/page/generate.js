@@ -1,4 +1,4 @@
-// Generating: sliders to an order, an order to events, events to a picture that appears.
+// Generating: reads the form, starts a generation and shows its previews and images.
 
 import { cancelGeneration, getFile, startGeneration, watch } from "./api.js";
 import { $, make, notice, percent, toBlob } from "./dom.js";
@@ -47,7 +47,7 @@ export function showSliders(model) {
       const row = make("div", { className: "slider" }, button, input, make("span", { className: "percent" }));
       row.dataset.emotion = name;
       row.classList.toggle("is-unknown", !isKnown);
-      if (!isKnown) row.title = "This model has seen no picture of it";
+      if (!isKnown) row.title = "This model cannot generate it: its training had no picture of it";
       input.addEventListener("input", showMix);
       button.addEventListener("click", () => choose({ [name]: 1 }));
       return row;
@@ -61,7 +61,7 @@ export function showSliders(model) {
   choose(first ? { [first]: 1 } : {});
 }
 
-function readOrder() {
+function readRequest() {
   const subject = $("subject").value.trim();
   return {
     emotion: weights(),
@@ -75,18 +75,18 @@ function readOrder() {
   };
 }
 
-export function useOrder(order) {
-  choose(order.emotion);
-  $("subject").value = (order.prompt ?? "").replace(/^\{\} /, "");
+export function useSettings(request) {
+  choose(request.emotion);
+  $("subject").value = (request.prompt ?? "").replace(/^\{\} /, "");
   $("count").value = 1;
-  $("seed").value = order.seed;
-  $("steps").value = order.steps;
-  $("guidance").value = order.guidance;
-  $("meet").value = order.mix;
+  $("seed").value = request.seed;
+  $("steps").value = request.steps;
+  $("guidance").value = request.guidance;
+  $("meet").value = request.mix;
   $("make").scrollIntoView();
 }
 
-function prepareEasel(count) {
+function prepareFrames(count) {
   const frames = Array.from({ length: count }, () => make("div", { className: "blank" }));
   $("easel").replaceChildren(...frames);
   $("easel").scrollIntoView({ block: "nearest" });
@@ -114,52 +114,52 @@ function setRunning(running) {
   $("cancel").hidden = running === null;
 }
 
-// Said aloud where it is read aloud: only when it changes.
+// Screen readers read the status aloud, so it is set only when it changes.
 function say(text) {
   if ($("status").textContent !== text) $("status").textContent = text;
 }
 
-async function finish(frames, order, generation) {
+async function finish(frames, request, generation) {
   for (const [i, image] of generation.images.entries()) {
-    // not image.url, which may lead into another server's storage
+    // image.url is not used, because it may point to the storage of another server
     const blob = await getFile(`/v1/generations/${generation.id}/images/${i}`);
-    const url = put(frames, i, blob, `Generated: ${heaviest(order.emotion)}`, true);
-    addToGallery({ ...order, n: 1, seed: image.seed }, url, image.provenance);
+    const url = put(frames, i, blob, `Generated: ${heaviest(request.emotion)}`, true);
+    addToGallery({ ...request, n: 1, seed: image.seed }, url, image.provenance);
   }
 }
 
-async function paint(order) {
-  const frames = prepareEasel(order.n);
-  const steps = Array(order.n).fill(0);
+async function generate(request) {
+  const frames = prepareFrames(request.n);
+  const steps = Array(request.n).fill(0);
   setRunning({ id: null });
   $("bar").removeAttribute("value");
   $("step").textContent = "";
-  say("Waiting for its turn …");
+  say("Waiting in the queue …");
   try {
-    const generation = await startGeneration(order);
+    const generation = await startGeneration(request);
     setRunning({ id: generation.id });
     const last = await watch(generation.id, (name, data) => {
       if (name === "step") {
         steps[data.image] = data.step / data.steps;
-        $("bar").value = steps.reduce((sum, share) => sum + share, 0) / order.n;
-        const which = order.n > 1 ? `Picture ${data.image + 1} of ${order.n}, step` : "Step";
+        $("bar").value = steps.reduce((sum, share) => sum + share, 0) / request.n;
+        const which = request.n > 1 ? `Picture ${data.image + 1} of ${request.n}, step` : "Step";
         $("step").textContent = `${which} ${data.step} of ${data.steps}`;
-        say("Painting …");
+        say("Generating …");
       }
       if (name === "preview") put(frames, data.image, toBlob(data.data, data.media_type), "Unfinished picture", false);
     });
     if (last.name === "done") {
-      await finish(frames, order, last.content);
-      say(order.n > 1
-        ? `Done, with seeds ${order.seed} to ${order.seed + order.n - 1}.` : `Done, with seed ${order.seed}.`);
+      await finish(frames, request, last.content);
+      say(request.n > 1
+        ? `Done, with seeds ${request.seed} to ${request.seed + request.n - 1}.` : `Done, with seed ${request.seed}.`);
     } else {
-      const reason = last.name === "cancelled" ? "Cancelled." : last.content.problem?.detail ?? "It failed.";
+      const reason = last.name === "cancelled" ? "Cancelled." : last.content.problem?.detail ?? "The generation failed.";
       $("easel").replaceChildren(make("p", { textContent: reason }));
       say(reason);
     }
   } catch (error) {
-    const isCancelled = Boolean(state.running?.isCancelled);  // what is cancelled is no longer found
-    $("easel").replaceChildren(make("p", { textContent: isCancelled ? "Cancelled." : "No picture this time." }));
+    const isCancelled = Boolean(state.running?.isCancelled);  // a cancelled generation is no longer found
+    $("easel").replaceChildren(make("p", { textContent: isCancelled ? "Cancelled." : "No picture was generated." }));
     say(isCancelled ? "Cancelled." : "");
     if (!isCancelled) notice(error.message);
   } finally {
@@ -167,11 +167,11 @@ async function paint(order) {
   }
 }
 
-export function startPainting() {
-  $("order").addEventListener("submit", (event) => {
+export function startGenerating() {
+  $("generate-form").addEventListener("submit", (event) => {
     event.preventDefault();
     notice("");
-    if (state.running === null) paint(readOrder());
+    if (state.running === null) generate(readRequest());
   });
   $("dice").addEventListener("click", () => {
     $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0] % 1000000;

@@ -1,4 +1,4 @@
-"""Models on their way into memory."""
+"""Loading of models in threads."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from typing import Generic, TypeVar
 Model = TypeVar("Model")
 
 
-class Loads(Generic[Model]):
-    """Loads models in threads, each once, whoever waits."""
+class ModelLoader(Generic[Model]):
+    """Loads models in threads. Callers that wait for the same model share one load."""
 
     def __init__(self, load: Callable[[str], Model]) -> None:
         self.load = load
         self.tasks: dict[str, asyncio.Task[Model]] = {}
 
     async def get(self, name: str) -> Model:
-        """The model of a name. When the caller leaves, loading goes on, and the next one finds it."""
+        """Load the model of a name. A cancelled caller does not stop the load, and the next one shares it."""
         if name not in self.tasks:
             self.tasks[name] = asyncio.create_task(asyncio.to_thread(self.load, name))
         task = self.tasks[name]

@@ -1,4 +1,4 @@
-"""How often and how much at once each caller may ask."""
+"""Limits of requests per minute and of concurrent requests, per caller."""
 
 import time
 from collections import Counter
@@ -12,14 +12,14 @@ from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
 
 @dataclass
 class _Bucket:
-    """Requests a caller has left; refills steadily."""
+    """A token bucket: the requests that a caller has left, refilled at a constant rate."""
 
     left: float
     at: float
 
 
-class Rates:
-    """Counts of one endpoint replica; callers are names of tokens, of which there are few."""
+class RateLimiter:
+    """Counts the requests of one endpoint replica. Callers are names of tokens, of which there are few."""
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits, self.clock = limits, clock
@@ -29,14 +29,14 @@ class Rates:
 
     @contextmanager
     def request(self, caller: str) -> Iterator[None]:
-        """Hold one request open.
+        """Count one request as open while the block runs.
 
         Raises:
-            ProblemError: 429 for the caller's own limits, 503 for the replica's.
+            ProblemError: 429 for a limit of the caller, 503 for a limit of the replica.
         """
         self._take(caller)
         if self._open.total() >= self.limits.active_requests:
-            raise ProblemError(503, "the server is busy", retry_after_s=RETRY_AFTER_S)
+            raise ProblemError(503, "the server has too many open requests", retry_after_s=RETRY_AFTER_S)
         if self._open[caller] >= self.limits.concurrent_requests:
             raise ProblemError(
                 429,
@@ -51,7 +51,7 @@ class Rates:
 
     @property
     def active(self) -> int:
-        """Requests that are open now."""
+        """Number of open requests."""
         return self._open.total()
 
     def _take(self, caller: str) -> None:

@@ -1,4 +1,4 @@
-// Understanding: a picture in, bars, names and attention out.
+// Understanding: sends a picture and shows its emotions, scenes, objects and attention maps.
 
 import { understand } from "./api.js";
 import { $, make, notice, percent } from "./dom.js";
@@ -20,10 +20,10 @@ export function showEmotions(emotions) {
   );
 }
 
-// What is shown belongs to a model: another one is asked again.
+// The results belong to one model, so a change of the model sends the picture again.
 export function useModel(name) {
   state.model = name;
-  if (state.file) look(state.file);
+  if (state.file) understandFile(state.file);
 }
 
 function clear() {
@@ -39,7 +39,7 @@ function clear() {
 
 function showResult(seen) {
   const verdict = $("verdict");
-  verdict.replaceChildren("Mostly ", make("em", { textContent: seen.top }), `, on the ${seen.valence} side.`);
+  verdict.replaceChildren("Mostly ", make("em", { textContent: seen.top }), `, with ${seen.valence} valence.`);
   verdict.dataset.emotion = seen.top;
   for (const row of $("bars").children) {
     const share = seen.emotions[row.dataset.emotion];
@@ -68,11 +68,11 @@ function showLayer() {
   $("picture").classList.toggle("is-dimmed", isOn);
   if (!isOn) return;
   overlay.src = `data:image/png;base64,${state.attention[layer]}`;
-  overlay.alt = `Where the model looks for the ${layer}`;
+  overlay.alt = `Attention map of the ${layer}`;
   placeOverlay();
 }
 
-// The model sees the centred square; the image may be letterboxed in its frame.
+// The model sees the centred square. The image may have borders in its frame.
 function placeOverlay() {
   if (!state.attention) return;
   const { box, width, height } = state.attention;
@@ -86,7 +86,7 @@ function placeOverlay() {
   });
 }
 
-export async function look(file) {
+export async function understandFile(file) {
   const turn = (state.latest += 1);
   const hadFocus = $("drop").contains(document.activeElement);
   notice("");
@@ -101,7 +101,7 @@ export async function look(file) {
   clear();
   document.querySelector("input[name=layer][value=none]").checked = true;
   showLayer();
-  $("verdict").textContent = "Looking …";
+  $("verdict").textContent = "Understanding the picture …";
   $("result").ariaBusy = "true";
   try {
     const answer = await understand(file, state.model);
@@ -124,11 +124,11 @@ function reset() {
   $("picture").hidden = true;
   $("see-tools").hidden = true;
   $("file").value = "";
-  $("verdict").textContent = "Eight emotions, waiting for a picture.";
+  $("verdict").textContent = "Choose a picture to see its emotions.";
 }
 
-export function startSeeing() {
-  const take = (files) => { if (files?.length) look(files[0]); };
+export function startUnderstanding() {
+  const take = (files) => { if (files?.length) understandFile(files[0]); };
   $("file").addEventListener("change", (event) => take(event.target.files));
   $("another").addEventListener("click", () => $("file").click());
   document.addEventListener("paste", (event) => take(event.clipboardData?.files));

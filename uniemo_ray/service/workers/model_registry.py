@@ -1,4 +1,4 @@
-"""The named models of a replica."""
+"""The models of a service, by name."""
 
 from pydantic import Field
 
@@ -6,46 +6,46 @@ from uniemo_ray import UniEmo, __version__
 from uniemo_ray.config import PLACEHOLDER, Settings
 from uniemo_ray.inference.model_folder import ModelParts
 from uniemo_ray.inference.model_source import describe_model
-from uniemo_ray.service.backend import DEFAULT_MODEL, Description
+from uniemo_ray.service.backend import DEFAULT_MODEL, ModelDescription
 from uniemo_ray.service.settings import Limits
-from uniemo_ray.service.workers.illustrator import Illustrator
+from uniemo_ray.service.workers.image_generator import ImageGenerator
 from uniemo_ray.service.workers.understander import Understander
 
 
-class Library(Settings):
-    """Which models there are and how they run."""
+class ModelRegistry(Settings):
+    """Which models a replica can load, and how it runs them."""
 
     models: dict[str, str]
-    """Name to model folder, local or `s3://`; `default` is there."""
+    """Model folder by name, local or `s3://`. The name `default` is among them."""
     understand_micro_batch: int = Field(1, ge=1)
-    """Images per pass of understanding: 1 is best on a CPU."""
+    """Images per pass of understanding. 1 is fastest on a CPU."""
     generate_micro_batch: int = Field(1, ge=1)
-    """Images per pass of the sampler; part of what determines an image's bytes."""
+    """Images per pass of the sampler. It affects the bytes of images."""
     threads: int = Field(1, ge=1)
-    """CPU threads of a replica; likewise."""
+    """CPU threads of a replica. They affect the bytes of images."""
     device: str = "cpu"
     """Torch device."""
     max_pixels: int = Field(Limits().pixels, ge=1)
     """Largest width x height of an image to understand."""
     names: int = Field(Limits().names, ge=1)
-    """How many scenes and objects to list."""
+    """Scenes, and objects, to list per image."""
 
     def load(self, name: str, *, with_diffusion: bool = True) -> UniEmo:
-        """The model of a name, whole or for understanding. Raises ValueError for a folder that is none."""
+        """Load a model, whole or for understanding. Raises ValueError if its folder is not a model."""
         return UniEmo.from_pretrained(self.models[name], device=self.device, with_diffusion=with_diffusion)
 
     def check_others(self) -> None:
-        """Look at the models that are loaded when they are asked for.
+        """Check the folders of the models that are loaded on their first request.
 
         Raises:
-            ValueError: the folder of a name is missing or none of a model, by its two JSON files.
+            ValueError: a folder is missing, or its two JSON files are not those of a model.
         """
         for name, folder in self.models.items():
             if name != DEFAULT_MODEL:
                 describe_model(folder)
 
     def understander(self, model: UniEmo) -> Understander:
-        """A loaded model, for understanding."""
+        """Wrap a loaded model for understanding."""
         return Understander(
             model,
             micro_batch=self.understand_micro_batch,
@@ -54,20 +54,20 @@ class Library(Settings):
             threads=self.threads,
         )
 
-    def illustrator(self, model: UniEmo) -> Illustrator:
-        """A loaded model, for generation."""
-        return Illustrator(model, micro_batch=self.generate_micro_batch, threads=self.threads)
+    def image_generator(self, model: UniEmo) -> ImageGenerator:
+        """Wrap a loaded model for generation."""
+        return ImageGenerator(model, micro_batch=self.generate_micro_batch, threads=self.threads)
 
 
-def describe(illustrator: Illustrator) -> Description:
-    """A loaded model as `/v1/model` shows it; one that only understands can paint nothing."""
-    model, parts = illustrator.model, illustrator.model.parts
-    diffusion, can_paint = parts.config.diffusion, parts.diffusion is not None
-    return Description(
+def describe(image_generator: ImageGenerator) -> ModelDescription:
+    """Describe a loaded model for `/v1/model`. A model that only understands can generate no emotion."""
+    model, parts = image_generator.model, image_generator.model.parts
+    diffusion, can_generate = parts.config.diffusion, parts.diffusion is not None
+    return ModelDescription(
         fingerprint=parts.fingerprint,
         card=parts.card,
         emotions=parts.labels.labels,
-        paintable=_seen(parts) if can_paint else (),
+        paintable=_trained_emotions(parts) if can_generate else (),
         defaults={
             "steps": diffusion.steps,
             "guidance": diffusion.guidance,
@@ -75,13 +75,13 @@ def describe(illustrator: Illustrator) -> Description:
             "height": diffusion.size_px,
             "prompt": diffusion.prompt.replace(PLACEHOLDER, "{}"),
         },
-        pixels_multiple=model.painter.pixels_per_latent if can_paint else 1,
-        micro_batch=illustrator.micro_batch,
+        pixels_multiple=model.painter.pixels_per_latent if can_generate else 1,
+        micro_batch=image_generator.micro_batch,
         uniemo_ray=__version__,
     )
 
 
-def _seen(parts: ModelParts) -> tuple[str, ...]:
-    """Emotions of which the model has seen images."""
+def _trained_emotions(parts: ModelParts) -> tuple[str, ...]:
+    """The emotions for which training had images."""
     names = zip(parts.labels.labels, parts.space.counts, strict=True)
     return tuple(name for name, count in names if count)

@@ -1,11 +1,11 @@
-"""A model is loaded once, whoever waits for it."""
+"""A model is loaded once for all callers that wait for it."""
 
 import asyncio
 import threading
 
 import pytest
 
-from uniemo_ray.service.loads import Loads
+from uniemo_ray.service.model_loader import ModelLoader
 
 
 def test_a_load_goes_on_when_its_caller_leaves():
@@ -18,11 +18,11 @@ def test_a_load_goes_on_when_its_caller_leaves():
         return f"model {name}"
 
     async def talk() -> list[str]:
-        loads = Loads(load)
+        loader = ModelLoader(load)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(loads.get("b"), 0.1)
+            await asyncio.wait_for(loader.get("b"), 0.1)
         may_end.set()
-        return await asyncio.gather(loads.get("b"), loads.get("b"))
+        return await asyncio.gather(loader.get("b"), loader.get("b"))
 
     assert asyncio.run(talk()) == ["model b", "model b"]
     assert begun == ["b"]
@@ -37,9 +37,9 @@ def test_a_load_that_failed_is_tried_again():
         return name
 
     async def talk() -> str:
-        loads = Loads(load)
+        loader = ModelLoader(load)
         with pytest.raises(ValueError, match="bad"):
-            await loads.get("b")
-        return await loads.get("b")
+            await loader.get("b")
+        return await loader.get("b")
 
     assert asyncio.run(talk()) == "b"
