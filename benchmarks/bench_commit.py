@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
-from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardTask
+from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper
+from uniemo_ray.distributed.shards.report import ShardTask
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.inference.model_folder import load_model_folder

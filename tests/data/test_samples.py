@@ -14,9 +14,7 @@ from uniemo_ray.data.samples import (
     normalise_name,
     read_sample,
     resolve_image,
-    to_table,
 )
-from uniemo_ray.data.schema import SAMPLES
 
 ENTRY = Entry("awe_1", "awe", "image/awe/awe_1.jpg", "annotation/awe/awe_1.json")
 NAMES = AttributeNames(("sky", "sea"), ("polar_bear", "tree"))
@@ -169,16 +167,3 @@ def test_unlisted_names_are_taken_when_nothing_is_listed(root: Path) -> None:
 )
 def test_normal_names(name: str, expected: str) -> None:
     assert normalise_name(name) == expected == normalise_name(expected)
-
-
-def test_table_has_the_canonical_schema(root: Path) -> None:
-    sample = read(root)
-    assert isinstance(sample, Sample)
-    table = to_table([sample], split="val", source="mine")
-    assert table.schema.equals(SAMPLES)
-    row = table.to_pylist()[0]
-    assert row["image"] == sample.image
-    assert row["objects"] == []
-    assert row["scene"] is None
-    assert (row["split"], row["source"], row["width"], row["height"]) == ("val", "mine", 20, 16)
-    assert to_table([], split="val", source="mine").schema.equals(SAMPLES)

@@ -9,10 +9,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from uniemo_ray.data.images import ImageError, check_picture
-from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.emotions import EMOTIONS
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -61,7 +58,7 @@ class Rejected(NamedTuple):
     path: str
     """The file at fault, relative to the data folder."""
     reason: str
-    """A `Reason`."""
+    """A `Reason`; of a failure that none of them names the exception's class, or `killed 2 processes`."""
     detail: str
     """One line for a person."""
     split: str = ""
@@ -156,15 +153,6 @@ def read_sample(
         height=height,
         **annotation._asdict(),
     )
-
-
-def to_table(samples: list[Sample], *, split: str, source: str) -> pa.Table:
-    """Samples of one split as a table of schema `SAMPLES`."""
-    columns: dict[str, list[Any]] = {
-        name: [getattr(sample, name) for sample in samples] for name in Sample._fields
-    }
-    columns |= {"split": [split] * len(samples), "source": [source] * len(samples)}
-    return pa.Table.from_pydict(columns, schema=SAMPLES)
 
 
 def resolve_image(root: Path, entry: Entry) -> str:

@@ -33,7 +33,7 @@ _LONGEST_LINK_S = 7 * 24 * 3600
 _CONFLICT_TRIES = 8
 _READ_TRIES = 6
 _ARROW_ATTEMPTS = 16
-"""Of pyarrow's client, which counts them instead of the time."""
+"""Attempts of pyarrow's client, which counts them instead of the time."""
 _TIMEOUT_VARIABLE, _TIMEOUT_S = "UNIEMO_S3_TIMEOUT_S", 30.0
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardReport, ShardTask
+from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper
+from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import open_store

@@ -1,6 +1,6 @@
 """Shard in, shard out: run an actor over Parquet shards and commit each result under the same name.
 
-What is committed is skipped, so a run that is submitted again goes on where it stopped, and an actor
+What is committed is skipped, so submitting a run again resumes it, and an actor
 that dies costs at most the shard it was working on. A shard that fails is tried again after all others:
 an exception never ends the pool, it comes back as a row.
 """
@@ -13,11 +13,12 @@ import ray.data
 import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
-from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, ShardReport, ShardTask
+from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper
 from uniemo_ray.distributed.shards.progress import Progress, shown
+from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.errors import TakenOverError
+from uniemo_ray.store.errors import SupersededError
 from uniemo_ray.store.shards import ShardEntry, committed, seal_manifest
 
 logger = logging.getLogger(__name__)
@@ -29,14 +30,17 @@ class _Wanted(NamedTuple):
     """A shard that there has to be in the end."""
 
     key: str
-    """Of the input file."""
+    """Key of the input file."""
     bytes: int
-    """Of the input file, as is the next."""
+    """Size of the input file."""
     sha256: str
+    """Digest of the input file."""
     name: str
+    """Name of the resulting shard."""
     plan: str
+    """Plan hash of the resulting shard."""
     rows: int
-    """Of the input."""
+    """Rows of the input file."""
 
 
 def map_shards(
@@ -65,7 +69,7 @@ def map_shards(
         FileNotFoundError: a folder without committed input shards.
         ValueError: results of another plan are there; or raised by the actor: a wrong plan or model stays
             wrong, so it is not tried again.
-        TakenOverError: another driver has followed this one.
+        SupersededError: this driver is superseded.
         RuntimeError: a shard that still fails after all retries.
     """
     wanted = [
@@ -112,7 +116,7 @@ def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> l
 
 
 def _done(wanted: Sequence[_Wanted], target: Store) -> dict[str, ShardEntry]:
-    """What is committed, closed to drivers that this one has followed."""
+    """What is committed. From now on, superseded drivers can add nothing to it."""
     listed = seal_manifest(target)
     done = {shard.name: listed[shard.name] for shard in wanted if shard.name in listed}
     for shard in wanted:
@@ -167,7 +171,7 @@ def _map(
         try:
             return _follow(results.iter_rows(), progress)
         except ray.exceptions.RayError as error:
-            return [ShardReport.of(error, "the actor pool")]
+            return [ShardReport.of_error(error, "the actor pool")]
 
 
 def _follow(rows: Iterable[Mapping[str, Any]], progress: Progress) -> list[ShardReport]:
@@ -183,7 +187,7 @@ def _follow(rows: Iterable[Mapping[str, Any]], progress: Progress) -> list[Shard
 
 def _raise_if_final(failures: list[ShardReport], *, attempts: int, is_last: bool) -> None:
     """Raise what another attempt would only repeat; otherwise say that one follows."""
-    for error in (TakenOverError, ValueError):
+    for error in (SupersededError, ValueError):
         if wrong := [failure for failure in failures if failure.kind == error.__name__]:
             raise error(wrong[0].reason)
     first = failures[0]
