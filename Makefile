@@ -75,7 +75,7 @@ serve: $(STAMP) ## Serve the demo's model, else the shipped one, on port 8000 of
 		'$(if $(filter tiny,$(MODEL)),tiny,$(abspath $(MODEL)))'
 
 docs: $(VENV)/.docs ## Build the documentation: build/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo 'open build/site/index.html; with search: python3 -m http.server -d build/site'
 
 $(VENV)/.docs: $(STAMP)
