@@ -24,7 +24,11 @@ def test_file_over_preset_over_defaults(tmp_path):
 
 @pytest.mark.parametrize("name", ["demo", "sketch", "emoset", "paper"])
 def test_shipped_configs_are_valid(name):
-    assert load_config(f"jobs/configs/{name}.yaml", []).run == f"runs/{name}"
+    by_path, by_name = load_config(f"jobs/configs/{name}.yaml", []), load_config(name, [])
+    assert by_path == by_name
+    assert by_path.run == f"runs/{name}"
+    other = ["preset=vit_b32_sd15"]
+    assert load_config(f"jobs/configs/{name}.yaml", other) == load_config(name, other)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ PRESETS = Path(str(files("uniemo_ray") / "presets"))
 def load_config(path: str | None, overrides: list[str], *, base: Mapping[str, Any] | None = None) -> Config:
     """Read a YAML file and apply `a.b=value` overrides (values are YAML).
 
+    A top-level `config: NAME` in the file starts from a shipped config, such as `demo`.
     A top-level `preset: NAME` in the file, or `preset=NAME` among the overrides, starts from
     `presets/NAME.yaml`; of a list of names, the later ones count.
 
@@ -30,7 +31,7 @@ def load_config(path: str | None, overrides: list[str], *, base: Mapping[str, An
     Raises:
         ValueError: one line that names the file or key, what is wrong and what is expected.
     """
-    values = _read_yaml(_config_path(path)) if path else {}
+    values = _read_config(_config_path(path)) if path else {}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -49,6 +50,13 @@ def _on_presets(values: dict[str, Any]) -> dict[str, Any]:
     for name in [named] if isinstance(named, str) else named:
         base = _merge(base, _on_presets(_read_yaml(preset_path(str(name)))))
     return _merge(base, {key: value for key, value in values.items() if key != "preset"})
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """A config file, over the shipped config that it names under `config`."""
+    values = _read_yaml(path)
+    named = values.pop("config", None)
+    return values if named is None else _merge(_read_yaml(preset_path(str(named))), values)
 
 
 def _config_path(text: str) -> Path:
