@@ -20,6 +20,11 @@ for _name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AU
     os.environ.pop(_name, None)  # a developer's cluster is none of the tests' business
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker of pytest-xdist, which is known only where that plugin is on."""
+    config.addinivalue_line("markers", "xdist_group(name): tests that one process runs")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Parallel runs keep a file together, and all that start processes; GPU tests need a GPU."""
     for item in items:
