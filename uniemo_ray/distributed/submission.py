@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 from ray.job_submission import JobSubmissionClient
 
 from uniemo_ray.distributed.logs import LOCK_NOTE, RESTART_NOTE
@@ -50,7 +51,7 @@ class Jobs:
         """
         try:
             asyncio.run(self._follow(submission, show))
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
             raise ConnectionError(
                 f"the log of {submission} broke off ({error}); the job goes on unless its head is gone: "
                 f"ray job logs --follow {submission}"
