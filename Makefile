@@ -17,7 +17,8 @@ SERVE_ENV := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_max_direct_call_object_size=40
 PROXY ?= $(if $(filter Linux,$(shell uname -s)),haproxy,python)
 HAPROXY_ENV := RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_HAPROXY_BINARY_PATH='$(CURDIR)/$(BIN)/uniemo-haproxy'
 PROXY_ENV := $(if $(filter haproxy,$(PROXY)),$(HAPROXY_ENV),RAY_SERVE_ENABLE_DIRECT_INGRESS=0)
-# as many test processes as cores; tests that start processes themselves share one
+# as many test processes as cores; the tests of the shared Ray keep to one of them, and so do the tests that
+# start processes themselves
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadgroup
 FAST := not ray and not slow and not integration and not gpu
 

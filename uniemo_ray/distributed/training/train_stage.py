@@ -203,7 +203,11 @@ def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceCon
         ),
         torch_config=TorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S),
         datasets=datasets,
-        run_config=ray.train.RunConfig(
+        # Ray Train's default makes these options anew, with a setting that Ray Data has deprecated.
+        dataset_config=ray.train.DataConfig(
+            execution_options=ray.data.DataContext.get_current().execution_options
+        ),
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # Ray declares the types of Train v1
             name=work.name,
             storage_path=root,
             storage_filesystem=work.filesystem,
@@ -211,6 +215,7 @@ def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceCon
                 max_failures=0,
                 max_preemption_failures=0,  # type: ignore[call-arg]  # declared as that of Ray before Train v2
             ),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=work.settings.train.keep_checkpoints),
         ),
     )
