@@ -7,6 +7,7 @@ compared, listed. For S3 too: eval "$(python cluster/local_s3.py env)", then --r
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,8 +57,8 @@ def tasks(store: Store) -> list[ShardTask]:
 
 def shares(store: Store, model: str, config: Config) -> list[float]:
     """Share of each shard's time that the protocol took; the first is warm-up and not among them."""
-    settings = {"model": model, "threads": 1, "device": "cpu"}
-    mapper = ShardMapper(MapWork(TimedActor, settings, store, store, retries=0, label=IMAGES_FOLDER))
+    actor = partial(TimedActor, model=model, threads=1)
+    mapper = ShardMapper(MapWork(actor, "cpu", store, store, retries=0, label=IMAGES_FOLDER))
     found = []
     for task in tasks(store):
         TimedActor.seconds, started = 0.0, time.perf_counter()
