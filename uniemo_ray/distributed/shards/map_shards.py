@@ -79,8 +79,10 @@ def map_shards(
         shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
     ]
     device = "cuda" if resources.use_gpu else "cpu"
-    work = MapWork(actor, device, source, target, retries, label=" and ".join(folders))
+    work = MapWork(actor, device, source, target, retries, label=", ".join(map(_last_part, folders)))
     done = _done(wanted, target)
+    if done:
+        logger.info("%s: %d of %d shards are finished already", work.label, len(done), len(wanted))
     for attempt in range(1, retries + 2):
         todo = [shard for shard in wanted if shard.name not in done]
         if not todo:
@@ -128,9 +130,11 @@ def _done(wanted: Sequence[_Wanted], target: Store) -> dict[str, ShardEntry]:
             raise ValueError(
                 f"{target.uri}/{shard.name} was made for another plan ({other[:12]}): choose an empty folder"
             )
-    if done:
-        logger.info("%s: %d of %d shards are there", target.uri, len(done), len(wanted))
     return done
+
+
+def _last_part(folder: str) -> str:
+    return folder.rpartition("/")[2]
 
 
 def _progress(

@@ -179,7 +179,8 @@ def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int
             _check_world(resume, work, resources)
         datasets = data.attempt(resume, resources.workers)
         step = resume.state.step if resume else 0
-        logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
+        if step or attempt > 1:
+            logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
         try:
             _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
             return attempt
