@@ -32,6 +32,7 @@ class Reason(StrEnum):
     IMAGE_CORRUPT = "image_corrupt"
     IMAGE_TRUNCATED = "image_truncated"
     IMAGE_HUGE = "image_huge"
+    IMAGE_THIN = "image_thin"
     IMAGE_UNSUPPORTED = "image_unsupported"
     ANNOTATION_MISSING = "annotation_missing"
     ANNOTATION_UNREADABLE = "annotation_unreadable"

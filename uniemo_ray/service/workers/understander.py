@@ -13,6 +13,7 @@ _REASONS = {
     "corrupt": "the file is damaged or no picture",
     "truncated": "the file ends before the picture does",
     "huge": "the picture has too many pixels",
+    "thin": "one side of the picture is more than 100 times the other",
     "unsupported": "this kind of pixels is not supported",
 }
 
