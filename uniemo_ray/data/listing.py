@@ -8,6 +8,21 @@ from typing import NamedTuple
 from uniemo_ray.data.folder import FolderError
 from uniemo_ray.data.samples import IMAGE_SUFFIXES
 
+_OF_THE_SYSTEM = frozenset(
+    (
+        "@eadir",
+        "@recycle",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "__macosx",
+        "lost+found",
+        "system volume information",
+    )
+)
+"""Folders that network storage and operating systems put beside pictures: thumbnails, deleted files."""
+
 
 class Files(NamedTuple):
     """What lies below a folder, as paths relative to it with forward slashes, sorted."""
@@ -29,27 +44,27 @@ def require_folder(root: str | Path) -> Path:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders directly below, sorted by name; hidden ones do not count.
+    """Folders directly below, sorted by name; hidden ones and those of the system do not count.
 
     Raises:
         FolderError: the folder is not readable.
     """
     try:
-        found = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+        found = [child for child in folder.iterdir() if child.is_dir() and not _is_hidden(child.name)]
     except OSError as error:
         raise _unreadable(error) from error
     return sorted(found)
 
 
 def list_files(folder: Path, *, is_deep: bool = True) -> Files:
-    """Files below a folder, or only those directly in it; hidden files and folders do not count.
+    """Files below a folder, or only those directly in it; hidden files and folders and those of the system do not count.
 
     Raises:
         FolderError: a folder is not readable.
     """
     images, others = [], []
     for path, folders, names in os.walk(folder, onerror=_raise_unreadable):
-        folders[:] = [name for name in folders if is_deep and not name.startswith(".")]
+        folders[:] = [name for name in folders if is_deep and not _is_hidden(name)]
         for name in names:
             relative = (Path(path) / name).relative_to(folder).as_posix()
             if name.lower().endswith(IMAGE_SUFFIXES):
@@ -90,6 +105,10 @@ def first_file(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
                 if name in found:
                     return found[name]
     return None
+
+
+def _is_hidden(folder: str) -> bool:
+    return folder.startswith(".") or folder.lower() in _OF_THE_SYSTEM
 
 
 def _raise_unreadable(error: OSError) -> None:

@@ -15,7 +15,7 @@ from uniemo_ray.data.images import ImageError, check_picture
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.emotions import EMOTIONS
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jfif", ".jpe", ".mpo")
 """Tried in this order where a split file names an image without its file ending."""
 
 _MAX_ANNOTATION_BYTES = 1 << 20
