@@ -57,7 +57,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def list_files(folder: Path, *, is_deep: bool = True) -> Files:
-    """Files below a folder, or only those directly in it; hidden files and folders and those of the system do not count.
+    """Files below a folder, or only directly in it; those hidden or of the system do not count.
 
     Raises:
         FolderError: a folder is not readable.
