@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from uniemo_ray.data.folder import FolderError, ListedFolder
-from uniemo_ray.data.listing import list_files, note_others, require_folder, subfolders
+from uniemo_ray.data.listing import list_files, note_others, refuse_unnamed, require_folder, subfolders
 from uniemo_ray.data.samples import Entry, Reason, Rejected, normalise_name
 from uniemo_ray.data.splits import OFFICIAL, Shares, stratify
 from uniemo_ray.emotions import LABEL_SPACES, LabelSpace
+from uniemo_ray.text import escaped
 
 SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",
@@ -156,15 +157,16 @@ def _scan(root: Path, folder: Path, table: ClassTable, split: str) -> _Part:
         files, at = list_files(place), place.relative_to(root).as_posix()
         prefix = f"{split}/{label}" if split else label
         part.entries.extend(Entry(f"{prefix}/{x}", label, f"{at}/{x}", None) for x in files.images)
+        part.refused.extend(refuse_unnamed(f"{at}/{x}", split) for x in files.unnamed)
         part.others.extend(f"{at}/{x}" for x in files.others)
         if not files.images:
             part.faults.append(f"{place}: holds no image; the class {label} needs at least one")
     for place in [folder, *(child for child in subfolders(folder) if child not in known.values())]:
-        files, at = list_files(place, is_deep=place != folder), place.relative_to(root).as_posix()
+        files, at = list_files(place, is_deep=place != folder), escaped(place.relative_to(root).as_posix())
         why = (
             "lies in no class folder" if place == folder else f"folder {place.name!r} is no class of the set"
         )
-        paths = [x if at == "." else f"{at}/{x}" for x in files.images]
+        paths = [x if at == "." else f"{at}/{x}" for x in (*files.images, *files.unnamed)]
         part.refused.extend(Rejected(x, x, Reason.UNKNOWN_LABEL, why, split) for x in paths)
         part.others.extend(x if at == "." else f"{at}/{x}" for x in files.others)
     return part
@@ -174,7 +176,7 @@ def _missing(folder: Path, known: Mapping[str, Path], table: ClassTable) -> list
     lost = [label for label in table.space.labels if label not in known]
     if not lost:
         return []
-    names = [child.name for child in subfolders(folder)]
+    names = [escaped(child.name) for child in subfolders(folder)]
     found = (
         f"found {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}" if names else "found no folder"
     )

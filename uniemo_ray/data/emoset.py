@@ -17,6 +17,7 @@ from typing import Any
 from uniemo_ray.config import SPLITS
 from uniemo_ray.data.class_folders import likely_kind
 from uniemo_ray.data.folder import FolderError
+from uniemo_ray.data.listing import refuse_unnamed
 from uniemo_ray.data.samples import (
     IMAGE_SUFFIXES,
     AttributeNames,
@@ -29,6 +30,7 @@ from uniemo_ray.data.samples import (
 )
 from uniemo_ray.data.spelling import respell
 from uniemo_ray.emotions import EMOTIONS, MIKELS
+from uniemo_ray.text import is_utf8
 
 __all__ = ["EmoSetFolder", "Entry", "FolderError", "Rejected", "Sample", "read_sample"]
 
@@ -43,7 +45,8 @@ class EmoSetFolder:
         space: Mikels' eight emotions.
         names: Scenes and objects of info.json, normalised; empty where it lists none.
         notes: What a user should know and what is no fault.
-        refused: Entries whose image id an earlier entry (train before val before test) has taken.
+        refused: Entries whose names are no UTF-8, or whose image id an earlier entry (train before val before
+            test) has taken.
     """
 
     space = MIKELS
@@ -67,11 +70,11 @@ class EmoSetFolder:
             faults += _missing_emotions(self.root, lists["train"])
         if faults:
             raise FolderError(faults)
-        found = {split: respell(entries, self.root) for split, entries in lists.items()}
+        named, unnamed = _with_names(lists)
+        found = {split: respell(entries, self.root) for split, entries in named.items()}
         self.notes += [f"{split}.json: {line}" for split, (_, lines) in found.items() for line in lines]
-        self._entries, self.refused = _without_duplicates(
-            {split: given for split, (given, _) in found.items()}
-        )
+        kept, duplicates = _without_duplicates({split: given for split, (given, _) in found.items()})
+        self._entries, self.refused = kept, (*unnamed, *duplicates)
 
     def entries(self, split: str) -> list[Entry]:
         """Entries of a split in the order of its file, each image id once over all splits."""
@@ -185,6 +188,20 @@ def _missing_emotions(root: Path, train: list[Entry]) -> Iterator[str]:
     if missing:
         lost = ", ".join(missing)
         yield f"{root / 'train.json'}: no training image of {lost}; every emotion needs at least one"
+
+
+def _with_names(lists: dict[str, list[Entry]]) -> tuple[dict[str, list[Entry]], list[Rejected]]:
+    """Entries whose texts are UTF-8, and the refusals of the others."""
+    named = {
+        split: [e for e in entries if is_utf8("".join(filter(None, e)))] for split, entries in lists.items()
+    }
+    kept = {split: set(entries) for split, entries in named.items()}
+    return named, [
+        refuse_unnamed(entry.image, split)
+        for split, entries in lists.items()
+        for entry in entries
+        if entry not in kept[split]
+    ]
 
 
 def _without_duplicates(lists: dict[str, list[Entry]]) -> tuple[dict[str, list[Entry]], tuple[Rejected, ...]]:

@@ -21,7 +21,7 @@ from uniemo_ray.data.class_folders import (
 )
 from uniemo_ray.data.folder import FolderError, ListedFolder
 from uniemo_ray.data.label_lists import LabelRow, collect, malformed, note_unlisted
-from uniemo_ray.data.listing import first_file, list_files, read_lines, require_folder
+from uniemo_ray.data.listing import first_file, list_files, read_lines, refuse_unnamed, require_folder
 from uniemo_ray.data.samples import Rejected
 from uniemo_ray.data.splits import LITERATURE
 from uniemo_ray.emotions import EKMAN
@@ -67,9 +67,13 @@ def read_emotionroi(root: str | Path, *, seed: int) -> ListedFolder:
     parts = {split: collected.entries.get(split, []) for split in LISTS}
     by_split, note = with_validation(parts, seed=seed)
     listed = {row.image for row in rows if isinstance(row, LabelRow)}
-    there = {f"{place}/{image}" for place in places.values() for image in list_files(folder / place).images}
+    files = {place: list_files(folder / place) for place in places.values()}
+    there = {f"{place}/{image}" for place, found in files.items() for image in found.images}
+    unnamed = [
+        refuse_unnamed(f"{place}/{image}") for place, found in files.items() for image in found.unnamed
+    ]
     notes = (*note, *note_unlisted(there - listed, where=" or ".join(LISTS.values())))
-    return ListedFolder(folder, EKMAN, by_split, refused=tuple(collected.refused), notes=notes)
+    return ListedFolder(folder, EKMAN, by_split, refused=(*collected.refused, *unnamed), notes=notes)
 
 
 def _rows(file: Path, split: str, places: Mapping[str, str]) -> Iterator[LabelRow | Rejected]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from uniemo_ray.data.folder import FolderError
-from uniemo_ray.data.samples import IMAGE_SUFFIXES
+from uniemo_ray.data.samples import IMAGE_SUFFIXES, Reason, Rejected
+from uniemo_ray.text import escaped, is_utf8
 
 _OF_THE_SYSTEM = frozenset(
     (
@@ -30,6 +31,8 @@ class Files(NamedTuple):
     images: list[str]
     """Files with an image's ending; nobody has looked inside."""
     others: list[str]
+    unnamed: list[str]
+    """Images whose names are no UTF-8, with escapes."""
 
 
 def require_folder(root: str | Path) -> Path:
@@ -70,8 +73,16 @@ def list_files(folder: Path, *, is_deep: bool = True) -> Files:
             if name.lower().endswith(IMAGE_SUFFIXES):
                 images.append(relative)
             elif not name.startswith("."):
-                others.append(relative)
-    return Files(sorted(image for image in images if not Path(image).name.startswith(".")), sorted(others))
+                others.append(escaped(relative))
+    seen = sorted(image for image in images if not Path(image).name.startswith("."))
+    unnamed = [escaped(image) for image in seen if not is_utf8(image)]
+    return Files([image for image in seen if is_utf8(image)], sorted(others), unnamed)
+
+
+def refuse_unnamed(path: str, split: str = "") -> Rejected:
+    """The refusal of an image whose path is no UTF-8: no shard and no list could name it."""
+    shown = escaped(path)
+    return Rejected(shown, shown, Reason.PATH_INVALID, "the name is no UTF-8: rename the file", split)
 
 
 def note_others(others: Sequence[str]) -> list[str]:
