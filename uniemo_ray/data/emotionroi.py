@@ -21,7 +21,14 @@ from uniemo_ray.data.class_folders import (
 )
 from uniemo_ray.data.folder import FolderError, ListedFolder
 from uniemo_ray.data.label_lists import LabelRow, collect, malformed, note_unlisted
-from uniemo_ray.data.listing import first_file, list_files, read_lines, refuse_unnamed, require_folder
+from uniemo_ray.data.listing import (
+    first_file,
+    list_files,
+    note_loops,
+    read_lines,
+    refuse_unnamed,
+    require_folder,
+)
 from uniemo_ray.data.samples import Rejected
 from uniemo_ray.data.splits import LITERATURE
 from uniemo_ray.emotions import EKMAN
@@ -72,7 +79,8 @@ def read_emotionroi(root: str | Path, *, seed: int) -> ListedFolder:
     unnamed = [
         refuse_unnamed(f"{place}/{image}") for place, found in files.items() for image in found.unnamed
     ]
-    notes = (*note, *note_unlisted(there - listed, where=" or ".join(LISTS.values())))
+    loops = [f"{place}/{link}" for place, found in files.items() for link in found.loops]
+    notes = (*note, *note_loops(loops), *note_unlisted(there - listed, where=" or ".join(LISTS.values())))
     return ListedFolder(folder, EKMAN, by_split, refused=(*collected.refused, *unnamed), notes=notes)
 
 

@@ -1,7 +1,7 @@
 """Files and folders of a data set, in an order that does not depend on the disk."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,8 @@ class Files(NamedTuple):
     others: list[str]
     unnamed: list[str]
     """Images whose names are no UTF-8, with escapes."""
+    loops: list[str]
+    """Links to folders that are listed already, or that hold the link itself."""
 
 
 def require_folder(root: str | Path) -> Path:
@@ -65,18 +67,54 @@ def list_files(folder: Path, *, is_deep: bool = True) -> Files:
     Raises:
         FolderError: a folder is not readable.
     """
-    images, others = [], []
-    for path, folders, names in os.walk(folder, onerror=_raise_unreadable):
-        folders[:] = [name for name in folders if is_deep and not _is_hidden(name)]
+    images, others, loops = [], [], list[str]()
+    for path, names in _walk(folder, loops, is_deep=is_deep):
         for name in names:
-            relative = (Path(path) / name).relative_to(folder).as_posix()
+            relative = (path / name).relative_to(folder).as_posix()
             if name.lower().endswith(IMAGE_SUFFIXES):
                 images.append(relative)
             elif not name.startswith("."):
                 others.append(escaped(relative))
     seen = sorted(image for image in images if not Path(image).name.startswith("."))
     unnamed = [escaped(image) for image in seen if not is_utf8(image)]
-    return Files([image for image in seen if is_utf8(image)], sorted(others), unnamed)
+    return Files([image for image in seen if is_utf8(image)], sorted(others), unnamed, loops)
+
+
+def _walk(folder: Path, loops: list[str], *, is_deep: bool) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and the names of the files in each; links are followed, each real folder is visited once."""
+    around = {_identity(parent) for parent in folder.absolute().resolve().parents}
+    visited = {_identity(folder)}
+    for path, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
+        kept = []
+        # Real folders first: one that a link leads to as well goes by its own name.
+        for name in sorted(folders, key=lambda name: ((Path(path) / name).is_symlink(), name)):
+            child = Path(path) / name
+            if not is_deep or _is_hidden(name):
+                continue
+            identity = _identity(child)
+            if identity in visited or identity in around:
+                loops.append(escaped(child.relative_to(folder).as_posix()))
+            else:
+                visited.add(identity)
+                kept.append(name)
+        folders[:] = kept
+        yield Path(path), names
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise _unreadable(error) from error
+    return status.st_dev, status.st_ino
+
+
+def note_loops(loops: Sequence[str]) -> list[str]:
+    """A line about links that are not followed, if there are any."""
+    if not loops:
+        return []
+    known = "lead to folders that are read already and are not followed"
+    return [f"{len(loops)} links {known} ({loops[0]} for example)"]
 
 
 def refuse_unnamed(path: str, split: str = "") -> Rejected:

@@ -25,7 +25,14 @@ from typing import NamedTuple
 from uniemo_ray.data.class_folders import ClassTable, read_class_folders
 from uniemo_ray.data.folder import FolderError, ListedFolder
 from uniemo_ray.data.label_lists import LabelRow, collect, malformed, note_unlisted
-from uniemo_ray.data.listing import first_file, list_files, read_lines, refuse_unnamed, require_folder
+from uniemo_ray.data.listing import (
+    first_file,
+    list_files,
+    note_loops,
+    read_lines,
+    refuse_unnamed,
+    require_folder,
+)
 from uniemo_ray.data.samples import Reason, Rejected
 from uniemo_ray.data.splits import FIFTH, stratify
 from uniemo_ray.emotions import SENTIMENT
@@ -208,6 +215,6 @@ def _listed(
     notes = [f"the set has no splits: they were drawn with data.split_seed={seed}"]
     if where == VOTES_FILE:
         where = f"{where} with enough agreement"
-    notes += note_unlisted(unlisted, where=where)
+    notes += [*note_unlisted(unlisted, where=where), *note_loops(files.loops)]
     refused = [*collected.refused, *(refuse_unnamed((at / image).as_posix()) for image in files.unnamed)]
     return ListedFolder(folder, table.space, by_split, tuple(refused), tuple(notes))
