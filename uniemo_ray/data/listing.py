@@ -1,5 +1,6 @@
 """Files and folders of a data set, in an order that does not depend on the disk."""
 
+import codecs
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ _OF_THE_SYSTEM = frozenset(
     )
 )
 """Folders that network storage and operating systems put beside pictures: thumbnails, deleted files."""
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Files(NamedTuple):
@@ -137,7 +140,9 @@ def read_lines(file: Path) -> list[str]:
         FolderError: the file is not readable as text.
     """
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        data = file.read_bytes()
+        encoding = "utf-16" if data[:2] in _UTF_16 else "utf-8-sig"
+        return [line.strip() for line in data.decode(encoding).splitlines()]
     except OSError as error:
         raise _unreadable(error) from error
     except UnicodeDecodeError as error:
