@@ -76,7 +76,7 @@ def check(
 
     given = [
         f"data.kind={kind}",
-        f"data.root={json.dumps(str(folder))}",
+        f"data.root={json.dumps(str(folder), ensure_ascii=False)}",
         *(f"data.{item}" for item in settings or []),
     ]
     data = load_config(None, given).data
