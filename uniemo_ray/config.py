@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from uniemo_ray.addresses import Address
+
 PLACEHOLDER = "<emotion>"
 """What stands in a prompt for the fused condition."""
 MAX_PIXELS = 50_000_000
@@ -22,7 +24,7 @@ class DataConfig(Settings):
 
     kind: Literal["sketch", "emoset", "fi", "emotionroi", "twitter1", "twitter2", "folders"] = "sketch"
     """`sketch` generates EmoSketch; `folders` reads one folder per class; the others are published sets."""
-    root: str | None = None
+    root: Address | None = None
     """Folder of the data set. Required for all but `sketch`."""
     labels: Literal["mikels", "ekman", "sentiment"] = "mikels"
     """Classes of a `folders` set: eight emotions, six emotions, or positive and negative."""
@@ -70,9 +72,9 @@ class DataConfig(Settings):
 class EncoderConfig(Settings):
     """CLIP image tower with expert queries (section 1)."""
 
-    clip: str = "tiny"
+    clip: Address = "tiny"
     """`tiny` (shipped), a folder with open_clip_config.json (here or `s3://`), or an open_clip model name."""
-    clip_pretrained: str | None = None
+    clip_pretrained: Address | None = None
     """Tag or weight file for an open_clip model name."""
     queries: Literal["none", "single_step", "multi_stage"] = "multi_stage"
     """Figure 6: no queries; both sets from the first layer on; or scene first, then object (paper)."""
@@ -113,7 +115,7 @@ class FusionConfig(Settings):
 class DiffusionConfig(Settings):
     """The latent diffusion model and how it is sampled."""
 
-    model: str = "tiny"
+    model: Address = "tiny"
     """`tiny` (shipped), a diffusers folder of Stable Diffusion or SDXL (here or `s3://`), or a hub id."""
     revision: str | None = None
     """Commit of a hub id; means nothing for a folder."""
@@ -349,9 +351,9 @@ class EvaluationConfig(Settings):
     """Seeded pairs per emotion for LPIPS and Sem-D; all pairs when there are fewer."""
     plain_per_emotion: int = Field(40, ge=1)
     """Images per emotion of the plain-prompt reference."""
-    model: str | None = None
+    model: Address | None = None
     """Model folder that `jobs/understanding.py` judges on the test split instead of training one."""
-    weights_dir: str | None = None
+    weights_dir: Address | None = None
     """Folder, readable on every machine, with the published files of Inception-v3 (adds `fid`), AlexNet
     (`lpips_alex`) and ResNet-50 of both Places365 and ImageNet (`sem_c`), when the user has them."""
 
@@ -381,7 +383,7 @@ class ResourceConfig(Settings):
 class Config(Settings):
     """A whole run of the feedback loop."""
 
-    run: str = "runs/feedback"
+    run: Address = "runs/feedback"
     """Run folder: a local path or `s3://bucket/prefix`."""
     seed: int = 0
     """Seed of everything random but the data set."""

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from uniemo_ray.addresses import local_path
 from uniemo_ray.config import Config
 
 _YAML_ONLY = ("[", "{", '"', "'")
@@ -84,7 +85,7 @@ def _on_presets(values: dict[str, Any]) -> dict[str, Any]:
 
 def _config_path(text: str) -> Path:
     """The file that `--config` means: one that exists, else a shipped one of that name."""
-    path = Path(text)
+    path = local_path(text)
     return path if path.is_file() or len(path.parts) > 1 or path.suffix else preset_path(text)
 
 

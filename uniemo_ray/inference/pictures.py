@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from uniemo_ray.addresses import local_path
 from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.data.images import ImageError, decode_rgb
 from uniemo_ray.data.pixels import check_size, upright_rgb
@@ -28,7 +29,7 @@ def read_picture(picture: object, index: int) -> NDArray[np.uint8]:
     """
     try:
         if isinstance(picture, str | Path):
-            return decode_rgb(Path(picture).expanduser().read_bytes(), MAX_PIXELS)
+            return decode_rgb(local_path(picture).read_bytes(), MAX_PIXELS)
         if isinstance(picture, Image.Image):
             return _from_image(picture)
         if isinstance(picture, bytes | bytearray | memoryview):
