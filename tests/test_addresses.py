@@ -143,9 +143,9 @@ def test_the_command_makes_no_folder_named_tilde_or_s3(home: Path) -> None:
         "uniemo_ray.cli",
         "data",
         "make-sketch",
-        "--train=16",
-        "--val=8",
-        "--test=8",
+        "--train=48",
+        "--val=16",
+        "--test=16",
     ]
     done = subprocess.run(
         [*command, "--size=32", "--out=~/sketch"], capture_output=True, text=True, check=False
