@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from uniemo_ray.addresses import Address
+
 PLACEHOLDER = "<emotion>"
 """The word of a prompt that the fused condition replaces."""
 MAX_PIXELS = 50_000_000
@@ -27,7 +29,7 @@ class DataConfig(Settings):
     kind: Literal["sketch", "emoset", "fi", "emotionroi", "twitter1", "twitter2", "folders"] = "sketch"
     """Data set: `sketch` generates EmoSketch, `folders` reads one folder per class, the others are published
     sets. Source: ours."""
-    root: str | None = None
+    root: Address | None = None
     """Folder of the data set. Every kind except `sketch` requires it. Source: ours."""
     labels: Literal["mikels", "ekman", "sentiment"] = "mikels"
     """Classes of a `folders` set: eight emotions, six emotions, or positive and negative. Source: ours."""
@@ -78,10 +80,10 @@ class DataConfig(Settings):
 class EncoderConfig(Settings):
     """CLIP image tower with expert queries (section III-A)."""
 
-    clip: str = "tiny"
+    clip: Address = "tiny"
     """CLIP weights: `tiny` (shipped), a folder with open_clip_config.json (local or `s3://`), or an open_clip
     model name. Source: paper uses ViT-B/32, B/16 and L/14; the default is ours."""
-    clip_pretrained: str | None = None
+    clip_pretrained: Address | None = None
     """Pretrained tag or weight file that belongs to an open_clip model name. Source: ours."""
     queries: Literal["none", "single_step", "multi_stage"] = "multi_stage"
     """Form of the expert queries: `none`, both sets from the first layer on (`single_step`), or scene first
@@ -129,7 +131,7 @@ class FusionConfig(Settings):
 class DiffusionConfig(Settings):
     """The latent diffusion model and how it is sampled."""
 
-    model: str = "tiny"
+    model: Address = "tiny"
     """Diffusion model: `tiny` (shipped), a diffusers folder of Stable Diffusion or SDXL (local or `s3://`),
     or a hub id. Source: paper uses Stable Diffusion 1.5 and SDXL; the default is ours."""
     revision: str | None = None
@@ -385,10 +387,10 @@ class EvaluationConfig(Settings):
     Source: ours; the published scripts: 10."""
     plain_per_emotion: int = Field(40, ge=1)
     """Images per emotion of the plain-prompt reference. Unit: images. Source: ours."""
-    model: str | None = None
+    model: Address | None = None
     """Model folder that the job `understanding` evaluates on the test split. None trains one. Source:
     ours."""
-    weights_dir: str | None = None
+    weights_dir: Address | None = None
     """Folder with the published weights of Inception-v3 (adds `fid`), AlexNet (adds `lpips_alex`) and both
     ResNet-50, Places365 and ImageNet (add `sem_c`). Every machine must be able to read it. Source: the
     publications of these metrics."""
@@ -421,7 +423,7 @@ class ResourceConfig(Settings):
 class Config(Settings):
     """A whole run of the feedback loop."""
 
-    run: str = "runs/feedback"
+    run: Address = "runs/feedback"
     """Run folder: a local path or `s3://bucket/prefix`. Source: ours."""
     seed: int = 0
     """Seed of everything random except the data set. Unit: none. Source: ours."""

@@ -13,6 +13,7 @@ _REASONS = {
     "corrupt": "the file is damaged or not an image",
     "truncated": "the file ends before the image does",
     "huge": "the image has too many pixels",
+    "thin": "one side of the image is more than 100 times the other",
     "unsupported": "this pixel format is not supported",
 }
 
