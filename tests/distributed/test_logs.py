@@ -1,19 +1,55 @@
 """What reaches a driver's log: our lines and every warning, not what Ray's libraries say of each data set."""
 
 import logging
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from uniemo_ray.distributed.logs import FORWARDING, show_rank
 from uniemo_ray.distributed.submission import is_news
 
+ROOT = Path(__file__).parents[2]
 RESTART = (
     "core_worker.cc:2465: Actor with class name: 'PreemptionWatcher' and ID: '8fa87b' has constructor "
     "arguments in the object store and max_restarts > 0. If the arguments in the object store go out of "
     "scope or are lost, the actor restart will fail."
 )
+DRIVER = """
+import uniemo_ray.jobs
+import logging, os, sys
+import ray
+from uniemo_ray.distributed.session import connect
+
+connect()
+
+class Double:
+    def __call__(self, batch):
+        return {"id": batch["id"] * 2}
+
+def fail():
+    print("Execution plan of Dataset train_0: InputDataBuffer[Input]", file=sys.stderr)
+    logging.getLogger("uniemo_ray.somewhere").warning("shard 7 is read again")
+    print("a native library complains", file=sys.stderr)
+    sys.stderr.flush()
+    raise OverflowError("no good")
+
+rows = ray.data.range(8).map_batches(Double, compute=ray.data.ActorPoolStrategy(size=1), batch_size=4)
+print("sum", sum(row["id"] for row in rows.take_all()))
+try:
+    ray.get(ray.remote(fail).options(max_retries=0).remote())
+except OverflowError as error:
+    print(error)
+import time
+time.sleep(2)
+folder = ray._private.worker._global_node.get_logs_dir_path()
+print("logs", folder)
+print("plan in Ray's log:", "Execution plan" in open(os.path.join(folder, "ray-data", "ray-data.log")).read())
+"""
 
 
 @pytest.fixture
@@ -88,3 +124,28 @@ def test_what_a_jobs_log_adds_to_the_job(line: str, expected: bool) -> None:
 )
 def test_what_workers_write_for_nobody(line: str, expected: bool) -> None:
     assert bool(re.search(FORWARDING["RAY_DEDUP_LOGS_SKIP_REGEX"], line)) == expected
+
+
+@pytest.mark.ray
+def test_a_drivers_log_holds_our_lines_and_the_workers_trouble() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    lines = [line for line in done.stdout.splitlines() if is_news(line)]
+    for wanted in (
+        "sum 56",
+        "shard 7 is read again",
+        "a native library complains",
+        "plan in Ray's log: True",
+    ):
+        assert wanted in lines, done.stdout
+    assert "OverflowError" in done.stdout
+    for unwanted in ("Dataset", "Progress bars", "Started a local", "(fail pid="):
+        assert not [line for line in lines if unwanted in line and "Ray's log" not in line], done.stdout
