@@ -63,7 +63,7 @@ def test_a_variant_is_read_by_name(copy):
     assert torch.equal(parts.denoiser.conv_in.weight, plain.half().float())
     assert all("fp16" in name for name in parts.folder.files if name.endswith(".safetensors"))
     with pytest.raises(
-        ValueError, match=r"lacks vae/diffusion_pytorch_model\.bf16\.safetensors.*bf16 variant"
+        ValueError, match=r"lacks vae/diffusion_pytorch_model\.bf16\.safetensors.*diffusion\.variant=fp16"
     ):
         find_pipeline(str(copy), variant="bf16")
 
@@ -239,3 +239,129 @@ def test_text_widths_are_those_of_the_model(xl_folder):
     check_text_widths(DiffusionConfig(model=str(xl_folder), text_widths=XL_WIDTHS))
     with pytest.raises(ValueError, match=r"text_widths is \(16,\), but .* has text encoders of \(16, 24\)"):
         check_text_widths(DiffusionConfig(model=str(xl_folder), text_widths=(16,)))
+
+
+def edit(file, **facts):
+    file.write_text(json.dumps(json.loads(file.read_text()) | facts))
+
+
+def test_the_variant_that_is_whole_is_proposed(copy):
+    rename_to_variant(copy)
+    for asked, advice in ((None, "fp16"), ("bf16", "fp16")):
+        with pytest.raises(
+            ValueError, match=f"set diffusion.variant={advice}, which the folder holds whole"
+        ) as error:
+            find_pipeline(str(copy), variant=asked)
+        assert "\n" not in str(error.value)
+    assert find_pipeline(str(copy), variant="fp16").variant == "fp16"
+
+
+def test_plain_weights_are_proposed_to_who_asks_for_a_variant(copy):
+    with pytest.raises(ValueError, match=r"set diffusion\.variant=null, which"):
+        find_pipeline(str(copy), variant="fp16")
+
+
+def test_a_folder_of_two_halves_is_to_be_copied_whole(copy):
+    rename_to_variant(copy / "unet")
+    for asked, kind in ((None, "with safetensors"), ("fp16", "with the fp16 variant's safetensors")):
+        with pytest.raises(ValueError, match=f"copy the whole folder, {kind}"):
+            find_pipeline(str(copy), variant=asked)
+
+
+@pytest.mark.parametrize(
+    ("file", "facts", "words"),
+    [
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "beta_schedule": None},
+            "FlowMatchEulerDiscreteScheduler has no noise schedule in betas",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "EDMEulerScheduler", "beta_start": None},
+            "EDMEulerScheduler has no noise schedule",
+        ),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "laplace"}, "the beta_schedule 'laplace'"),
+        (
+            "scheduler/scheduler_config.json",
+            {"prediction_type": "flow_prediction"},
+            "predicts 'flow_prediction'",
+        ),
+        ("scheduler/scheduler_config.json", {"use_flow_sigmas": True}, "flow matching"),
+        ("vae/config.json", {"latents_mean": [0.0] * 4}, "latents by latents_mean per channel"),
+        (
+            "vae/config.json",
+            {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4},
+            "latents_mean and latents_std",
+        ),
+        ("unet/config.json", {"in_channels": 9}, "its unet takes 9 channels"),
+        ("model_index.json", {"vae": ["diffusers", "AutoencoderDC"]}, "its vae is a AutoencoderDC"),
+        (
+            "model_index.json",
+            {"text_encoder": ["transformers", "T5EncoderModel"]},
+            "T5EncoderModel, not a CLIPTextModel",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_computed_faithfully_is_refused_by_name(copy, file, facts, words):
+    edit(copy / file, **facts)
+    with pytest.raises(ValueError, match=words) as error:
+        find_pipeline(str(copy))
+    assert "\n" not in str(error.value)
+    assert "Stable Diffusion 1, 2 or XL" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DDIMScheduler",
+        "PNDMScheduler",
+        "EulerDiscreteScheduler",
+        "DPMSolverMultistepScheduler",
+        "UniPCMultistepScheduler",
+    ],
+)
+def test_samplers_of_the_same_noise_schedule_are_taken(copy, name):
+    import diffusers
+
+    folder = copy / "scheduler"
+    config = json.loads((folder / "scheduler_config.json").read_text())
+    getattr(diffusers, name).from_config(config).save_pretrained(folder)
+    assert load_diffusion(str(copy)).schedule.config["prediction_type"] == config["prediction_type"]
+
+
+@pytest.mark.parametrize("is_xl", [False, True])
+@pytest.mark.parametrize("others", [("safety_checker", "feature_extractor"), ("controlnet", "image_encoder")])
+def test_diffusers_opens_a_copy_of_a_folder_with_parts_that_are_left_out(
+    copy, xl_copy, tmp_path, is_xl, others
+):
+    from diffusers import DiffusionPipeline
+
+    source = xl_copy if is_xl else copy
+    known = {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "controlnet": ["diffusers", "ControlNetModel"],
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    }
+    edit(source / "model_index.json", **{name: known[name] for name in others})
+    if "controlnet" in others:
+        kind = "StableDiffusionXLControlNetPipeline" if is_xl else "StableDiffusionControlNetPipeline"
+        edit(source / "model_index.json", _class_name=kind)
+    for name in others:
+        (source / name).mkdir()
+        (source / name / "config.json").write_text("{}")
+    folder = find_pipeline(str(source))
+    folder.copy_to(tmp_path / "written")
+    opened = DiffusionPipeline.from_pretrained(tmp_path / "written", local_files_only=True)
+    assert type(opened).__name__ == ("StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline")
+    assert find_pipeline(str(tmp_path / "written")).files == folder.files
+
+
+def test_a_copy_of_a_folder_without_other_parts_keeps_every_byte(copy, tmp_path):
+    folder = find_pipeline(str(copy))
+    folder.copy_to(tmp_path / "written")
+    assert all(
+        (copy / name).read_bytes() == (tmp_path / "written" / name).read_bytes() for name in folder.files
+    )

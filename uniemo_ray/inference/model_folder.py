@@ -219,7 +219,7 @@ def _write(parts: ModelParts, folder: Path) -> str:
     if parts.diffusion is not None:
         _write_diffusion(parts.diffusion, folder / "diffusion", mode=parts.config.diffusion.denoiser)
     elif parts.pipeline is not None:
-        _copy_pipeline(parts.pipeline, folder / "diffusion")
+        parts.pipeline.copy_to(folder / "diffusion")
     parts.space.save(folder / SPACE)
     pq.write_table(parts.coefficients, folder / COEFFICIENTS)
     if parts.scorers is not None:
@@ -228,16 +228,10 @@ def _write(parts: ModelParts, folder: Path) -> str:
     return write_checksums(folder)
 
 
-def _copy_pipeline(pipeline: PipelineFolder, target: Path) -> None:
-    for name in pipeline.files:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(pipeline.path / name, target / name)
-
-
 def _write_diffusion(diffusion: "DiffusionParts", target: Path, *, mode: str) -> None:
     """The pipeline's files as they came, unless its denoiser was trained."""
     if mode == "frozen" and diffusion.folder is not None:
-        _copy_pipeline(diffusion.folder, target)
+        diffusion.folder.copy_to(target)
         return
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 

@@ -16,6 +16,7 @@ from uniemo_ray.metrics.perceptual import ALEXNET_FILE, load_lpips_alex
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config
+from uniemo_ray.models.clip_kinds import check_archive
 from uniemo_ray.models.encoder import stage_ends
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
 from uniemo_ray.models.pipeline_folder import check_text_widths, text_widths
@@ -136,6 +137,8 @@ def check_clip(encoder: EncoderConfig) -> int:
     if folder is not None:
         return layers
     tags = open_clip.list_pretrained_tags_by_model(encoder.clip)
+    if given and given not in tags and Path(given).is_file():
+        check_archive(Path(given))
     if not given or (given not in tags and not Path(given).is_file()):
         raise ValueError(
             f"encoder.clip_pretrained {given!r}: for {encoder.clip} expected a weight file or one of "

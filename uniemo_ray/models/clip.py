@@ -3,6 +3,7 @@
 # B batch, n names, E joint embedding width
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from uniemo_ray.models.clip_kinds import check_activation, check_archive, check_kind
 from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.shipped import WEIGHTS
 
+logger = logging.getLogger(__name__)
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
@@ -28,7 +31,15 @@ _NAMES_AT_ONCE = 256
 _POSITIONS = ("visual.positional_embedding", "positional_embedding")
 """What open_clip interpolates, without an error, when it comes from another resolution or text length."""
 _MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
-_LOADING_ERRORS = (RuntimeError, OSError, EOFError, LookupError, UnpicklingError, SafetensorError)
+_LOADING_ERRORS = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    LookupError,
+    StopIteration,
+    UnpicklingError,
+    SafetensorError,
+)
 
 
 class ClipParts(NamedTuple):
@@ -71,7 +82,7 @@ def load_clip(name: str, *, pretrained: str | None = None) -> ClipParts:
         )
     model = make_clip(config["model_cfg"])
     with _one_line(name, str(weights)):
-        _check_positions(model, weights)
+        _check_positions(model, weights, config["model_cfg"])
         open_clip.load_checkpoint(model, str(weights))
     merges = folder / MERGES_FILE
     return clip_parts(model, config, merges if merges.is_file() else None)
@@ -85,7 +96,8 @@ def find_clip_config(name: str, *, pretrained: str | None = None) -> tuple[dict[
         pretrained: as for `load_clip`; may be missing when no weights are wanted.
 
     Raises:
-        ValueError: when there is no such model, or a folder is given weights from elsewhere.
+        ValueError: when there is no such model, `check_kind` refuses it, or a folder is given weights from
+            elsewhere.
     """
     folder = TINY_FOLDER if name == "tiny" else local_folder(name)
     if name == "tiny" or folder.is_dir():
@@ -93,18 +105,28 @@ def find_clip_config(name: str, *, pretrained: str | None = None) -> tuple[dict[
             raise ValueError(
                 f"encoder.clip {name!r} brings its own weights: leave encoder.clip_pretrained empty"
             )
-        return read_clip_config(folder), folder
+        config = read_clip_config(folder)
+        _check_kind(name, config["model_cfg"])
+        return config, folder
     model_config = open_clip.get_model_config(name)
     if model_config is None:
         raise ValueError(
             f"unknown CLIP {name!r} (encoder.clip): expected 'tiny', a folder with {CONFIG_FILE} or an "
             f"open_clip model"
         )
+    _check_kind(name, model_config)
     # OpenAI's weights were trained with QuickGELU; open_clip merely warns when the config says otherwise.
     tag = open_clip.get_pretrained_cfg(name, pretrained or "")
     model_config["quick_gelu"] = bool(model_config.get("quick_gelu") or tag.get("quick_gelu"))
     normalisation = {key: list(tag[key]) for key in ("mean", "std") if key in tag}
     return {"model_cfg": model_config, "preprocess_cfg": normalisation}, None
+
+
+def _check_kind(name: str, config: dict[str, Any]) -> None:
+    try:
+        check_kind(config)
+    except ValueError as error:
+        raise ValueError(f"encoder.clip {name!r}: {error}") from None
 
 
 def read_clip_config(folder: Path) -> dict[str, Any]:
@@ -128,12 +150,9 @@ def make_clip(config: dict[str, Any]) -> open_clip.CLIP:
     """An untrained CLIP of an open_clip `model_cfg`, frozen and in eval mode.
 
     Raises:
-        ValueError: for an architecture without a plain CLIP text tower.
+        ValueError: for an architecture that `check_kind` refuses.
     """
-    if config.get("custom_text") or "hf_model_name" in config["text_cfg"]:
-        raise ValueError(
-            "expected a plain CLIP config, got a custom text tower: choose an OpenAI-style ViT model"
-        )
+    check_kind(config)
     options = {key: value for key, value in config.items() if key != "custom_text"}
     return open_clip.CLIP(**options).requires_grad_(False).eval()
 
@@ -165,9 +184,11 @@ def _load_by_name(name: str, pretrained: str | None, config: dict[str, Any]) -> 
     is_tag = bool(open_clip.get_pretrained_cfg(name, pretrained))
     with _one_line(name, pretrained):
         if not is_tag and Path(pretrained).is_file():
+            check_archive(Path(pretrained))
+            _warn_of_activation(name, config["model_cfg"])
             with torch.device("meta"):
                 shapes = make_clip(config["model_cfg"])
-            _check_positions(shapes, Path(pretrained))
+            _check_positions(shapes, Path(pretrained), config["model_cfg"])
         model = open_clip.create_model(
             name, pretrained=pretrained, force_quick_gelu=config["model_cfg"]["quick_gelu"]
         )
@@ -175,15 +196,31 @@ def _load_by_name(name: str, pretrained: str | None, config: dict[str, Any]) -> 
     return clip_parts(model.requires_grad_(False).eval(), loaded, None)
 
 
-def _check_positions(model: open_clip.CLIP, weights: Path) -> None:
-    """Raise RuntimeError, with both shapes, for weights of another resolution or text length."""
+def _warn_of_activation(name: str, config: dict[str, Any]) -> None:
+    """A bare file does not say which activation it was trained with, and both give numbers."""
+    if not config["quick_gelu"] and f"{name}-quickgelu" in open_clip.list_models():
+        logger.warning(
+            "weights from a file run with GELU, as %s says; those of OpenAI, MetaCLIP, DFN need %s-quickgelu",
+            name,
+            name,
+        )
+
+
+def _check_positions(model: open_clip.CLIP, weights: Path, config: dict[str, Any]) -> None:
+    """Raise RuntimeError, with both shapes, for weights of another resolution or text length.
+
+    Raises:
+        ValueError: weights of another activation than the config's.
+    """
     expected = model.state_dict()
     if weights.suffix == ".safetensors":
         with safe_open(weights, "pt", device="cpu") as file:
             present = set(file.keys())
             found = {key: file.get_slice(key).get_shape() for key in _POSITIONS if key in present}
+            check_activation(config, present, weights)
     else:
         state = load_state_dict(str(weights))
+        check_activation(config, state.keys(), weights)
         found = {key: list(state[key].shape) for key in _POSITIONS if key in state}
     for key, shape in found.items():
         if shape != list(expected[key].shape):

@@ -4,12 +4,14 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from safetensors import SafetensorError
 
-from uniemo_ray.config import DiffusionConfig
+from uniemo_ray.config import DiffusionConfig, Variant
+from uniemo_ray.models.pipeline_kinds import check_kinds, known_index
 from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.shipped import WEIGHTS
 from uniemo_ray.text import one_line
@@ -55,10 +57,24 @@ class PipelineFolder(NamedTuple):
         )
 
     @property
+    def parts(self) -> list[str]:
+        """Names of the folders that belong to it."""
+        return _parts(is_xl=self.is_xl)
+
+    def copy_to(self, target: Path) -> None:
+        """Copy the files that belong to it; the copy's index names no others, so diffusers opens it."""
+        for name in self.files:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path / name, target / name)
+        index = _read_json(self.path / INDEX_FILE)
+        if (kept := known_index(index, self.parts)) != index:
+            (target / INDEX_FILE).write_text(json.dumps(kept, indent=2) + "\n")
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Relative names of the files that belong to it: configs, vocabularies, weights of the variant."""
         names = [INDEX_FILE]
-        for part in _parts(is_xl=self.is_xl):
+        for part in self.parts:
             folder = self.path / part
             plain = [path.name for path in folder.iterdir() if path.suffix in (".json", ".txt")]
             plain = [name for name in plain if ".safetensors.index." not in name]
@@ -90,6 +106,7 @@ def find_pipeline(name: str, *, revision: str | None = None, variant: str | None
     is_xl = _is_present(index, "text_encoder_2")
     for part in _parts(is_xl=is_xl):
         _check_part(path, part, index, variant)
+    check_kinds(path, index)
     is_empty_zero = is_xl and bool(index.get("force_zeros_for_empty_prompt", True))
     return PipelineFolder(path, is_xl, is_empty_zero, variant)
 
@@ -175,12 +192,25 @@ def _check_part(path: Path, part: str, index: dict[str, Any], variant: str | Non
         raise ValueError(f"diffusion.model {path} has no {part}: {INDEX_FILE} lists {found}")
     for name in _needed_files(path / part, part, variant):
         if not (path / part / name).is_file():
-            kind = f"the {variant} variant's safetensors" if variant else "safetensors"
-            raise ValueError(
-                f"diffusion.model {path} lacks {part}/{name}: copy the whole folder, with {kind}"
-                if name.endswith(".safetensors")
-                else f"diffusion.model {path} lacks {part}/{name}: copy the whole folder"
+            advice = (
+                _advice(path, index, variant) if name.endswith(".safetensors") else "copy the whole folder"
             )
+            raise ValueError(f"diffusion.model {path} lacks {part}/{name}: {advice}")
+
+
+def _advice(path: Path, index: dict[str, Any], variant: str | None) -> str:
+    """What to do about missing weights: ask for the variant that is whole, or get the files."""
+    stems = [(path / part, stem) for part, stem in _STEMS.items() if _is_present(index, part)]
+    for other in (None, *get_args(get_args(Variant)[0])):
+        needed = [folder / name for folder, stem in stems for name in _weight_files(folder, stem, other)]
+        if other != variant and all(file.is_file() for file in needed):
+            return f"set diffusion.variant={other or 'null'}, which the folder holds whole"
+    if any(path.glob("*/*.bin")):
+        return (
+            "copy the whole folder, with safetensors: .bin files are not read, `uniemo fetch` converts them"
+        )
+    kind = f"the {variant} variant's safetensors" if variant else "safetensors"
+    return f"copy the whole folder, with {kind}"
 
 
 def _needed_files(folder: Path, part: str, variant: str | None) -> list[str]:
