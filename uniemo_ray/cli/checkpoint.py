@@ -30,7 +30,8 @@ def import_checkpoint(
 ) -> None:
     """Make a model folder from a checkpoint of the released code.
 
-    It computes what that code does with it. Only tensors are loaded, no pickled objects.
+    The whole best.pth of stage 1 is read as it was saved, also from several GPUs. Only tensors,
+    plain values and the run's arguments are loaded: a file that names any other type is refused.
 
     \b
     Examples:

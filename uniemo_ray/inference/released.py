@@ -1,12 +1,15 @@
 """Released checkpoints as model folders, and model folders as released checkpoints."""
 
+import argparse
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,9 +30,17 @@ from uniemo_ray.models.clip import (
     make_clip,
 )
 from uniemo_ray.models.diffusion import load_configured
-from uniemo_ray.models.pickled import read_pickled
+from uniemo_ray.models.pickled import Allowed, read_pickled
 from uniemo_ray.models.pipeline_folder import check_text_widths, text_widths
-from uniemo_ray.models.released import CLASSIFIER, MAPPERS, MODEL, Sections, from_released, to_released
+from uniemo_ray.models.released import (
+    CLASSIFIER,
+    MAPPERS,
+    MODEL,
+    Sections,
+    from_released,
+    plain_names,
+    to_released,
+)
 from uniemo_ray.models.uniemo import UniEmoNet
 from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.text import one_line
@@ -37,7 +48,15 @@ from uniemo_ray.text import one_line
 logger = logging.getLogger(__name__)
 STAGE_2_FILE = "VIT_query.pth"
 _TEXT_PARTS = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
-_UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, UnpicklingError)
+_SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # no public name, and files name it
+_BESIDE_TENSORS: tuple[Allowed, ...] = (
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("?", "i4", "i8", "f2", "f4", "f8")),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+)
+"""What stage 1 saves beside tensors: the run's arguments, and an accuracy that may be a numpy number."""
+_UNREADABLE = (RuntimeError, EOFError, OSError, LookupError)
 CARD = """# UniEmo, imported from a released checkpoint
 
 Understands images. To generate, it lacks an emotion space: a released checkpoint has none, and
@@ -63,8 +82,10 @@ class ImportReport:
 def read_released(path: Path) -> Sections:
     """The sections of a released checkpoint: one file of stage 1, or the folder that stage 2 writes.
 
+    All else in the files (arguments, epoch, states of optimizer and schedule) is left out.
+
     Raises:
-        ValueError: one line, for what is no whole checkpoint, or holds more than tensors.
+        ValueError: one line, for what is no whole checkpoint, or holds objects that are not allowed.
     """
     if not path.is_dir():
         content = _load(path)
@@ -74,13 +95,13 @@ def read_released(path: Path) -> Sections:
                 f"{path} has no {lacking[0]!r}: expected a released checkpoint, a dictionary of "
                 f"{MODEL!r} and {CLASSIFIER!r}, got {', '.join(sorted(map(str, content)))[:200] or 'nothing'}"
             )
-        return {name: dict(content[name]) for name in (MODEL, CLASSIFIER)}
+        return {name: plain_names(name, content[name]) for name in (MODEL, CLASSIFIER)}
     sections = read_released(path / STAGE_2_FILE)
     for name in MAPPERS.values():
         content = _load(path / f"{name}.pth")
         if not _is_state(content):
             raise ValueError(f"{path / name}.pth holds no tensors by name: expected the state of a mapper")
-        sections[name] = content
+        sections[name] = plain_names(name, content)
     return sections
 
 
@@ -182,11 +203,15 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: expected a released checkpoint (.pth)")
     try:
-        content = read_pickled(path)
-    except _UNREADABLE as error:
-        reason = one_line(error)[:300]
+        content = read_pickled(path, allowed=_BESIDE_TENSORS)
+    except UnpicklingError as error:
         raise ValueError(
-            f"{path} is damaged, or holds more than tensors, which is not loaded ({reason})"
+            f"{path} is damaged, or holds more than a checkpoint needs ({one_line(error)[:300]}): nothing of "
+            f"it is loaded, save tensors and plain values alone"
+        ) from None
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path} is damaged ({one_line(error)[:300]}): copy or download the file again"
         ) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}: expected a dictionary")
@@ -194,7 +219,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _is_state(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
 
 
 def _tag(config: Config) -> str | None:
