@@ -102,6 +102,10 @@ class FusionConfig(Settings):
     start: Literal["words", "plain"] = "words"
     """Where conditions start in the first stage 2: spread as the words of the attribute base are (ours), or
     by phi's random weights alone (eq. 6 as written, released code)."""
+    match: Literal["projected", "mapped"] = "projected"
+    """What finds the attribute of a query: its projection, among the names of its own kind (paper); or its
+    mapping phi, among scenes and objects together, names with their underscores (released code). `mapped`
+    compares conditions with CLIP's text embeddings, so both must be of one width: ViT-L/14 and SD 1.5."""
 
     @model_validator(mode="after")
     def _distinct(self) -> "FusionConfig":

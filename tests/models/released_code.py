@@ -234,6 +234,30 @@ def mapped(sections: Sections, name: str, x: Tensor) -> Tensor:
     return mapper(x)
 
 
+def released_text(sections: Sections, tokens: Tensor, *, layers: int) -> Tensor:
+    """Text features (A, E), unnormalised, of token ids (A, L); a text ends at its largest id."""
+    m = sections["model"]
+    length = tokens.shape[1]
+    x = m["token_embedding.weight"][tokens] + m["positional_embedding"][:length]
+    later = torch.ones(length, length).triu(1).bool()
+    x = _resblocks(m, x, range(layers), tower="transformer", hidden=later)
+    last = _norm(m, "ln_final", x)[torch.arange(len(x)), tokens.argmax(dim=1)]
+    return last @ m["text_projection"]
+
+
+def released_weight(total: Tensor, alphas: list[list[float]], query: Tensor, emotion: Tensor) -> Tensor:
+    """Weights (B,) of mapped queries (B, T): alpha at the most similar of all names.
+
+    Args:
+        total: (A, T) text features of the names.
+        alphas: A rows, one weight for each emotion.
+        query: mapped.
+        emotion: (B,).
+    """
+    found = [F.cosine_similarity(total, one[None]).argmax() for one in query]
+    return torch.tensor([alphas[i][e] for i, e in zip(found, emotion, strict=True)])
+
+
 def _unit(x: Tensor) -> Tensor:
     return x / (x * x).sum(dim=-1, keepdim=True).sqrt()
 
@@ -248,21 +272,26 @@ def _quick_gelu(x: Tensor) -> Tensor:
     return x / (1 + torch.exp(-1.702 * x))
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Heads of 64 features, one after the other."""
+def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Heads of 64 features, one after the other; where `hidden` nothing is seen."""
     heads = []
     for i in range(0, q.shape[-1], 64):
         scores = q[..., i : i + 64] @ k[..., i : i + 64].transpose(1, 2) / 8
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, -torch.inf)
         heads.append(scores.softmax(dim=-1) @ v[..., i : i + 64])
     return torch.cat(heads, dim=-1)
 
 
-def _resblocks(m: State, x: Tensor, numbers: range) -> Tensor:
+def _resblocks(
+    m: State, x: Tensor, numbers: range, *, tower: str = "visual.transformer", hidden: Tensor | None = None
+) -> Tensor:
     for i in numbers:
-        name = f"visual.transformer.resblocks.{i}"
+        name = f"{tower}.resblocks.{i}"
         y = _norm(m, f"{name}.ln_1", x)
         q, k, v = (y @ m[f"{name}.attn.in_proj_weight"].T + m[f"{name}.attn.in_proj_bias"]).chunk(3, dim=-1)
-        x = x + _attend(q, k, v) @ m[f"{name}.attn.out_proj.weight"].T + m[f"{name}.attn.out_proj.bias"]
+        seen = _attend(q, k, v, hidden)
+        x = x + seen @ m[f"{name}.attn.out_proj.weight"].T + m[f"{name}.attn.out_proj.bias"]
         y = _norm(m, f"{name}.ln_2", x)
         y = _quick_gelu(y @ m[f"{name}.mlp.c_fc.weight"].T + m[f"{name}.mlp.c_fc.bias"])
         x = x + y @ m[f"{name}.mlp.c_proj.weight"].T + m[f"{name}.mlp.c_proj.bias"]

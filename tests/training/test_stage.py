@@ -325,6 +325,20 @@ def test_stored_text_embeddings_replace_the_text_tower(folders: dict[str, Path],
         build_stage(as_settings(short))
 
 
+def test_stored_embeddings_serve_mapped_queries_too(folders: dict[str, Path], tmp_path: Path) -> None:
+    clip = load_clip(str(folders["clip"]))
+    table = embed_table(clip, [*OBJECTS, *SCENES], with_verbatim=True)
+    commit_shard(open_store(str(tmp_path)), "names/part-00000", table, plan_hash="p")
+    sections = {"fusion": {"match": "mapped"}, "diffusion": {"text_widths": (12,)}}
+    both = [
+        build_stage(as_settings(settings(folders, "understanding", sections=sections, **more))).exports["net"]
+        for more in ({}, {"name_embeddings": str(tmp_path)})
+    ]
+    assert both[0].mapped.names == (*OBJECTS, *SCENES)
+    torch.testing.assert_close(both[1].mapped.embeddings, both[0].mapped.embeddings, atol=1e-6, rtol=0)
+    assert not torch.allclose(both[0].mapped.embeddings[-len(SCENES) :], both[0].scenes.embeddings, atol=1e-3)
+
+
 def test_settings_of_speed_reach_the_stage(folders: dict[str, Path]) -> None:
     sections = {
         "diffusion": {"channels_last": True, "frozen_dtype": "bf16", "vae_slicing": True},

@@ -51,6 +51,8 @@ def import_checkpoint(
         typer.echo(f"not in the checkpoint, so untrained: {', '.join(report.fresh)}")
     if report.unused:
         typer.echo(f"left out: {len(report.unused)} tensors that nothing takes, such as {report.unused[0]}")
+    if "fusion" not in report.fresh and report.match != "mapped":
+        typer.echo("attributes are found by fusion.match projected, unlike in the released code")
     if not report.has_diffusion:
         typer.echo("without a diffusion model: it understands images and makes none")
 

@@ -139,9 +139,9 @@ def make_clip(config: dict[str, Any]) -> open_clip.CLIP:
 
 
 @torch.no_grad()
-def embed_names(clip: ClipParts, names: Sequence[str]) -> Tensor:
-    """L2-normalised text embeddings (n, E) of attribute names, underscores read as spaces."""
-    texts = [name.replace("_", " ") for name in names]
+def embed_names(clip: ClipParts, names: Sequence[str], *, is_verbatim: bool = False) -> Tensor:
+    """L2-normalised text embeddings (n, E) of attribute names, underscores read as spaces unless verbatim."""
+    texts = [name if is_verbatim else name.replace("_", " ") for name in names]
     device = next(clip.model.parameters()).device
     parts = [torch.empty(0, clip.model.visual.output_dim, device=device)]
     for i in range(0, len(texts), _NAMES_AT_ONCE):

@@ -26,7 +26,7 @@ _RANK = "module."
 """What training on several GPUs puts before every name."""
 _KINDS = {"scene": ("0", "logit_scale"), "object": ("1", "logit_scale_object")}
 """Number of the interactive block and name of the log scale."""
-_OURS_ALONE = ("fusion.offset", "fusion.scale", "scenes.", "objects.", "condition_head.")
+_OURS_ALONE = ("fusion.offset", "fusion.scale", "scenes.", "objects.", "mapped.", "condition_head.")
 _UNUSED = re.compile(r"_last|^input_resolution$|^context_length$|^vocab_size$|query_alpha$|^logit_scale")
 """What a checkpoint may hold beyond what a network takes: leftovers, and parameters of other switches."""
 _ALPHA_START = 1e-4

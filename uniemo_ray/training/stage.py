@@ -63,13 +63,15 @@ def load_net(settings: StageSettings) -> UniEmoNet:
 
 
 def _network(settings: StageSettings, clip: ClipParts, weights: dict[str, Tensor] | None) -> UniEmoNet:
+    stored = _stored_embeddings(settings)
     net = build_net(
         settings.config,
         clip=clip,
         scene_names=settings.scenes,
         object_names=settings.objects,
         text_width=text_widths(settings.config.diffusion),
-        embed=_stored_embeddings(settings),
+        embed=stored,
+        embed_verbatim=stored.verbatim if stored else None,
         classes=len(label_space(settings.config.data).labels),
     )
     if weights is not None:
