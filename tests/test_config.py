@@ -100,6 +100,7 @@ def test_released_presets_differ_only_where_the_released_code_does(name):
     encoder = released.encoder
     assert (encoder.interactive_layers, encoder.interactive_context) == (1, "tokens")
     assert encoder.interactive_residual == "replace"
+    assert (paper.encoder.preprocess, encoder.preprocess) == ("clip", "imagenet")
     assert (released.losses.scene_weight, released.losses.class_weight) == (0.05, 0.9)
     assert released.losses.learn_temperature
     assert released.losses.is_symmetric

@@ -88,6 +88,11 @@ class EncoderConfig(Settings):
     """`S + beta S~` (paper) or the refined query alone (released code)."""
     tower: Literal["train", "frozen"] = "train"
     """Whether CLIP's own weights train."""
+    preprocess: Literal["clip", "imagenet", "half"] = "clip"
+    """How the encoder sees a picture, in training and after it. `clip`: shorter side to the tower's input
+    (bicubic), centre crop, CLIP's mean and deviation. `imagenet` (released code's stage 1): the same,
+    bilinear, with ImageNet's. `half` (its stage 2): shorter side to 8/7 of the input, 256 for 224 (bilinear),
+    centre crop, mean and deviation 0.5. Frozen features, which the scorers judge, are always CLIP's own."""
 
 
 class FusionConfig(Settings):
@@ -183,7 +188,7 @@ class LossConfig(Settings):
     temperature: float = Field(0.07, gt=0)
     """Eq. 4."""
     learn_temperature: bool = False
-    """A learnable temperature per term (released code: true)."""
+    """A learnable temperature per term (released code: false, it trains neither of its two)."""
     is_symmetric: bool = False
     """Contrast in both directions (released code: true)."""
     same_attribute_negatives: bool = False

@@ -3,11 +3,16 @@
 import json
 import shutil
 from dataclasses import replace
+from io import BytesIO
 
+import numpy as np
 import pytest
 import torch
+from open_clip.constants import OPENAI_DATASET_MEAN
 from open_clip.tokenizer import SimpleTokenizer
+from PIL import Image
 from torch.nn import functional as F
+from torchvision import transforms as T
 
 from tests.models.released_code import (
     MAPPERS,
@@ -25,8 +30,10 @@ from tests.models.released_code import (
 from tests.models.tiny import write_xl_pipeline
 from tools.tiny.words import write_tokenizers
 from uniemo_ray import UniEmo
+from uniemo_ray.data.preprocess import make_preprocess
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
+from uniemo_ray.inference.pictures import read_picture
 from uniemo_ray.inference.released import export_checkpoint, import_checkpoint, read_released, write_released
 from uniemo_ray.models import weights_folder
 from uniemo_ray.models.clip import CONFIG_FILE, MERGES_FILE
@@ -246,6 +253,59 @@ def test_stage_2_gives_the_released_condition(clip_folder, tmp_path):
     assert not torch.allclose(net.mapped.embeddings, F.normalize(other, dim=1), atol=1e-3)
 
 
+def pictures(count=12):
+    """Encoded pictures of several sides, with edges in which one filter is not the other."""
+    rng = np.random.default_rng(3)
+    found = []
+    for i in range(count):
+        blocks = rng.integers(0, 255, (6 + i % 3, 7, 3), dtype=np.uint8)
+        file = BytesIO()
+        picture = Image.fromarray(np.kron(blocks, np.ones((9, 11, 1), np.uint8)))
+        picture.save(file, format="PNG" if i % 2 else "JPEG")
+        found.append(file.getvalue())
+    return found
+
+
+def shown(data, *, shorter, mean, std):
+    """An independent pipeline from encoded bytes to input."""
+    steps = [T.Resize(shorter), T.CenterCrop(32), T.ToTensor(), T.Normalize(mean, std)]
+    return torch.stack([T.Compose(steps)(Image.open(BytesIO(one)).convert("RGB")) for one in data])
+
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+def test_stage_1_says_of_a_picture_what_the_released_code_says(clip_folder, checkpoint, tmp_path):
+    """From encoded bytes to probabilities: bilinear, ImageNet's mean and deviation."""
+    _, folder = run_import(clip_folder, checkpoint, tmp_path)
+    model, data = UniEmo.from_pretrained(folder), pictures()
+    ours = torch.tensor([list(one.emotions.values()) for one in model.understand(data)])
+    said = released_forward(checkpoint, shown(data, shorter=32, **IMAGENET), layers=6)
+    torch.testing.assert_close(ours.float(), said.logits.softmax(dim=1), **BOTH)
+    other = released_forward(checkpoint, shown(data, shorter=36, **HALF), layers=6)
+    assert (other.logits.softmax(dim=1) - ours).abs().max() > 0.01, "the test cannot tell two pipelines"
+
+
+def test_stage_2_makes_of_a_picture_the_released_condition(clip_folder, tmp_path):
+    """From encoded bytes to the condition: shorter side 256 of 224, bilinear, mean and deviation 0.5."""
+    sections, _, _, _ = imported_stage_2(clip_folder, tmp_path)
+    model, data = UniEmo.from_pretrained(tmp_path / "model"), pictures()
+    alphas, emotion = with_coefficients(model.net), torch.arange(12) % 8
+    said = released_forward(sections, shown(data, shorter=36, **HALF), layers=6)
+    total = released_text(sections, tokens_of(clip_folder, [*NAMES.objects, *NAMES.scenes]), layers=1)
+    weights = [
+        released_weight(total, alphas, mapped(sections, f"mapper_{kind}", feature), emotion)
+        for kind, feature in (("scene", said.scene), ("object", said.object))
+    ]
+    squares = [model.preprocess.square(read_picture(one, 0)) for one in data]
+    with torch.no_grad():
+        ours = model.net.condition(model.net.understand(model.preprocess.pixels(squares)).features, emotion)
+    torch.testing.assert_close(ours.vector, released_condition(sections, said, *weights), **BOTH)
+    stated = json.loads((tmp_path / "model" / "config.json").read_text())["config"]
+    assert (stated["encoder"]["preprocess"], stated["fusion"]["match"]) == ("half", "mapped")
+
+
 def test_the_projected_rule_gives_another_condition(clip_folder, tmp_path):
     """The paper's rule on the same checkpoint: a scene query finds a scene."""
     (tmp_path / "other").mkdir()
@@ -282,6 +342,15 @@ def test_a_folder_of_the_papers_rule_does_not_state_it(clip_folder, checkpoint, 
     _, folder = run_import(clip_folder, checkpoint, tmp_path)
     stated = json.loads((folder / "config.json").read_text())["config"]["fusion"]
     assert stated == {"members": ["cls", "scene", "object"], "use_coefficients": True}
+
+
+def test_an_older_folder_sees_pictures_as_clip_does(model_folder):
+    """And a new one of CLIP's own preprocessing states no more than an old one."""
+    stated = json.loads((model_folder / "config.json").read_text())["config"]
+    assert "preprocess" not in stated["encoder"]
+    model = UniEmo.from_pretrained(model_folder)
+    assert model.preprocess == make_preprocess("clip", size_px=32, mean=model.mean, std=model.std)
+    assert model.mean == OPENAI_DATASET_MEAN
 
 
 def test_names_and_conditions_of_two_widths_cannot_be_compared(wide_clip_folder, tmp_path):

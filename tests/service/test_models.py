@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.service.fake import encode
 from uniemo_ray import UniEmo
+from uniemo_ray.data.images import decode_rgb
 from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.service.backend import Look, Order, Painted, Refusal, Seen
 from uniemo_ray.service.generations import JobBoard
@@ -49,6 +50,17 @@ def tickets(illustrator: Illustrator, *orders: Order):
 
 def picture(seed: int) -> bytes:
     return encode(Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 60, 3), dtype=np.uint8)))
+
+
+def test_pictures_are_shown_as_the_model_wants_them(library, parts):
+    """Once: shorter side to 8/7 of the input and the centre would differ the second time."""
+    encoder = parts.config.encoder.model_copy(update={"preprocess": "half"})
+    model = UniEmo(replace(parts, config=parts.config.model_copy(update={"encoder": encoder})))
+    (seen,) = library.understander(model).understand([Look(picture(0), False, "default")])
+    (own,) = model.understand(picture(0), micro_batch=3)
+    assert list(seen.result.emotions.values()) == pytest.approx(list(own.emotions.values()), abs=1e-6)
+    (twice,) = model.understand(model.preprocess.square(decode_rgb(picture(0), 10**6)), micro_batch=3)
+    assert list(twice.emotions.values()) != pytest.approx(list(own.emotions.values()), abs=1e-5)
 
 
 def test_understanding_is_the_models_own_and_independent_of_company(understander, model):

@@ -33,6 +33,11 @@ def import_checkpoint(
     The whole best.pth of stage 1 is read as it was saved, also from several GPUs. Only tensors,
     plain values and the run's arguments are loaded: a file that names any other type is refused.
 
+    The model computes what the released code does with the checkpoint, from the picture on: it is
+    shown as that code shows it in the checkpoint's stage (ImageNet's mean and deviation in stage 1,
+    0.5 and a crop of 256 to 224 in stage 2). The condition of stage 2 is the released one with
+    fusion.match=mapped, which vit_l14_sd15_released sets; other presets find other attributes.
+
     \b
     Examples:
       uniemo import-checkpoint best.pth --preset vit_l14_sd15_released --out models/released

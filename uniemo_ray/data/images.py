@@ -14,7 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RGB = NDArray[np.uint8]
+
+Filter = Literal["bilinear", "bicubic"]
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What is opened. Others (EPS, PDF) would start foreign programs."""
@@ -185,13 +188,17 @@ def _kind_of_damage(error: Exception) -> str:
     return "truncated" if is_cut or isinstance(error, EOFError) else "corrupt"
 
 
-def to_square(rgb: RGB, size_px: int) -> RGB:
-    """Shorter side to `size_px` (bicubic), then the centre: (size_px, size_px, 3), as CLIP evaluates."""
+def to_square(rgb: RGB, size_px: int, *, resize_px: int | None = None, resample: Filter = "bicubic") -> RGB:
+    """Shorter side to `resize_px` (by default `size_px`), then the centre: (size_px, size_px, 3).
+
+    As it stands by default, CLIP evaluates so.
+    """
     height, width = rgb.shape[:2]
-    if height == width == size_px:
+    shorter = resize_px or size_px
+    if height == width == size_px == shorter:
         return rgb
-    wide, high = (size_px * side // min(height, width) for side in (width, height))
-    resized = np.asarray(Image.fromarray(rgb).resize((wide, high), Image.Resampling.BICUBIC))
+    wide, high = (shorter * side // min(height, width) for side in (width, height))
+    resized = np.asarray(Image.fromarray(rgb).resize((wide, high), _FILTERS[resample]))
     top, left = round((high - size_px) / 2), round((wide - size_px) / 2)
     return resized[top : top + size_px, left : left + size_px]
 
@@ -202,7 +209,9 @@ def augmentation_seed(seed: int, epoch: int, image_id: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def random_crop_flip(rgb: RGB, size_px: int, *, seed: int, crop_scale: tuple[float, float]) -> RGB:
+def random_crop_flip(
+    rgb: RGB, size_px: int, *, seed: int, crop_scale: tuple[float, float], resample: Filter = "bicubic"
+) -> RGB:
     """Random resized crop and mirror, a function of the arguments alone.
 
     Args:
@@ -210,6 +219,7 @@ def random_crop_flip(rgb: RGB, size_px: int, *, seed: int, crop_scale: tuple[flo
         size_px: Side of the result.
         seed: From `augmentation_seed`.
         crop_scale: Smallest and largest share of the area that is kept, each in (0, 1].
+        resample: Filter of the resize.
 
     Returns:
         (size_px, size_px, 3).
@@ -217,7 +227,7 @@ def random_crop_flip(rgb: RGB, size_px: int, *, seed: int, crop_scale: tuple[flo
     rng = np.random.default_rng(seed)
     box = _draw_box(rng, height=rgb.shape[0], width=rgb.shape[1], crop_scale=crop_scale)
     size = (size_px, size_px)
-    crop = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC, box=box))
+    crop = np.asarray(Image.fromarray(rgb).resize(size, _FILTERS[resample], box=box))
     return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
 
 

@@ -18,6 +18,7 @@ OUTPUT_SETTINGS = (
     "encoder.interactive_layers",
     "encoder.interactive_context",
     "encoder.interactive_residual",
+    "encoder.preprocess",
     "fusion.members",
     "fusion.use_coefficients",
     "fusion.match",
@@ -36,7 +37,7 @@ OUTPUT_SETTINGS = (
     "generation.threads",
 )
 """What equal weights compute differently by. The folder's fingerprint covers these and no others."""
-_LATER = {"fusion.match": "projected"}
+_LATER = {"fusion.match": "projected", "encoder.preprocess": "clip"}
 """Of these, what older folders do not state and what it is there: stated only where it is something else, so
 that a model keeps its fingerprint."""
 TRAINING_SETTINGS = ("seed", "encoder", "fusion", "losses", "diffusion")

@@ -134,7 +134,8 @@ def import_checkpoint(
     Args:
         path: see `read_released`.
         config: a `*_released` preset; only architecture and names of CLIP are used, not its weights. Of a
-            stage-2 checkpoint `fusion.match` decides how its queries find their attributes.
+            stage-2 checkpoint `fusion.match` decides how its queries find their attributes. Pictures are
+            prepared as the released code does in the checkpoint's stage, whatever `encoder.preprocess` says.
         target: model folder, a local path or `s3://`.
         names: attribute base; without, scenes and objects are not named.
         with_diffusion: copy the diffusion model in; a checkpoint without mappers never takes it.
@@ -244,10 +245,13 @@ def _tag(config: Config) -> str | None:
 
 
 def _of_stage(config: Config, stage: Literal[1, 2]) -> Config:
-    """The settings of a model from this stage: what stage 1 has not trained is left as the paper says."""
-    if stage == 2:
-        return config
-    return config.model_copy(update={"fusion": config.fusion.model_copy(update={"match": "projected"})})
+    """The settings of a model from this stage: it sees pictures as that stage's code shows them.
+
+    What stage 1 has not trained is left as the paper says.
+    """
+    encoder = config.encoder.model_copy(update={"preprocess": "imagenet" if stage == 1 else "half"})
+    fusion = config.fusion.model_copy(update={"match": "projected"}) if stage == 1 else config.fusion
+    return config.model_copy(update={"encoder": encoder, "fusion": fusion})
 
 
 def _skeleton(config: Config, clip_config: dict[str, Any], names: AttributeNames) -> UniEmoNet:

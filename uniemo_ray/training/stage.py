@@ -104,9 +104,7 @@ def _start_at_words(net: UniEmoNet, diffusion: "DiffusionParts") -> None:
 def _collate(settings: StageSettings, clip: ClipParts) -> Collate:
     config, train, is_joint = settings.config, settings.train, settings.stage == "joint"
     return Collate(
-        image_size_px=clip.image_size_px,
-        mean=clip.mean,
-        std=clip.std,
+        preprocess=clip.preprocess(config.encoder.preprocess),
         scenes=settings.scenes,
         objects=settings.objects,
         crop_scale=train.crop_scale if train.augment else None,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from uniemo_ray import UniEmo
-from uniemo_ray.data.images import RGB, ImageError, decode_rgb, to_square
+from uniemo_ray.data.images import RGB, ImageError, decode_rgb
 from uniemo_ray.service.backend import Look, Refusal, Seen
 
 _REASONS = {
@@ -54,15 +54,14 @@ class Understander:
         except ImageError as error:
             return Refusal(_REASONS[error.reason])
         height, width = picture.shape[:2]
-        square = to_square(picture, self.model.side_px)
-        return View(square, width, height, look.with_attention, look.model)
+        return View(self.model.preprocess.square(picture), width, height, look.with_attention, look.model)
 
     def __call__(self, views: Sequence[View]) -> list[Seen]:
         """One result per image, in order."""
         results: dict[int, Seen] = {}
         for with_attention in (False, True):
             chosen = [i for i, view in enumerate(views) if view.with_attention == with_attention]
-            found = self.model.understand(
+            found = self.model.understand_squares(
                 [views[i].pixels for i in chosen],
                 with_attention=with_attention,
                 names=self.names,
