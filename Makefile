@@ -17,7 +17,8 @@ SERVE_ENV := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_max_direct_call_object_size=40
 PROXY ?= $(if $(filter Linux,$(shell uname -s)),haproxy,python)
 HAPROXY_ENV := RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_HAPROXY_BINARY_PATH='$(CURDIR)/$(BIN)/uniemo-haproxy'
 PROXY_ENV := $(if $(filter haproxy,$(PROXY)),$(HAPROXY_ENV),RAY_SERVE_ENABLE_DIRECT_INGRESS=0)
-# as many test processes as cores; tests that start processes themselves share one
+# as many test processes as cores; the tests of the shared Ray keep to one of them, and so do the tests that
+# start processes themselves
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadgroup
 FAST := not ray and not slow and not integration and not gpu
 
@@ -25,7 +26,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples test check format bench bench-serve bench-fullsize serve s3-up s3-down clean
+.PHONY: help install demo examples test check format bench bench-serve bench-fullsize serve docs s3-up s3-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +74,14 @@ serve: $(STAMP) ## Serve the demo's model, else the shipped one, on port 8000 of
 	$(SERVE_ENV) $(PROXY_ENV) $(HEAD) --state .ray-head/serve run -- sh -c 'serve start --http-host 127.0.0.1 --http-port $(PORT) \
 		&& exec serve run --working-dir . uniemo_ray.service.app:build_app "model=$$1"' serve \
 		'$(if $(filter tiny,$(MODEL)),tiny,$(abspath $(MODEL)))'
+
+docs: $(VENV)/.docs ## Build the documentation: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo 'open build/site/index.html; with search: python3 -m http.server -d build/site'
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
 
 s3-up: ## Start a real S3 server for the tests (Ceph; needs root and Debian packages)
 	$(PYTHON) cluster/local_s3.py start

@@ -7,13 +7,15 @@ compared, listed. For S3 too: eval "$(python cluster/local_s3.py env)", then --r
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
-from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardTask
+from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper
+from uniemo_ray.distributed.shards.report import ShardTask
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.inference.model_folder import load_model_folder
@@ -55,8 +57,8 @@ def tasks(store: Store) -> list[ShardTask]:
 
 def shares(store: Store, model: str, config: Config) -> list[float]:
     """Share of each shard's time that the protocol took; the first is warm-up and not among them."""
-    settings = {"model": model, "threads": 1, "device": "cpu"}
-    mapper = ShardMapper(MapWork(TimedActor, settings, store, store, retries=0, label=IMAGES_FOLDER))
+    actor = partial(TimedActor, model=model, threads=1)
+    mapper = ShardMapper(MapWork(actor, "cpu", store, store, retries=0, label=IMAGES_FOLDER))
     found = []
     for task in tasks(store):
         TimedActor.seconds, started = 0.0, time.perf_counter()

@@ -33,13 +33,17 @@ import psutil
 import ray
 from PIL import Image
 from process_usage import proportional_bytes
-from pyarrow import fs
 
 from uniemo_ray.config import DataConfig
 from uniemo_ray.data.readers import open_folder
-from uniemo_ray.data.shards import ShardLimits, ShardWriter, plan_shards
+from uniemo_ray.data.sample_reader import SampleReader
+from uniemo_ray.data.sample_shards import SamplesFormat
+from uniemo_ray.data.shards import PlannedShard, ShardLimits, plan_shards
 from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.shards import commit_shard
 
 CPUS, FEW = 2, 1000
 SMALL_SHARD, WHOLE_MB = 250, 256
@@ -71,7 +75,15 @@ def draw_set(root: Path, count: int, *, side_px: int) -> Path:
 def ingest(root: Path, out: Path, limits: ShardLimits) -> IngestResult:
     """What the step does, from a folder of classes."""
     reader = partial(open_folder, data=DataConfig(kind="fi", root=str(root)))
-    return ingest_folder(root, str(out), source="fi", reader=reader, limits=limits)
+    return ingest_folder(root, open_store(str(out)), source="fi", reader=reader, limits=limits)
+
+
+def write_shard(shard: PlannedShard, reader: SampleReader, store: Store) -> None:
+    """What an actor does with one shard."""
+    form, name = SamplesFormat(), f"samples/{shard.name}"
+    samples = form.finish(reader.read(shard.table()), name)
+    digest = reader.fingerprint(shard.split, shard.entries)
+    commit_shard(store, name, samples, plan_hash=digest, form=form)
 
 
 class Memory:
@@ -159,14 +171,14 @@ def measure_rate(folder: Path, *, count: int, side_px: int, rounds: int) -> None
     """Images a second of what an ingest task does, and of both bare loops on the same files, on one core."""
     root = draw_set(folder / "photos", count, side_px=side_px)
     data = open_folder(root, DataConfig(kind="fi", root=str(root)))
-    (spec,) = plan_shards(data.entries("train"), "train", root=root, limits=ShardLimits(count, 1 << 40))
-    paths = [root / entry.image for entry in spec["entries"]]
+    (shard,) = plan_shards(data.entries("train"), "train", root=root, limits=ShardLimits(count, 1 << 40))
+    paths = [root / entry.image for entry in shard.entries]
+    reader = SampleReader(root, data.names, data.space.labels, "fi", 50_000_000)
     times = []
     for number in range(rounds + 1):
         out = str(folder / f"rate-{number}")
-        writer = ShardWriter(root, out, fs.LocalFileSystem(), data.names, data.space.labels, "fi", 50_000_000)
         loops = [partial(bare_loop, paths, is_whole=is_whole) for is_whole in (True, False)]
-        turn = [timed(work) for work in (*loops, partial(writer.write, spec))]
+        turn = [timed(work) for work in (*loops, partial(write_shard, shard, reader, open_store(out)))]
         shutil.rmtree(out)
         times += [turn] if number else []  # the first round is warm-up
     whole, small, ours = np.moveaxis(np.array(times), 0, -1)  # (clock and CPU, rounds) of each
@@ -207,9 +219,9 @@ def measure_memory(folder: Path, *, count: int) -> Path:
 
 def measure_kill(root: Path, whole: Path, again: Path) -> None:
     """Kill ingest with half of its shards written, start it again and compare with an undisturbed one."""
-    limits, half = ShardLimits(SMALL_SHARD, 1 << 30), len(list(whole.glob("*/part-*.parquet"))) // 2
+    limits, half = ShardLimits(SMALL_SHARD, 1 << 30), len(list(whole.glob("samples/*/part-*.parquet"))) // 2
     running = process(root, again, limits)
-    while running.poll() is None and len(list(again.glob("*/part-*.parquet"))) < half:
+    while running.poll() is None and len(list(again.glob("samples/*/part-*.parquet"))) < half:
         time.sleep(0.05)
     family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
     for member in family:

@@ -59,13 +59,13 @@ def main() -> None:
         arguments = BuildArgs(model=model, store=store, limits=limits)
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         serve.run(build_app(arguments))
-        understander, illustrator = figures.load_directly(arguments)
+        understander, image_generator = figures.load_directly(arguments)
         bench = figures.Bench(
             url=f"http://127.0.0.1:{port}",
             arguments=arguments,
             photos=[photo(seed) for seed in range(50)],
             understander=understander,
-            illustrator=illustrator,
+            image_generator=image_generator,
             scale=options.scale,
         )
         print("environment:", {k: v for k, v in os.environ.items() if k.startswith("RAY_SERVE")}, flush=True)

@@ -20,9 +20,7 @@ SIDE_PX = 8
 class CheapPainter:
     """PLAN rows in, IMAGES rows out: 8 px of noise by the row's own seed, as a PNG with its provenance."""
 
-    def __init__(
-        self, model: str, threads: int, device: str, *, journal: str = "", delay_s: float = 0.0
-    ) -> None:
+    def __init__(self, *, device: str, journal: str = "", delay_s: float = 0.0) -> None:
         self.journal, self.delay_s = journal, delay_s
 
     def __call__(self, table: pa.Table) -> pa.Table:

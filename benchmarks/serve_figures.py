@@ -15,16 +15,24 @@ import psutil
 from ray import serve
 
 from benchmarks.mutated_images import mutants
-from benchmarks.serve_load import at_rate, loaded, looker, painter, percentile, session, together
+from benchmarks.serve_load import (
+    at_rate,
+    generate_call,
+    loaded,
+    percentile,
+    session,
+    together,
+    understand_call,
+)
 from uniemo_ray.service.app import BuildArgs, build_app
-from uniemo_ray.service.backend import DEFAULT_MODEL, Look, Order
-from uniemo_ray.service.workers.illustrator import Illustrator
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.backend import DEFAULT_MODEL, GenerationParams, ImageInput
+from uniemo_ray.service.workers.image_generator import ImageGenerator
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 from uniemo_ray.service.workers.understander import Understander
 
 FLAT_MB = 150.0
 REQUEST_TIMEOUT_S = 300
-ORDER = Order(DEFAULT_MODEL, {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
+PARAMS = GenerationParams(DEFAULT_MODEL, {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,9 @@ class Bench:
     arguments: BuildArgs
     photos: list[bytes]
     understander: Understander
-    illustrator: Illustrator
+    image_generator: ImageGenerator
     scale: float
-    """Of all durations and counts; 1 is what the bounds are stated for."""
+    """Factor of all durations and counts. The bounds are stated for 1."""
 
     def seconds(self, full: float) -> float:
         """A duration."""
@@ -76,11 +84,11 @@ def replicas_mb() -> float:
     return sum(process.memory_info().rss for process in replicas()) / 1e6
 
 
-def load_directly(arguments: BuildArgs) -> tuple[Understander, Illustrator]:
+def load_directly(arguments: BuildArgs) -> tuple[Understander, ImageGenerator]:
     """The model as the replicas load it."""
-    library = Library(models={DEFAULT_MODEL: arguments.model}, threads=arguments.threads)
-    loaded = library.load(DEFAULT_MODEL)
-    return library.understander(loaded), library.illustrator(loaded)
+    registry = ModelRegistry(models={DEFAULT_MODEL: arguments.model}, threads=arguments.threads)
+    loaded = registry.load(DEFAULT_MODEL)
+    return registry.understander(loaded), registry.image_generator(loaded)
 
 
 def latency(bench: Bench) -> list[Figure]:
@@ -99,15 +107,15 @@ def latency(bench: Bench) -> list[Figure]:
 async def _in_turns(bench: Bench) -> tuple[list[float], list[float]]:
     """Seconds of direct calls and of requests on one connection, in turns: a model that has just waited
     finds the processor's caches cold, and a caller of either kind must not be the only one to pay for it."""
-    ask, direct, served = looker(bench.url, bench.photos), [], []
-    looks = [Look(data, False, DEFAULT_MODEL) for data in bench.photos]
+    ask, direct, served = understand_call(bench.url, bench.photos), [], []
+    images = [ImageInput(data, False, DEFAULT_MODEL) for data in bench.photos]
     async with session() as opened:
         for _ in range(20):
             await ask(opened)
         for _ in range(bench.count(20)):
-            for look in looks:
+            for image in images:
                 began = time.perf_counter()
-                bench.understander.understand([look])
+                bench.understander.understand([image])
                 direct.append(time.perf_counter() - began)
                 began = time.perf_counter()
                 await ask(opened)
@@ -116,19 +124,19 @@ async def _in_turns(bench: Bench) -> tuple[list[float], list[float]]:
 
 
 def throughput(bench: Bench) -> list[Figure]:
-    """Good answers a second against offline batches of the same size, before and after."""
-    looks = [Look(data, False, DEFAULT_MODEL) for data in bench.photos]
-    looks = looks[: bench.arguments.understanding.batch_size]
-    tickets = bench.arguments.generation.batch_size
+    """Successful responses per second against offline batches of the same size, before and after."""
+    images = [ImageInput(data, False, DEFAULT_MODEL) for data in bench.photos]
+    inputs = images[: bench.arguments.understanding.batch_size]
+    batch_size = bench.arguments.generation.batch_size
     kinds = {
         "understand, 64 callers": (
-            looker(bench.url, bench.photos),
-            lambda: bench.understander.understand(looks),
+            understand_call(bench.url, bench.photos),
+            lambda: bench.understander.understand(inputs),
             64,
         ),
         "generate, 16 callers": (
-            painter(bench.url),
-            lambda: bench.illustrator(bench.illustrator.tickets(ORDER) * tickets),
+            generate_call(bench.url),
+            lambda: bench.image_generator(bench.image_generator.image_requests(PARAMS) * batch_size),
             16,
         ),
     }
@@ -154,7 +162,7 @@ def _rate(work: object, seconds: float) -> float:
 
 def overload(bench: Bench) -> list[Figure]:
     """Ten minutes at twice the capacity, measured just before."""
-    ask, pool = painter(bench.url), bench.arguments.generation
+    ask, pool = generate_call(bench.url), bench.arguments.generation
     capacity = asyncio.run(together(ask, callers=16, seconds=bench.seconds(20))).rate
     bound_s = 1.5 * (pool.queue + pool.batches_held * pool.batch_size) / capacity
     asyncio.run(at_rate(ask, per_s=2 * capacity, seconds=bench.seconds(60)))
@@ -178,16 +186,16 @@ def updates(bench: Bench) -> list[Figure]:
     missing = bench.arguments.model_copy(update={"model": "/nonexistent/model"})
     for what, arguments in (("a new version", changed), ("a bad model", missing)):
         was_refused = False
-        looks, paints = looker(bench.url, bench.photos), painter(bench.url)
-        with loaded(looks, callers=8) as seen, loaded(paints, callers=4) as painted:
+        understand, generate = understand_call(bench.url, bench.photos), generate_call(bench.url)
+        with loaded(understand, callers=8) as understood, loaded(generate, callers=4) as generated:
             try:
                 serve.run(build_app(arguments))
             except RuntimeError:
                 was_refused = True
             time.sleep(2)
-        measured = f"understand {seen.describe()}, generate {painted.describe()}"
+        measured = f"understand {understood.describe()}, generate {generated.describe()}"
         measured += "; refused" if was_refused else ""
-        statuses = {*seen.statuses, *painted.statuses}
+        statuses = {*understood.statuses, *generated.statuses}
         is_met = statuses == {200} and was_refused == (arguments is missing)
         figures.append(Figure(f"{what} under load", measured, "only 200", is_met))
     serve.run(build_app(bench.arguments))
@@ -229,7 +237,7 @@ def mutated(bench: Bench) -> list[Figure]:
 def conformance(bench: Bench) -> list[Figure]:
     """Schemathesis on the description, all checks, every phase.
 
-    Orders are kept small and the queue long: 503 for a full queue is right, and would count as a failure.
+    Requests are small and the queue is long: a correct 503 for a full queue would count as a failure.
     """
     tool = Path(sys.executable).with_name("schemathesis")
     program = str(tool) if tool.exists() else shutil.which("schemathesis")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ray import serve
 
 from benchmarks.serve_figures import Bench, Figure, replicas
-from benchmarks.serve_load import Ask, loaded, looker, median, painter
+from benchmarks.serve_load import Ask, generate_call, loaded, median, understand_call
 from uniemo_ray.service.app import build_app
 
 BACK_WITHIN_S = 10.0
@@ -24,12 +24,12 @@ def kills(bench: Bench) -> Iterator[Figure]:
         }
         arguments = bench.arguments.model_copy(update=pools | {"endpoint_replicas": copies})
         serve.run(build_app(arguments))
-        looks, paints = looker(bench.url, bench.photos), painter(bench.url)
-        yield _killed("Endpoint", copies, looks, times)
-        yield _killed("Generation", copies, paints, times)
+        understand, generate = understand_call(bench.url, bench.photos), generate_call(bench.url)
+        yield _killed("Endpoint", copies, understand, times)
+        yield _killed("Generation", copies, generate, times)
         # endpoints understand pictures too: only so does every one depend on the replicas for it
-        serve.run(build_app(arguments.model_copy(update={"endpoint_looks": False})))
-        yield _killed("Understanding", copies, looks, times)
+        serve.run(build_app(arguments.model_copy(update={"inline_inference": False})))
+        yield _killed("Understanding", copies, understand, times)
     serve.run(build_app(bench.arguments))
 
 
@@ -61,7 +61,7 @@ def _running(name: str) -> int:
 
 
 def _running_without(pid: int, name: str) -> int:
-    """The same once the process of that number has a successor; Serve counts the dead for a moment."""
+    """Replicas that take requests, without the killed process, which Serve counts for a moment."""
     others = [process for process in replicas(name) if process.pid != pid]
     return min(len(others), _running(name))
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 PAUSE_S = 0.2
-"""Of a caller that was refused."""
+"""Pause of a caller that was refused."""
 Ask = Callable[[aiohttp.ClientSession], Awaitable[int]]
 
 
@@ -27,7 +27,7 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter)
     """0: no answer at all."""
     times: list[float] = field(default_factory=list)
-    """Of good answers, in seconds."""
+    """Seconds of each successful request."""
     finished_at: list[float] = field(default_factory=list)
     """When good answers came, on the clock of `time.monotonic`."""
 
@@ -37,7 +37,7 @@ class Tally:
         return self.statuses[200] / self.seconds
 
     def percentile(self, share: float) -> float:
-        """Of the times of good answers, in seconds."""
+        """A percentile of the seconds of successful requests."""
         return percentile(self.times, share)
 
     def describe(self) -> str:
@@ -65,7 +65,7 @@ def photo(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def looker(url: str, photos: list[bytes]) -> Ask:
+def understand_call(url: str, photos: list[bytes]) -> Ask:
     """Asks to understand one picture after the other."""
     turn = iter(range(10**12))
 
@@ -80,7 +80,7 @@ def looker(url: str, photos: list[bytes]) -> Ask:
     return ask
 
 
-def painter(url: str) -> Ask:
+def generate_call(url: str) -> Ask:
     """Asks for one picture as a file."""
 
     async def ask(session: aiohttp.ClientSession) -> int:

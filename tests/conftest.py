@@ -3,7 +3,8 @@
 import functools
 import os
 import secrets
-from collections.abc import Iterator
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,19 @@ os.environ["RAY_AUTH_MODE"] = "disabled"  # both sides: tests start their own, p
 for _name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
     os.environ.pop(_name, None)  # a developer's cluster is none of the tests' business
 
+CPUS = 2
+FREE_WITHIN_S = 15.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker of pytest-xdist, which is known only where that plugin is on."""
+    config.addinivalue_line("markers", "xdist_group(name): tests that one process runs")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Parallel runs keep a file together, and all that start processes; GPU tests need a GPU."""
+    """Parallel runs keep a file together, and those that share something slow; GPU tests need a GPU."""
     for item in items:
-        starts_processes = any(map(item.get_closest_marker, ("ray", "slow", "integration")))
-        item.add_marker(pytest.mark.xdist_group("processes" if starts_processes else item.path.as_posix()))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_items:
         return
@@ -35,20 +43,58 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
 
 
+def _group(item: pytest.Item) -> str:
+    """Tests of the shared Ray in one process, those that start processes themselves in another."""
+    if _shares_ray(item):
+        return "ray"
+    starts_processes = any(map(item.get_closest_marker, ("ray", "slow", "integration")))
+    return "processes" if starts_processes else item.path.as_posix()
+
+
+def _shares_ray(item: pytest.Item) -> bool:
+    return "ray_session" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(trylast=True)  # when the fixtures of a module are gone
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """The shared Ray ends when the next module does not ask for it."""
+    if nextitem is None or (nextitem.path != item.path and not _shares_ray(nextitem)):
+        _stop_ray()
+
+
 @pytest.fixture(scope="module")
-def ray_session() -> Iterator[None]:
-    """A local Ray of two CPUs for the tests of one module: what one leaves behind costs no other a CPU."""
+def ray_session() -> None:
+    """A local Ray of two CPUs, shared by the modules that ask for it as long as each leaves its CPUs free."""
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=400_000_000,
-        log_to_driver=False,
-    )
-    yield
-    ray.shutdown()
+    if ray.is_initialized() and not _has_free_cpus():
+        _stop_ray()
+    if not ray.is_initialized():
+        ray.init(
+            address="local",
+            num_cpus=CPUS,
+            include_dashboard=False,
+            object_store_memory=400_000_000,
+            log_to_driver=False,
+        )
+
+
+def _has_free_cpus() -> bool:
+    """Whether what the last module has left behind gives its CPUs back within some seconds."""
+    import ray
+
+    deadline = time.monotonic() + FREE_WITHIN_S
+    while ray.available_resources().get("CPU", 0) < CPUS:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _stop_ray() -> None:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Settings: presets, overrides and the one line that a mistake gets."""
 
+import shlex
+
 import pytest
 from pydantic import ValidationError
 
@@ -24,7 +26,11 @@ def test_file_over_preset_over_defaults(tmp_path):
 
 @pytest.mark.parametrize("name", ["demo", "sketch", "emoset", "paper"])
 def test_shipped_configs_are_valid(name):
-    assert load_config(f"jobs/configs/{name}.yaml", []).run == f"runs/{name}"
+    by_path, by_name = load_config(f"jobs/configs/{name}.yaml", []), load_config(name, [])
+    assert by_path == by_name
+    assert by_path.run == f"runs/{name}"
+    other = ["preset=vit_b32_sd15"]
+    assert load_config(f"jobs/configs/{name}.yaml", other) == load_config(name, other)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +60,70 @@ def test_a_mistake_gets_one_line_that_names_it(tmp_path, text, override, words):
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@data",
+        "*<emotion>*",
+        "%date",
+        "`date`",
+        "\tx",
+        "!x y",
+        "&a b",
+        "|x",
+        "> x",
+        "a #b",
+        "#a",
+        "a: b: c",
+        "C: drive",
+        "2024-01-01",
+        "---",
+        "- a",
+        "? x",
+        "a\tb: [",
+        "😀 {x}",
+        "x, [y",
+    ],
+)
+def test_text_on_the_command_line_is_that_text(text):
+    config = load_config(None, [f"run={text}", f"diffusion.prompt={text} <emotion>"])
+    assert config.run == text.strip()
+    assert config.diffusion.prompt == f"{text} <emotion>".strip()
+
+
+@pytest.mark.parametrize(
+    "text", ['"<emotion> room', "'<emotion> room", "[<emotion>", "{<emotion>", '"a" <emotion>']
+)
+def test_text_that_begins_as_yaml_is_shown_with_its_quotes(text):
+    with pytest.raises(ValueError, match=r"^--set diffusion\.prompt: ") as caught:
+        load_config(None, [f"diffusion.prompt={text}"])
+    message = str(caught.value)
+    assert "\n" not in message
+    assert repr(text) in message
+    (given,) = shlex.split(message.rpartition("--set ")[2])  # what it tells to type
+    assert load_config(None, [given]).diffusion.prompt == text
+
+
+def test_numbers_flags_lists_and_mappings_stay_yaml():
+    given = [
+        "seed=7",
+        "losses.temperature=0.05",
+        "stage1=epochs: 3",
+        "stage2={epochs: 2}",
+        "filter.criteria=[emo]",
+    ]
+    config = load_config(None, [*given, "diffusion.revision=null", "data.root=", 'run="a: b"'])
+    assert (config.seed, config.stage1.epochs, config.stage2.epochs) == (7, 3, 2)
+    assert (config.filter.criteria, config.diffusion.revision, config.run) == (("emo",), None, "a: b")
+    assert config.data.root is None
+
+
+def test_a_file_that_is_no_utf8_is_named(tmp_path):
+    (tmp_path / "run.yaml").write_bytes(b"run: caf\xe9")
+    with pytest.raises(ValueError, match=r"run\.yaml is no valid YAML"):
+        load_config(str(tmp_path / "run.yaml"), [])
 
 
 def test_missing_file():

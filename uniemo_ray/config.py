@@ -1,13 +1,19 @@
-"""Every setting and default of a run, as frozen pydantic models; `settings_file` reads them from YAML."""
+"""Every setting and default of a run, as frozen pydantic models; `settings_file` reads them from YAML.
+
+The docstring below a field is its entry in the settings reference. It says what the field is, the unit of a
+number (`Unit: ...`, `none` where it has none) and where the default is from (`Source: ...`).
+"""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from uniemo_ray.addresses import Address
+
 PLACEHOLDER = "<emotion>"
-"""What stands in a prompt for the fused condition."""
+"""The word of a prompt that the fused condition replaces."""
 MAX_PIXELS = 50_000_000
-"""Width x height of an image where nobody asks for more (`data.max_pixels`)."""
+"""Default of `data.max_pixels`, in pixels (width x height)."""
 SPLITS = ("train", "val", "test")
 
 
@@ -18,37 +24,41 @@ class Settings(BaseModel):
 
 
 class DataConfig(Settings):
-    """Where the pictures come from."""
+    """Where the images come from and how they become Parquet shards."""
 
     kind: Literal["sketch", "emoset", "fi", "emotionroi", "twitter1", "twitter2", "folders"] = "sketch"
-    """`sketch` generates EmoSketch; `folders` reads one folder per class; the others are published sets."""
-    root: str | None = None
-    """Folder of the data set. Required for all but `sketch`."""
+    """Data set: `sketch` generates EmoSketch, `folders` reads one folder per class, the others are published
+    sets. Source: ours."""
+    root: Address | None = None
+    """Folder of the data set. Every kind except `sketch` requires it. Source: ours."""
     labels: Literal["mikels", "ekman", "sentiment"] = "mikels"
-    """Classes of a `folders` set: eight emotions, six emotions, or positive and negative."""
+    """Classes of a `folders` set: eight emotions, six emotions, or positive and negative. Source: ours."""
     valence: bool = False
-    """Whether each label becomes its valence as the set is read: two classes, positive and negative, for
-    training and test. Images whose label has none (surprise) are refused, by name."""
+    """Replace each label by its valence when the set is read, which leaves two classes, positive and
+    negative. Images whose label has no valence (surprise) are refused and listed by name. Source: ours."""
     agreement: Literal[3, 4, 5] = 3
-    """How many of the five raters of `twitter1` must agree on a label (its published subsets)."""
+    """How many of the five raters of `twitter1` must agree on a label. Unit: raters. Source: the subsets that
+    its authors publish."""
     split_seed: int = 0
-    """Seed of the splits of a set that comes without them."""
+    """Seed that draws the splits of a set that has none. Unit: none. Source: ours."""
     sketch_train: int = Field(4000, ge=16)
-    """Generated training images (embedded default, ours)."""
+    """Training images that EmoSketch generates. Unit: images. Source: ours."""
     sketch_val: int = Field(500, ge=8)
-    """Generated validation images."""
+    """Validation images that EmoSketch generates. Unit: images. Source: ours."""
     sketch_test: int = Field(1000, ge=8)
-    """Generated test images."""
+    """Test images that EmoSketch generates. Unit: images. Source: ours."""
     sketch_seed: int = 0
-    """Seed of the generated data set."""
+    """Seed of EmoSketch. Unit: none. Source: ours."""
     sketch_size_px: int = Field(64, ge=32, le=1024)
-    """Side of a generated image."""
+    """Side of an EmoSketch image. Unit: pixels. Source: ours."""
     max_pixels: int = Field(MAX_PIXELS, ge=1)
-    """Images with more pixels are refused, by name (guards against decompression bombs)."""
+    """Images with more pixels than this are refused and listed by name, as a guard against decompression
+    bombs. Unit: pixels (width x height). Source: ours."""
     rows_per_shard: int = Field(4000, ge=1)
-    """Most images of a canonical Parquet file."""
+    """Largest number of images in one canonical Parquet shard. Unit: images. Source: ours."""
     shard_mb: int = Field(512, ge=1)
-    """Most megabytes of images in it; a task that writes one holds about three times as much."""
+    """Largest size of the images in one canonical Parquet shard. The task that writes a shard holds about
+    three times as much in memory. Unit: MB. Source: ours."""
 
     @model_validator(mode="after")
     def _needs_root(self) -> "DataConfig":
@@ -68,49 +78,59 @@ class DataConfig(Settings):
 
 
 class EncoderConfig(Settings):
-    """CLIP image tower with expert queries (section 1)."""
+    """CLIP image tower with expert queries (section III-A)."""
 
-    clip: str = "tiny"
-    """`tiny` (shipped), a folder with open_clip_config.json (here or `s3://`), or an open_clip model name."""
-    clip_pretrained: str | None = None
-    """Tag or weight file for an open_clip model name."""
+    clip: Address = "tiny"
+    """CLIP weights: `tiny` (shipped), a folder with open_clip_config.json (local or `s3://`), or an open_clip
+    model name. Source: paper uses ViT-B/32, B/16 and L/14; the default is ours."""
+    clip_pretrained: Address | None = None
+    """Pretrained tag or weight file that belongs to an open_clip model name. Source: ours."""
     queries: Literal["none", "single_step", "multi_stage"] = "multi_stage"
-    """Figure 6: no queries; both sets from the first layer on; or scene first, then object (paper)."""
+    """Form of the expert queries: `none`, both sets from the first layer on (`single_step`), or scene first
+    and object after it (`multi_stage`). Source: paper, figure 6."""
     query_length: int = Field(32, ge=1)
-    """Q, tokens per query set (paper: 32, figure 7)."""
+    """Q, the number of tokens in each query set. Unit: tokens. Source: paper, figure 7."""
     stage_layers: tuple[int, int] | None = None
-    """(L1, L2): last layer of stage 1 and of stage 2. Default N/3 and 2N/3."""
+    """(L1, L2), the last layer of stage 1 and of stage 2. None means N/3 and 2N/3 of N layers. Unit: layers.
+    Source: paper."""
     interactive_layers: int = Field(2, ge=1)
-    """Layers of an interactive block (paper 2, released code 1)."""
+    """Layers of an interactive block. Unit: layers. Source: paper; released code: 1."""
     interactive_context: Literal["patches", "tokens"] = "patches"
-    """Cross-attention context: patches (paper) or cls and patches (released code)."""
+    """Context of the cross-attention: the patches, or the class token and the patches (`tokens`). Source:
+    paper, eq. 2; released code: `tokens`."""
     interactive_residual: Literal["beta", "replace"] = "beta"
-    """`S + beta S~` (paper) or the refined query alone (released code)."""
+    """Output of an interactive block: `S + beta S~` (`beta`), or the refined query alone (`replace`). Source:
+    paper, eq. 3; released code: `replace`."""
     tower: Literal["train", "frozen"] = "train"
-    """Whether CLIP's own weights train."""
+    """Whether CLIP's own weights are trained. Source: paper."""
     preprocess: Literal["clip", "imagenet", "half"] = "clip"
     """How the encoder sees a picture, in training and after it. `clip`: shorter side to the tower's input
-    (bicubic), centre crop, CLIP's mean and deviation. `imagenet` (released code's stage 1): the same,
-    bilinear, with ImageNet's. `half` (its stage 2): shorter side to 8/7 of the input, 256 for 224 (bilinear),
-    centre crop, mean and deviation 0.5. Frozen features, which the scorers judge, are always CLIP's own."""
+    (bicubic), centre crop, CLIP's mean and deviation. `imagenet`: the same, but bilinear and with ImageNet's
+    mean and deviation. `half`: shorter side to 8/7 of the input, 256 for 224 (bilinear), centre crop, mean
+    and deviation 0.5. Frozen features, which the scorers judge, are always CLIP's own. Source: ours; released
+    code: `imagenet` in stage 1, `half` in stage 2."""
 
 
 class FusionConfig(Settings):
-    """From expert features to one condition (eq. 6)."""
+    """Fusion of the expert features into one condition (eq. 6)."""
 
     members: tuple[Literal["cls", "patch", "scene", "object"], ...] = ("cls", "scene", "object")
-    """What is fused (table V)."""
+    """Features that are fused. Source: paper, table V."""
     use_coefficients: bool = True
-    """Weigh scene and object by alpha (table V); otherwise both weigh 1."""
+    """Weight the scene and object features by alpha. When this is off, both weights are 1. Source: paper,
+    table V."""
     joint_training: bool = True
-    """Figure 8: whether stage 2 also trains the encoder. Without, only phi and the condition head."""
+    """Train the encoder in stage 2 as well. When this is off, stage 2 trains only phi and the condition head.
+    Source: paper, figure 8."""
     start: Literal["words", "plain"] = "words"
-    """Where conditions start in the first stage 2: spread as the words of the attribute base are (ours), or
-    by phi's random weights alone (eq. 6 as written, released code)."""
+    """Where conditions start in the first stage 2: with the mean and spread of the attribute base's word
+    embeddings (`words`), or with phi's random weights alone (`plain`). Source: ours; paper, eq. 6, and
+    released code: `plain`."""
     match: Literal["projected", "mapped"] = "projected"
-    """What finds the attribute of a query: its projection, among the names of its own kind (paper); or its
-    mapping phi, among scenes and objects together, names with their underscores (released code). `mapped`
-    compares conditions with CLIP's text embeddings, so both must be of one width: ViT-L/14 and SD 1.5."""
+    """What finds the attribute of a query: its projection, among the names of its own kind (`projected`), or
+    its mapping phi, among scenes and objects together, names with their underscores (`mapped`). `mapped`
+    compares conditions with CLIP's text embeddings, so both must be of one width: ViT-L/14 and SD 1.5.
+    Source: paper; released code: `mapped`."""
 
     @model_validator(mode="after")
     def _distinct(self) -> "FusionConfig":
@@ -122,40 +142,45 @@ class FusionConfig(Settings):
 class DiffusionConfig(Settings):
     """The latent diffusion model and how it is sampled."""
 
-    model: str = "tiny"
-    """`tiny` (shipped), a diffusers folder of Stable Diffusion or SDXL (here or `s3://`), or a hub id."""
+    model: Address = "tiny"
+    """Diffusion model: `tiny` (shipped), a diffusers folder of Stable Diffusion or SDXL (local or `s3://`),
+    or a hub id. Source: paper uses Stable Diffusion 1.5 and SDXL; the default is ours."""
     revision: str | None = None
-    """Commit of a hub id; means nothing for a folder."""
+    """Commit of a hub id. It has no effect on a folder. Source: ours."""
     variant: Literal["fp16", "bf16"] | None = None
-    """Read `*.fp16.safetensors` (or bf16) instead of the plain weight files."""
+    """Read `*.fp16.safetensors` or `*.bf16.safetensors` instead of the plain weight files. Source: ours."""
     text_widths: tuple[int, ...] | None = None
-    """T of each text encoder. By default read from the model, which then must be there already in stage 1."""
+    """T, the embedding width of each text encoder. None reads the widths from the model, which must then
+    exist before stage 1. Unit: channels. Source: the model."""
     denoiser: Literal["frozen", "lora", "full"] = "frozen"
-    """What trains of the denoiser in stage 2 (paper: frozen)."""
+    """Which weights of the denoiser stage 2 trains: none, low-rank adapters, or all. Source: paper, section
+    III-B."""
     lora_rank: int = Field(8, ge=1)
-    """Rank of the low-rank adapters for `denoiser: lora`."""
+    """Rank of the adapters that `denoiser: lora` trains. Unit: none. Source: ours."""
     prompt: str = PLACEHOLDER
-    """Prompt of training and generation; `<emotion>` takes the fused condition."""
+    """Prompt of training and generation. The fused condition replaces `<emotion>`. Source: ours."""
     plain_prompt: str = "an image of {emotion}"
-    """Prompt of the reference that knows no UniEmo."""
+    """Prompt of the reference images, which the diffusion model makes without UniEmo. Source: ours."""
     size_px: int = Field(64, ge=16, multiple_of=8)
-    """Side of the images: VAE input in stage 2, output in generation (paper: 512)."""
+    """Side of the images that the VAE reads in stage 2 and that generation makes. Unit: pixels. Source: ours;
+    released code: 512."""
     steps: int = Field(20, ge=1)
-    """Sampling steps (released code: 50)."""
+    """Sampling steps. Unit: steps. Source: ours; released code: 50."""
     guidance: float = Field(4.0, ge=0)
-    """Classifier-free guidance scale (released code: 7.5)."""
+    """Scale of classifier-free guidance. Unit: none. Source: ours; released code: 7.5."""
     scheduler: Literal["unipc", "ddim"] = "unipc"
-    """Sampler (released code: UniPC multistep)."""
+    """Sampler: UniPC multistep or DDIM. Source: released code."""
     target: Literal["whole", "crop"] = "whole"
     """What stage 2 denoises: the whole image, whose latent is computed once, or the encoder's random crop,
-    which needs the VAE in every step (ours)."""
+    which needs the VAE in every step. Source: ours."""
     frozen_dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Stored form and arithmetic of denoiser and text encoders; half of the memory. Only with a frozen
-    denoiser; the VAE stays fp32, because that of SDXL overflows in fp16."""
+    """Number format in which a frozen denoiser and its text encoders are stored and computed; `bf16` and
+    `fp16` halve their memory. The VAE stays in fp32 because SDXL's VAE overflows in fp16. Source: ours."""
     channels_last: bool = False
-    """Memory layout of VAE and denoiser: faster convolutions on GPUs, the same numbers up to rounding."""
+    """Store VAE and denoiser in the channels-last memory layout. This makes convolutions faster on GPUs and
+    changes results by rounding only. Source: ours."""
     vae_slicing: bool = False
-    """VAE one image at a time: less memory for large images."""
+    """Pass one image at a time through the VAE, which saves memory for large images. Source: ours."""
 
     @model_validator(mode="after")
     def _has_placeholder(self) -> "DiffusionConfig":
@@ -177,91 +202,102 @@ class DiffusionConfig(Settings):
 
 
 class LossConfig(Settings):
-    """Weights and variants of the losses (eq. 4, 7, 9, 10)."""
+    """Weights and variants of the losses (eq. 4, 7, 9 and 10)."""
 
     scene_weight: float = Field(0.25, ge=0)
-    """Eq. 9 (released code: 0.05)."""
+    """Weight of the scene contrast in eq. 9. Unit: none. Source: paper, eq. 9; released code: 0.05."""
     object_weight: float = Field(0.25, ge=0)
-    """Eq. 9 (released code: 0.05)."""
+    """Weight of the object contrast in eq. 9. Unit: none. Source: paper, eq. 9; released code: 0.05."""
     class_weight: float = Field(0.5, ge=0)
-    """Eq. 9 (released code: 0.9)."""
+    """Weight of the classification loss in eq. 9. Unit: none. Source: paper, eq. 9; released code: 0.9."""
     temperature: float = Field(0.07, gt=0)
-    """Eq. 4."""
+    """Temperature tau of the contrast. Unit: none. Source: paper, eq. 4."""
     learn_temperature: bool = False
-    """A learnable temperature per term (released code: false, it trains neither of its two)."""
+    """Train one temperature per contrastive term. Source: paper, eq. 4; released code: it trains neither of
+    its two."""
     is_symmetric: bool = False
-    """Contrast in both directions (released code: true)."""
+    """Compute the contrast in both directions. Source: paper, eq. 4; released code: true."""
     same_attribute_negatives: bool = False
-    """Whether images that share an attribute repel each other (paper's plain form: true)."""
+    """Treat images that share an attribute as negatives of each other. Source: ours; paper, eq. 4: true."""
     understanding_weight: float = Field(0.3, ge=0)
-    """Eq. 10."""
+    """Weight of the understanding loss in stage 2. Unit: none. Source: paper, eq. 10."""
     condition_weight: float = Field(0.3, ge=0)
-    """Eq. 10."""
+    """Weight of the emotional condition loss in stage 2. Unit: none. Source: paper, eq. 10."""
     diffusion_weight: float = Field(0.4, ge=0)
-    """Eq. 10."""
+    """Weight of the diffusion loss in stage 2. Unit: none. Source: paper, eq. 10."""
     condition: Literal["none", "cross_entropy", "triplet"] = "triplet"
-    """Emotional condition loss (eq. 7) and its alternatives (table V)."""
+    """Form of the emotional condition loss. Source: paper, eq. 7 and table V."""
     margin: float = Field(0.1, ge=0)
-    """Eq. 7."""
+    """Margin of the triplet loss. Unit: none. Source: paper, eq. 7."""
 
 
 class LearningRates(Settings):
-    """One rate per parameter group; equal rates are the paper's form."""
+    """Peak learning rate of each parameter group; with equal rates there is one rate, as in the paper."""
 
     tower: float = Field(1e-4, ge=0)
-    """CLIP's own weights (paper 1e-4, released code 8e-6)."""
+    """Rate of CLIP's own weights. Unit: none. Source: paper; released code: 8e-6."""
     queries: float = Field(1e-4, ge=0)
-    """Queries, interactive blocks and projections (paper 1e-4, released code 5e-4)."""
+    """Rate of queries, interactive blocks and projections. Unit: none. Source: paper; released code: 5e-4."""
     heads: float = Field(1e-4, ge=0)
-    """Classification and condition heads (paper 1e-4, released code 1e-4)."""
+    """Rate of the classification head and the condition head. Unit: none. Source: paper; released code:
+    1e-4."""
     fusion: float = Field(1e-2, ge=0)
-    """phi1..3 in stage 2 (paper 1e-2, released code 1e-3)."""
+    """Rate of phi_1 to phi_3 in stage 2. Unit: none. Source: paper; released code: 1e-3."""
     denoiser: float = Field(1e-4, ge=0)
-    """Denoiser, unless frozen."""
+    """Rate of the denoiser, unless it is frozen. Unit: none. Source: ours."""
 
 
 class TrainConfig(Settings):
     """One training stage."""
 
     epochs: int = Field(15, ge=1)
-    """Passes over the training set (released code: 15)."""
+    """Passes over the training set. Unit: epochs. Source: released code."""
     later_epochs: int | None = Field(None, ge=1)
-    """Passes in the rounds after the first, which start from trained weights. Default: as many."""
+    """Passes in the second and later rounds, which start from trained weights. None means the value of
+    `epochs`. Unit: epochs. Source: ours."""
     batch_size: int = Field(128, ge=1)
-    """Global batch over all workers (paper: 128)."""
+    """Global batch over all workers. Unit: images. Source: paper."""
     rates: LearningRates = LearningRates()
-    """Peak learning rates."""
+    """Peak learning rates. Source: paper."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate over the stage, after the warm-up."""
+    """Course of the learning rate after the warm-up. Source: released code."""
     warmup_steps: int = Field(20, ge=0)
-    """Linear warm-up."""
+    """Steps of the linear warm-up. Unit: steps. Source: ours."""
     weight_decay: float = Field(1e-3, ge=0)
-    """AdamW, not on biases, norms and other 1-D parameters (paper: 1e-3; released code: 1e-2)."""
+    """Weight decay of AdamW. It does not apply to biases, norms and other 1-D parameters. Unit: none. Source:
+    paper; released code: 1e-2."""
     tower_weight_decay: float | None = Field(None, ge=0)
-    """Weight decay of CLIP's own weights (released code: 1e-3). Default: the value of `weight_decay`."""
+    """Weight decay of CLIP's own weights. None means the value of `weight_decay`. Unit: none. Source: paper;
+    released code: 1e-3."""
     gradient_clip: float = Field(1.0, gt=0)
-    """Largest global gradient norm."""
+    """Largest global norm of the gradient. Unit: none. Source: ours."""
     zero_stage: Literal[0, 1, 2, 3] = 1
-    """DeepSpeed ZeRO stage."""
+    """DeepSpeed's ZeRO stage. Unit: none. Source: ours."""
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
-    """Arithmetic of matrix products in training; `auto` is bf16 where all workers' processors have it.
-    `fp16`, with a loss scale that adapts itself, is for GPUs without bf16."""
+    """Number format of matrix products in training. `auto` chooses bf16 where every worker's processor
+    supports it. `fp16` uses a dynamic loss scale and is meant for GPUs without bf16. Source: ours."""
     sampling: Literal["natural", "emotion", "attribute"] = "natural"
-    """What an epoch shows equally often: images, emotions, or also the scenes of every emotion (ours)."""
+    """What an epoch balances: nothing (`natural`), the emotions (`emotion`), or the scenes of every emotion
+    as well (`attribute`). Source: ours."""
     most_repeats: float = Field(4.0, ge=1)
-    """How often an image of a rare emotion or scene is seen in an epoch at most, on average."""
+    """Upper bound of how often an epoch shows an image of a rare emotion or scene, on average. Unit: repeats.
+    Source: ours."""
     gradient_checkpointing: bool = False
-    """Compute activations of tower and denoiser again in the backward pass: less memory, a third slower."""
+    """Recompute activations of tower and denoiser in the backward pass. This saves memory and takes about a
+    third more time. Source: ours."""
     compile: bool = False
-    """Let `torch.compile` fuse tower and denoiser; the first step takes minutes and needs a C++ compiler."""
+    """Let `torch.compile` fuse tower and denoiser. The first step then takes minutes and needs a C++
+    compiler. Source: ours."""
     augment: bool = True
-    """Random resized crop and flip; evaluation never augments."""
+    """Train with a random resized crop and a flip. Evaluation never augments. Source: ours."""
     crop_scale: tuple[float, float] = (0.6, 1.0)
-    """Area share of the random crop."""
+    """Smallest and largest share of the image's area that the random crop keeps. Unit: fraction. Source:
+    ours."""
     checkpoint_every_s: float = Field(30.0, gt=0)
-    """Seconds between checkpoints (also one at the end of every epoch)."""
+    """Time between two checkpoints. The end of every epoch writes one as well. Unit: seconds. Source:
+    ours."""
     keep_checkpoints: int = Field(2, ge=1)
-    """How many are kept."""
+    """Number of checkpoints that are kept. Unit: checkpoints. Source: ours."""
 
     @model_validator(mode="after")
     def _scales_by_zero(self) -> "TrainConfig":
@@ -271,32 +307,34 @@ class TrainConfig(Settings):
 
 
 class ScorerConfig(Settings):
-    """Section-2 emotion classifier and the scene and object heads, on frozen CLIP features."""
+    """Emotion classifier, scene head and object head on frozen CLIP features (section III-B)."""
 
     epochs: int = Field(30, ge=1)
-    """Passes over the training features."""
+    """Passes over the training features. Unit: epochs. Source: ours."""
     lr: float = Field(1e-3, gt=0)
-    """AdamW."""
+    """Learning rate of AdamW. Unit: none. Source: ours."""
     hidden: int = Field(256, ge=1)
-    """Width of the emotion classifier's hidden layer."""
+    """Width of the emotion classifier's hidden layer. Unit: channels. Source: ours."""
 
 
 class GenerationConfig(Settings):
-    """The explicit feedback's images."""
+    """The images that are generated for the explicit feedback."""
 
     per_emotion: int = Field(100, ge=1)
-    """Images generated per emotion and round."""
+    """Images that each round generates per emotion. Unit: images. Source: ours."""
     micro_batch: int = Field(8, ge=1)
-    """Fixed batch of the sampler, padded at the tail: part of what determines an image's bytes."""
+    """Fixed batch of the sampler; the last one is padded. It is one of the settings that determine an image's
+    bytes. Unit: images. Source: ours."""
     threads: int = Field(1, ge=1)
-    """CPU threads of a generating actor: part of what determines an image's bytes."""
+    """CPU threads of an actor that generates. It is one of the settings that determine an image's bytes.
+    Unit: threads. Source: ours."""
     rows_per_shard: int = Field(64, ge=1)
-    """Images per committed Parquet file."""
+    """Images in one committed Parquet shard. Unit: images. Source: ours."""
     actors: int = Field(2, ge=1)
-    """Most actors that generate."""
+    """Largest number of actors that generate. Unit: actors. Source: ours."""
     retries: int = Field(2, ge=0)
-    """How often a failed shard is tried again; then its rows are tried alone, and those that fail are kept as
-    rows with a reason."""
+    """How often a failed shard is tried again. After that its rows are tried one by one, and a row that fails
+    is kept with a reason. Unit: attempts. Source: ours."""
 
     @model_validator(mode="after")
     def _rows_split_evenly(self) -> "GenerationConfig":
@@ -322,16 +360,18 @@ def check_threads(micro_batch: int, threads: int) -> None:
 
 
 class FilterConfig(Settings):
-    """Dual-metric filter (Algorithm 1)."""
+    """Filter on two scores (Algorithm 1)."""
 
     eta: float = Field(20, ge=0, le=100)
-    """Best share that goes, in percent (table VII)."""
+    """Lower end of the rank band: the best eta percent are dropped. Unit: percent. Source: paper, table
+    VII."""
     delta: float = Field(80, ge=0, le=100)
-    """Where the kept rank band ends, in percent (table VII)."""
+    """Upper end of the rank band: images that rank behind delta percent are dropped. Unit: percent. Source:
+    paper, table VII."""
     scope: Literal["global", "per_emotion"] = "global"
-    """Rank all images together (paper) or each emotion by itself."""
+    """Rank all images together, or each emotion by itself. Source: paper."""
     criteria: tuple[Literal["emo", "sem"], ...] = ("emo", "sem")
-    """Scores that must lie in the band (table VI)."""
+    """Scores that must lie in the band. Source: paper, table VI."""
 
     @model_validator(mode="after")
     def _band(self) -> "FilterConfig":
@@ -343,57 +383,62 @@ class FilterConfig(Settings):
 
 
 class FeedbackConfig(Settings):
-    """How generated images come back into training."""
+    """How generated images return to training."""
 
     rounds: int = Field(1, ge=0)
-    """Feedback rounds after the first training."""
+    """Feedback rounds after the first training. Unit: rounds. Source: paper."""
     synthetic_fraction: float = Field(0.2, ge=0, lt=1)
-    """Share of kept generated images in the mixed training set (table VIII)."""
+    """Share of kept generated images in the mixed training set. Unit: fraction. Source: paper, table VIII."""
 
 
 class EvaluationConfig(Settings):
-    """Section 6."""
+    """Metrics of a round (section IV)."""
 
     pairs: int = Field(1000, ge=1)
-    """Seeded pairs per emotion for LPIPS and Sem-D; all pairs when there are fewer."""
+    """Seeded pairs per emotion for LPIPS and Sem-D. All pairs are taken when there are fewer. Unit: pairs.
+    Source: ours; the published scripts: 10."""
     plain_per_emotion: int = Field(40, ge=1)
-    """Images per emotion of the plain-prompt reference."""
-    model: str | None = None
-    """Model folder that `jobs/understanding.py` judges on the test split instead of training one."""
-    weights_dir: str | None = None
-    """Folder, readable on every machine, with the published files of Inception-v3 (adds `fid`), AlexNet
-    (`lpips_alex`) and ResNet-50 of both Places365 and ImageNet (`sem_c`), when the user has them."""
+    """Images per emotion of the plain-prompt reference. Unit: images. Source: ours."""
+    model: Address | None = None
+    """Model folder that the job `understanding` evaluates on the test split. None trains one. Source:
+    ours."""
+    weights_dir: Address | None = None
+    """Folder with the published weights of Inception-v3 (adds `fid`), AlexNet (adds `lpips_alex`) and both
+    ResNet-50, Places365 and ImageNet (add `sem_c`). Every machine must be able to read it. Source: the
+    publications of these metrics."""
 
 
 class ResourceConfig(Settings):
-    """What a run asks of its cluster."""
+    """Resources that a run asks its cluster for."""
 
     workers: int = Field(2, ge=1)
-    """Training workers, one process each."""
+    """Training workers, one process each. Unit: processes. Source: ours."""
     cpus_per_worker: int = Field(1, ge=1)
-    """CPUs of a training worker or actor."""
+    """CPUs of a training worker or an actor. Unit: CPUs. Source: ours."""
     use_gpu: bool = False
-    """One GPU per training worker and actor."""
+    """Give each training worker and each actor one GPU. Source: ours."""
     actors: int = Field(2, ge=1)
-    """Most actors that extract features and score."""
+    """Largest number of actors that extract features and score. Unit: actors. Source: ours."""
     min_actors: int = Field(1, ge=1)
-    """Fewest actors of a pool, of those that generate as well: it works as soon as so many have room, and
-    shrinks to them when there is less to do or machines leave."""
+    """Minimum size of an actor pool, also for generation. Work starts once this many actors are placed. The
+    pool shrinks to it when there is less work or machines leave. Unit: actors. Source: ours."""
     memory_gb_per_actor: float = Field(1.5, gt=0)
-    """Memory that an actor reserves; no machine gets more actors than it has memory for."""
+    """Memory that an actor reserves. Ray places no more actors on a machine than its memory allows. Unit: GB.
+    Source: ours."""
     price_per_node_hour: float = Field(0.0, ge=0)
-    """Price of a machine, in any currency: with it, progress tells the cost so far."""
+    """Price of one machine for one hour, in any currency. When it is set, the progress line shows the cost so
+    far. Unit: currency per hour. Source: ours."""
     max_failures: int = Field(2, ge=0)
-    """Restarts of a training stage from its last checkpoint."""
+    """How often a training stage restarts from its last checkpoint. Unit: restarts. Source: ours."""
 
 
 class Config(Settings):
     """A whole run of the feedback loop."""
 
-    run: str = "runs/feedback"
-    """Run folder: a local path or `s3://bucket/prefix`."""
+    run: Address = "runs/feedback"
+    """Run folder: a local path or `s3://bucket/prefix`. Source: ours."""
     seed: int = 0
-    """Seed of everything random but the data set."""
+    """Seed of everything random except the data set. Unit: none. Source: ours."""
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     fusion: FusionConfig = FusionConfig()

@@ -3,6 +3,9 @@
 A typo names its key. Presets lie in `presets/*.yaml` beside this file.
 """
 
+import json
+import re
+import shlex
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -11,35 +14,65 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from uniemo_ray.addresses import local_path
 from uniemo_ray.config import Config
 
+_YAML_ONLY = ("[", "{", '"', "'")
+_NOTHING = ("", "null", "~")
+_NAME = re.compile(r"[a-z][a-z0-9_]*:")
 PRESETS = Path(str(files("uniemo_ray") / "presets"))
 
 
 def load_config(path: str | None, overrides: list[str], *, base: Mapping[str, Any] | None = None) -> Config:
     """Read a YAML file and apply `a.b=value` overrides (values are YAML).
 
+    A top-level `config: NAME` in the file starts from a shipped config, such as `demo`.
     A top-level `preset: NAME` in the file, or `preset=NAME` among the overrides, starts from
     `presets/NAME.yaml`; of a list of names, the later ones count.
 
     Args:
         path: YAML file, the name of a shipped one (`demo`), or None.
-        overrides: of the command line.
+        overrides: of the command line. A value is YAML where it is a number, a flag, empty, or begins with a
+            bracket or a quote; any other is the text itself (`@x`, `50% of it`, `a #b`).
         base: settings below all of these, such as those of a model.
 
     Raises:
         ValueError: one line that names the file or key, what is wrong and what is expected.
     """
-    values = _read_yaml(_config_path(path)) if path else {}
+    values = _read_config(_config_path(path)) if path else {}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise ValueError(f"--set expects a.b=value, got {override!r}")
-        values = _merge(values, _nest(key.strip().split("."), yaml.safe_load(text)))
+        values = _merge(values, _nest(key.strip().split("."), _value(key.strip(), text)))
     try:
         return Config.model_validate(_merge(dict(base or {}), _on_presets(values)))
     except ValidationError as error:
         raise ValueError(_explain(error, source=path or "defaults")) from None
+
+
+def _value(key: str, text: str) -> Any:
+    """What `--set key=text` means.
+
+    Raises:
+        ValueError: a bracket or quote that does not close, with the command line that gives it as text.
+    """
+    bare = text.strip()
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        if not bare.startswith(_YAML_ONLY):
+            return bare
+        quoted = shlex.quote(f"{key}={json.dumps(bare, ensure_ascii=False)}")
+        raise ValueError(
+            f"--set {key}: {bare[:80]!r} begins as YAML and is none; if meant as text, write --set {quoted}"
+        ) from None
+    if bare.startswith(_YAML_ONLY) or bare.lower() in _NOTHING:
+        return value
+    if isinstance(value, dict) and all(_NAME.match(bare) and x is not None for x in value.values()):
+        return value  # stage1=epochs: 3
+    # YAML would take a comment off, and make a date of 2024-01-01.
+    return value if isinstance(value, bool | int | float) else bare
 
 
 def _on_presets(values: dict[str, Any]) -> dict[str, Any]:
@@ -51,9 +84,16 @@ def _on_presets(values: dict[str, Any]) -> dict[str, Any]:
     return _merge(base, {key: value for key, value in values.items() if key != "preset"})
 
 
+def _read_config(path: Path) -> dict[str, Any]:
+    """A config file, over the shipped config that it names under `config`."""
+    values = _read_yaml(path)
+    named = values.pop("config", None)
+    return values if named is None else _merge(_read_yaml(preset_path(str(named))), values)
+
+
 def _config_path(text: str) -> Path:
     """The file that `--config` means: one that exists, else a shipped one of that name."""
-    path = Path(text)
+    path = local_path(text)
     return path if path.is_file() or len(path.parts) > 1 or path.suffix else preset_path(text)
 
 
@@ -74,8 +114,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"config file {path} does not exist")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"config file {path} is no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"config file {path} must hold a mapping of settings, got {type(values).__name__}")

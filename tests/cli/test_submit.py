@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from uniemo_ray.cli.app import app
-from uniemo_ray.cli.submit import exit_code, next_submission_id
+from uniemo_ray.cli.submit import ending, exit_code, next_submission_id
 
 runner = CliRunner()
 
@@ -29,18 +29,24 @@ def test_a_name_is_no_pattern():
 
 
 @pytest.mark.parametrize(
-    ("job", "client", "expected"),
+    ("job", "expected", "line"),
     [
-        ({"status": "SUCCEEDED", "driver_exit_code": 0}, 0, 0),
-        ({"status": "FAILED", "driver_exit_code": 3}, 1, 3),
-        ({"status": "FAILED", "driver_exit_code": None}, 1, 1),
-        ({"status": "FAILED", "driver_exit_code": -9}, 1, 1),
-        ({"status": "STOPPED", "driver_exit_code": None}, 0, 130),
-        ({"status": "RUNNING"}, 0, 1),
+        ({"status": "SUCCEEDED", "driver_exit_code": 0}, 0, "job loop-1 succeeded"),
+        ({"status": "FAILED", "driver_exit_code": 3}, 3, "job loop-1 failed with exit code 3"),
+        (
+            {"status": "FAILED", "driver_exit_code": None, "message": "pip failed:\nno such package"},
+            1,
+            "job loop-1 failed: pip failed:\nno such package",
+        ),
+        ({"status": "FAILED", "driver_exit_code": -9}, 1, "job loop-1 failed with exit code -9"),
+        ({"status": "STOPPED", "driver_exit_code": None}, 130, "job loop-1 stopped"),
+        ({"status": "RUNNING"}, 1, "job loop-1 running"),
     ],
 )
-def test_exit_code_is_the_jobs(job, client, expected):
-    assert exit_code(job, client_code=client) == expected
+def test_exit_code_and_last_line_are_the_jobs(job, expected, line):
+    job = {"submission_id": "loop-1", **job}
+    assert exit_code(job) == expected
+    assert ending(job) == line
 
 
 def test_a_missing_script_is_found_before_any_cluster_is_asked(tmp_path):

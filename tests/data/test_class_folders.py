@@ -119,6 +119,26 @@ def test_what_belongs_to_no_class_is_refused_by_name(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "folder", ["@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", ".thumbnails", ".AppleDouble"]
+)
+def test_what_the_system_puts_beside_pictures_is_no_data(tmp_path: Path, folder: str) -> None:
+    layouts.fi(tmp_path, 3)
+    layouts.put(tmp_path / folder / "awe" / "SYNOPHOTO_THUMB_M.jpg")
+    layouts.put(tmp_path / "awe" / folder / "awe_0001.jpg" / "SYNOPHOTO_THUMB_M.jpg")
+    layouts.put(tmp_path / "awe" / "._awe_0001.jpg")
+    found = read(tmp_path)
+    assert sum(sizes(found).values()) == 24
+    assert found.refused == ()
+
+
+def test_other_endings_of_jpeg_files_are_images(tmp_path: Path) -> None:
+    layouts.fi(tmp_path, 3)
+    for name in ("a.jfif", "b.JPE", "c.mpo"):
+        layouts.put(tmp_path / "awe" / name)
+    assert sum(sizes(read(tmp_path)).values()) == 27
+
+
 def test_missing_class_is_named_with_what_was_found(tmp_path: Path) -> None:
     layouts.class_folders(tmp_path, ["awe", "Fear"], 3)
     line = fault(tmp_path)

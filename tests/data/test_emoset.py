@@ -120,6 +120,7 @@ def test_entry_of_the_wrong_form(emoset: Path, entry: Any) -> None:
     [
         ([], "expected a JSON object"),
         ({"scene": {"label2idx": {}}}, "'emotion'"),
+        ({"label2idx": {"joy": 0}, "idx2label": {"0": "joy"}}, "unknown emotion 'joy'"),
         ({"emotion": {"label2idx": {"joy": 0}}}, "unknown emotion 'joy'"),
         ({"emotion": ["awe"]}, "emotion: expected {'label2idx'"),
         ({"emotion": {"label2idx": {"awe": 0}}, "scene": {"label2idx": {"sky": "a"}}}, "scene: expected"),

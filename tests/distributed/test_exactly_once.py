@@ -97,7 +97,7 @@ def test_two_drivers_at_once(environment: dict[str, str], undisturbed: dict[str,
 
 
 @pytest.mark.parametrize("skews_s", [(0, 0), (3600, -3600), (-3600, 3600)])
-def test_a_stopped_driver_is_followed_and_its_late_commits_change_nothing(
+def test_a_stopped_driver_is_superseded_and_its_late_commits_change_nothing(
     environment: dict[str, str], undisturbed: dict[str, str], tmp_path: Path, skews_s: tuple[int, int]
 ) -> None:
     """Also when the clocks of the drivers, and those of their workers, are wrong by an hour."""

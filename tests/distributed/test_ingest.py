@@ -1,7 +1,10 @@
 import hashlib
 import json
+import os
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,12 +13,18 @@ import pytest
 from uniemo_ray.data.emoset import EmoSetFolder, FolderError
 from uniemo_ray.data.emosketch.folder import SketchSettings
 from uniemo_ray.data.emosketch.write import write_sketch
+from uniemo_ray.data.sample_reader import SampleReader
 from uniemo_ray.data.samples import Entry
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.data.shards import ShardLimits, plan_shards, shard_order
-from uniemo_ray.distributed.ingest import ingest_folder
+from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
+from uniemo_ray.distributed.shards.actors.samples import SampleActor
 from uniemo_ray.distributed.sketch import SketchFolder, draw_here
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.store.errors import DamagedError, SupersededError
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.lease import Lease
+from uniemo_ray.store.shards import committed
 
 SIZES = {"train": 60, "val": 8, "test": 10}
 LIMITS = ShardLimits(25, 1 << 30)
@@ -27,7 +36,34 @@ def sketch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shards(out: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+    samples = out / "samples"
+    return {str(p.relative_to(samples)): p.read_bytes() for p in sorted(samples.rglob("*")) if p.is_file()}
+
+
+def ingest(root: Path, out: Path, **options: Any) -> IngestResult:
+    return ingest_folder(root, open_store(str(out)), **{"source": "s", "limits": LIMITS, **options})
+
+
+class Deadly(SampleActor):
+    """An actor with a decoder that one picture ends."""
+
+    def __init__(self, reader: SampleReader, prepare: object, victim: str, device: str) -> None:
+        super().__init__(reader, None, device)
+        self.victim = victim
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if self.victim in table["image_id"].to_pylist():
+            os._exit(1)
+        return super().__call__(table)
+
+
+class Raising(Deadly):
+    """An actor with a decoder that raises at one picture."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if self.victim in table["image_id"].to_pylist():
+            raise RuntimeError("decoder broke")
+        return SampleActor.__call__(self, table)
 
 
 def test_plan_is_stable_and_mixed() -> None:
@@ -35,18 +71,18 @@ def test_plan_is_stable_and_mixed() -> None:
     limits = ShardLimits(64, 1 << 30)
     plan = plan_shards(entries, "train", root=Path("set"), limits=limits)
     assert plan == plan_shards(entries[::-1], "train", root=Path("set"), limits=limits)
-    assert [spec["name"] for spec in plan] == [f"part-{i:05d}.parquet" for i in range(5)]
-    rows = [entry for spec in plan for entry in spec["entries"]]
+    assert [shard.name for shard in plan] == [f"train/part-{i:05d}" for i in range(5)]
+    rows = [entry for shard in plan for entry in shard.entries]
     assert sorted(rows) == sorted(entries)
     assert rows != entries
     assert [shard_order(e.image_id) for e in rows] == sorted(shard_order(e.image_id) for e in rows)
-    for spec in plan:
-        assert len({entry.emotion for entry in spec["entries"]}) == 8
+    for shard in plan:
+        assert len({entry.emotion for entry in shard.entries}) == 8
 
 
 def test_structural_faults_come_before_ray(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match="no such folder"):
-        ingest_folder(tmp_path / "nowhere", str(tmp_path / "out"), source="x")
+        ingest_folder(tmp_path / "nowhere", open_store(str(tmp_path / "out")), source="x")
     assert not (tmp_path / "out").exists()
 
 
@@ -54,7 +90,7 @@ def test_structural_faults_come_before_ray(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ray_session")
 class TestThroughRay:
     def test_shards_hold_the_folder(self, sketch: Path, tmp_path: Path) -> None:
-        result = ingest_folder(sketch, str(tmp_path), source="emosketch", limits=LIMITS)
+        result = ingest(sketch, tmp_path, source="emosketch")
         assert result.counts == SIZES
         assert result.rejected == ()
         assert result.skipped == 0
@@ -63,7 +99,11 @@ class TestThroughRay:
         assert sorted(shards(tmp_path)) == sorted(
             [*names, "val/part-00000.parquet", "test/part-00000.parquet"]
         )
-        rows = [row for name in names for row in pq.read_table(tmp_path / name, schema=SAMPLES).to_pylist()]
+        rows = [
+            row
+            for name in names
+            for row in pq.read_table(tmp_path / "samples" / name, schema=SAMPLES).to_pylist()
+        ]
         by_id = {entry.image_id: entry for entry in EmoSetFolder(sketch).entries("train")}
         assert {row["image_id"] for row in rows} == set(by_id)
         assert len(rows) == 60
@@ -92,39 +132,52 @@ class TestThroughRay:
             shutil.rmtree(root)
             return folder
 
-        options = {"source": "emosketch", "limits": LIMITS}
-        ingest_folder(away.root, str(tmp_path / "drawn"), reader=read_then_lose, prepare=away.draw, **options)
-        ingest_folder(sketch, str(tmp_path / "there"), **options)
+        ingest(away.root, tmp_path / "drawn", reader=read_then_lose, prepare=away.draw)
+        ingest(sketch, tmp_path / "there")
         for name in shards(tmp_path / "there"):
-            drawn, there = (pq.read_table(tmp_path / out / name) for out in ("drawn", "there"))
+            drawn, there = (pq.read_table(tmp_path / out / "samples" / name) for out in ("drawn", "there"))
             assert drawn.to_pylist() == there.to_pylist()
 
-    def test_rerun_skips_what_is_done_and_repairs_what_is_not(self, sketch: Path, tmp_path: Path) -> None:
-        first = ingest_folder(sketch, str(tmp_path), source="s", limits=LIMITS)
+    def test_rerun_skips_what_is_done_and_makes_what_is_not(self, sketch: Path, tmp_path: Path) -> None:
+        first = ingest(sketch, tmp_path)
         before = shards(tmp_path)
         stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
-        again = ingest_folder(sketch, str(tmp_path), source="s", limits=LIMITS)
+        again = ingest(sketch, tmp_path)
         assert again.skipped == again.shards == 5
         assert again.counts == first.counts
+        assert again.files == first.files
         assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-        lost, cut = tmp_path / "val/part-00000.parquet", tmp_path / "train/part-00001.parquet"
-        lost.unlink()
-        cut.write_bytes(cut.read_bytes()[:1000])
-        (tmp_path / "train" / ".part-00002.parquet.abc.tmp").write_bytes(b"left by a kill")
-        repaired = ingest_folder(sketch, str(tmp_path), source="s", limits=LIMITS)
-        assert repaired.skipped == 3
+        store = open_store(str(tmp_path))
+        for name in ("val/part-00000", "train/part-00001"):  # as if killed before both were listed
+            store.delete(f"manifest/samples/{name}.json")
+        store.delete("samples/val/part-00000.parquet")
+        resumed = ingest(sketch, tmp_path)
+        assert resumed.skipped == 3
+        assert [file.sha256 for file in resumed.files] == [file.sha256 for file in first.files]
         assert shards(tmp_path) == before
 
+    def test_a_listed_shard_that_is_gone_is_named(self, sketch: Path, tmp_path: Path) -> None:
+        ingest(sketch, tmp_path)
+        lost = tmp_path / "samples/val/part-00000.parquet"
+        whole = lost.read_bytes()
+        lost.unlink()
+        with pytest.raises(DamagedError, match=r"val/part-00000.parquet is listed but missing: uniemo store"):
+            ingest(sketch, tmp_path)
+        lost.write_bytes(whole[:1000])
+        with pytest.raises(DamagedError, match=r"val/part-00000.parquet is no whole shard .*: uniemo store"):
+            ingest(sketch, tmp_path)
+
     def test_other_content_is_written_again_and_old_shards_go(self, sketch: Path, tmp_path: Path) -> None:
-        ingest_folder(sketch, str(tmp_path), source="s", limits=ShardLimits(10, 1 << 30))
-        (tmp_path / "train" / "mine.txt").write_text("not a shard")
-        larger = ingest_folder(sketch, str(tmp_path), source="s", limits=LIMITS)
+        ingest(sketch, tmp_path, limits=ShardLimits(10, 1 << 30))
+        train = tmp_path / "samples" / "train"
+        (train / "mine.txt").write_text("not a shard")
+        larger = ingest(sketch, tmp_path)
         # Ten test images lie in one shard under both plans; the other shards are made anew.
         assert larger.skipped == 2
         assert larger.shards == 5
-        assert len(list((tmp_path / "train").glob("*.parquet"))) == 3
-        assert (tmp_path / "train" / "mine.txt").is_file()
-        assert ingest_folder(sketch, str(tmp_path), source="t", limits=LIMITS).skipped == 0
+        assert len(list(train.glob("*.parquet"))) == 3
+        assert (train / "mine.txt").is_file()
+        assert ingest(sketch, tmp_path, source="t").skipped == 0
 
     def test_rejected_rows_are_counted_listed_and_remembered(self, sketch: Path, tmp_path: Path) -> None:
         root = tmp_path / "broken"
@@ -137,7 +190,7 @@ class TestThroughRay:
         (root / "test.json").write_text(json.dumps([*test, json.loads((root / "train.json").read_text())[5]]))
         expected = {"annotation_missing": 1, "duplicate_id": 1, "image_missing": 1, "image_truncated": 1}
         for skipped in (0, 5):
-            result = ingest_folder(root, str(tmp_path / "out"), source="s", limits=LIMITS)
+            result = ingest(root, tmp_path / "out")
             assert result.rejected_counts == expected
             assert result.skipped == skipped
             assert result.counts == {**SIZES, "train": 57}
@@ -146,7 +199,7 @@ class TestThroughRay:
             assert len(listed) == 4
         # A repaired file is noticed.
         shutil.copy(sketch / train[2].image, root / train[2].image)
-        repaired = ingest_folder(root, str(tmp_path / "out"), source="s", limits=LIMITS)
+        repaired = ingest(root, tmp_path / "out")
         assert repaired.counts["train"] == 58
         assert repaired.skipped == 4
 
@@ -157,12 +210,12 @@ class TestThroughRay:
             path.write_text("{}")
         info = json.loads((root / "info.json").read_text())
         (root / "info.json").write_text(json.dumps({"emotion": info["emotion"]}))
-        result = ingest_folder(root, str(tmp_path / "out"), source="s")
+        result = ingest(root, tmp_path / "out")
         assert result.counts == SIZES
         assert result.scenes == result.objects == ()
         assert result.with_scene == result.with_object == 0
         assert any("without the contrastive object term" in note for note in result.notes)
-        table = pq.read_table(tmp_path / "out/val/part-00000.parquet")
+        table = pq.read_table(tmp_path / "out/samples/val/part-00000.parquet")
         assert table.column("scene").null_count == 8
         assert table.schema.field("objects").type == pa.list_(pa.string())
 
@@ -171,7 +224,7 @@ class TestThroughRay:
         shutil.copytree(sketch, root)
         info = json.loads((root / "info.json").read_text())
         (root / "info.json").write_text(json.dumps({"emotion": info["emotion"]}))
-        result = ingest_folder(root, str(tmp_path / "out"), source="s", limits=LIMITS)
+        result = ingest(root, tmp_path / "out")
         found = {json.loads(path.read_text())["scene"] for path in root.glob("annotation/*/*.json")}
         assert result.scenes == tuple(sorted(found))
 
@@ -183,4 +236,38 @@ class TestThroughRay:
         with pytest.raises(
             ValueError, match=r"no usable training image of awe \(rejected: \d+ image_missing\)"
         ):
-            ingest_folder(root, str(tmp_path / "out"), source="s")
+            ingest(root, tmp_path / "out")
+
+    def test_a_picture_that_kills_its_reader_is_rejected(self, sketch: Path, tmp_path: Path) -> None:
+        victim = EmoSetFolder(sketch).entries("train")[7]
+        result = ingest(sketch, tmp_path, actor=partial(Deadly, victim=victim.image_id))
+        assert result.counts == {**SIZES, "train": 59}
+        assert result.rejected_counts == {"killed 2 processes": 1}
+        (item,) = result.rejected
+        assert (item.image_id, item.path, item.split) == (victim.image_id, victim.image, "train")
+        assert sum(sum(file.failed.values()) for file in result.files) == 1
+        rows = pq.read_table(tmp_path / "samples" / "train", columns=["image_id"])["image_id"].to_pylist()
+        assert len(rows) == 59
+        assert victim.image_id not in rows
+        assert ingest(sketch, tmp_path).rejected == result.rejected  # remembered with the shard
+
+    def test_a_picture_that_raises_is_rejected(self, sketch: Path, tmp_path: Path) -> None:
+        victim = EmoSetFolder(sketch).entries("test")[2].image_id
+        result = ingest(sketch, tmp_path, actor=partial(Raising, victim=victim))
+        assert result.counts == {**SIZES, "test": 9}
+        (item,) = result.rejected
+        assert (item.image_id, item.reason, item.detail) == (
+            victim,
+            "RuntimeError",
+            "RuntimeError: decoder broke",
+        )
+
+    def test_a_superseded_driver_commits_nothing(self, sketch: Path, tmp_path: Path) -> None:
+        run = open_store(str(tmp_path))
+        with Lease(run) as lease:
+            store = run.sub("step").fenced(lease.fence)
+            run.write_bytes("lock/00000002.json", b"{}")  # another driver's lease
+            with pytest.raises(SupersededError, match="another driver has taken over"):
+                ingest_folder(sketch, store, source="s", limits=LIMITS)
+            run.delete("lock/00000002.json")
+        assert not committed(run.sub("step"))

@@ -16,13 +16,15 @@ from tests.data import layouts
 from uniemo_ray.config import Config
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.emotions import LABEL_SPACES
-from uniemo_ray.loop.step_tables import declare, ingest_steps
+from uniemo_ray.loop.declare import declare
+from uniemo_ray.loop.step_tables import ingest_steps
 from uniemo_ray.loop.steps.data import check_size
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import committed, read_shard_bytes
 from uniemo_ray.store.steps import Pipeline, StepContext, StepResult
+from uniemo_ray.store.verify import verify_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,29 +104,52 @@ class TestThroughRay:
             ["train/fear/0.JPG", "test/fear/0.JPG"],
         ]
 
-    def test_interrupted_step_goes_on_and_lists_what_is_there(self, tmp_path: Path) -> None:
+    def test_an_interrupted_step_is_resumed_and_lists_what_is_planned(self, tmp_path: Path) -> None:
         layouts.fi(tmp_path / "set", 20)
         config = config_of(tmp_path, "fi")
         store, first = ingest(config)
         before = committed(store, "samples/")
-        record = f"steps/history/ingest-{first.record.fingerprint[:12]}.json"
-        RunFolder.open(config.run, config).store.delete(record)  # as if killed before the commit
-        store.delete("samples/val/part-00000.parquet")
-        store.write_json(
-            "manifest/samples/train/part-00099.json", {**_plain(before), "name": "samples/train/part-00099"}
-        )
+        forget(config, first)
+        for key in ("samples/val/part-00000.parquet", "manifest/samples/val/part-00000.json"):
+            store.delete(key)
+        one = next(iter(before.values()))
+        values = {name: getattr(one, name) for name in one.__dataclass_fields__}
+        stale = "manifest/samples/train/part-00099.json"
+        store.write_json(stale, {**values, "name": "samples/train/part-00099"})
         again, result = ingest(config)
         assert not result.is_skipped
         after = committed(again, "samples/")
         assert {name: entry.sha256 for name, entry in after.items()} == {
             name: entry.sha256 for name, entry in before.items()
         }
-        assert [entry.name for entry in after.values() if entry.seconds] == ["samples/val/part-00000"]
+        assert [entry.name for name, entry in after.items() if entry != before[name]] == [
+            "samples/val/part-00000"
+        ]
+        assert verify_run(RunFolder.open(config.run, config).store).findings == ()
+
+    def test_a_step_that_an_earlier_release_has_begun_is_resumed(self, tmp_path: Path) -> None:
+        """It wrote the same shards without a plan, and listed them at its end."""
+        layouts.fi(tmp_path / "set", 20)
+        config = config_of(tmp_path, "fi")
+        store, first = ingest(config)
+        before = committed(store, "samples/")
+        forget(config, first)
+        for key in store.list():
+            if not key.startswith("samples/"):
+                store.delete(key)
+        again, result = ingest(config)
+        assert not result.is_skipped
+        assert {name: entry.sha256 for name, entry in committed(again, "samples/").items()} == {
+            name: entry.sha256 for name, entry in before.items()
+        }
+        assert verify_run(RunFolder.open(config.run, config).store).findings == ()
 
 
-def _plain(entries: dict) -> dict:
-    entry = next(iter(entries.values()))
-    return {name: getattr(entry, name) for name in entry.__dataclass_fields__}
+def forget(config: Config, result: StepResult) -> None:
+    """As if the driver had been killed before it recorded the step."""
+    RunFolder.open(config.run, config).store.delete(
+        f"steps/history/ingest-{result.record.fingerprint[:12]}.json"
+    )
 
 
 def test_less_than_a_batch_is_refused_by_the_loop_not_by_ingest(tmp_path: Path) -> None:

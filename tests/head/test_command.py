@@ -21,6 +21,8 @@ ray.init(log_to_driver=False)
 double = ray.remote(lambda i: 2 * i)
 total = sum(ray.get([double.remote(i) for i in range(5)]))
 print("sum", total, "token" in os.environ["RAY_AUTH_MODE"])
+# where a worker looks for the cluster's state; without it, every Ray of the machine could be meant
+print("jobs api", ray.get(ray.remote(lambda: os.environ.get("RAY_API_SERVER_ADDRESS")).remote()))
 sys.exit(int(sys.argv[1]))
 """
 
@@ -92,6 +94,7 @@ def test_jobs_by_token_on_loopback(tmp_path):
             assert done.returncode == code, done.stdout + done.stderr
             assert f"--submission-id job-{1 if code == 0 else 2} " in done.stderr
             assert "sum 20 True" in done.stdout
+            assert f"jobs api {state.address}" in done.stdout
         wrong = submit(tmp_path, {"RAY_AUTH_TOKEN": "0" * 64}, "--address", state.address)
         assert wrong.returncode == 2
         assert wrong.stderr.startswith(f"error: the Ray head at {state.address} refuses the token")

@@ -80,7 +80,7 @@ def test_other_colour_modes_are_understood(model: UniEmo, mode: str) -> None:
     ("picture", "words"),
     [
         (ARRAY.astype(np.float32), r"image 0: expected a PIL image.*got float32 \(32, 32, 3\)"),
-        (ARRAY[..., 0], r"got uint8 \(32, 32\)"),
+        (ARRAY[..., :2], r"got uint8 \(32, 32, 2\)"),
         (7, "got int"),
         (b"nonsense", "image 0 cannot be read: corrupt"),
         ("no/such/file.png", "no/such/file.png cannot be read"),

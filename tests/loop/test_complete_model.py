@@ -14,6 +14,7 @@ from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.inference.model_folder import CONFIG, load_model_folder
 from uniemo_ray.inference.released import import_checkpoint, write_released
+from uniemo_ray.loop.declare import declare
 from uniemo_ray.loop.source_model import (
     SourceModel,
     check_completion,
@@ -21,7 +22,7 @@ from uniemo_ray.loop.source_model import (
     configure,
     open_source,
 )
-from uniemo_ray.loop.step_tables import completion_steps, declare
+from uniemo_ray.loop.step_tables import completion_steps
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.pipeline_folder import text_widths

@@ -3,7 +3,8 @@
 import pytest
 
 from uniemo_ray.config import Config
-from uniemo_ray.loop.step_tables import declare, feedback_loop_steps
+from uniemo_ray.loop.declare import declare
+from uniemo_ray.loop.step_tables import feedback_loop_steps
 from uniemo_ray.loop.steps.finish import finish
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.settings_view import unread

@@ -7,7 +7,8 @@ import torch
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
-from uniemo_ray.loop.step_tables import declare, feedback_loop_steps, precompute_steps
+from uniemo_ray.loop.declare import declare
+from uniemo_ray.loop.step_tables import feedback_loop_steps, precompute_steps
 from uniemo_ray.loop.steps import data
 from uniemo_ray.loop.steps.training import training_set
 from uniemo_ray.models.clip import embed_names, load_clip

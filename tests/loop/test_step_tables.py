@@ -2,7 +2,8 @@
 
 import pytest
 
-from uniemo_ray.loop.step_tables import Row, declare, feedback_loop_steps
+from uniemo_ray.loop.declare import Row, declare
+from uniemo_ray.loop.step_tables import feedback_loop_steps
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline, StepOutput

@@ -13,8 +13,9 @@ from tests.models.tiny import write_clip, write_pipeline
 from uniemo_ray import UniEmo
 from uniemo_ray.config import Config
 from uniemo_ray.emotions import EKMAN
+from uniemo_ray.loop.declare import declare
 from uniemo_ray.loop.preflight import check_inputs, check_understanding
-from uniemo_ray.loop.step_tables import declare, understanding_steps
+from uniemo_ray.loop.step_tables import understanding_steps
 from uniemo_ray.loop.steps.finish import artefacts, finish_understanding
 from uniemo_ray.report.understanding import UnderstandingSummary, understanding_table
 from uniemo_ray.settings_file import load_config

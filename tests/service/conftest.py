@@ -1,4 +1,4 @@
-"""The tiny random model folder of the inference tests, and an application over a fake backend."""
+"""Fixtures: the tiny random model folder of the inference tests, and an application over a small backend."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,27 +8,27 @@ from fastapi.testclient import TestClient
 
 from tests.inference.conftest import clip, heads, model_folder, parts, pipeline_folder
 from tests.service.fake import Brightness, client_of, make_fake
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.store.local import LocalStore
 
 __all__ = ["clip", "heads", "model_folder", "parts", "pipeline_folder"]
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> JobBoard:
-    """Generations in a temporary folder."""
-    return JobBoard(LocalStore(tmp_path / "generations"), ttl_s=60)
+def generation_store(tmp_path: Path) -> GenerationStore:
+    """A generation store in a temporary folder."""
+    return GenerationStore(LocalStore(tmp_path / "generations"), ttl_s=60)
 
 
 @pytest.fixture
-def served(board: JobBoard) -> Iterator[tuple[TestClient, Brightness]]:
-    """A client and the fake behind it, in one event loop."""
-    app, backend = make_fake(board)
+def served(generation_store: GenerationStore) -> Iterator[tuple[TestClient, Brightness]]:
+    """A client and the backend behind it, in one event loop."""
+    app, backend = make_fake(generation_store)
     with client_of(app) as client:
         yield client, backend
 
 
 @pytest.fixture
 def client(served: tuple[TestClient, Brightness]) -> TestClient:
-    """The client alone."""
+    """A client of an application over the small backend."""
     return served[0]

@@ -1,4 +1,4 @@
-"""A small backend of its own: finds bright images amusing and dark ones sad, paints one grey."""
+"""A small real backend: bright images are amusing, dark ones are sad, and generated images are grey."""
 
 import asyncio
 import io
@@ -14,18 +14,18 @@ from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.inference.uniemo import Named, UnderstandResult
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.backend import (
-    Description,
-    Look,
-    Order,
-    Painted,
+    EncodedImage,
+    GenerationParams,
+    ImageInput,
+    ImageOutput,
+    ModelDescription,
     Refusal,
-    Seen,
     UnavailableError,
 )
-from uniemo_ray.service.generations import ImageState, JobBoard, JobState
+from uniemo_ray.service.generations import GenerationState, GenerationStore, ImageState
 from uniemo_ray.service.settings import Limits
 
-DESCRIPTION = Description(
+DESCRIPTION = ModelDescription(
     fingerprint="abc",
     card="# A card",
     emotions=EMOTIONS,
@@ -40,10 +40,10 @@ SECRET = "/home/someone/secret"
 
 
 class Brightness:
-    """Decides by brightness; some seeds go wrong in some way."""
+    """Decides by brightness. Some seeds cause errors."""
 
-    def __init__(self, board: JobBoard) -> None:
-        self.board = board
+    def __init__(self, generation_store: GenerationStore) -> None:
+        self.generation_store = generation_store
         self.is_up = True
         self.cancelled: list[int] = []
         self.may_finish = asyncio.Event()
@@ -51,20 +51,20 @@ class Brightness:
     async def is_ready(self) -> bool:
         return self.is_up
 
-    async def describe(self, model: str) -> Description:
+    async def describe(self, model: str) -> ModelDescription:
         return DESCRIPTION
 
-    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
-        return [self._look(look, len(looks)) for look in looks]
+    async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
+        return [self._understand_one(image, len(images)) for image in images]
 
-    def _look(self, look: Look, batch: int) -> Seen | Refusal:
+    def _understand_one(self, image: ImageInput, batch: int) -> ImageOutput | Refusal:
         try:
-            pixels = decode_rgb(look.data, 10_000)
+            pixels = decode_rgb(image.data, 10_000)
         except ImageError as error:
             return Refusal(error.reason)
         light = float(pixels.mean()) / 255
         emotions = dict.fromkeys(EMOTIONS, 0.0) | {"amusement": light, "sadness": 1 - light}
-        attention = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4) if look.with_attention else None
+        attention = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4) if image.with_attention else None
         result = UnderstandResult(
             emotions,
             max(emotions, key=lambda name: emotions[name]),
@@ -74,45 +74,48 @@ class Brightness:
             attention,
             attention,
         )
-        return Seen(result, pixels.shape[1], pixels.shape[0], "abc", batch)
+        return ImageOutput(result, pixels.shape[1], pixels.shape[0], "abc", batch)
 
-    async def generate(self, order: Order) -> list[Painted] | Refusal:
-        if order.seed == BROKEN_SEED:
+    async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
+        if params.seed == BROKEN_SEED:
             raise RuntimeError(SECRET)
-        if order.seed == FULL_SEED:
-            raise UnavailableError("too much waits already", retry_after_s=1.5)
-        if order.seed == REFUSED_SEED:
+        if params.seed == FULL_SEED:
+            raise UnavailableError("the queue is full", retry_after_s=1.5)
+        if params.seed == REFUSED_SEED:
             return Refusal("the prompt is too long", "prompt")
-        if order.seed == SLOW_SEED:
+        if params.seed == SLOW_SEED:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                self.cancelled.append(order.seed)
+                self.cancelled.append(params.seed)
                 raise
         return [
-            Painted(grey(order.seed + i, order.format), {"seed": order.seed + i}, 1) for i in range(order.n)
+            EncodedImage(grey(params.seed + i, params.format), {"seed": params.seed + i}, 1)
+            for i in range(params.n)
         ]
 
-    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
-        if order.seed == FULL_SEED:
-            raise UnavailableError("too much waits already", retry_after_s=1.5)
-        return asyncio.create_task(self._run(job_id, order))
+    async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
+        if params.seed == FULL_SEED:
+            raise UnavailableError("the queue is full", retry_after_s=1.5)
+        return asyncio.create_task(self._run(generation_id, params))
 
     async def close(self) -> None:
         self.is_up = False
 
-    async def _run(self, job_id: str, order: Order) -> None:
-        self.board.write_picture(job_id, "preview-0", b"preview")
-        self.board.write(job_id, JobState("running", (ImageState(step=1, of=2, previews=1),)))
-        if order.seed == SLOW_SEED:
-            while not self.board.is_cancelled(job_id):
+    async def _run(self, generation_id: str, params: GenerationParams) -> None:
+        self.generation_store.write_image(generation_id, "preview-0", b"preview")
+        self.generation_store.write_state(
+            generation_id, GenerationState("running", (ImageState(step=1, of=2, previews=1),))
+        )
+        if params.seed == SLOW_SEED:
+            while not self.generation_store.is_cancelled(generation_id):
                 await asyncio.sleep(0.01)
-            self.cancelled.append(order.seed)
+            self.cancelled.append(params.seed)
             return
         await asyncio.sleep(0.5)
-        self.board.write_picture(job_id, "image-0", grey(order.seed, order.format))
-        done = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed}, batch=4)
-        self.board.write(job_id, JobState("done", (done,)))
+        self.generation_store.write_image(generation_id, "image-0", grey(params.seed, params.format))
+        done = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": params.seed}, batch=4)
+        self.generation_store.write_state(generation_id, GenerationState("done", (done,)))
 
 
 def grey(seed: int, kind: str) -> bytes:
@@ -125,12 +128,17 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def picture(seed: int) -> bytes:
+    """A PNG of random pixels, 60 x 40."""
+    return encode(Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 60, 3), dtype=np.uint8)))
+
+
 WHITE = encode(Image.new("RGB", (20, 10), "white"))
 BLACK = encode(Image.new("RGB", (10, 20), "black"))
 
 
 def client_of(app: FastAPI, **headers: str) -> TestClient:
-    """A client on this machine."""
+    """A client whose requests come from this machine."""
     return TestClient(
         app,
         base_url="http://127.0.0.1",
@@ -140,11 +148,11 @@ def client_of(app: FastAPI, **headers: str) -> TestClient:
     )
 
 
-def make_fake(board: JobBoard, **options: object) -> tuple[FastAPI, Brightness]:
-    """An application over the fake."""
-    backend = Brightness(board)
+def make_fake(generation_store: GenerationStore, **options: object) -> tuple[FastAPI, Brightness]:
+    """An application over the small backend, and that backend."""
+    backend = Brightness(generation_store)
     limits = options.pop("limits", Limits(body_bytes=50_000, pixels=10_000, generate_timeout_s=0.4))
-    return make_api(backend, board=board, limits=limits, **options), backend
+    return make_api(backend, generation_store=generation_store, limits=limits, **options), backend
 
 
 def assert_problem(response, status: int, words: str, field: str | None = None) -> None:

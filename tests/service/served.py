@@ -6,25 +6,28 @@ from pathlib import Path
 import uvicorn
 
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.local import LocalBackend
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 from uniemo_ray.store.local import LocalStore
 
 
 class Served:
-    """A server in a thread."""
+    """A server that runs in a thread while the block runs."""
 
-    def __init__(self, library: Library, folder: Path, *, tokens: TokenFile | None = None) -> None:
-        board = JobBoard(LocalStore(folder), ttl_s=600)
+    def __init__(self, registry: ModelRegistry, folder: Path, *, tokens: TokenFile | None = None) -> None:
+        generation_store = GenerationStore(LocalStore(folder), ttl_s=600)
         limits = Limits(requests_per_minute=100_000)
-        model = library.load("default")
+        model = registry.load("default")
         backend = LocalBackend(
-            library.understander(model), library.illustrator(model), board=board, limits=limits
+            registry.understander(model),
+            registry.image_generator(model),
+            generation_store=generation_store,
+            limits=limits,
         )
-        app = make_api(backend, board=board, limits=limits, tokens=tokens)
+        app = make_api(backend, generation_store=generation_store, limits=limits, tokens=tokens)
         self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
         self.thread = threading.Thread(target=self.server.run)
 

@@ -1,4 +1,4 @@
-"""Choosing by Accept."""
+"""Content negotiation by the Accept header."""
 
 import pytest
 

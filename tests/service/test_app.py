@@ -1,5 +1,6 @@
 """The Serve application in process, without a cluster, over a tiny random model folder."""
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -10,11 +11,12 @@ from pydantic import ValidationError
 from ray import serve
 
 from uniemo_ray.service import deployments
+from uniemo_ray.service.api import guard
 from uniemo_ray.service.app import BuildArgs, build_app
 from uniemo_ray.service.deployments import check_exposure
 from uniemo_ray.service.pool import GenerationPool, Pool
 from uniemo_ray.service.tokens import TokenFile, add_token
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 
 CONFIG = Path(__file__).parents[2] / "serve" / "config.yaml"
 
@@ -26,8 +28,8 @@ def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp
     endpoint = build_app(args)._bound_deployment
     assert endpoint.init_kwargs["models"] == ("default", "b")
     understanding, generation = (bound._bound_deployment for bound in endpoint.init_args)
-    library = generation.init_args[0]
-    assert library.models == {"default": str(model_folder.resolve()), "b": "s3://bucket/b"}
+    registry = generation.init_args[0]
+    assert registry.models == {"default": str(model_folder.resolve()), "b": "s3://bucket/b"}
     config = generation._deployment_config
     assert config.autoscaling_config.max_replicas == 3
     assert config.max_surge_percent == 100
@@ -38,8 +40,8 @@ def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp
         assert deployment._deployment_config.graceful_shutdown_timeout_s > args.limits.generate_timeout_s
 
 
-def test_a_mounted_secret_that_changes_lets_in_whom_it_names(tmp_path):
-    """Kubernetes mounts a link to a link to a folder, and changes the second one."""
+def test_a_changed_mounted_secret_takes_effect(tmp_path):
+    """Kubernetes mounts a link to a link to a folder, and changes the second link."""
     for version in ("1", "2"):
         (tmp_path / version).mkdir()
     old = add_token(tmp_path / "1" / "tokens.json", "ann")
@@ -55,19 +57,19 @@ def test_a_mounted_secret_that_changes_lets_in_whom_it_names(tmp_path):
     assert (after.name_of(old), after.name_of(new)) == (None, "ann")
 
 
-def test_a_further_model_that_is_none_does_not_come_up(model_folder, tmp_path):
+def test_a_folder_that_is_not_a_model_stops_a_replica(model_folder, tmp_path):
     for folder in (tmp_path / "missing", tmp_path):
-        library = Library(models={"default": "tiny", "b": str(folder)})
+        registry = ModelRegistry(models={"default": "tiny", "b": str(folder)})
         with pytest.raises(ValueError, match=re.escape(str(folder))):
-            deployments.Understanding(library, Pool())
-    Library(models={"default": "tiny", "b": str(model_folder), "c": "tiny"}).check_others()
+            deployments.UnderstandingDeployment(registry, Pool())
+    ModelRegistry(models={"default": "tiny", "b": str(model_folder), "c": "tiny"}).check_others()
 
 
 def test_without_a_model_the_shipped_one_is_served(monkeypatch, tmp_path):
     (tmp_path / "tiny").mkdir()
     monkeypatch.chdir(tmp_path)  # a folder of that name changes nothing
-    library = build_app(BuildArgs())._bound_deployment.init_args[0]._bound_deployment.init_args[0]
-    assert library.models == {"default": "tiny"}
+    registry = build_app(BuildArgs())._bound_deployment.init_args[0]._bound_deployment.init_args[0]
+    assert registry.models == {"default": "tiny"}
     assert yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]["model"] == "tiny"
 
 
@@ -80,8 +82,8 @@ def test_a_damaged_model_is_refused_before_anything_is_deployed(tmp_path):
 def test_a_missing_model_names_itself(tmp_path):
     with pytest.raises(Exception, match="gone"):
         serve.run(
-            serve.deployment(deployments.Understanding).bind(
-                Library(models={"default": str(tmp_path / "gone")}), Pool()
+            serve.deployment(deployments.UnderstandingDeployment).bind(
+                ModelRegistry(models={"default": str(tmp_path / "gone")}), Pool()
             ),
             name="gone",
             _local_testing_mode=True,
@@ -105,6 +107,34 @@ def test_arguments_are_checked(values):
         BuildArgs.model_validate(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"endpoint_looks": False}, "endpoint_looks was renamed: write inline_inference instead"),
+        ({"limits": {"order_bytes": 9}}, "order_bytes was renamed: write generate_body_bytes instead"),
+    ],
+)
+def test_an_old_name_of_a_setting_is_refused_with_the_new_one(values, line):
+    asked = yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]
+    with pytest.raises(ValidationError) as error:
+        BuildArgs.model_validate(asked | values)
+    (found,) = error.value.errors()
+    assert found["msg"] == f"Value error, {line}"
+
+
+def test_request_lines_reach_a_handler_of_the_replica():
+    parent, guard_logger = logging.getLogger("uniemo_ray.service"), logging.getLogger(guard.__name__)
+    before = parent.level, list(parent.handlers)
+    try:
+        deployments._log_requests()
+        assert guard_logger.isEnabledFor(logging.INFO)
+        assert parent.handlers
+        assert guard_logger.name.startswith(f"{parent.name}.")
+    finally:
+        parent.setLevel(before[0])
+        parent.handlers[:] = before[1]
+
+
 def test_a_batch_is_made_of_whole_passes():
     with pytest.raises(ValidationError, match=r"batch_size 4 .* generate_micro_batch 6.* set it to 6"):
         BuildArgs(generate_micro_batch=6, generation=GenerationPool(max_replicas=2))
@@ -112,7 +142,7 @@ def test_a_batch_is_made_of_whole_passes():
     assert BuildArgs(generate_micro_batch=4, generation=pool).generation == pool
 
 
-def test_what_a_pool_does_not_say_is_as_generation_needs_it():
+def test_defaults_of_a_pool_are_those_of_generation():
     asked = yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]
     for args in (BuildArgs(), BuildArgs.model_validate(asked)):
         assert (args.generation.batch_size, args.generation.batches_held) == (4, 4)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.service.browser import CHROMIUM, Browser, chromium
+from tests.service.fake import picture
 from tests.service.served import Served
-from tests.service.test_models import picture
 from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.service.tokens import TokenFile, add_token
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 
 pytestmark = [
     pytest.mark.integration,
@@ -24,17 +24,17 @@ pytestmark = [
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 SHOTS = os.environ.get("UNIEMO_TEST_SCREENSHOTS")
-"""A folder for screenshots to look at."""
+"""A folder for screenshots."""
 
 
 @pytest.fixture(scope="module")
-def library(model_folder) -> Library:
-    return Library(models={"default": os.environ.get("UNIEMO_TEST_MODEL", str(model_folder))})
+def registry(model_folder) -> ModelRegistry:
+    return ModelRegistry(models={"default": os.environ.get("UNIEMO_TEST_MODEL", str(model_folder))})
 
 
 @pytest.fixture(scope="module")
-def url(library, tmp_path_factory) -> Iterator[str]:
-    with Served(library, tmp_path_factory.mktemp("generations")) as url:
+def url(registry, tmp_path_factory) -> Iterator[str]:
+    with Served(registry, tmp_path_factory.mktemp("generations")) as url:
         yield url
 
 
@@ -53,7 +53,7 @@ async def shoot(browser: Browser, name: str) -> None:
 
 
 async def check_sound(browser: Browser, url: str) -> None:
-    """Nothing failed, nothing came from elsewhere, nothing sticks out."""
+    """Assert that nothing failed, nothing came from another server and nothing overflows the page."""
     assert browser.errors == []
     foreign = [r for r in browser.requests if not r.startswith((url, "data:", f"blob:{url}", "about:"))]
     assert foreign == []
@@ -163,7 +163,7 @@ def test_cancelling_and_a_bad_file(url, photo, tmp_path):
             await browser.until("document.querySelector('.bars .is-top') !== null")
             await browser.choose_file("#file", bad)
             await browser.until(
-                "document.getElementById('notice').textContent.includes('damaged or no picture')"
+                "document.getElementById('notice').textContent.includes('damaged or not an image')"
             )
             assert await browser.run(_NOTHING_IS_SEEN)  # the numbers of the picture before are gone with it
             await browser.run(
@@ -178,7 +178,7 @@ def test_cancelling_and_a_bad_file(url, photo, tmp_path):
     asyncio.run(visit())
 
 
-def test_a_token_is_asked_for_and_used(library, tmp_path):
+def test_a_token_is_asked_for_and_used(registry, tmp_path):
     token = add_token(tmp_path / "tokens.json", "ann")
 
     async def visit(url: str) -> None:
@@ -189,12 +189,12 @@ def test_a_token_is_asked_for_and_used(library, tmp_path):
             await browser.run("document.querySelector('#token-dialog button').click()")
             await browser.until("document.querySelectorAll('.slider').length === 8")
 
-    with Served(library, tmp_path / "store", tokens=TokenFile(tmp_path / "tokens.json")) as url:
+    with Served(registry, tmp_path / "store", tokens=TokenFile(tmp_path / "tokens.json")) as url:
         asyncio.run(visit(url))
 
 
-def test_a_model_that_only_understands(library, parts, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr(Library, "load", lambda *_: UniEmo(replace(parts, diffusion=None)))
+def test_a_model_that_only_understands(registry, parts, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(ModelRegistry, "load", lambda *_: UniEmo(replace(parts, diffusion=None)))
 
     async def visit(url: str) -> None:
         async with chromium(tmp_path / "profile") as browser:
@@ -207,7 +207,7 @@ def test_a_model_that_only_understands(library, parts, photo, tmp_path, monkeypa
             await shoot(browser, "only-understands")
             await check_sound(browser, url)
 
-    with Served(library, tmp_path / "store") as url:
+    with Served(registry, tmp_path / "store") as url:
         asyncio.run(visit(url))
 
 

@@ -1,4 +1,4 @@
-"""`serve deploy serve/config.yaml` as the documentation has it on a local head, with HAProxy on loopback."""
+"""`serve deploy serve/config.yaml` on a local head, as documented, with HAProxy on loopback."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""The service on a real Ray: same bytes under load, killed replicas, cancelling, rolling updates."""
+"""The service on a real Ray: equal bytes under load, killed replicas, cancelling, rolling updates."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ import psutil
 import pytest
 from ray import serve
 
-from tests.service.test_models import picture
+from tests.service.fake import picture
 from uniemo_ray import UniEmo
 from uniemo_ray.service.app import BuildArgs, build_app
 from uniemo_ray.service.deployments import _http_host
@@ -78,7 +78,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 @contextmanager
 def load(ask: Callable[[], int]) -> Iterator[Counter[int]]:
-    """Four callers that ask again and again; counts statuses, 0 for no answer."""
+    """Run four callers that repeat a request; counts statuses, with 0 for no response."""
     counts: Counter[int] = Counter()
     is_over = threading.Event()
 
@@ -98,7 +98,7 @@ def load(ask: Callable[[], int]) -> Iterator[Counter[int]]:
             is_over.set()
 
 
-def test_bytes_are_the_models_own_however_busy_it_is(client, model_folder):
+def test_bytes_are_the_models_own_under_load(client, model_folder):
     buffer = io.BytesIO()
     UniEmo.from_pretrained(model_folder).generate("awe", seed=5)[0].save(buffer, "PNG")
 
@@ -209,7 +209,7 @@ def test_a_bad_model_replaces_nothing_and_a_good_one_costs_no_request(client, mo
 
 
 @pytest.mark.integration
-def test_any_of_two_endpoints_tells_what_both_have_counted(url, model_folder, store):
+def test_metrics_of_any_endpoint_are_the_sum_over_both(url, model_folder, store):
     serve.run(build_app(arguments(str(model_folder), store, endpoint_replicas=2)))
     for _ in range(40):
         assert httpx.get(f"{url}/v1/model", timeout=60).status_code == 200

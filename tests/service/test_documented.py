@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/serving.md, run as they stand; only the address is another."""
+"""The examples of the README and of docs/serving.md run unchanged except for the address."""
 
 import json
 import re
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.service.served import Served
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8000"
@@ -22,13 +22,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("curl") is None,
 
 @pytest.fixture(scope="module")
 def url(model_folder, tmp_path_factory) -> Iterator[str]:
-    library = Library(models={"default": str(model_folder)})
-    with Served(library, tmp_path_factory.mktemp("generations")) as url:
+    registry = ModelRegistry(models={"default": str(model_folder)})
+    with Served(registry, tmp_path_factory.mktemp("generations")) as url:
         yield url
 
 
 def examples(page: str, language: str) -> list[str]:
-    """Code blocks of a page's section that speak to the service."""
+    """Code blocks of a page's section that call the service."""
     _, _, rest = (ROOT / page).read_text().partition(f"\n{PAGES[page]}\n")
     section = rest.partition("\n## ")[0]
     found = [block for block in re.findall(rf"```{language}\n(.*?)```", section, re.S) if ADDRESS in block]
@@ -36,7 +36,7 @@ def examples(page: str, language: str) -> list[str]:
 
 
 def answers(text: str) -> list[dict]:
-    """JSON objects that stand one behind the other."""
+    """Parse JSON objects that follow one another."""
     found = []
     while text := text.strip():
         answer, end = json.JSONDecoder().raw_decode(text)

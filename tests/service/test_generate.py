@@ -1,4 +1,4 @@
-"""`/v1/generate` over a fake backend: forms of the answer, refusals, overload and time."""
+"""`/v1/generate` over a fake backend: forms of the response, refusals, overload and timeouts."""
 
 import base64
 import hashlib
@@ -59,7 +59,7 @@ def test_the_image_itself_by_accept(client, accept, format_, kind):
 )
 def test_an_answer_that_cannot_be_given(client, accept, more):
     response = client.post(URL, json={"emotion": "awe"} | more, headers={"accept": accept})
-    assert_problem(response, 406, "no such answer")
+    assert_problem(response, 406, "not available in the accepted")
 
 
 def test_a_seed_is_drawn_and_told(client):
@@ -68,8 +68,8 @@ def test_a_seed_is_drawn_and_told(client):
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_pixels_of_all_images_are_limited_together(board):
-    app, _ = make_fake(board, limits=Limits(generated_pixels=1000))
+def test_pixels_of_all_images_are_limited_together(generation_store):
+    app, _ = make_fake(generation_store, limits=Limits(generated_pixels=1000))
     client = client_of(app)
     assert client.post(URL, json={"emotion": "awe", "n": 4, "width": 16, "height": 8}).status_code == 200
     assert_problem(
@@ -89,11 +89,11 @@ def test_pixels_of_all_images_are_limited_together(board):
         ({"emotion": {}}, "at least 1", "emotion"),
         ({"emotion": {f"a{i}": 1 for i in range(9)}}, "at most 8 emotions, got 9", "emotion"),
         ({"emotion": 3}, "valid string", "emotion"),
-        ({"emotion": "sadness"}, "no image of sadness", "emotion"),
+        ({"emotion": "sadness"}, "cannot generate sadness", "emotion"),
         ({"emotion": "awe", "prompt": "room"}, "the prompt needs {}", "prompt"),
         ({"emotion": "awe", "prompt": "{}" * 200}, "at most 300", "prompt"),
-        ({"emotion": "awe", "prompt": "{} \ufffe"}, "no text", "prompt"),
-        ({"emotion": "awe", "prompt": "{} \x00"}, "no text", "prompt"),
+        ({"emotion": "awe", "prompt": "{} \ufffe"}, "not text", "prompt"),
+        ({"emotion": "awe", "prompt": "{} \x00"}, "not text", "prompt"),
         ({"emotion": "awe", "steps": 101}, "less than or equal to 100", "steps"),
         ({"emotion": "awe", "steps": "3"}, "valid integer", "steps"),
         ({"emotion": "awe", "n": 9}, "less than or equal to 8", "n"),
@@ -112,7 +112,7 @@ def test_impossible_requests(client, request_, words, field):
     assert_problem(client.post(URL, json=request_), 422, words, field)
 
 
-def test_a_model_that_only_understands_is_told_from_one_that_paints(served, monkeypatch):
+def test_a_model_that_only_understands_refuses_to_generate(served, monkeypatch):
     client, backend = served
 
     async def describe(_model):
@@ -121,7 +121,7 @@ def test_a_model_that_only_understands_is_told_from_one_that_paints(served, monk
     monkeypatch.setattr(backend, "describe", describe)
     assert client.get("/v1/model").json()["paintable"] == []
     for url in (URL, "/v1/generations"):
-        assert_problem(client.post(url, json={"emotion": "awe"}), 422, "makes none", "model")
+        assert_problem(client.post(url, json={"emotion": "awe"}), 422, "only understands", "model")
 
 
 def test_strange_text_comes_back_as_valid_text(client):
@@ -142,15 +142,15 @@ def test_a_large_body_is_refused(client):
     assert_problem(response, 413, "larger than 50000 bytes")
 
 
-def test_an_order_is_small_whatever_files_may_be(board):
-    app, _ = make_fake(board, limits=Limits(order_bytes=500))
+def test_generate_bodies_are_small_whatever_files_may_be(generation_store):
+    app, _ = make_fake(generation_store, limits=Limits(generate_body_bytes=500))
     response = client_of(app).post(URL, json={"emotion": {f"a{i}": 1 for i in range(2000)}})
     assert_problem(response, 413, "larger than 500 bytes")
     assert client_of(app).post("/v1/understand", content=bytes(600)).status_code == 422
 
 
 def test_many_wrong_keys_are_one_error():
-    """Thousands of errors about one body would hold up everybody else's requests."""
+    """Thousands of errors about one body would delay the requests of all other callers."""
     model = limited_generate(Limits(), ["default"])
     many = {f"a{i}": 1 for i in range(3000)}
     for body in (many, {"emotion": many}, {"emotion": "awe"} | many):
@@ -159,7 +159,7 @@ def test_many_wrong_keys_are_one_error():
         assert error.value.error_count() <= 2
 
 
-def test_an_inner_error_tells_nothing(client, caplog):
+def test_an_internal_error_reveals_nothing(client, caplog):
     response = client.post(URL, json={"emotion": "awe", "seed": BROKEN_SEED})
     assert_problem(response, 500, "could not be completed")
     assert SECRET not in response.text
@@ -169,7 +169,7 @@ def test_an_inner_error_tells_nothing(client, caplog):
 
 def test_a_full_queue_says_when_to_come_again(client):
     response = client.post(URL, json={"emotion": "awe", "seed": FULL_SEED})
-    assert_problem(response, 503, "too much waits already")
+    assert_problem(response, 503, "the queue is full")
     assert response.headers["retry-after"] == "2"
 
 

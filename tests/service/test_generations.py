@@ -1,4 +1,4 @@
-"""`/v1/generations` over a fake backend: begin, look, watch, cancel, expire."""
+"""`/v1/generations` over a fake backend: start, get, watch, cancel, expire."""
 
 import json
 import time
@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.service.fake import FULL_SEED, SLOW_SEED, assert_problem, client_of, grey, make_fake
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.store.local import LocalStore
 
@@ -23,10 +23,10 @@ def read_events(text: str) -> list[tuple[str, dict]]:
 def test_from_queued_to_the_image(client):
     created = client.post(URL, json={"emotion": "awe", "seed": 7, "format": "webp"})
     assert created.status_code == 202, created.text
-    job = created.json()
-    path = f"{URL}/{job['id']}"
+    generation = created.json()
+    path = f"{URL}/{generation['id']}"
     assert created.headers["location"] == path
-    assert job["status"] in ("queued", "running")
+    assert generation["status"] in ("queued", "running")
     events = read_events(client.get(f"{path}/events").text)
     assert [name for name, _ in events] == ["queued", "step", "preview", "step", "done"]
     assert events[1][1] == {"image": 0, "step": 1, "steps": 2}
@@ -48,10 +48,10 @@ def test_from_queued_to_the_image(client):
         assert_problem(client.get(gone), 404, "no such generation")
 
 
-def test_cancelling_frees_whoever_paints(served):
+def test_cancelling_frees_the_model(served):
     client, backend = served
     path = f"{URL}/{client.post(URL, json={'emotion': 'awe', 'seed': SLOW_SEED}).json()['id']}"
-    assert_problem(client.get(f"{path}/images/0"), 404, "not yet")
+    assert_problem(client.get(f"{path}/images/0"), 404, "does not exist yet")
     assert client.delete(path).json()["status"] == "cancelled"
     assert_problem(client.get(path), 404, "no such generation")
     assert_problem(client.delete(path), 404, "no such generation")
@@ -62,17 +62,17 @@ def test_cancelling_frees_whoever_paints(served):
     assert backend.cancelled == [SLOW_SEED]
 
 
-def test_a_full_queue_refuses_at_once_and_keeps_nothing(client, board):
+def test_a_full_queue_refuses_at_once_and_keeps_nothing(client, generation_store):
     for _ in range(20):  # more than one caller may have unfinished
         response = client.post(URL, json={"emotion": "awe", "seed": FULL_SEED})
-        assert_problem(response, 503, "too much waits already")
+        assert_problem(response, 503, "the queue is full")
     assert response.headers["retry-after"] == "2"
-    assert board.store.is_empty()
+    assert generation_store.store.is_empty()
 
 
 def test_unfinished_generations_are_limited(tmp_path):
-    board = JobBoard(LocalStore(tmp_path), ttl_s=60)
-    app, _ = make_fake(board, limits=Limits(concurrent_generations=2))
+    generation_store = GenerationStore(LocalStore(tmp_path), ttl_s=60)
+    app, _ = make_fake(generation_store, limits=Limits(concurrent_generations=2))
     body = {"emotion": "awe", "seed": SLOW_SEED}
     with client_of(app) as client:
         paths = [f"{URL}/{client.post(URL, json=body).json()['id']}" for _ in range(2)]
@@ -81,25 +81,25 @@ def test_unfinished_generations_are_limited(tmp_path):
         assert "retry-after" in refused.headers
         client.delete(paths[0])
         deadline = time.monotonic() + 20
-        while client.post(URL, json=body).status_code != 202:  # as soon as its painter has stopped
+        while client.post(URL, json=body).status_code != 202:  # as soon as the model has stopped
             assert time.monotonic() < deadline
-        for job_id in {key.partition("/")[0] for key in board.store.list()}:
-            client.delete(f"{URL}/{job_id}")
+        for generation_id in {key.partition("/")[0] for key in generation_store.store.list()}:
+            client.delete(f"{URL}/{generation_id}")
 
 
-def test_what_is_unknown_expired_or_strange_is_not_there(client, board):
+def test_unknown_expired_and_malformed_ids_are_not_found(client, generation_store):
     assert_problem(client.get(f"{URL}/{'a' * 22}"), 404, "no such generation")
     assert client.get(f"{URL}/..%2f..%2fetc").status_code in (404, 422)
     assert client.get(f"{URL}/short").json()["field"] == "id"
-    job = client.post(URL, json={"emotion": "awe"}).json()
-    now = board.clock()
-    board.clock = lambda: now + 61
-    assert_problem(client.get(f"{URL}/{job['id']}"), 404, "no such generation")
+    generation = client.post(URL, json={"emotion": "awe"}).json()
+    now = generation_store.clock()
+    generation_store.clock = lambda: now + 61
+    assert_problem(client.get(f"{URL}/{generation['id']}"), 404, "no such generation")
 
 
 @pytest.mark.parametrize(
     "body", [{"emotion": "joy"}, {"emotion": "sadness"}, {"emotion": "awe", "width": 10}]
 )
-def test_an_impossible_order_is_refused_before_anything_is_kept(client, board, body):
+def test_an_impossible_request_is_refused_before_anything_is_kept(client, generation_store, body):
     assert client.post(URL, json=body).status_code == 422
-    assert board.store.is_empty()
+    assert generation_store.store.is_empty()

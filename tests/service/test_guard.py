@@ -1,4 +1,4 @@
-"""Who gets in, how often, and what every answer carries."""
+"""Access control, rate limits, the request log and the headers of every response."""
 
 import logging
 
@@ -25,18 +25,18 @@ OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/page/style.css",
         ("http://rebound.example", "127.0.0.1", 403),  # a page elsewhere under an address of ours
     ],
 )
-def test_without_tokens_only_this_machine_is_served(board, base_url, client, status):
-    app, _ = make_fake(board)
+def test_without_tokens_only_this_machine_is_served(generation_store, base_url, client, status):
+    app, _ = make_fake(generation_store)
     response = TestClient(app, base_url=base_url, client=(client, 5)).get("/v1/model")
     assert response.status_code == status
     if status == 403:
-        assert_problem(response, 403, "without tokens")
+        assert_problem(response, 403, "without a token file")
 
 
-def test_a_foreign_host_name_is_refused_though_the_connection_is_local(board):
-    app, _ = make_fake(board)
+def test_a_foreign_host_name_is_refused_though_the_connection_is_local(generation_store):
+    app, _ = make_fake(generation_store)
     response = client_of(app).get("/healthz", headers={"host": "uniemo.example"})
-    assert_problem(response, 403, "without tokens")
+    assert_problem(response, 403, "without a token file")
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://127.0.0.1:9999"])
@@ -55,10 +55,10 @@ def tokens(tmp_path):
     return path, {name: add_token(path, name) for name in ("ann", "bob")}
 
 
-def test_tokens_let_in_from_anywhere_and_can_be_revoked(board, tokens):
+def test_tokens_are_valid_from_any_machine_and_can_be_revoked(generation_store, tokens):
     path, secrets = tokens
     now = [0.0]
-    app, _ = make_fake(board, tokens=TokenFile(path, clock=lambda: now[0]))
+    app, _ = make_fake(generation_store, tokens=TokenFile(path, clock=lambda: now[0]))
     client = TestClient(app, base_url="http://uniemo.example", client=("192.168.0.7", 5))
     for url in PRIVATE:
         for wrong in ({}, {"authorization": "Bearer uniemo_x"}, {"authorization": f"Basic {secrets['ann']}"}):
@@ -74,30 +74,30 @@ def test_tokens_let_in_from_anywhere_and_can_be_revoked(board, tokens):
     assert client.get(PRIVATE[0], headers={"authorization": f"Bearer {secrets['bob']}"}).status_code == 200
 
 
-def test_a_body_is_not_read_before_the_token(board, tokens):
-    app, _ = make_fake(board, tokens=TokenFile(tokens[0]))
+def test_a_body_is_not_read_before_the_token(generation_store, tokens):
+    app, _ = make_fake(generation_store, tokens=TokenFile(tokens[0]))
 
     assert client_of(app).get("/v1/model").status_code == 401
     large = client_of(app).post("/v1/understand", content=bytes(60_000))
     assert large.status_code == 401  # and not 413
 
 
-def test_a_generation_is_its_token_owners_alone(board, tokens):
+def test_a_generation_is_its_token_owners_alone(generation_store, tokens):
     path, secrets = tokens
-    app, _ = make_fake(board, tokens=TokenFile(path))
+    app, _ = make_fake(generation_store, tokens=TokenFile(path))
     ann, bob = ({"authorization": f"Bearer {secrets[name]}"} for name in ("ann", "bob"))
     with client_of(app) as client:
-        job = client.post("/v1/generations", json={"emotion": "awe"}, headers=ann).json()
-        url = f"/v1/generations/{job['id']}"
+        generation = client.post("/v1/generations", json={"emotion": "awe"}, headers=ann).json()
+        url = f"/v1/generations/{generation['id']}"
         assert client.get(url, headers=ann).status_code == 200
         for suffix in ("", "/events", "/images/0", "/previews/0"):
             assert client.get(url + suffix, headers=bob).status_code == 404
         assert client.delete(url, headers=bob).status_code == 404
 
 
-def test_rates_are_each_callers_own(board, tokens):
+def test_rates_are_each_callers_own(generation_store, tokens):
     path, secrets = tokens
-    app, _ = make_fake(board, tokens=TokenFile(path), limits=Limits(requests_per_minute=12))
+    app, _ = make_fake(generation_store, tokens=TokenFile(path), limits=Limits(requests_per_minute=12))
     client = client_of(app)
     ann, bob = ({"authorization": f"Bearer {secrets[name]}"} for name in ("ann", "bob"))
     answers = [client.get("/v1/model", headers=ann) for _ in range(4)]
@@ -116,19 +116,19 @@ def test_every_answer_is_hardened(client):
     assert client.get("/v1/model").headers["cache-control"] == "no-store"
 
 
-def test_logs_hold_no_token_no_prompt_and_no_id(board, tokens, caplog):
+def test_logs_hold_no_token_no_prompt_and_no_id(generation_store, tokens, caplog):
     path, secrets = tokens
-    app, _ = make_fake(board, tokens=TokenFile(path))
+    app, _ = make_fake(generation_store, tokens=TokenFile(path))
     headers = {"authorization": f"Bearer {secrets['ann']}"}
-    with caplog.at_level(logging.DEBUG, logger="serve"), client_of(app) as client:
+    with caplog.at_level(logging.DEBUG, logger="uniemo_ray.service"), client_of(app) as client:
         client.post("/v1/generate", json={"emotion": "awe", "prompt": "{} secretgarden"}, headers=headers)
-        job = client.post("/v1/generations", json={"emotion": "awe"}, headers=headers).json()
-        client.get(f"/v1/generations/{job['id']}", headers=headers)
+        generation = client.post("/v1/generations", json={"emotion": "awe"}, headers=headers).json()
+        client.get(f"/v1/generations/{generation['id']}", headers=headers)
         client.get("/v1/model?model=secretgarden", headers=headers)
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("serve")]
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("uniemo_ray.service")]
     assert any(line.startswith("POST /v1/generate 200") and line.endswith("ann") for line in lines), lines
     assert any("GET /v1/generations/{id} 200" in line for line in lines), lines
-    for hidden in (secrets["ann"], "secretgarden", job["id"]):
+    for hidden in (secrets["ann"], "secretgarden", generation["id"]):
         assert not any(hidden in line for line in lines)
 
 
@@ -137,9 +137,9 @@ def test_metrics_count_requests_images_and_work(served):
     client.post("/v1/understand", content=WHITE)
     client.post("/v1/generate", json={"emotion": {"awe": 1, "fear": 3}, "n": 2})
     client.post("/v1/generate", json={"emotion": "joy"})
-    job = client.post("/v1/generations", json={"emotion": "awe", "seed": SLOW_SEED}).json()
+    generation = client.post("/v1/generations", json={"emotion": "awe", "seed": SLOW_SEED}).json()
     lines = client.get("/metrics").text.splitlines()
-    client.delete(f"/v1/generations/{job['id']}")
+    client.delete(f"/v1/generations/{generation['id']}")
     for line in (
         'uniemo_requests_total{method="POST",route="/v1/generate",status="200"} 1.0',
         'uniemo_requests_total{method="POST",route="/v1/generate",status="422"} 1.0',

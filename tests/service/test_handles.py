@@ -1,4 +1,4 @@
-"""The backend over handles that answer here, without a cluster."""
+"""The backend over handles whose calls run in this process, without a cluster."""
 
 import asyncio
 import time
@@ -12,16 +12,16 @@ from ray.serve.exceptions import BackPressureError
 from tests.service.fake import DESCRIPTION, client_of
 from uniemo_ray.service import handles
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.backend import Order
-from uniemo_ray.service.generations import LOST, JobBoard, JobState
+from uniemo_ray.service.backend import GenerationParams
+from uniemo_ray.service.generations import INTERRUPTED, GenerationState, GenerationStore
 from uniemo_ray.service.handles import HandleBackend
 from uniemo_ray.service.settings import Limits
 
-ORDER = Order("default", {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
+PARAMS = GenerationParams("default", {"awe": 1.0}, None, 1, 7, None, None, None, None, "condition", "png")
 
 
 class Response:
-    """What a call of a handle gives."""
+    """The response of a handle's call."""
 
     def __init__(self, work: Awaitable[Any]) -> None:
         self.work = work
@@ -70,35 +70,38 @@ async def full(*_arguments: Any) -> Any:
 
 
 def backend_of(
-    board: JobBoard, ping: Callable[..., Awaitable[Any]] = at_once, timeout_s: float = 60, **methods: Any
+    generation_store: GenerationStore,
+    ping: Callable[..., Awaitable[Any]] = at_once,
+    timeout_s: float = 60,
+    **methods: Any,
 ) -> HandleBackend:
     understanding = Deployment("Understanding", ping=at_once)
     generation = Deployment("Generation", ping=ping, **methods)
     limits = Limits(generate_timeout_s=timeout_s)
-    return HandleBackend(understanding, generation, board=board, limits=limits)
+    return HandleBackend(understanding, generation, generation_store=generation_store, limits=limits)
 
 
-def test_an_updated_model_is_described_after_seconds(board):
+def test_an_updated_model_is_described_after_seconds(generation_store):
     models = [DESCRIPTION, replace(DESCRIPTION, fingerprint="new")]
 
     async def describe(_name: str) -> Any:
         return models[0]
 
     async def talk() -> None:
-        backend = backend_of(board, describe=describe)
+        backend = backend_of(generation_store, describe=describe)
         assert (await backend.describe("default")).fingerprint == "abc"
         models.pop(0)
         assert (await backend.describe("default")).fingerprint == "abc"
-        recent = backend.descriptions["default"]
-        recent.clock = lambda: recent.found[0] + handles.MODEL_FRESH_S
+        cached = backend.descriptions["default"]
+        cached.clock = lambda: cached.cached[0] + handles.MODEL_FRESH_S
         assert (await backend.describe("default")).fingerprint == "new"
 
     asyncio.run(talk())
 
 
-def test_probes_share_one_ping(board):
+def test_probes_share_one_ping(generation_store):
     async def talk() -> None:
-        backend = backend_of(board)
+        backend = backend_of(generation_store)
         assert await asyncio.gather(*(backend.is_ready() for _ in range(50))) == [True] * 50
         assert (backend.understanding.ping.calls, backend.generation.ping.calls) == (1, 1)
 
@@ -108,37 +111,39 @@ def test_probes_share_one_ping(board):
 @pytest.mark.parametrize(
     ("ping", "is_busy", "expected"), [(full, False, True), (never, True, True), (never, False, False)]
 )
-def test_busy_models_are_ready_and_silent_ones_are_not(ping, is_busy, expected, board, monkeypatch):
-    async def paint(_order: Order) -> str:
+def test_busy_models_are_ready_and_silent_ones_are_not(
+    ping, is_busy, expected, generation_store, monkeypatch
+):
+    async def generate_one(_params: GenerationParams) -> str:
         return "image"
 
     async def talk() -> bool:
-        backend = backend_of(board, ping, paint=paint)
+        backend = backend_of(generation_store, ping, generate_one=generate_one)
         if is_busy:
-            assert await backend.generate(ORDER) == ["image"]
+            assert await backend.generate(PARAMS) == ["image"]
         return await backend.is_ready()
 
     monkeypatch.setattr(handles, "READY_TIMEOUT_S", 0.05)
     assert asyncio.run(talk()) is expected
 
 
-def test_a_process_that_ends_lets_its_generations_finish(board):
+def test_a_process_that_ends_lets_its_generations_finish(generation_store):
     may_finish = asyncio.Event()
 
-    async def run(job_id: str, _order: Order) -> None:
+    async def run(generation_id: str, _params: GenerationParams) -> None:
         await may_finish.wait()
-        board.write(job_id, JobState("done", ()))
+        generation_store.write_state(generation_id, GenerationState("done", ()))
 
     async def talk() -> None:
-        backend = backend_of(board, run=run)
-        job = board.create(ORDER, owner="ann", patience_s=60)
-        await backend.start(job.id, ORDER)
+        backend = backend_of(generation_store, run_generation=run)
+        generation = generation_store.create(PARAMS, owner="ann", timeout_s=60)
+        await backend.start(generation.id, PARAMS)
         closing = asyncio.create_task(backend.close())
         done, _ = await asyncio.wait([closing], timeout=0.05)
         assert not done
         may_finish.set()
         await closing
-        assert board.state(job).status == "done"
+        assert generation_store.state(generation).status == "done"
 
     asyncio.run(talk())
 
@@ -149,35 +154,39 @@ async def break_down(*_arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize("run", [never, break_down])
-def test_a_generation_that_will_not_be_finished_says_so(run, board):
+def test_a_generation_that_will_not_be_finished_says_so(run, generation_store):
     async def talk() -> None:
-        backend = backend_of(board, run=run, timeout_s=0.5)
-        job = board.create(ORDER, owner="ann", patience_s=60)
-        work = await backend.start(job.id, ORDER)
+        backend = backend_of(generation_store, run_generation=run, timeout_s=0.5)
+        generation = generation_store.create(PARAMS, owner="ann", timeout_s=60)
+        work = await backend.start(generation.id, PARAMS)
         if run is never:
             await backend.close()
         await asyncio.wait([work])
-        state = board.state(job)
-        assert (state.status, state.problem) == ("failed", LOST)
+        state = generation_store.state(generation)
+        assert (state.status, state.problem) == ("failed", INTERRUPTED)
 
     asyncio.run(talk())
 
 
-def test_a_full_queue_is_told_at_once_and_nothing_is_reported(board):
+def test_a_full_queue_is_reported_at_once_and_nothing_is_stored(generation_store):
     async def talk() -> None:
         with pytest.raises(handles.FullError):
-            await backend_of(board, run=full).start("x", ORDER)
+            await backend_of(generation_store, run_generation=full).start("x", PARAMS)
 
     asyncio.run(talk())
-    assert board.store.is_empty()
+    assert generation_store.store.is_empty()
 
 
-def test_a_generation_that_is_cancelled_while_it_waits_frees_its_place(board):
+def test_a_generation_that_is_cancelled_while_it_waits_frees_its_place(generation_store):
     async def describe(_model: str) -> Any:
         return DESCRIPTION
 
-    backend = backend_of(board, run=never, describe=describe)
-    app = make_api(backend, board=board, limits=Limits(concurrent_generations=1, generate_timeout_s=0.1))
+    backend = backend_of(generation_store, run_generation=never, describe=describe)
+    app = make_api(
+        backend,
+        generation_store=generation_store,
+        limits=Limits(concurrent_generations=1, generate_timeout_s=0.1),
+    )
     with client_of(app) as client:
         ids = [client.post("/v1/generations", json={"emotion": "awe"}).json()["id"]]
         assert client.post("/v1/generations", json={"emotion": "awe"}).status_code == 429
@@ -185,12 +194,12 @@ def test_a_generation_that_is_cancelled_while_it_waits_frees_its_place(board):
         end = time.monotonic() + 20
         while (again := client.post("/v1/generations", json={"emotion": "awe"})).status_code != 202:
             assert time.monotonic() < end
-    assert board.store.read_json(f"{ids[0]}/state.json")["status"] == "cancelled"
+    assert generation_store.store.read_json(f"{ids[0]}/state.json")["status"] == "cancelled"
     assert again.json()["status"] == "queued"
 
 
 @pytest.mark.parametrize("heard", ["ping", "generation"])
-def test_replicas_that_only_work_on_generations_are_ready(heard, board, monkeypatch):
+def test_replicas_that_only_work_on_generations_are_ready(heard, generation_store, monkeypatch):
     pings: list[int] = []
 
     async def ping() -> None:
@@ -199,10 +208,10 @@ def test_replicas_that_only_work_on_generations_are_ready(heard, board, monkeypa
             await never()
 
     async def talk() -> list[bool]:
-        backend = backend_of(board, ping, run=at_once)
+        backend = backend_of(generation_store, ping, run_generation=at_once)
         if heard == "generation":
-            job = board.create(ORDER, owner="ann", patience_s=60)
-            await (await backend.start(job.id, ORDER))
+            generation = generation_store.create(PARAMS, owner="ann", timeout_s=60)
+            await (await backend.start(generation.id, PARAMS))
         return [await backend.is_ready(), await backend.is_ready()]
 
     monkeypatch.setattr(handles, "READY_TIMEOUT_S", 0.05)

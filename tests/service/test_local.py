@@ -13,30 +13,33 @@ from PIL import Image
 from tests.service.fake import assert_problem, client_of, encode
 from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.backend import Order
+from uniemo_ray.service.backend import GenerationParams
 from uniemo_ray.service.local import LocalBackend, main
 from uniemo_ray.service.settings import Limits
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 
 LIMITS = Limits(requests_per_minute=100_000)
 
 
 @pytest.fixture(scope="module")
-def library(model_folder) -> Library:
-    return Library(models={"default": str(model_folder)})
+def registry(model_folder) -> ModelRegistry:
+    return ModelRegistry(models={"default": str(model_folder)})
 
 
 @pytest.fixture(scope="module")
-def model(library):
-    return library.load("default")
+def model(registry):
+    return registry.load("default")
 
 
 @pytest.fixture
-def client(library, model, board):
+def client(registry, model, generation_store):
     backend = LocalBackend(
-        library.understander(model), library.illustrator(model), board=board, limits=LIMITS
+        registry.understander(model),
+        registry.image_generator(model),
+        generation_store=generation_store,
+        limits=LIMITS,
     )
-    with client_of(make_api(backend, board=board, limits=LIMITS)) as client:
+    with client_of(make_api(backend, generation_store=generation_store, limits=LIMITS)) as client:
         yield client
 
 
@@ -84,24 +87,27 @@ def test_requests_of_the_model_that_fail(client):
     assert_problem(client.post("/v1/understand", content=cut), 422, "ends before")
 
 
-def test_leaving_stops_the_painter(library, model, board):
+def test_a_caller_that_leaves_stops_the_model(registry, model, generation_store):
     backend = LocalBackend(
-        library.understander(model), library.illustrator(model), board=board, limits=LIMITS
+        registry.understander(model),
+        registry.image_generator(model),
+        generation_store=generation_store,
+        limits=LIMITS,
     )
-    order = Order("default", {"awe": 1.0}, None, 8, 7, 1000, None, None, None, "condition", "png")
+    params = GenerationParams("default", {"awe": 1.0}, None, 8, 7, 1000, None, None, None, "condition", "png")
 
     async def leave() -> None:
-        task = asyncio.create_task(backend.generate(order))
+        task = asyncio.create_task(backend.generate(params))
         await asyncio.sleep(0.5)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         async with asyncio.timeout(20):  # 8000 steps take minutes
-            assert isinstance(await backend.generate(replace(order, n=1, steps=1)), list)
+            assert isinstance(await backend.generate(replace(params, n=1, steps=1)), list)
 
     asyncio.run(leave())
 
 
-def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(board):
+def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(generation_store):
     starts: list[float] = []
     ends: list[float] = []
 
@@ -113,7 +119,7 @@ def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(board):
             return looks
 
     async def leave() -> None:
-        backend = LocalBackend(Slow(), None, board=board, limits=LIMITS)
+        backend = LocalBackend(Slow(), None, generation_store=generation_store, limits=LIMITS)
         task = asyncio.create_task(backend.understand(["first"]))
         await asyncio.sleep(0.1)
         task.cancel()

@@ -1,4 +1,4 @@
-"""Thousands of broken and hostile files: every answer is a good one or a refusal, and memory stays flat."""
+"""Thousands of broken and hostile files: every response is a result or a refusal, and memory stays flat."""
 
 import gc
 from collections import Counter
@@ -9,34 +9,36 @@ import pytest
 from benchmarks.mutated_images import MUTATIONS, mutants
 from tests.service.fake import Brightness, client_of
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.backend import Look, Refusal, Seen
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.backend import ImageInput, ImageOutput, Refusal
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import Limits
-from uniemo_ray.service.workers.library import Library
+from uniemo_ray.service.workers.model_registry import ModelRegistry
 from uniemo_ray.service.workers.understander import Understander
 
 LIMITS = Limits(requests_per_minute=100_000_000, pixels=2_000_000)
 
 
-class Looking(Brightness):
-    """The fake backend, but with the real decoding and a real, tiny model behind `understand`."""
+class ModelBackend(Brightness):
+    """The small backend with a real, tiny model behind `understand`."""
 
-    def __init__(self, board: JobBoard, understander: Understander) -> None:
-        super().__init__(board)
+    def __init__(self, generation_store: GenerationStore, understander: Understander) -> None:
+        super().__init__(generation_store)
         self.understander = understander
 
-    async def understand(self, looks: list[Look]) -> list[Seen | Refusal]:
-        return self.understander.understand(looks)
+    async def understand(self, images: list[ImageInput]) -> list[ImageOutput | Refusal]:
+        return self.understander.understand(images)
 
 
 @pytest.fixture(scope="module")
 def understander(model_folder) -> Understander:
-    library = Library(models={"default": str(model_folder)}, max_pixels=LIMITS.pixels)
-    return library.understander(library.load("default"))
+    registry = ModelRegistry(models={"default": str(model_folder)}, max_pixels=LIMITS.pixels)
+    return registry.understander(registry.load("default"))
 
 
-def send(board, understander, count: int, seed: int) -> dict[str, Counter[int]]:
-    app = make_api(Looking(board, understander), board=board, limits=LIMITS)
+def send(generation_store, understander, count: int, seed: int) -> dict[str, Counter[int]]:
+    app = make_api(
+        ModelBackend(generation_store, understander), generation_store=generation_store, limits=LIMITS
+    )
     statuses: dict[str, Counter[int]] = {how: Counter() for how in MUTATIONS}
     with client_of(app) as client:
         for mutant in mutants(count, seed=seed):
@@ -57,17 +59,17 @@ def check(statuses: dict[str, Counter[int]]) -> None:
     assert statuses["bit flips"][200] > 0
 
 
-def test_hundreds_of_mutants(board, understander):
-    check(send(board, understander, 28 * len(MUTATIONS), seed=1))
+def test_hundreds_of_mutants(generation_store, understander):
+    check(send(generation_store, understander, 28 * len(MUTATIONS), seed=1))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_ten_thousand_mutants_leave_memory_flat(board, understander):
+def test_ten_thousand_mutants_leave_memory_flat(generation_store, understander):
     process = psutil.Process()
-    send(board, understander, 1000, seed=2)  # what is loaded and cached once
+    send(generation_store, understander, 1000, seed=2)  # what is loaded and cached once
     gc.collect()
     before = process.memory_info().rss
-    check(send(board, understander, 10_000, seed=3))
+    check(send(generation_store, understander, 10_000, seed=3))
     gc.collect()
     assert process.memory_info().rss - before < 100_000_000

@@ -1,4 +1,4 @@
-"""The API's description: complete, true, and followed by every answer."""
+"""The API's description is complete, and every response follows it."""
 
 import pytest
 
@@ -64,8 +64,10 @@ def test_references_lead_somewhere(description):
     walk(description)
 
 
-def test_limits_are_the_services_own(board):
-    app, _ = make_fake(board, limits=Limits(steps=7, images=3, n=2, side_px=64, names=4, prompt_characters=9))
+def test_limits_are_the_services_own(generation_store):
+    app, _ = make_fake(
+        generation_store, limits=Limits(steps=7, images=3, n=2, side_px=64, names=4, prompt_characters=9)
+    )
     description = client_of(app).get("/openapi.json").json()
     properties = description["components"]["schemas"]["GenerateRequest"]["properties"]
     assert properties["steps"]["anyOf"][0]["maximum"] == 7
@@ -123,10 +125,10 @@ def test_the_model_answer_has_card_limits_and_defaults(client):
     assert answer["card"] == "# A card"
 
 
-def test_security_is_described_when_there_is_some(board, tmp_path, description):
+def test_security_is_described_when_there_is_some(generation_store, tmp_path, description):
     assert "securitySchemes" not in description["components"]
     add_token(tmp_path / "tokens.json", "ann")
-    app, _ = make_fake(board, tokens=TokenFile(tmp_path / "tokens.json"))
+    app, _ = make_fake(generation_store, tokens=TokenFile(tmp_path / "tokens.json"))
     secured = client_of(app).get("/openapi.json").json()
     assert secured["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     open_paths = {path for _, path, entry in operations(secured) if "security" not in entry}

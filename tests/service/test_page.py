@@ -1,4 +1,4 @@
-"""The page's files: complete, from this server alone, and labelled for those who do not see them."""
+"""The page's files: complete, from this server alone, and labelled for screen readers."""
 
 import re
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""The description against the service, by schemathesis: all checks, every phase, sequences of calls too."""
+"""Schemathesis checks the service against its description: all checks, every phase, sequences of calls."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ import uvicorn
 from tests.service.fake import DESCRIPTION, Brightness, grey
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.backend import Description, Order, Painted
-from uniemo_ray.service.generations import ImageState, JobState
+from uniemo_ray.service.backend import EncodedImage, GenerationParams, ModelDescription
+from uniemo_ray.service.generations import GenerationState, ImageState
 from uniemo_ray.service.settings import Limits
 
 REPOSITORY = Path(__file__).parents[2]
@@ -29,30 +29,38 @@ pytestmark = [
 
 
 class Willing(Brightness):
-    """Paints every emotion with every seed, at once."""
+    """Generates every emotion with every seed at once."""
 
-    async def describe(self, model: str) -> Description:
+    async def describe(self, model: str) -> ModelDescription:
         return replace(DESCRIPTION, paintable=EMOTIONS)
 
-    async def generate(self, order: Order) -> list[Painted]:
+    async def generate(self, params: GenerationParams) -> list[EncodedImage]:
         return [
-            Painted(grey(order.seed + i, order.format), {"seed": order.seed + i}, 1) for i in range(order.n)
+            EncodedImage(grey(params.seed + i, params.format), {"seed": params.seed + i}, 1)
+            for i in range(params.n)
         ]
 
-    async def _run(self, job_id: str, order: Order) -> None:
-        self.board.write_picture(job_id, "preview-0", grey(0, "webp"))
-        self.board.write_picture(job_id, "image-0", grey(order.seed, order.format))
-        image = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": order.seed})
-        self.board.write(job_id, JobState("done", (image,) * order.n))
+    async def _run(self, generation_id: str, params: GenerationParams) -> None:
+        self.generation_store.write_image(generation_id, "preview-0", grey(0, "webp"))
+        self.generation_store.write_image(generation_id, "image-0", grey(params.seed, params.format))
+        image = ImageState(step=2, of=2, previews=1, sha256="ab", provenance={"seed": params.seed})
+        self.generation_store.write_state(generation_id, GenerationState("done", (image,) * params.n))
 
-    async def start(self, job_id: str, order: Order):
-        return await super().start(job_id, replace(order, seed=order.seed + 100))  # past the fake's bad seeds
+    async def start(self, generation_id: str, params: GenerationParams):
+        return await super().start(
+            generation_id, replace(params, seed=params.seed + 100)
+        )  # past the fake's bad seeds
 
 
 @pytest.fixture
-def url(board) -> Iterator[str]:
+def url(generation_store) -> Iterator[str]:
     limits = Limits(requests_per_minute=10**8, concurrent_generations=10**6, active_requests=10**6)
-    app = make_api(Willing(board), board=board, limits=limits, models=("default", "other"))
+    app = make_api(
+        Willing(generation_store),
+        generation_store=generation_store,
+        limits=limits,
+        models=("default", "other"),
+    )
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -1,4 +1,4 @@
-"""The token file: hashed, changeable while it is in use, and closed when it is damaged."""
+"""The token file: it holds hashes, may change while in use, and makes no token valid if it is damaged."""
 
 import pytest
 

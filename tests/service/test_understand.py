@@ -1,4 +1,4 @@
-"""`/v1/understand` over a fake backend: three ways to send, one kind of answer, and refusals."""
+"""`/v1/understand` over a fake backend: three kinds of bodies, one kind of response, and refusals."""
 
 import asyncio
 import base64
@@ -56,12 +56,12 @@ def test_unusual_images_are_converted(client):
 
 @pytest.mark.parametrize("body", [b"no image", WHITE[:20], b"<svg/>", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_image_is_refused(client, body):
-    assert_problem(client.post(URL, content=body), 422, "damaged or no picture")
+    assert_problem(client.post(URL, content=body), 422, "damaged or not an image")
 
 
 def test_the_bad_one_of_several_is_named(client):
     bad = {"images": [base64.b64encode(data).decode() for data in (WHITE, b"no image")]}
-    assert_problem(client.post(URL, json=bad), 422, "no picture", "images.1")
+    assert_problem(client.post(URL, json=bad), 422, "not an image", "images.1")
     cut = encode(Image.effect_noise((90, 90), 90).convert("RGB"))[:-2000]
     files = [("image", ("a.png", WHITE)), ("image", ("b.png", cut))]
     assert_problem(client.post(URL, files=files), 422, "truncated", "image.1")
@@ -94,7 +94,7 @@ def test_impossible_json(client, body, status, words, field):
     assert_problem(client.post(URL, content=body, headers=headers), status, words, field)
 
 
-def test_options_in_the_address_hold_where_json_is_silent(client):
+def test_query_options_hold_where_json_names_none(client):
     body = {"images": [base64.b64encode(WHITE).decode()]}
     assert (
         len(client.post(f"{URL}?names=1", json={"images": body["images"]}).json()["results"][0]["scenes"])
@@ -127,7 +127,7 @@ def test_a_large_body_is_refused_with_and_without_a_length(client, send, kind):
 
 
 def send_half(app, then) -> list[dict]:
-    """Straight ASGI: a client that sends the beginning of a body; what it gets."""
+    """What an ASGI client gets that sends only the beginning of a body."""
     sent: list[dict] = []
     scope = {
         "type": "http",
@@ -154,13 +154,13 @@ def send_half(app, then) -> list[dict]:
     return sent
 
 
-def test_a_body_that_does_not_arrive_is_given_up(board):
-    app, _ = make_fake(board, limits=Limits(body_timeout_s=0.1))
+def test_a_body_that_does_not_arrive_times_out(generation_store):
+    app, _ = make_fake(generation_store, limits=Limits(body_timeout_s=0.1))
     assert send_half(app, lambda: asyncio.sleep(60, {}))[0]["status"] == 408
 
 
-def test_who_leaves_in_the_middle_of_a_body_is_no_error_of_ours(board, caplog):
-    app, _ = make_fake(board)
+def test_a_caller_that_leaves_during_a_body_causes_no_error(generation_store, caplog):
+    app, _ = make_fake(generation_store)
     assert send_half(app, lambda: asyncio.sleep(0, {"type": "http.disconnect"})) == []
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
@@ -171,7 +171,7 @@ def test_who_leaves_in_the_middle_of_a_body_is_no_error_of_ours(board, caplog):
         (b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n%s\r\n--x--\r\n' % WHITE, 200, ""),
         (b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n%s\r\n' % WHITE, 400, "ends before"),
         (b"--x\r\n\r\n%s\r\n--x--\r\n" % WHITE, 422, "files named image"),
-        (b"no form at all", 400, "no form"),
+        (b"no form at all", 400, "not a multipart form"),
         (b"", 400, "ends before"),
     ],
 )

@@ -41,6 +41,19 @@ def is_whole(path: Path) -> bool:
     return hashlib.sha256(data[64:]).hexdigest().encode() == data[:64]
 
 
+@pytest.mark.parametrize(("is_durable", "flushes"), [(True, 2), (False, 0)])
+def test_only_a_durable_write_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_durable: bool, flushes: int
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    with write_atomically(tmp_path / "a", is_durable=is_durable) as file:
+        file.write(b"all")
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a").read_bytes() == b"all"
+    assert len(flushed) == flushes  # of the file and of its folder
+
+
 def test_killed_writers_leave_no_torn_file(tmp_path: Path) -> None:
     rng = random.Random(0)
     for attempt in range(12):

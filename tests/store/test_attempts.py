@@ -1,7 +1,7 @@
 """What was begun without an end."""
 
 from uniemo_ray.store.attempts import begin, count_attempts, end
-from uniemo_ray.store.fence import Fence
+from uniemo_ray.store.fence import LeaseFence
 from uniemo_ray.store.filesystem import Store
 
 
@@ -18,7 +18,7 @@ def test_beginnings_are_counted_until_an_end(store: Store) -> None:
 def test_a_killed_driver_is_no_rows_fault(store: Store) -> None:
     for epoch in (1, 2):
         fenced = store.sub("generate")
-        fenced.fence = Fence(store, epoch)
+        fenced.fence = LeaseFence(store, epoch)
         assert [begin(fenced, "images/part-0/row-7") for _ in range(2)] == [0, 1]
     end(fenced, "images/part-0/row-7")
     assert store.list() == []

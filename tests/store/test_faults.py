@@ -103,7 +103,7 @@ def test_killed_at_every_point(uri: str, tmp_path: Path) -> None:
     assert images(store) == images(open_store(undisturbed)) != {}
 
 
-def test_a_late_commit_of_a_followed_driver_changes_nothing(uri: str, tmp_path: Path) -> None:
+def test_a_late_commit_of_a_superseded_driver_changes_nothing(uri: str, tmp_path: Path) -> None:
     """The first driver stops between its look at the lease and its manifest entry, and wakes too late."""
     with driver(uri, ttl_s=2, point="checked", skip=2, signal="STOP") as late:
         wait_until_stopped(late.pid)
@@ -113,7 +113,7 @@ def test_a_late_commit_of_a_followed_driver_changes_nothing(uri: str, tmp_path: 
         before = contents(store)
         late.send_signal(signal.SIGCONT)
         said = late.communicate(timeout=60)[0]
-        assert "TakenOverError: another driver has taken over" in said
+        assert "SupersededError: another driver has taken over" in said
         assert "finished" not in said
         assert contents(store) == before
     report = verify_run(store)
@@ -127,7 +127,7 @@ def test_a_late_entry_before_the_new_drivers_own_is_not_taken(uri: str, tmp_path
         with driver(uri, ttl_s=60, point="made", signal="STOP", once=str(tmp_path / "once")) as second:
             wait_until_stopped(second.pid)
             late.send_signal(signal.SIGCONT)
-            assert "TakenOverError" in late.communicate(timeout=60)[0]
+            assert "SupersededError" in late.communicate(timeout=60)[0]
             store = open_store(uri)
             folder = store.sub(store.list("artefacts")[0].partition("/images/")[0])
             assert folder.exists("manifest/images/part-00002.json"), "the late entry was not written"

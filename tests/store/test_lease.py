@@ -64,7 +64,7 @@ def hear(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_living_driver_is_left_alone_and_a_dead_one_is_followed(store: Store, uri: str) -> None:
+def test_a_living_driver_is_left_alone_and_a_dead_one_is_superseded(store: Store, uri: str) -> None:
     with child(HOLDER, uri) as holder:
         assert hear(holder) == "held"
         with pytest.raises(RunLockedError, match=rf"is in use by process {holder.pid} on .*: wait") as caught:
@@ -106,7 +106,7 @@ def move_to_another_machine(store: Store, key: str) -> None:
     store.write_json(key, values)
 
 
-def test_a_silent_driver_elsewhere_is_followed_after_its_time(store: Store) -> None:
+def test_a_silent_driver_elsewhere_is_superseded_after_its_time(store: Store) -> None:
     Lease(store, ttl_s=1.0)._try_to_take()  # taken, but it never beats
     move_to_another_machine(store, "lock/00000001.json")
     start = time.monotonic()

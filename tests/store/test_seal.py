@@ -1,4 +1,4 @@
-"""One file instead of many entries, and entries of followed drivers that do not count."""
+"""One file instead of many entries, and entries of superseded drivers that do not count."""
 
 from dataclasses import asdict, replace
 
@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from uniemo_ray.store import shards
-from uniemo_ray.store.errors import StoreError, TakenOverError
-from uniemo_ray.store.fence import Fence
+from uniemo_ray.store.errors import StoreError, SupersededError
+from uniemo_ray.store.fence import LeaseFence
 from uniemo_ray.store.filesystem import Store
 from uniemo_ray.store.lease import Lease
 from uniemo_ray.store.seal import NO_SEAL, read_seal, sealed_epoch
@@ -22,7 +22,7 @@ def rows(x: int = 0) -> pa.Table:
 def under(store: Store, epoch: int) -> Store:
     """The store as the driver of this epoch writes to it."""
     store.put_if_absent(f"lock/{epoch:08d}.json", b"{}")
-    return store.sub("step").fenced(Fence(store, epoch))
+    return store.sub("step").fenced(LeaseFence(store, epoch))
 
 
 def test_what_a_seal_holds_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_what_a_seal_holds_is_not_read_again(store: Store, monkeypatch: pytest.M
     assert committed(store, "b/") == {}
 
 
-def test_entries_of_followed_drivers_count_only_if_sealed(store: Store) -> None:
+def test_entries_of_superseded_drivers_count_only_if_sealed(store: Store) -> None:
     first = under(store, 1)
     before = commit_shard(first, "a/0", rows(), plan_hash="p")
     assert before.epoch == 1
@@ -54,9 +54,9 @@ def test_entries_of_followed_drivers_count_only_if_sealed(store: Store) -> None:
     own = commit_shard(second, "a/1", rows(), plan_hash="p")
     assert own.epoch == 2
     assert committed(second) == {"a/0": before, "a/1": own}
-    with pytest.raises(TakenOverError, match=r"lease 2, ours was 1"):
+    with pytest.raises(SupersededError, match=r"lease 2, ours was 1"):
         commit_shard(first, "a/2", rows(), plan_hash="p")
-    with pytest.raises(TakenOverError):
+    with pytest.raises(SupersededError):
         seal_manifest(first)
     with pytest.raises(StoreError, match="is written under leases"):
         commit_shard(store.sub("step"), "a/2", rows(), plan_hash="p")

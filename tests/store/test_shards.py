@@ -11,16 +11,15 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.errors import StoreError, SupersededError
 from uniemo_ray.store.filesystem import Store, open_store
 from uniemo_ray.store.lease import Lease
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import (
-    ShardEntry,
     commit_shard,
     committed,
+    drop_shards,
     find_shard,
-    list_shards,
     read_shard_bytes,
     read_shards,
     shard_paths,
@@ -192,14 +191,27 @@ def test_a_shard_with_lists_is_committed_and_found_again(tmp_path):
     assert read_shards(store).to_pydict() == table.to_pydict()
 
 
-def test_shards_of_another_writer_are_listed_exactly(tmp_path):
-    store = open_store(str(tmp_path))
-    entries = [ShardEntry(f"a/{n}", 1, 2, "s", {}, "p", {}, 0.0) for n in range(3)]
-    kept = ShardEntry("b/0", 1, 2, "s", {}, "p", {}, 0.0)
-    list_shards(store, "a/", entries)
-    list_shards(store, "b/", [kept])
-    list_shards(store, "a/", entries[1:])
-    assert committed(store) == {entry.name: entry for entry in (*entries[1:], kept)}
+def test_what_is_no_part_of_the_plan_is_dropped(store: Store) -> None:
+    for name in ("a/part-00000", "a/part-00001", "a/part-00002", "b/part-00000"):
+        commit_shard(store, name, table(), plan_hash="p")
+    store.write_bytes("a/part-00007.parquet", b"left by a killed writer")
+    store.write_bytes("a/mine.txt", b"not a shard")
+    keep = {"a/part-00000": "p", "a/part-00001": "q", "a/part-00003": "p"}
+    assert drop_shards(store, "a", keep=keep) == ["a/part-00001", "a/part-00002", "a/part-00007"]
+    assert list(committed(store)) == ["a/part-00000", "b/part-00000"]
+    assert store.list("a") == ["a/mine.txt", "a/part-00000.parquet"]
+    assert drop_shards(store, "a", keep=keep) == []
+
+
+def test_a_superseded_driver_drops_nothing(store: Store) -> None:
+    with Lease(store) as lease:
+        sub = store.sub("step").fenced(lease.fence)
+        commit_shard(sub, "a/part-00000", table(), plan_hash="p")
+        store.write_bytes("lock/00000002.json", b"{}")  # another driver's lease
+        with pytest.raises(SupersededError):
+            drop_shards(sub, "a", keep={})
+        store.delete("lock/00000002.json")
+    assert store.sub("step").exists("a/part-00000.parquet")
 
 
 def test_a_replacement_that_comes_too_late_changes_nothing(store: Store) -> None:

@@ -18,6 +18,7 @@ from tools.tiny.words import CONTEXT_LENGTH, caption, spoken
 from uniemo_ray.config import PLACEHOLDER
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.models.conditioning import encode_prompts, tokenize
+from uniemo_ray.store.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 TEXT_WIDTH = 128
@@ -210,8 +211,8 @@ def _save(
         "average": average.shadow,
         "step": step,
     }
-    torch.save(state, path.with_suffix(".partial"))
-    path.with_suffix(".partial").replace(path)
+    with write_atomically(path) as file:
+        torch.save(state, file)
 
 
 def _resume(

@@ -45,9 +45,7 @@ def draw_all(path: Path, *, start: int, count: int, seed: int, bare_share: float
     starts = range(start, start + count, RENDERS_PER_TASK)
     blocks = [range(i, min(i + RENDERS_PER_TASK, start + count)) for i in starts]
     tasks = [draw_block.remote(block, seed=seed, bare_share=bare_share) for block in blocks]
-    partial = path.with_name(f"partial-{path.name}")
-    join_renders(ray.get(tasks)).save(partial)
-    partial.replace(path)
+    join_renders(ray.get(tasks)).save(path)
 
 
 def parse_arguments() -> argparse.Namespace:

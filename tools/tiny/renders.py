@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from uniemo_ray.data.emosketch.compose import draw_layout, render
 from uniemo_ray.data.emosketch.rule import Rule, load_rule
+from uniemo_ray.store.atomic import write_atomically
 
 NONE = -1
 BARE_SHARE = 0.15
@@ -33,8 +34,9 @@ class Renders:
         return len(self.pixels)
 
     def save(self, path: Path) -> None:
-        """Write as one uncompressed .npz (readable without pickle)."""
-        np.savez(path, pixels=self.pixels, scenes=self.scenes, objects=self.objects, boxes=self.boxes)
+        """Write as one uncompressed .npz (readable without pickle), atomically."""
+        with write_atomically(path) as file:
+            np.savez(file, pixels=self.pixels, scenes=self.scenes, objects=self.objects, boxes=self.boxes)
 
     @staticmethod
     def load(path: Path) -> "Renders":

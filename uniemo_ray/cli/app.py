@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from uniemo_ray import __version__
+from uniemo_ray.addresses import expand_arguments
 from uniemo_ray.cli import checkpoint, data, fetch, model, plan, serve, store, submit
 from uniemo_ray.cli.log import show_log
 from uniemo_ray.store.errors import StoreError
@@ -101,7 +102,7 @@ def main() -> None:
     """Entry point: bad input or storage is one line on standard error and exit code 2, no traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        app()
+        app(args=expand_arguments(sys.argv[1:]))
     except (ValueError, OSError, StoreError) as error:
         typer.echo(f"error: {' '.join(_explain(error).split())}", err=True)
         sys.exit(ERROR_CODE)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from uniemo_ray.addresses import local_path
+
 
 def import_checkpoint(
     path: Annotated[
@@ -77,5 +79,5 @@ def export_checkpoint(
     """
     from uniemo_ray.inference.released import export_checkpoint as write
 
-    write(model, out)
+    write(model, local_path(out))
     typer.echo(str(out))

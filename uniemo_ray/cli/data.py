@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uniemo_ray.addresses import local_path
+
 if TYPE_CHECKING:
     from uniemo_ray.data.check import FolderReport
     from uniemo_ray.data.samples import Rejected
@@ -37,7 +39,7 @@ def make_sketch(
     """
     from uniemo_ray.data.emosketch.write import write_sketch
 
-    write_sketch(out, train=train, val=val, test=test, seed=seed, size_px=size)
+    write_sketch(local_path(out), train=train, val=val, test=test, seed=seed, size_px=size)
     typer.echo(f"{train} training, {val} validation and {test} test images in {out}")
 
 
@@ -76,12 +78,12 @@ def check(
 
     given = [
         f"data.kind={kind}",
-        f"data.root={json.dumps(str(folder))}",
+        f"data.root={json.dumps(str(folder), ensure_ascii=False)}",
         *(f"data.{item}" for item in settings or []),
     ]
     data = load_config(None, given).data
     report = check_folder(
-        folder,
+        local_path(folder),
         reader=partial(open_folder, data=data),
         max_pixels=max_pixels or data.max_pixels,
         workers=workers,

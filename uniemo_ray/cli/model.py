@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from uniemo_ray.addresses import local_path
 from uniemo_ray.emotions import emotion_index
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def generate(
       uniemo generate fear --prompt "{} room" --model runs/demo/model
       uniemo generate amusement=0.6,fear=0.4 --model runs/demo/model --out mixed
     """
-    wanted = parse_emotion(emotion)
+    wanted, out = parse_emotion(emotion), local_path(out)
     _check_prompt(prompt)
     pictures = _load(model).generate(
         wanted, prompt, n=n, seed=seed, steps=steps, guidance=guidance, size=size
@@ -98,7 +99,8 @@ def compact(
     """
     from uniemo_ray.inference.compact import save_compact
 
-    fingerprint = save_compact(model, out)
+    out = local_path(out)
+    fingerprint = save_compact(local_path(model), out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     typer.echo(f"{out}: {size / 1e6:.1f} MB, fingerprint {fingerprint}")
 

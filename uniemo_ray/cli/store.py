@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uniemo_ray.addresses import local_path
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -77,7 +79,7 @@ def regenerate(
     from uniemo_ray.store.atomic import write_atomically
 
     made = make_again(_open(run), image_id)
-    path = out or Path(f"{image_id}.png")
+    path = local_path(out) if out else Path(f"{image_id}.png")
     with write_atomically(path) as file:
         file.write(made.png)
     verdict = "the same bytes as in the run" if made.is_same else "other bytes than in the run"

@@ -3,13 +3,12 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 
 from uniemo_ray.cli.cluster import Cluster, find_cluster
 from uniemo_ray.cli.sent import check_config, find_entrypoint, find_folder, job_names
@@ -37,7 +36,7 @@ def submit(
     """Run a job on a Ray cluster and follow its log.
 
     Ends with the job's exit code. Submitting the feedback loop again resumes it: finished steps are skipped.
-    What runs underneath is `ray job submit`, and is printed.
+    The equivalent `ray job submit` command is printed.
 
     The working folder is sent to the cluster, without what its .gitignore and .rayignore name, and the job
     starts in that copy. In a checkout the code travels with it. Elsewhere the cluster's own uniemo_ray runs,
@@ -61,9 +60,10 @@ def submit(
     options = ["--submission-id", submission, "--working-dir", str(folder)]
     options += ["--runtime-env", str(runtime_env)] if runtime_env else []
     options += [] if wait else ["--no-wait"]
-    command = ["job", "submit", *options, "--", *entrypoint, *given]
-    typer.echo(f"ray {shlex.join(command)}", err=True)
-    raise typer.Exit(_follow(cluster, command, submission, wait=wait))
+    environment = {**_read_runtime_env(runtime_env), "working_dir": str(folder)}
+    command = shlex.join([*entrypoint, *given])
+    typer.echo(f"ray job submit {shlex.join(options)} -- {command}", err=True)
+    raise typer.Exit(_run(cluster, command, submission, environment, wait=wait))
 
 
 def next_submission_id(name: str, taken: Iterable[str]) -> str:
@@ -80,25 +80,54 @@ def _submissions(cluster: Cluster) -> list[str]:
     return [str(job["submission_id"]) for job in cluster.get("/api/jobs/") if job.get("submission_id")]
 
 
-def _follow(cluster: Cluster, command: list[str], submission: str, *, wait: bool) -> int:
-    """Run `ray COMMAND`; the job's own exit code where Ray's client knows only 0 and 1."""
-    ray = [sys.executable, "-m", "ray.scripts.scripts", *command]
+def _read_runtime_env(path: Path | None) -> dict[str, Any]:
+    """What the file asks for.
+
+    Raises:
+        ValueError: it is no mapping.
+    """
+    found = {} if path is None else yaml.safe_load(path.read_text())
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold `key: value` lines, as cluster/runtime_env.yaml does")
+    return found
+
+
+def _run(
+    cluster: Cluster, entrypoint: str, submission: str, environment: dict[str, Any], *, wait: bool
+) -> int:
+    """Submit, follow the log, say how the job ended; returns its exit code."""
+    os.environ.update(cluster.environment())  # Ray's client reads the token there
+    from uniemo_ray.distributed.submission import Jobs  # seconds, and Ray: only when there is a cluster
+
+    jobs = Jobs(cluster.address)
+    jobs.submit(entrypoint, submission=submission, runtime_env=environment)
+    if not wait:
+        typer.echo(f"job {submission} submitted; its log: ray job logs --follow {submission}", err=True)
+        return 0
     try:
-        code = subprocess.run(ray, env={**os.environ, **cluster.environment()}, check=False).returncode
+        jobs.follow(submission, typer.echo)
     except KeyboardInterrupt:
         typer.echo(f"the job goes on; stop it with: ray job stop {submission}", err=True)
         return STOPPED_CODE
-    return exit_code(cluster.get(f"/api/jobs/{submission}"), client_code=code) if wait else code
+    job = cluster.get(f"/api/jobs/{submission}")
+    typer.echo(ending(job), err=True)
+    return exit_code(job)
 
 
-def exit_code(job: dict[str, object], *, client_code: int) -> int:
-    """Exit code of a followed job, from its record in the Jobs API.
+def ending(job: dict[str, Any]) -> str:
+    """How a job ended, in one line, or in Ray's words where its command never ran."""
+    name, status, code = (job.get(key) for key in ("submission_id", "status", "driver_exit_code"))
+    if status == "FAILED" and not code:
+        return f"job {name} failed: {job.get('message')}"
+    reason = f" with exit code {code}" if status == "FAILED" else ""
+    return f"job {name} {str(status).lower()}{reason}"
 
-    Ray's client ends with 0 for a stopped job, and with 1 for any failure.
-    """
+
+def exit_code(job: dict[str, Any]) -> int:
+    """Exit code of a followed job, from its record in the Jobs API."""
     code = job.get("driver_exit_code")
     if job.get("status") == "SUCCEEDED":
-        return client_code
+        return 0
     if job.get("status") == "STOPPED":
         return STOPPED_CODE
-    return code if isinstance(code, int) and 0 < code < 256 else client_code or 1
+    return code if isinstance(code, int) and 0 < code < 256 else 1

@@ -15,10 +15,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from uniemo_ray.data.folder import FolderError, ListedFolder
-from uniemo_ray.data.listing import list_files, note_others, require_folder, subfolders
+from uniemo_ray.data.listing import (
+    list_files,
+    note_loops,
+    note_others,
+    refuse_unnamed,
+    require_folder,
+    subfolders,
+)
 from uniemo_ray.data.samples import Entry, Reason, Rejected, normalise_name
 from uniemo_ray.data.splits import OFFICIAL, Shares, stratify
 from uniemo_ray.emotions import LABEL_SPACES, LabelSpace
+from uniemo_ray.text import escaped
 
 SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",
@@ -62,6 +70,7 @@ class _Part(NamedTuple):
     entries: list[Entry]
     refused: list[Rejected]
     others: list[str]
+    loops: list[str]
     faults: list[str]
 
 
@@ -85,12 +94,13 @@ def read_class_folders(root: str | Path, table: ClassTable, *, seed: int) -> Lis
         raise FolderError(faults)
     by_split, note = _complete({split: part.entries for split, part in parts.items()}, table, seed=seed)
     others = [path for part in parts.values() for path in part.others]
+    loops = [path for part in parts.values() for path in part.loops]
     return ListedFolder(
         Path(root),
         table.space,
         by_split,
         refused=tuple(rejected for part in parts.values() for rejected in part.refused),
-        notes=(*note, *note_others(others)),
+        notes=(*note, *note_others(others), *note_loops(loops)),
     )
 
 
@@ -151,22 +161,25 @@ def _split_folders(base: Path, table: ClassTable) -> dict[str, Path]:
 
 def _scan(root: Path, folder: Path, table: ClassTable, split: str) -> _Part:
     known = class_folders(folder, table)
-    part = _Part([], [], [], _missing(folder, known, table))
+    part = _Part([], [], [], [], _missing(folder, known, table))
     for label, place in known.items():
         files, at = list_files(place), place.relative_to(root).as_posix()
         prefix = f"{split}/{label}" if split else label
         part.entries.extend(Entry(f"{prefix}/{x}", label, f"{at}/{x}", None) for x in files.images)
+        part.refused.extend(refuse_unnamed(f"{at}/{x}", split) for x in files.unnamed)
         part.others.extend(f"{at}/{x}" for x in files.others)
+        part.loops.extend(f"{at}/{x}" for x in files.loops)
         if not files.images:
             part.faults.append(f"{place}: holds no image; the class {label} needs at least one")
     for place in [folder, *(child for child in subfolders(folder) if child not in known.values())]:
-        files, at = list_files(place, is_deep=place != folder), place.relative_to(root).as_posix()
+        files, at = list_files(place, is_deep=place != folder), escaped(place.relative_to(root).as_posix())
         why = (
             "lies in no class folder" if place == folder else f"folder {place.name!r} is no class of the set"
         )
-        paths = [x if at == "." else f"{at}/{x}" for x in files.images]
+        paths = [x if at == "." else f"{at}/{x}" for x in (*files.images, *files.unnamed)]
         part.refused.extend(Rejected(x, x, Reason.UNKNOWN_LABEL, why, split) for x in paths)
         part.others.extend(x if at == "." else f"{at}/{x}" for x in files.others)
+        part.loops.extend(f"{at}/{x}" for x in files.loops)
     return part
 
 
@@ -174,7 +187,7 @@ def _missing(folder: Path, known: Mapping[str, Path], table: ClassTable) -> list
     lost = [label for label in table.space.labels if label not in known]
     if not lost:
         return []
-    names = [child.name for child in subfolders(folder)]
+    names = [escaped(child.name) for child in subfolders(folder)]
     found = (
         f"found {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}" if names else "found no folder"
     )

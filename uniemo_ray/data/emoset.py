@@ -3,7 +3,9 @@
 `info.json` lists the labels, `train.json`, `val.json` and `test.json` list the images. Two forms of a
 list entry exist and both are read: `[emotion, image path, annotation path]`, and the older release's
 with an image id in second place, `[emotion, image id, image path, annotation path]` (the paths may be
-left out where they follow from emotion and id).
+left out where they follow from emotion and id). The first release's `info.json` holds the emotions' own
+`label2idx` at the top. Labels are read in any case, paths with slashes of either kind and as the disk
+spells them (`spelling.py`).
 """
 
 import json
@@ -15,6 +17,7 @@ from typing import Any
 from uniemo_ray.config import SPLITS
 from uniemo_ray.data.class_folders import likely_kind
 from uniemo_ray.data.folder import FolderError
+from uniemo_ray.data.listing import refuse_unnamed
 from uniemo_ray.data.samples import (
     IMAGE_SUFFIXES,
     AttributeNames,
@@ -25,7 +28,9 @@ from uniemo_ray.data.samples import (
     normalise_name,
     read_sample,
 )
+from uniemo_ray.data.spelling import respell
 from uniemo_ray.emotions import EMOTIONS, MIKELS
+from uniemo_ray.text import is_utf8
 
 __all__ = ["EmoSetFolder", "Entry", "FolderError", "Rejected", "Sample", "read_sample"]
 
@@ -40,7 +45,8 @@ class EmoSetFolder:
         space: Mikels' eight emotions.
         names: Scenes and objects of info.json, normalised; empty where it lists none.
         notes: What a user should know and what is no fault.
-        refused: Entries whose image id an earlier entry (train before val before test) has taken.
+        refused: Entries whose names are no UTF-8, or whose image id an earlier entry (train before val before
+            test) has taken.
     """
 
     space = MIKELS
@@ -64,7 +70,11 @@ class EmoSetFolder:
             faults += _missing_emotions(self.root, lists["train"])
         if faults:
             raise FolderError(faults)
-        self._entries, self.refused = _without_duplicates(lists)
+        named, unnamed = _with_names(lists)
+        found = {split: respell(entries, self.root) for split, entries in named.items()}
+        self.notes += [f"{split}.json: {line}" for split, (_, lines) in found.items() for line in lines]
+        kept, duplicates = _without_duplicates({split: given for split, (given, _) in found.items()})
+        self._entries, self.refused = kept, (*unnamed, *duplicates)
 
     def entries(self, split: str) -> list[Entry]:
         """Entries of a split in the order of its file, each image id once over all splits."""
@@ -97,6 +107,8 @@ def _read_info(path: Path, faults: list[str]) -> tuple[AttributeNames, list[str]
     if not isinstance(info, dict):
         faults.append(f"{path}: expected a JSON object with the key 'emotion', got {type(info).__name__}")
         return AttributeNames(), []
+    if "emotion" not in info and "label2idx" in info:
+        info = {"emotion": info}  # the first release
     emotions = _labels(info, "emotion", path, faults)
     unknown = [name for name in emotions if name not in EMOTIONS]
     if unknown:
@@ -118,11 +130,15 @@ def _labels(info: dict[str, Any], kind: str, path: Path, faults: list[str]) -> t
         return ()
     section = info[kind]
     table = section.get("label2idx") if isinstance(section, dict) else None
-    if not isinstance(table, dict) or not all(type(index) is int for index in table.values()):
+    if not isinstance(table, dict) or not all(_is_index(index) for index in table.values()):
         faults.append(f"{path}: {kind}: expected {{'label2idx': {{name: index}}}}, got {str(section)[:60]!r}")
         return ()
     ordered = sorted(table, key=lambda name: int(table[name]))
     return tuple(dict.fromkeys(map(normalise_name, ordered)))
+
+
+def _is_index(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and value.isascii() and value.isdigit())
 
 
 def _read_split(path: Path, faults: list[str]) -> list[Entry]:
@@ -147,7 +163,8 @@ def _parse(item: Any) -> Entry | None:
     is_row = isinstance(item, list) and 2 <= len(item) <= 4 and all(type(x) is str and x for x in item)
     if not is_row:
         return None
-    emotion, second, rest = item[0], item[1], item[2:]
+    emotion = normalise_name(item[0]) if normalise_name(item[0]) in EMOTIONS else item[0]
+    second, *rest = (text.replace("\\", "/").removeprefix("./") for text in item[1:])
     is_path = "/" in second or PurePosixPath(second).suffix.lower() in IMAGE_SUFFIXES
     if is_path:
         return Entry(_image_id(emotion, second), emotion, second, rest[0]) if len(rest) == 1 else None
@@ -171,6 +188,20 @@ def _missing_emotions(root: Path, train: list[Entry]) -> Iterator[str]:
     if missing:
         lost = ", ".join(missing)
         yield f"{root / 'train.json'}: no training image of {lost}; every emotion needs at least one"
+
+
+def _with_names(lists: dict[str, list[Entry]]) -> tuple[dict[str, list[Entry]], list[Rejected]]:
+    """Entries whose texts are UTF-8, and the refusals of the others."""
+    named = {
+        split: [e for e in entries if is_utf8("".join(filter(None, e)))] for split, entries in lists.items()
+    }
+    kept = {split: set(entries) for split, entries in named.items()}
+    return named, [
+        refuse_unnamed(entry.image, split)
+        for split, entries in lists.items()
+        for entry in entries
+        if entry not in kept[split]
+    ]
 
 
 def _without_duplicates(lists: dict[str, list[Entry]]) -> tuple[dict[str, list[Entry]], tuple[Rejected, ...]]:

@@ -9,6 +9,7 @@ The official lists have no validation part, so it is drawn from the training lis
 is read as one folder per class.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,9 +20,17 @@ from uniemo_ray.data.class_folders import (
     read_class_folders,
     with_validation,
 )
+from uniemo_ray.data.dialect import plain_field
 from uniemo_ray.data.folder import FolderError, ListedFolder
 from uniemo_ray.data.label_lists import LabelRow, collect, malformed, note_unlisted
-from uniemo_ray.data.listing import first_file, list_files, read_lines, require_folder
+from uniemo_ray.data.listing import (
+    first_file,
+    list_files,
+    note_loops,
+    read_lines,
+    refuse_unnamed,
+    require_folder,
+)
 from uniemo_ray.data.samples import Rejected
 from uniemo_ray.data.splits import LITERATURE
 from uniemo_ray.emotions import EKMAN
@@ -67,9 +76,14 @@ def read_emotionroi(root: str | Path, *, seed: int) -> ListedFolder:
     parts = {split: collected.entries.get(split, []) for split in LISTS}
     by_split, note = with_validation(parts, seed=seed)
     listed = {row.image for row in rows if isinstance(row, LabelRow)}
-    there = {f"{place}/{image}" for place in places.values() for image in list_files(folder / place).images}
-    notes = (*note, *note_unlisted(there - listed, where=" or ".join(LISTS.values())))
-    return ListedFolder(folder, EKMAN, by_split, refused=tuple(collected.refused), notes=notes)
+    files = {place: list_files(folder / place) for place in places.values()}
+    there = {f"{place}/{image}" for place, found in files.items() for image in found.images}
+    unnamed = [
+        refuse_unnamed(f"{place}/{image}") for place, found in files.items() for image in found.unnamed
+    ]
+    loops = [f"{place}/{link}" for place, found in files.items() for link in found.loops]
+    notes = (*note, *note_loops(loops), *note_unlisted(there - listed, where=" or ".join(LISTS.values())))
+    return ListedFolder(folder, EKMAN, by_split, refused=(*collected.refused, *unnamed), notes=notes)
 
 
 def _rows(file: Path, split: str, places: Mapping[str, str]) -> Iterator[LabelRow | Rejected]:
@@ -77,11 +91,18 @@ def _rows(file: Path, split: str, places: Mapping[str, str]) -> Iterator[LabelRo
         if not line:
             continue
         where = f"{file.name}:{number}"
-        parts = line.replace("\\", "/").split("/")
-        if len(parts) < 2 or not parts[-1]:
+        name, image = _class_and_image(line)
+        if not name or not image:
             yield malformed(where, line, expected="class/image.jpg", split=split)
             continue
-        name, image = parts[-2], parts[-1]
         label = EMOTIONROI.label(name)
         place = places.get(label or name, name)
         yield LabelRow(f"{label or name}/{image}", f"{place}/{image}", name, where, split)
+
+
+def _class_and_image(line: str) -> tuple[str, str]:
+    """Of `joy/317.jpg`, or of the fields `joy;317.jpg` of a spreadsheet; empty where there are none."""
+    fields = [plain_field(field) for field in re.split(r"[;,\t]", line)]
+    path = next((field for field in fields if "/" in field or "\\" in field), "/".join(fields[:2]))
+    parts = path.replace("\\", "/").split("/")
+    return (parts[-2], parts[-1]) if len(parts) > 1 else ("", "")

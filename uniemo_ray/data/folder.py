@@ -72,12 +72,20 @@ class ListedFolder:
         empty = [split for split in SPLITS if not self.by_split[split]]
         if empty:
             where = f"{self.root}: no image for the split {' and '.join(empty)}"
-            raise FolderError([f"{where}; a class is split from three images on"])
+            raise FolderError([f"{where}; a class is split from three images on{self._refusals()}"])
         found = Counter(entry.emotion for entry in self.by_split["train"])
         missing = [label for label in self.space.labels if not found[label]]
         if missing:
             lost = ", ".join(missing)
-            raise FolderError([f"{self.root}: no training image of {lost}; every class needs at least one"])
+            where = f"{self.root}: no training image of {lost}"
+            raise FolderError([f"{where}; every class needs at least one{self._refusals()}"])
+
+    def _refusals(self) -> str:
+        """What was refused: it may be why something is missing."""
+        if not self.refused:
+            return ""
+        first = self.refused[0]
+        return f" ({len(self.refused)} were refused, the first is {first.path}: {first.detail})"
 
     def entries(self, split: str) -> list[Entry]:
         """Entries of a split, sorted by image id."""

@@ -9,23 +9,42 @@ epoch sees the pictures that an undisturbed one would have seen.
 import hashlib
 import io
 import math
-import struct
 import warnings
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from uniemo_ray.data.pixels import (
+    DAMAGED,
+    ON_THEIR_SIDE,
+    RGB,
+    ImageError,
+    check_size,
+    damage_named,
+    to_rgb,
+    turn_of,
+    upright_rgb,
+)
 from uniemo_ray.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RGB = NDArray[np.uint8]
+__all__ = [
+    "FORMATS",
+    "RGB",
+    "Filter",
+    "ImageError",
+    "augmentation_seed",
+    "check_picture",
+    "decode_rgb",
+    "normalise",
+    "random_crop_flip",
+    "to_square",
+    "to_unit_range",
+]
 
 Filter = Literal["bilinear", "bicubic"]
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -33,57 +52,18 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What is opened. Others (EPS, PDF) would start foreign programs."""
 
-# What Pillow's readers are known to raise on damaged files.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    struct.error,
-    zlib.error,
-)
-_ORIENTATION_TAG = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ON_THEIR_SIDE = (
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
-)
-_CHUNK_PIXELS = 1 << 18
+_CROPPED_FIRST = 4
+"""Longest side over shortest one from which the margins are cut before resizing, not after."""
 _PLAIN = ("RGB", "L")
 """Modes of which every picture can be converted."""
 
 
-class ImageError(ValueError):
-    """A picture that cannot be used: `reason` is corrupt, truncated, huge or unsupported."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
 def decode_rgb(data: bytes, max_pixels: int) -> RGB:
-    """Decode to RGB as a viewer would show it.
-
-    Grey, palette, CMYK and 16-bit pictures are converted, transparency lies on white, of an
-    animation the first frame counts, and the EXIF orientation is applied. Colour profiles are not.
+    """Decode to RGB as a viewer would show it (`upright_rgb`); of an animation the first frame counts.
 
     Args:
         data: Bytes of a file in one of `FORMATS`.
-        max_pixels: Largest width x height; checked before any pixel is decoded.
+        max_pixels: Largest width x height; checked, as the ratio of the sides, before any pixel is decoded.
 
     Returns:
         (H, W, 3) uint8.
@@ -91,12 +71,7 @@ def decode_rgb(data: bytes, max_pixels: int) -> RGB:
     Raises:
         ImageError: with the reason, when the bytes are no usable picture.
     """
-    image = _open(data, max_pixels)
-    with _damage_named():
-        image.load()
-        turn = _turn(image)  # only after loading: Pillow turns TIFF files itself
-        rgb = _to_rgb(image)
-        return np.ascontiguousarray(rgb if turn is None else rgb.transpose(turn))
+    return upright_rgb(_open(data, max_pixels))
 
 
 def check_picture(data: bytes, max_pixels: int) -> tuple[int, int]:
@@ -106,25 +81,15 @@ def check_picture(data: bytes, max_pixels: int) -> tuple[int, int]:
     picture: the arithmetic between the two cannot fail.
     """
     image = _open(data, max_pixels)
-    with _damage_named():
+    with damage_named():
         whole = image.size
         is_small = image.draft("L", (max(1, whole[0] // 8), max(1, whole[1] // 8))) is not None
         image.load()
         width, height = whole if is_small else image.size  # loading may turn a TIFF file
-        turn = _turn(image)
+        turn = turn_of(image)
         if image.mode not in _PLAIN:
-            _to_rgb(image)  # what it refuses, it refuses here too
-        return (width, height) if turn in _ON_THEIR_SIDE else (height, width)
-
-
-@contextmanager
-def _damage_named() -> Iterator[None]:
-    try:
-        yield
-    except ImageError:
-        raise
-    except _DAMAGED as error:
-        raise ImageError(_kind_of_damage(error), one_line(error)) from error
+            to_rgb(image)  # what it refuses, it refuses here too
+        return (width, height) if turn in ON_THEIR_SIDE else (height, width)
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -137,55 +102,12 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError("huge", one_line(error)) from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         kind = f"no picture in one of the formats {', '.join(FORMATS)}"
         is_unknown = isinstance(error, UnidentifiedImageError)
         raise ImageError("corrupt", kind if is_unknown else one_line(error)) from error
-    pixels = image.width * image.height
-    if pixels > max_pixels:
-        raise ImageError(
-            "huge", f"{image.width} x {image.height} is more than data.max_pixels = {max_pixels}"
-        )
+    check_size(image.width, image.height, max_pixels)
     return image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
-    if image.mode == "F":
-        raise ImageError("unsupported", "floating-point pixels have no fixed range")
-    if image.mode in ("RGBA", "LA", "La", "RGBa", "PA") or "transparency" in image.info:
-        overlay = image.convert("RGBA")
-        white = Image.new("RGBA", overlay.size, "white")
-        return Image.alpha_composite(white, overlay).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion clips at 255 instead of scaling.
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ImageError("unsupported", "grey values outside 0 to 65535")
-    grey = np.empty(values.shape, np.uint8)
-    source, target = values.reshape(-1), grey.reshape(-1)
-    for i in range(0, len(source), _CHUNK_PIXELS):  # as a whole it would take many times the picture's size
-        chunk = source[i : i + _CHUNK_PIXELS].astype(np.uint32)
-        target[i : i + _CHUNK_PIXELS] = (chunk + 128) // 257
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings the picture upright, or None."""
-    try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except _DAMAGED:
-        return None  # unreadable EXIF says nothing about the pixels, which are fine
-
-
-def _kind_of_damage(error: Exception) -> str:
-    text = str(error).lower()
-    is_cut = any(word in text for word in ("truncated", "not enough", "end of file", "incomplete"))
-    return "truncated" if is_cut or isinstance(error, EOFError) else "corrupt"
 
 
 def to_square(rgb: RGB, size_px: int, *, resize_px: int | None = None, resample: Filter = "bicubic") -> RGB:
@@ -198,8 +120,15 @@ def to_square(rgb: RGB, size_px: int, *, resize_px: int | None = None, resample:
     if height == width == size_px == shorter:
         return rgb
     wide, high = (shorter * side // min(height, width) for side in (width, height))
-    resized = np.asarray(Image.fromarray(rgb).resize((wide, high), _FILTERS[resample]))
     top, left = round((high - size_px) / 2), round((wide - size_px) / 2)
+    image = Image.fromarray(rgb)
+    if max(height, width) > _CROPPED_FIRST * min(height, width):
+        # The whole would be as long as the picture: only the middle is resized, the same but for rounding.
+        edges = left * width / wide, top * height / high
+        ends = (left + size_px) * width / wide, (top + size_px) * height / high
+        box = (*edges, min(width, ends[0]), min(height, ends[1]))
+        return np.asarray(image.resize((size_px, size_px), _FILTERS[resample], box=box))
+    resized = np.asarray(image.resize((wide, high), _FILTERS[resample]))
     return resized[top : top + size_px, left : left + size_px]
 
 

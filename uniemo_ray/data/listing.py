@@ -1,12 +1,31 @@
 """Files and folders of a data set, in an order that does not depend on the disk."""
 
+import codecs
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from uniemo_ray.data.folder import FolderError
-from uniemo_ray.data.samples import IMAGE_SUFFIXES
+from uniemo_ray.data.samples import IMAGE_SUFFIXES, Reason, Rejected
+from uniemo_ray.text import escaped, is_utf8
+
+_OF_THE_SYSTEM = frozenset(
+    (
+        "@eadir",
+        "@recycle",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "__macosx",
+        "lost+found",
+        "system volume information",
+    )
+)
+"""Folders that network storage and operating systems put beside pictures: thumbnails, deleted files."""
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Files(NamedTuple):
@@ -15,6 +34,10 @@ class Files(NamedTuple):
     images: list[str]
     """Files with an image's ending; nobody has looked inside."""
     others: list[str]
+    unnamed: list[str]
+    """Images whose names are no UTF-8, with escapes."""
+    loops: list[str]
+    """Links to folders that are listed already, or that hold the link itself."""
 
 
 def require_folder(root: str | Path) -> Path:
@@ -29,34 +52,78 @@ def require_folder(root: str | Path) -> Path:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders directly below, sorted by name; hidden ones do not count.
+    """Folders directly below, sorted by name; hidden ones and those of the system do not count.
 
     Raises:
         FolderError: the folder is not readable.
     """
     try:
-        found = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+        found = [child for child in folder.iterdir() if child.is_dir() and not _is_hidden(child.name)]
     except OSError as error:
         raise _unreadable(error) from error
     return sorted(found)
 
 
 def list_files(folder: Path, *, is_deep: bool = True) -> Files:
-    """Files below a folder, or only those directly in it; hidden files and folders do not count.
+    """Files below a folder, or only directly in it; those hidden or of the system do not count.
 
     Raises:
         FolderError: a folder is not readable.
     """
-    images, others = [], []
-    for path, folders, names in os.walk(folder, onerror=_raise_unreadable):
-        folders[:] = [name for name in folders if is_deep and not name.startswith(".")]
+    images, others, loops = [], [], list[str]()
+    for path, names in _walk(folder, loops, is_deep=is_deep):
         for name in names:
-            relative = (Path(path) / name).relative_to(folder).as_posix()
+            relative = (path / name).relative_to(folder).as_posix()
             if name.lower().endswith(IMAGE_SUFFIXES):
                 images.append(relative)
             elif not name.startswith("."):
-                others.append(relative)
-    return Files(sorted(image for image in images if not Path(image).name.startswith(".")), sorted(others))
+                others.append(escaped(relative))
+    seen = sorted(image for image in images if not Path(image).name.startswith("."))
+    unnamed = [escaped(image) for image in seen if not is_utf8(image)]
+    return Files([image for image in seen if is_utf8(image)], sorted(others), unnamed, loops)
+
+
+def _walk(folder: Path, loops: list[str], *, is_deep: bool) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and the names of the files in each; links are followed, each real folder is visited once."""
+    around = {_identity(parent) for parent in folder.absolute().resolve().parents}
+    visited = {_identity(folder)}
+    for path, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
+        kept = []
+        # Real folders first: one that a link leads to as well goes by its own name.
+        for name in sorted(folders, key=lambda name: ((Path(path) / name).is_symlink(), name)):
+            child = Path(path) / name
+            if not is_deep or _is_hidden(name):
+                continue
+            identity = _identity(child)
+            if identity in visited or identity in around:
+                loops.append(escaped(child.relative_to(folder).as_posix()))
+            else:
+                visited.add(identity)
+                kept.append(name)
+        folders[:] = kept
+        yield Path(path), names
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise _unreadable(error) from error
+    return status.st_dev, status.st_ino
+
+
+def note_loops(loops: Sequence[str]) -> list[str]:
+    """A line about links that are not followed, if there are any."""
+    if not loops:
+        return []
+    known = "lead to folders that are read already and are not followed"
+    return [f"{len(loops)} links {known} ({loops[0]} for example)"]
+
+
+def refuse_unnamed(path: str, split: str = "") -> Rejected:
+    """The refusal of an image whose path is no UTF-8: no shard and no list could name it."""
+    shown = escaped(path)
+    return Rejected(shown, shown, Reason.PATH_INVALID, "the name is no UTF-8: rename the file", split)
 
 
 def note_others(others: Sequence[str]) -> list[str]:
@@ -73,7 +140,9 @@ def read_lines(file: Path) -> list[str]:
         FolderError: the file is not readable as text.
     """
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        data = file.read_bytes()
+        encoding = "utf-16" if data[:2] in _UTF_16 else "utf-8-sig"
+        return [line.strip() for line in data.decode(encoding).splitlines()]
     except OSError as error:
         raise _unreadable(error) from error
     except UnicodeDecodeError as error:
@@ -90,6 +159,10 @@ def first_file(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
                 if name in found:
                     return found[name]
     return None
+
+
+def _is_hidden(folder: str) -> bool:
+    return folder.startswith(".") or folder.lower() in _OF_THE_SYSTEM
 
 
 def _raise_unreadable(error: OSError) -> None:

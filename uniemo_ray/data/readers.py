@@ -52,12 +52,14 @@ def open_folder(root: str | Path, data: DataConfig) -> DataFolder:
 
 def label_space(data: DataConfig) -> LabelSpace:
     """The classes that a run tells apart: those of its data set, or their valence."""
-    return SENTIMENT if data.valence else own_space(data)
+    own = own_space(data)  # in any case, so that a step reads the same settings whatever their values
+    return SENTIMENT if data.valence else own
 
 
 def own_space(data: DataConfig) -> LabelSpace:
     """The classes of a kind of data set."""
-    return LABEL_SPACES[data.labels] if data.kind == "folders" else _SPACES.get(data.kind, MIKELS)
+    of_folders = LABEL_SPACES[data.labels]
+    return of_folders if data.kind == "folders" else _SPACES.get(data.kind, MIKELS)
 
 
 def plain(labels: str) -> ClassTable:

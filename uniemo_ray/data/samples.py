@@ -2,20 +2,16 @@
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from uniemo_ray.data.images import ImageError, check_picture
-from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.emotions import EMOTIONS
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jfif", ".jpe", ".mpo")
 """Tried in this order where a split file names an image without its file ending."""
 
 _MAX_ANNOTATION_BYTES = 1 << 20
@@ -32,6 +28,7 @@ class Reason(StrEnum):
     IMAGE_CORRUPT = "image_corrupt"
     IMAGE_TRUNCATED = "image_truncated"
     IMAGE_HUGE = "image_huge"
+    IMAGE_THIN = "image_thin"
     IMAGE_UNSUPPORTED = "image_unsupported"
     ANNOTATION_MISSING = "annotation_missing"
     ANNOTATION_UNREADABLE = "annotation_unreadable"
@@ -61,7 +58,7 @@ class Rejected(NamedTuple):
     path: str
     """The file at fault, relative to the data folder."""
     reason: str
-    """A `Reason`."""
+    """A `Reason`; of a failure that none of them names the exception's class, or `killed 2 processes`."""
     detail: str
     """One line for a person."""
     split: str = ""
@@ -158,15 +155,6 @@ def read_sample(
     )
 
 
-def to_table(samples: list[Sample], *, split: str, source: str) -> pa.Table:
-    """Samples of one split as a table of schema `SAMPLES`."""
-    columns: dict[str, list[Any]] = {
-        name: [getattr(sample, name) for sample in samples] for name in Sample._fields
-    }
-    columns |= {"split": [split] * len(samples), "source": [source] * len(samples)}
-    return pa.Table.from_pydict(columns, schema=SAMPLES)
-
-
 def resolve_image(root: Path, entry: Entry) -> str:
     """Path of the image, with the file ending found on disk where the entry lacks one."""
     if PurePosixPath(entry.image).suffix.lower() in IMAGE_SUFFIXES:
@@ -214,7 +202,7 @@ def _read_annotation(root: Path, entry: Entry, *, names: AttributeNames) -> _Ann
         return _NO_ANNOTATION
     value = _load_annotation(root / entry.annotation, entry.annotation)
     emotion = value.get("emotion")
-    if emotion not in (None, entry.emotion):
+    if emotion is not None and normalise_name(str(emotion)) != normalise_name(entry.emotion):
         detail = f"says {emotion!r}, the split file says {entry.emotion!r}"
         raise _RefusedError(Reason.LABEL_CONFLICT, entry.annotation, detail)
     scenes, objects = (_names(value, key, entry.annotation) for key in ("scene", "object"))
@@ -225,7 +213,7 @@ def _read_annotation(root: Path, entry: Entry, *, names: AttributeNames) -> _Ann
             if known and name not in known:
                 detail = f"{kind} {name!r} is not listed in info.json"
                 raise _RefusedError(Reason.UNKNOWN_LABEL, entry.annotation, detail)
-    numbers = {key: _number(value, key, entry.annotation) for key in ("brightness", "colorfulness")}
+    numbers = {key: _number(value.get(key)) for key in ("brightness", "colorfulness")}
     return _Annotation(scenes[0] if scenes else None, objects, **numbers)
 
 
@@ -258,17 +246,15 @@ def _names(value: dict[str, Any], key: str, path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in map(normalise_name, items) if name))
 
 
-def _number(value: dict[str, Any], key: str, path: str) -> float | None:
-    raw = value.get(key)
-    if raw is None or raw == "":
+def _number(raw: object) -> float | None:
+    """A number from 0 to 1; None for anything else, because no training reads it: it costs no image."""
+    if not isinstance(raw, str | int | float) or isinstance(raw, bool):
         return None
     try:
-        number = float(raw) if not isinstance(raw, bool) else math.nan
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise _malformed(path, key, raw, "a number from 0 to 1")
-    return number
+        number = float(raw)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number <= 1 else None
 
 
 def _malformed(path: str, key: str, value: Any, expected: str) -> _RefusedError:

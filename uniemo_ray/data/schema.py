@@ -1,19 +1,10 @@
 """The canonical samples: one pyarrow schema between the readers and everything that trains on them.
 
-A shard is one Parquet file. What it was made from stands in its footer, so that a later run can tell
-a finished shard from one of other content without reading its images.
+A shard is one Parquet file; `sample_shards.py` says what its footer holds.
 """
-
-import logging
-import os
-import uuid
-from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
-
-logger = logging.getLogger(__name__)
 
 SAMPLES: pa.Schema = pa.schema(
     [
@@ -36,41 +27,11 @@ _FEW_VALUES = ["emotion", "scene", "split", "source"]
 _ROW_GROUP = 256
 
 
-def write_table(
-    table: pa.Table,
-    path: str,
-    *,
-    filesystem: fs.FileSystem | None = None,
-    notes: Mapping[str, str] | None = None,
-) -> int:
-    """Write one Parquet file so that a reader sees either all of it or nothing.
-
-    Args:
-        table: Rows to write.
-        path: Target inside `filesystem`; a file there is replaced.
-        filesystem: Where to write; the local disk when left out.
-        notes: Text entries for the file's footer.
-
-    Returns:
-        Size of the file in bytes.
-
-    Raises:
-        OSError: from the file system (full disk, no permission); the target is then as it was.
-    """
-    return put_bytes(encode_table(table, notes=notes), path, filesystem=filesystem)
-
-
-def encode_table(table: pa.Table, *, notes: Mapping[str, str] | None = None) -> pa.Buffer:
-    """The bytes of one Parquet file; the same rows and notes give the same bytes.
-
-    Args:
-        table: Rows to encode.
-        notes: Text entries for the file's footer.
-    """
-    entries = {**(table.schema.metadata or {}), **{k.encode(): v.encode() for k, v in (notes or {}).items()}}
+def encode_table(table: pa.Table) -> pa.Buffer:
+    """The bytes of one Parquet file; the same rows and metadata give the same bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.replace_schema_metadata(entries),
+        table,
         sink,
         # Images are compressed already: doing it again would only take time.
         compression={path: "none" if path == "image" else "zstd" for path in _leaves(table.schema)},
@@ -86,52 +47,3 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [
         f"{column.name}.list.element" if pa.types.is_list(column.type) else column.name for column in schema
     ]
-
-
-def read_notes(path: str, *, filesystem: fs.FileSystem | None = None) -> dict[str, str] | None:
-    """Footer entries that `write_table` was given, or None when there is no whole Parquet file there."""
-    filesystem, path = _unwrap(filesystem, path)
-    if filesystem.get_file_info(path).type != fs.FileType.File:
-        return None
-    try:
-        metadata = pq.read_schema(path, filesystem=filesystem).metadata or {}
-    except pa.ArrowInvalid:
-        logger.warning("%s is not a Parquet file: it will be written again", path)
-        return None
-    return {key.decode(): value.decode() for key, value in metadata.items() if not key.startswith(b"ARROW:")}
-
-
-def _unwrap(filesystem: fs.FileSystem | None, path: str) -> tuple[fs.FileSystem, str]:
-    """The file system underneath and the whole path: only the local disk needs a temporary file."""
-    if isinstance(filesystem, fs.SubTreeFileSystem):
-        return _unwrap(filesystem.base_fs, f"{filesystem.base_path}{path}")
-    return filesystem or fs.LocalFileSystem(), path
-
-
-def put_bytes(data: pa.Buffer, path: str, *, filesystem: fs.FileSystem | None = None) -> int:
-    """Write a file so that a reader sees either all of it or nothing; returns its size in bytes.
-
-    Raises:
-        OSError: from the file system; the target is then as it was.
-    """
-    filesystem, path = _unwrap(filesystem, path)
-    size = len(data)
-    if not isinstance(filesystem, fs.LocalFileSystem):
-        # An object store shows an object only once it is whole.
-        with filesystem.open_output_stream(path) as sink:
-            sink.write(data)
-        return size
-    folder, name = os.path.split(path)
-    os.makedirs(folder or ".", exist_ok=True)
-    # The leading dot hides a file left by a crash from every Parquet reader.
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-    return size

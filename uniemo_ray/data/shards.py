@@ -1,56 +1,24 @@
-"""Shards of canonical samples: which entries go into which, and how one of them is written.
-
-A shard is a function of its entries and of the files behind them. It is written atomically under a stable
-name and carries a fingerprint of all that, so a repeated write gives the same file and is skipped.
-"""
+"""The plan of canonical shards: which entries of a data set go into which shard."""
 
 import hashlib
-import json
-import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pyarrow import fs
+import pyarrow as pa
 
-from uniemo_ray.data.samples import (
-    AttributeNames,
-    Entry,
-    Reason,
-    Rejected,
-    Sample,
-    read_sample,
-    resolve_image,
-    to_table,
+from uniemo_ray.data.samples import Entry, resolve_image
+
+PLAN: pa.Schema = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("emotion", pa.string(), nullable=False),  # a label of the data set's label space
+        pa.field("image", pa.string(), nullable=False),  # path inside the data folder
+        pa.field("annotation", pa.string()),  # path inside the data folder; null: the data set has none
+        pa.field("split", pa.string(), nullable=False),
+    ]
 )
-from uniemo_ray.data.schema import encode_table, put_bytes, read_notes
-from uniemo_ray.emotions import LabelSpace
-
-_FORMAT = 1
-_SUMMARY, _FINGERPRINT = "uniemo.summary", "uniemo.fingerprint"
-_BLOCK = 1 << 20
-
-
-class ShardFile(NamedTuple):
-    """One written shard."""
-
-    name: str
-    """`train/part-00000`, without ending."""
-    rows: int
-    bytes: int
-    sha256: str
-    """Of the Parquet file."""
-    fingerprint: str
-    """Digest of all that determines the shard."""
-    seconds: float
-    """Time of its writing; 0 where it was found finished."""
-
-
-def shard_order(image_id: str) -> bytes:
-    """Sort key that shuffles images the same way everywhere."""
-    return hashlib.blake2b(image_id.encode(), digest_size=16).digest()
+"""What a shard is made from: one row for each entry, in the order of the samples."""
 
 
 class ShardLimits(NamedTuple):
@@ -58,13 +26,46 @@ class ShardLimits(NamedTuple):
 
     rows: int
     bytes: int
-    """Of image files; a single larger image still makes a shard."""
+    """Bytes of image files; a single larger image still makes a shard."""
+
+
+class PlannedShard(NamedTuple):
+    """One shard of a split, to be made."""
+
+    split: str
+    number: int
+    """Counted from 0 within the split."""
+    entries: list[Entry]
+
+    @property
+    def name(self) -> str:
+        """Stable name below the folder of all splits, such as `train/part-00000`."""
+        return f"{self.split}/part-{self.number:05d}"
+
+    def table(self) -> pa.Table:
+        """The entries as rows of schema `PLAN`."""
+        columns = {
+            name: [getattr(entry, name) for entry in self.entries] for name in PLAN.names if name != "split"
+        }
+        return pa.Table.from_pydict({**columns, "split": [self.split] * len(self.entries)}, schema=PLAN)
+
+
+def read_entries(plan: pa.Table) -> list[Entry]:
+    """The entries of PLAN rows."""
+    return [
+        Entry(*values) for values in zip(*(plan[name].to_pylist() for name in Entry._fields), strict=True)
+    ]
+
+
+def shard_order(image_id: str) -> bytes:
+    """Sort key that shuffles images the same way everywhere."""
+    return hashlib.blake2b(image_id.encode(), digest_size=16).digest()
 
 
 def plan_shards(
     entries: Sequence[Entry], split: str, *, root: Path, limits: ShardLimits
-) -> list[dict[str, Any]]:
-    """Shards of a split as plain JSON: `split`, `name` and `entries`, in the order of `shard_order`."""
+) -> list[PlannedShard]:
+    """Shards of a split, with its entries in the order of `shard_order`."""
     groups: list[list[Entry]] = []
     size = 0
     for entry in sorted(entries, key=lambda entry: shard_order(entry.image_id)):
@@ -74,106 +75,24 @@ def plan_shards(
             groups.append([])
             size = of_entry
         groups[-1].append(entry)
+    return [PlannedShard(split, number, group) for number, group in enumerate(groups)]
+
+
+def describe_files(root: Path, entries: Iterable[Entry]) -> list[tuple[object, ...]]:
+    """Entries as plain values with size and time of change of their files, for a fingerprint.
+
+    Args:
+        root: Data folder.
+        entries: What to describe.
+    """
     return [
-        {"split": split, "name": f"part-{number:05d}.parquet", "entries": group}
-        for number, group in enumerate(groups)
+        (
+            *entry,
+            _stamp(root / resolve_image(root, entry)),
+            _stamp(root / entry.annotation) if entry.annotation else None,
+        )
+        for entry in entries
     ]
-
-
-@dataclass(frozen=True)
-class ShardWriter:
-    """Writes shards of one data set; can be sent to workers."""
-
-    root: Path
-    """Data folder."""
-    out: str
-    """Target folder inside `filesystem`."""
-    filesystem: fs.FileSystem
-    names: AttributeNames
-    labels: tuple[str, ...]
-    source: str
-    max_pixels: int
-    valence_of: LabelSpace | None = None
-    """The set's classes, where samples are labelled with the valence of their own label."""
-
-    def write(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """Write the shard of a plan's item, unless it is there; return its summary, plain JSON."""
-        started = time.monotonic()
-        entries = [Entry(*row) for row in spec["entries"]]
-        path = f"{self.out}/{spec['split']}/{spec['name']}"
-        fingerprint = self.fingerprint(spec["split"], entries)
-        notes = read_notes(path, filesystem=self.filesystem) or {}
-        is_skipped = notes.get(_FINGERPRINT) == fingerprint
-        if is_skipped:
-            summary, size, digest = json.loads(notes[_SUMMARY]), *self._measure(path)
-        else:
-            summary, size, digest = self._write(spec, entries, path, fingerprint)
-        seconds = 0.0 if is_skipped else time.monotonic() - started
-        name = f"{spec['split']}/{spec['name'].removesuffix('.parquet')}"
-        file = ShardFile(name, summary["rows"], size, digest, fingerprint, round(seconds, 3))
-        return {**summary, "file": file, "is_skipped": is_skipped}
-
-    def _write(
-        self, spec: dict[str, Any], entries: list[Entry], path: str, fingerprint: str
-    ) -> tuple[dict[str, Any], int, str]:
-        read = [
-            read_sample(self.root, entry, max_pixels=self.max_pixels, names=self.names, labels=self.labels)
-            for entry in entries
-        ]
-        read = [self._relabel(item, entry) for item, entry in zip(read, entries, strict=True)]
-        samples = [item for item in read if isinstance(item, Sample)]
-        rejected = [item._replace(split=spec["split"]) for item in read if isinstance(item, Rejected)]
-        summary = _summarise(spec, samples, rejected)
-        table = to_table(samples, split=spec["split"], source=self.source)
-        data = encode_table(table, notes={_FINGERPRINT: fingerprint, _SUMMARY: json.dumps(summary)})
-        size = put_bytes(data, path, filesystem=self.filesystem)
-        return summary, size, hashlib.sha256(data).hexdigest()
-
-    def _relabel(self, item: Sample | Rejected, entry: Entry) -> Sample | Rejected:
-        if self.valence_of is None or isinstance(item, Rejected):
-            return item
-        side = self.valence_of.valence(item.emotion)
-        if side is None:
-            detail = f"{item.emotion} is neither positive nor negative"
-            return Rejected(item.image_id, entry.image, Reason.UNKNOWN_LABEL, detail)
-        return item._replace(emotion=side)
-
-    def _measure(self, path: str) -> tuple[int, str]:
-        """Size and sha256 of a shard that was found finished."""
-        size, digest = 0, hashlib.sha256()
-        with self.filesystem.open_input_stream(path) as stream:
-            while block := stream.read(_BLOCK):
-                size += len(block)
-                digest.update(block)
-        return size, digest.hexdigest()
-
-    def fingerprint(self, split: str, entries: Sequence[Entry]) -> str:
-        """Digest of all that determines a shard; files count by size and time of change."""
-        facts = [_FORMAT, split, self.source, self.max_pixels, self.names]
-        facts += [] if self.valence_of is None else [self.valence_of.name]
-        stamps = [
-            (
-                *entry,
-                _stamp(self.root / resolve_image(self.root, entry)),
-                _stamp(self.root / entry.annotation) if entry.annotation else None,
-            )
-            for entry in entries
-        ]
-        return hashlib.sha256(json.dumps([facts, stamps]).encode()).hexdigest()
-
-
-def _summarise(spec: dict[str, Any], samples: list[Sample], rejected: list[Rejected]) -> dict[str, Any]:
-    return {
-        "split": spec["split"],
-        "name": spec["name"],
-        "rows": len(samples),
-        "rejected": rejected,
-        "emotions": Counter(sample.emotion for sample in samples),
-        "scenes": sorted({sample.scene for sample in samples if sample.scene}),
-        "objects": sorted({name for sample in samples for name in sample.objects}),
-        "with_scene": sum(sample.scene is not None for sample in samples),
-        "with_object": sum(bool(sample.objects) for sample in samples),
-    }
 
 
 def _size(file: Path) -> int:

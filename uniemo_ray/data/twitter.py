@@ -13,19 +13,27 @@ Twitter II, 603 images in folders of topics:
     root/TOPIC/12.jpg
     root/groundTruthLabel.txt           tab-separated, the label (positive or negative) in the second column
 
-Both are often passed on as one folder per class, which is read too. Splits are drawn.
+Both are often passed on as one folder per class, which is read too. Splits are drawn. Label files may be
+spreadsheets' exports: fields between tabs, semicolons or commas, in quotes, numbers such as `5.0`.
 """
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from uniemo_ray.data.class_folders import ClassTable, read_class_folders
+from uniemo_ray.data.dialect import Row, read_rows
 from uniemo_ray.data.folder import FolderError, ListedFolder
 from uniemo_ray.data.label_lists import LabelRow, collect, malformed, note_unlisted
-from uniemo_ray.data.listing import first_file, list_files, read_lines, require_folder
+from uniemo_ray.data.listing import (
+    first_file,
+    list_files,
+    note_loops,
+    read_lines,
+    refuse_unnamed,
+    require_folder,
+)
 from uniemo_ray.data.samples import Reason, Rejected
 from uniemo_ray.data.splits import FIFTH, stratify
 from uniemo_ray.emotions import SENTIMENT
@@ -99,37 +107,38 @@ def _from_folders(folder: Path, *, agreement: int, seed: int) -> ListedFolder:
 
 
 def _labelled(file: Path, folder: Path, images: Path) -> Iterator[LabelRow | Rejected]:
-    for number, line in enumerate(read_lines(file), start=1):
-        if not line:
-            continue
-        where, words = f"{file.name}:{number}", line.rsplit(maxsplit=1)
-        if len(words) == 2:
-            yield _row(folder, images, words[0], words[1], where)
+    rows = read_rows(read_lines(file), is_good=_ends_in_a_label, by_space=True)
+    if rows and not _ends_in_a_label(rows[0].fields) and any(_ends_in_a_label(row.fields) for row in rows):
+        rows = rows[1:] if _is_heading(rows[0]) else rows
+    for row in rows:
+        where = f"{file.name}:{row.number}"
+        if len(row.fields) == 2:
+            yield _row(folder, images, row.fields[0], row.fields[1], where)
         else:
-            yield malformed(where, line, expected="IMAGE LABEL")
+            yield malformed(where, " ".join(row.fields), expected="IMAGE LABEL")
+
+
+def _ends_in_a_label(fields: list[str]) -> bool:
+    return len(fields) == 2 and TWITTER1.label(fields[1]) is not None
+
+
+def _is_heading(row: Row) -> bool:
+    return len(row.fields) == 2 and not PurePosixPath(row.fields[0]).suffix
 
 
 def _voted(file: Path, folder: Path, images: Path, *, agreement: int) -> Iterator[LabelRow | Rejected]:
-    rows = _read_csv(file)
-    columns = _vote_columns(file, rows[0] if rows else [])
-    for number, row in enumerate(rows[1:], start=2):
-        where = f"{file.name}:{number}"
-        if not row:
-            continue
-        counts = [row[at] if at < len(row) else "" for at in columns]
-        if not all(count.strip().isdigit() for count in counts):
-            yield malformed(where, ",".join(row), expected="an image and two numbers of votes")
+    rows = read_rows(read_lines(file), is_good=lambda fields: len(fields) > 2)
+    columns = _vote_columns(file, rows[0].fields if rows else [])
+    for row in rows[1:]:
+        where = f"{file.name}:{row.number}"
+        counts = [row.fields[at] if at < len(row.fields) else "" for at in columns]
+        if not all(count.isdigit() for count in counts):
+            yield malformed(where, ",".join(row.fields), expected="an image and two numbers of votes")
             continue
         positive, negative = map(int, counts)
         if positive != negative and max(positive, negative) >= agreement:
-            yield _row(folder, images, row[0], "positive" if positive > negative else "negative", where)
-
-
-def _read_csv(file: Path) -> list[list[str]]:
-    try:
-        return list(csv.reader(read_lines(file)))
-    except csv.Error as error:
-        raise FolderError([f"{file}: no table with commas ({error})"]) from error
+            label = "positive" if positive > negative else "negative"
+            yield _row(folder, images, row.fields[0], label, where)
 
 
 def _vote_columns(file: Path, header: list[str]) -> _Votes:
@@ -175,11 +184,12 @@ def _numbered(file: Path, folder: Path) -> tuple[list[LabelRow | Rejected], str]
     for path in list_files(folder).images:
         for name in (PurePosixPath(path).name, PurePosixPath(path).stem):
             by_name.setdefault(name, []).append(path)
-    lines = [(f"{file.name}:{at}", line.split("\t")) for at, line in enumerate(read_lines(file), 1) if line]
-    if lines and (len(lines[0][1]) < 2 or TWITTER2.label(lines[0][1][1]) is None):
+    rows = read_rows(read_lines(file), is_good=_has_a_label_second)
+    lines = [(f"{file.name}:{row.number}", row.fields) for row in rows]
+    if lines and not _has_a_label_second(lines[0][1]):
         lines = lines[1:]  # the heading
-    if any(fields[0].strip() in by_name for _, fields in lines):
-        named = [(fields[0].strip(), fields, where) for where, fields in lines]
+    if any(fields[0] in by_name for _, fields in lines):
+        named = [(fields[0], fields, where) for where, fields in lines]
         note = f"{file.name}: the first column names the images"
     else:
         named = [(str(number), fields, where) for number, (where, fields) in enumerate(lines, start=1)]
@@ -187,12 +197,16 @@ def _numbered(file: Path, folder: Path) -> tuple[list[LabelRow | Rejected], str]
     return [_truth(name, fields, where, by_name) for name, fields, where in named], note
 
 
+def _has_a_label_second(fields: list[str]) -> bool:
+    return len(fields) > 1 and TWITTER2.label(fields[1]) is not None
+
+
 def _truth(name: str, fields: list[str], where: str, by_name: Mapping[str, list[str]]) -> LabelRow | Rejected:
     if len(fields) < 2:
         return malformed(where, "\t".join(fields), expected="IMAGE, tab, LABEL")
     found = by_name.get(name, [])
     if len(found) == 1:
-        return LabelRow(found[0], found[0], fields[1].strip(), where)
+        return LabelRow(found[0], found[0], fields[1], where)
     detail = f"{where}: {' and '.join(found) or 'no image'} has the name {name}"
     return Rejected(name, where, Reason.LIST_MALFORMED if found else Reason.IMAGE_MISSING, detail)
 
@@ -208,5 +222,6 @@ def _listed(
     notes = [f"the set has no splits: they were drawn with data.split_seed={seed}"]
     if where == VOTES_FILE:
         where = f"{where} with enough agreement"
-    notes += note_unlisted(unlisted, where=where)
-    return ListedFolder(folder, table.space, by_split, tuple(collected.refused), tuple(notes))
+    notes += [*note_unlisted(unlisted, where=where), *note_loops(files.loops)]
+    refused = [*collected.refused, *(refuse_unnamed((at / image).as_posix()) for image in files.unnamed)]
+    return ListedFolder(folder, table.space, by_split, tuple(refused), tuple(notes))

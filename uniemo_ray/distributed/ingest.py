@@ -1,38 +1,45 @@
-"""From a data folder to canonical Parquet shards, through Ray Data.
+"""From a data folder to canonical Parquet shards, by the protocol of all other shards.
 
-One small spec row per shard, one map task per spec row: a task reads, checks and writes its own shard
-atomically, under a stable name. So a retried task or a resubmitted run can only write the same file
-again, and a finished shard of the same content is skipped by its footer.
+The driver commits what each shard is made from below `plan/`; tasks read the images and commit the samples
+under the same names. So a finished shard of the same content is skipped, and an image that kills
+its reader is rejected with a reason.
 """
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray.data
-from pyarrow import fs
 
-from uniemo_ray.config import MAX_PIXELS, SPLITS
+from uniemo_ray.config import MAX_PIXELS, SPLITS, ResourceConfig
 from uniemo_ray.data.check import attribute_notes
 from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplicates
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.folder import DataFolder
+from uniemo_ray.data.sample_reader import SampleReader
+from uniemo_ray.data.sample_shards import ShardSummary, read_summary
 from uniemo_ray.data.samples import Rejected
-from uniemo_ray.data.shards import ShardFile, ShardLimits, ShardWriter, plan_shards
+from uniemo_ray.data.shards import PlannedShard, ShardLimits, plan_shards
+from uniemo_ray.distributed.shards.actors.samples import SampleActor
+from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.distributed.shards.mapper import TableActor
 from uniemo_ray.emotions import SENTIMENT, LabelSpace
+from uniemo_ray.store import faults
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.errors import REPAIR, REPAIR_MISSING, DamagedError
+from uniemo_ray.store.shards import ShardEntry, commit_shard, committed, drop_shards, seal_manifest
 
 logger = logging.getLogger(__name__)
 LIMITS = ShardLimits(4000, 512 << 20)
-
-Batch = dict[str, np.ndarray[Any, Any]]
+PLAN_FOLDER, SAMPLES_FOLDER = "plan", "samples"
+_AT_ONCE = 16
+"""Small files that are written or read at a time: on S3 each costs a few round trips."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,8 @@ class IngestResult:
     """Samples, over all splits, that carry a scene."""
     with_object: int
     """Samples, over all splits, that carry an object."""
-    files: tuple[ShardFile, ...]
-    """Shards of the data set, in order."""
+    files: tuple[ShardEntry, ...]
+    """Shards of the data set, by split and number."""
     skipped: int
     """Shards found finished."""
     notes: tuple[str, ...]
@@ -69,33 +76,43 @@ class IngestResult:
         return len(self.files)
 
 
+class _Shard(NamedTuple):
+    """A committed shard without its images."""
+
+    summary: ShardSummary
+    content: pa.Table
+    """Rows of schema `CONTENT`."""
+
+
 def ingest_folder(
     root: str | Path,
-    out: str,
+    store: Store,
     *,
     source: str,
     reader: Callable[[str | Path], DataFolder] = EmoSetFolder,
     max_pixels: int = MAX_PIXELS,
     limits: ShardLimits = LIMITS,
-    filesystem: fs.FileSystem | None = None,
+    resources: ResourceConfig | None = None,
     prepare: Callable[[], object] | None = None,
     by_valence: bool = False,
+    actor: Callable[..., TableActor] = SampleActor,
 ) -> IngestResult:
-    """Read a data folder into `out/{split}/part-00000.parquet` and so on.
+    """Read a data folder into the shards `samples/SPLIT/part-00000` and so on of a store.
 
     Shards hold the entries of a split in the order of a hash of their image ids, without the rejected
     ones; so shards are mixed and do not depend on what is rejected.
 
     Args:
         root: Data folder, visible under this path on every node (after `prepare`).
-        out: Target folder inside `filesystem`.
+        store: Gets `plan/` and `samples/`.
         source: Name of the data set, for the column `source`.
         reader: Reads the folder's structure.
         max_pixels: Larger images are rejected.
         limits: When a shard is full.
-        filesystem: Where `out` lies; the local (or shared) disk when left out.
+        resources: Memory of a task; each has one CPU.
         prepare: Called by every task first, for a folder that each node makes for itself.
         by_valence: Whether samples are labelled positive and negative instead of with their own label.
+        actor: Makes READ rows of PLAN rows, from a `SampleReader` and `prepare`.
 
     Returns:
         Counts, rejected entries, duplicates and the attribute base.
@@ -103,73 +120,82 @@ def ingest_folder(
     Raises:
         FolderError: one line per structural fault, before Ray does anything.
         ValueError: where every training image of an emotion, or every image of a split, is rejected.
+        SupersededError: this driver is superseded.
+        DamagedError: a listed shard is missing or torn.
     """
     folder = reader(root)
-    if filesystem is None:
-        filesystem, out = fs.LocalFileSystem(), str(Path(out).absolute())
     root = folder.root.absolute()
     plan = partial(plan_shards, root=root, limits=limits)
-    specs = [spec for split in SPLITS for spec in plan(folder.entries(split), split)]
+    shards = [shard for split in SPLITS for shard in plan(folder.entries(split), split)]
     labels = folder.space.labels
     valence_of, space = (folder.space, SENTIMENT) if by_valence else (None, folder.space)
-    writer = ShardWriter(root, out, filesystem, folder.names, labels, source, max_pixels, valence_of)
-    _prune(writer, {f"{spec['split']}/{spec['name']}" for spec in specs})
-    summaries = _run(writer, specs, prepare)
-    _check_usable(folder, space, summaries)
-    return _result(folder, space, summaries, find_duplicates(_content(writer, summaries)))
-
-
-def _run(
-    writer: ShardWriter, specs: list[dict[str, Any]], prepare: Callable[[], object] | None
-) -> list[dict[str, Any]]:
-    """Summaries of all shards, by split and name."""
-    rows = [{"spec": json.dumps(spec)} for spec in specs]
-    # One block per shard: otherwise Ray packs the small spec rows into one block and one task.
-    plan = ray.data.from_items(rows, override_num_blocks=len(rows))
-    written = plan.map_batches(
-        _write_batch,  # type: ignore[arg-type]  # Ray declares no further arguments
-        fn_kwargs={"writer": writer, "prepare": prepare},
-        batch_size=1,
-        num_cpus=1,
+    samples = SampleReader(root, folder.names, labels, source, max_pixels, valence_of)
+    skipped = _commit_plan(shards, samples, store)
+    splits = [split for split in SPLITS if any(shard.split == split for shard in shards)]
+    map_shards(
+        store,
+        {f"{SAMPLES_FOLDER}/{split}": f"{PLAN_FOLDER}/{split}" for split in splits},
+        target=store,
+        actor=partial(actor, samples, prepare),
+        plan_hash=None,
+        resources=(resources or ResourceConfig()).model_copy(update={"cpus_per_worker": 1, "use_gpu": False}),
+        as_tasks=True,
     )
-    summaries = [json.loads(row["summary"]) for row in written.take_all()]
-    return sorted(summaries, key=lambda summary: (SPLITS.index(summary["split"]), summary["name"]))
+    entries = committed(store, f"{SAMPLES_FOLDER}/")
+    files = tuple(entries[f"{SAMPLES_FOLDER}/{shard.name}"] for shard in shards)
+    found = _read_back(store, files)
+    summaries = [shard.summary for shard in found]
+    _check_usable(folder, space, summaries)
+    duplicates = find_duplicates(pa.concat_tables([shard.content for shard in found]))
+    return _result(folder, space, summaries, duplicates=duplicates, files=files, skipped=skipped)
 
 
-def _write_batch(batch: Batch, writer: ShardWriter, prepare: Callable[[], object] | None) -> Batch:
-    """What a map task runs: one spec row in, one shard written, its summary out."""
-    if prepare:
-        prepare()
-    summaries = [json.dumps(writer.write(json.loads(text))) for text in batch["spec"]]
-    return {"summary": np.array(summaries, dtype=object)}
+def _commit_plan(shards: Sequence[PlannedShard], reader: SampleReader, store: Store) -> int:
+    """Commit what the shards are made from; shards of other content go. Returns how many are finished."""
+    seal_manifest(store)  # first, so that no superseded driver can list what is dropped here
+    hashes = {shard.name: reader.fingerprint(shard.split, shard.entries) for shard in shards}
+    for folder in (SAMPLES_FOLDER, PLAN_FOLDER):
+        drop_shards(store, folder, keep={f"{folder}/{name}": digest for name, digest in hashes.items()})
+    planned = committed(store, f"{PLAN_FOLDER}/")
+
+    def commit(shard: PlannedShard) -> None:
+        name = f"{PLAN_FOLDER}/{shard.name}"
+        if name not in planned:
+            commit_shard(store, name, shard.table(), plan_hash=hashes[shard.name])
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(commit, shards))
+    faults.reach("planned")
+    return len(committed(store, f"{SAMPLES_FOLDER}/"))
 
 
-def _content(writer: ShardWriter, summaries: list[dict[str, Any]]) -> pa.Table:
-    """Id, label and digest of every sample, read back from the shards without their images."""
-    paths = [f"{writer.out}/{summary['split']}/{summary['name']}" for summary in summaries]
-    tables = [pq.read_table(path, columns=CONTENT.names, filesystem=writer.filesystem) for path in paths]
-    return pa.concat_tables([table.replace_schema_metadata(None).cast(CONTENT) for table in tables])
+def _read_back(store: Store, entries: Sequence[ShardEntry]) -> list[_Shard]:
+    """Summary, ids, labels and digests of shards; their images are not read."""
+    filesystem, root = store.arrow()
+
+    def read(entry: ShardEntry) -> _Shard:
+        where = f"{store.uri}/{entry.key}"
+        try:
+            with pq.ParquetFile(f"{root}/{entry.key}", filesystem=filesystem) as file:
+                table = file.read(columns=CONTENT.names)
+                summary = read_summary(file.schema_arrow)
+        except FileNotFoundError:
+            raise DamagedError(f"{where} is listed but missing: {REPAIR_MISSING}") from None
+        except ValueError as error:
+            raise DamagedError(f"{where} is no whole shard ({error}): {REPAIR}") from None
+        return _Shard(summary, table.replace_schema_metadata(None).cast(CONTENT))
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(read, entries))
 
 
-def _prune(writer: ShardWriter, wanted: set[str]) -> None:
-    """Delete shards of an earlier, larger plan and what a killed writer left; nothing else."""
-    for split in SPLITS:
-        selector = fs.FileSelector(f"{writer.out}/{split}", allow_not_found=True)
-        for info in writer.filesystem.get_file_info(selector):
-            is_shard = info.base_name.startswith("part-") and info.base_name.endswith(".parquet")
-            is_temporary = info.base_name.startswith(".part-") and info.base_name.endswith(".tmp")
-            if is_temporary or (is_shard and f"{split}/{info.base_name}" not in wanted):
-                logger.info("removing %s: not part of this data set", info.path)
-                writer.filesystem.delete_file(info.path)
-
-
-def _check_usable(folder: DataFolder, space: LabelSpace, summaries: list[dict[str, Any]]) -> None:
-    reasons = Counter(Rejected(*row).reason for summary in summaries for row in summary["rejected"])
+def _check_usable(folder: DataFolder, space: LabelSpace, summaries: Sequence[ShardSummary]) -> None:
+    reasons = Counter(item.reason for summary in summaries for item in summary.rejected)
     why = f"rejected: {', '.join(f'{count} {reason}' for reason, count in sorted(reasons.items()))}"
     for split in SPLITS:
-        if not any(summary["rows"] for summary in summaries if summary["split"] == split):
+        if not any(summary.rows for summary in summaries if summary.split == split):
             raise ValueError(f"{folder.root}: no usable image in the split {split} ({why})")
-    train = {name for s in summaries if s["split"] == "train" for name in s["emotions"]}
+    train = {name for summary in summaries if summary.split == "train" for name in summary.emotions}
     missing = [label for label in space.labels if label not in train]
     if missing:
         raise ValueError(f"{folder.root}: no usable training image of {', '.join(missing)} ({why})")
@@ -178,31 +204,33 @@ def _check_usable(folder: DataFolder, space: LabelSpace, summaries: list[dict[st
 def _result(
     folder: DataFolder,
     space: LabelSpace,
-    summaries: list[dict[str, Any]],
+    summaries: Sequence[ShardSummary],
+    *,
     duplicates: tuple[Duplicate, ...],
+    files: tuple[ShardEntry, ...],
+    skipped: int,
 ) -> IngestResult:
-    rejected = [*folder.refused, *(Rejected(*row) for summary in summaries for row in summary["rejected"])]
+    rejected = (*folder.refused, *(item for summary in summaries for item in summary.rejected))
     counts = Counter[str]()
     for summary in summaries:
-        counts[summary["split"]] += summary["rows"]
-    with_scene, with_object = (
-        sum(summary[key] for summary in summaries) for key in ("with_scene", "with_object")
-    )
+        counts[summary.split] += summary.rows
+    with_scene = sum(summary.with_scene for summary in summaries)
+    with_object = sum(summary.with_object for summary in summaries)
     return IngestResult(
         space=space,
         counts={split: counts[split] for split in SPLITS},
         rejected_counts=dict(sorted(Counter(str(item.reason) for item in rejected).items())),
-        rejected=tuple(rejected),
+        rejected=rejected,
         duplicates=duplicates,
-        scenes=folder.names.scenes or _collected(summaries, "scenes"),
-        objects=folder.names.objects or _collected(summaries, "objects"),
+        scenes=folder.names.scenes or _collected(summary.scenes for summary in summaries),
+        objects=folder.names.objects or _collected(summary.objects for summary in summaries),
         with_scene=with_scene,
         with_object=with_object,
-        files=tuple(ShardFile(*summary["file"]) for summary in summaries),
-        skipped=sum(summary["is_skipped"] for summary in summaries),
+        files=files,
+        skipped=skipped,
         notes=(*folder.notes, *attribute_notes(with_scene, with_object), *describe(duplicates)),
     )
 
 
-def _collected(summaries: list[dict[str, Any]], key: str) -> tuple[str, ...]:
-    return tuple(sorted({name for summary in summaries for name in summary[key]}))
+def _collected(names: Iterable[list[str]]) -> tuple[str, ...]:
+    return tuple(sorted({name for found in names for name in found}))

@@ -133,8 +133,10 @@ def _launch(folder: Path, state: HeadState, command: list[str]) -> HeadState:
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     }
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_DASHBOARD_ADDRESS"):
-        del environment[name]  # `ray start` and the jobs' drivers find their way without
+    # `ray start` and the jobs' drivers find their way without. The Jobs API's address stays: actors of Ray
+    # Train ask for it, and search the machine for any Ray where it is missing.
+    for name in ("RAY_ADDRESS", "RAY_DASHBOARD_ADDRESS"):
+        del environment[name]
     with open(state.log_path, "ab") as log:  # an earlier head may have said why it ended
         child = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

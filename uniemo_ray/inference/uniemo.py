@@ -148,7 +148,7 @@ class UniEmo:
         """Emotions, scene and object attributes of images, one result each.
 
         Args:
-            images: one or several of: PIL image, path, encoded bytes, uint8 array (H, W, 3).
+            images: one or several of: PIL image, path, encoded bytes, array as in `read_picture`.
             with_attention: also say where the expert queries look.
             names: how many scenes and objects to list.
             micro_batch: fixed size of a pass, filled up at the end; with it the numbers of an image do

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from uniemo_ray.config import Config
+from uniemo_ray.distributed.logs import LINE, TIME
 from uniemo_ray.settings_file import load_config
 
 
@@ -39,7 +40,7 @@ def make_parser(description: str | None, *, config: str | None = None) -> argpar
 
 def execute(main: Callable[[], None]) -> None:
     """Run a job's main: log to standard error; bad input and lost storage end it with one line."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(level=logging.INFO, format=LINE, datefmt=TIME)
     try:
         main()
     except (ValueError, OSError, RuntimeError) as error:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.session import connect
-from uniemo_ray.loop.step_tables import Row, declare
+from uniemo_ray.loop.declare import Row, declare
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 

@@ -1,24 +1,17 @@
-"""The steps of every job, one table each: name, function, what it reads, what it follows, how it may grow.
+"""The steps of every job, one table each: name, function, what it reads, what it follows, how it may grow."""
 
-A step is skipped when neither its `reads`, nor its `facts`, nor the steps it comes `after` have changed. Its
-function gets a view of the config that refuses all other settings: it cannot depend on more than it declares.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
 
 from uniemo_ray.config import Config
 from uniemo_ray.inference.model_source import describe_model, locate_model
+from uniemo_ray.loop.declare import Row
 from uniemo_ray.loop.source_model import SourceModel
 from uniemo_ray.loop.steps import completion, data, evaluation, feedback, scorers, training, understanding
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import has_alexnet
 from uniemo_ray.metrics.resnet import has_judges
 from uniemo_ray.metrics.weights import has_weights
-from uniemo_ray.settings_view import setting, view_of
-from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 
 FROZEN_CLIP = ("encoder.clip", "encoder.clip_pretrained")
 LABELS = ("data.kind", "data.labels", "data.valence")
@@ -27,65 +20,9 @@ DIFFUSION_FILES = ("diffusion.model", "diffusion.revision", "diffusion.variant")
 VAE = (*DIFFUSION_FILES, "diffusion.size_px", "diffusion.channels_last", "diffusion.vae_slicing")
 NETWORK = ("encoder", "fusion", "losses", *LABELS, *DIFFUSION_FILES, "diffusion.text_widths")
 """What shapes the network, and the text width that its condition must have."""
-TRAINED_DENOISER = ("diffusion.denoiser", "diffusion.lora_rank")
 SAMPLING = ("seed", "diffusion", "generation.micro_batch", "generation.threads", "resources.use_gpu")
 """What determines an image's bytes, beside its plan row and the model."""
 MEASURING = ("evaluation", "seed", "data.kind", "data.max_pixels", "diffusion.size_px", *FROZEN_CLIP)
-
-
-class StepFunction(Protocol):
-    """Does a step's work."""
-
-    def __call__(self, context: StepContext, config: Config, /) -> StepOutput:
-        """Work in the context's folder, with the settings that the step declares."""
-        ...
-
-
-@dataclass(frozen=True)
-class Row:
-    """One step of a job."""
-
-    name: str
-    run: StepFunction
-    reads: Sequence[str] = ()
-    """Settings and whole sections that decide its result; all that its function gets to see."""
-    after: Sequence[str] = ()
-    """Steps whose results it uses."""
-    grows_by: Sequence[str] | None = None
-    """For a step that adds to a smaller run of itself: which of `reads` may grow, none if only inputs do."""
-    facts: Mapping[str, object] = field(default_factory=dict)
-    """What decides its result and is no setting, such as a model's fingerprint."""
-    round_: int | None = None
-    """Whose number of epochs counts, see `Config.for_round`."""
-
-
-def declare(pipeline: Pipeline, config: Config, table: Sequence[Row]) -> dict[str, Config]:
-    """Declare a table's steps on a pipeline.
-
-    Args:
-        pipeline: gets the steps, in the table's order.
-        config: of the run.
-        table: of the job.
-
-    Returns:
-        Each step's view of the config; `unread` tells what it has declared and never read.
-
-    Raises:
-        ValueError: a name in `reads` that is no setting, or steps that do not fit together.
-    """
-    views = {}
-    for row in table:
-        own = config if row.round_ is None else config.for_round(row.round_)
-        view = view_of(own, row.name, row.reads)
-        settings = {name: setting(own, name) for name in row.reads} | dict(row.facts)
-        run = partial(_run, row.run, view)
-        pipeline.step(row.name, run=run, settings=settings, inputs=row.after, grows_by=row.grows_by)
-        views[row.name] = view
-    return views
-
-
-def _run(function: StepFunction, view: Config, context: StepContext) -> StepOutput:
-    return function(context, view)
 
 
 def ingest_steps(config: Config) -> list[Row]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from uniemo_ray.addresses import expand
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.fingerprint import fingerprint
 
@@ -21,9 +22,10 @@ def local_folder(name: str) -> Path:
             `$XDG_CACHE_HOME` (`~/.cache`) once for each machine, and again when its files have changed.
 
     Raises:
-        ValueError: storage holds nothing there.
+        ValueError: storage holds nothing there, or the address is mangled.
         StoreError: storage failed.
     """
+    name = expand(name)
     if "://" not in name:
         return Path(name)
     store = open_store(name)

@@ -11,7 +11,8 @@ from uniemo_ray.report import sections, wording
 from uniemo_ray.report.comparison import compare
 from uniemo_ray.report.figures import StageHistory, line_charts, rank_scatter
 from uniemo_ray.report.samples import ShownSample
-from uniemo_ray.report.summary import Summary, replace_text
+from uniemo_ray.report.summary import Summary
+from uniemo_ray.store.atomic import write_atomically
 
 
 def render_report(
@@ -66,7 +67,8 @@ def write_report(
 ) -> None:
     """Render the page (arguments as in `render_report`) and write it atomically to `out`."""
     page = render_report(summary, samples=samples, scores=scores, history=history, coefficients=coefficients)
-    replace_text(out, page)
+    with write_atomically(out) as file:
+        file.write(page.encode())
 
 
 def _environment() -> jinja2.Environment:

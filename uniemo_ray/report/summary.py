@@ -4,8 +4,6 @@ Shares (accuracy, Emo-A) lie in [0, 1], never in percent. A metric that was not 
 of the file; a whole part that does not apply (`ceiling`, `filter`) is null.
 """
 
-import os
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -15,7 +13,6 @@ from pydantic import (
     FiniteFloat,
     JsonValue,
     SerializerFunctionWrapHandler,
-    ValidationError,
     model_serializer,
     model_validator,
 )
@@ -204,30 +201,3 @@ class Summary(Record):
 def to_json(summary: Record) -> str:
     """The text of `summary.json` or of another record."""
     return summary.model_dump_json(indent=2) + "\n"
-
-
-def write(summary: Summary, path: Path) -> None:
-    """Write `summary.json` atomically."""
-    replace_text(path, to_json(summary))
-
-
-def read(path: Path) -> Summary:
-    """Read `summary.json`.
-
-    Raises:
-        ValueError: one line that names the file, the key and what is wrong with it.
-    """
-    try:
-        return Summary.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{path} is no summary of this version: {key}: {first['msg']}") from None
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write UTF-8 text so that a reader sees the old or the new file, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

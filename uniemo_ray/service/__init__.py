@@ -2,6 +2,6 @@
 
 import gc
 
-# As torch and its company are imported, the collector would look through all their objects time and again:
-# a sixth of the time that a replica takes to start.
+# Importing torch creates many objects, and the garbage collector would scan all of them again and again.
+# That takes a sixth of the time in which a replica starts.
 gc.set_threshold(50_000, 20, 100)

@@ -1,4 +1,4 @@
-"""What the HTTP interface asks of the models; no Ray and no HTTP in here."""
+"""The interface between the HTTP API and the models. It imports neither Ray nor an HTTP library."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,84 +12,96 @@ Format = Literal["png", "webp", "jpeg"]
 DEFAULT_MODEL = "default"
 
 
-class Look(NamedTuple):
+class ImageInput(NamedTuple):
     """One image to understand."""
 
     data: bytes
-    """Encoded, inspected, not yet decoded."""
+    """The encoded file. It was inspected, but not decoded yet."""
     with_attention: bool
     model: str
+    """Name of the model."""
 
 
-class Seen(NamedTuple):
-    """What a model saw in one image."""
+class ImageOutput(NamedTuple):
+    """What a model found in one image."""
 
     result: UnderstandResult
     width: int
-    """Pixels of the upright image."""
+    """Width of the upright image in pixels."""
     height: int
+    """Height of the upright image in pixels."""
     model: str
     """Fingerprint of the model."""
     batch: int
-    """Images that were understood together."""
+    """Number of images in the same batch."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """Images to generate; equal orders give equal bytes."""
+class GenerationParams:
+    """Images to generate; equal parameters give equal bytes."""
 
     model: str
+    """Name of the model."""
     emotions: Mapping[str, float]
-    """Weights, not normalised."""
+    """Weight of each emotion. The weights are not normalised."""
     prompt: str | None
-    """`{}` stands for the emotion; None is the prompt of training."""
+    """Text with `{}` in place of the emotion; None stands for the prompt of training."""
     n: int
+    """Number of images."""
     seed: int
-    """Of the first image."""
+    """Seed of the first image; image i has seed + i."""
     steps: int | None
-    """None here and below: as in training."""
+    """Sampling steps; None stands for the value of training."""
     guidance: float | None
+    """Guidance scale; None stands for the value of training."""
     width: int | None
+    """Width in pixels; None stands for the value of training."""
     height: int | None
+    """Height in pixels; None stands for the value of training."""
     mix: Mix
+    """Where the emotions of a mixture are combined."""
     format: Format
+    """File format of the images."""
 
 
-class Painted(NamedTuple):
-    """A generated image."""
+class EncodedImage(NamedTuple):
+    """A generated image as a file."""
 
     data: bytes
-    """Encoded, with its provenance inside."""
+    """The file; it contains its provenance."""
     provenance: dict[str, Any]
     batch: int
-    """Images that were painted together."""
+    """Number of images in the same batch."""
 
 
 class Refusal(NamedTuple):
-    """Why there is no result, in words for the caller; a value, because exceptions change on their way."""
+    """Why there is no result. It is a value, because Ray changes exceptions between processes."""
 
     detail: str
+    """The reason, in words for the caller."""
     field: str | None = None
-    is_ours: bool = False
+    """The part of the request that is at fault."""
+    is_server_error: bool = False
     """Whether the service failed (5xx) and not the request (4xx)."""
 
 
 @dataclass(frozen=True)
-class Description:
+class ModelDescription:
     """A model as `/v1/model` shows it."""
 
     fingerprint: str
     card: str
+    """The model card, in Markdown."""
     emotions: tuple[str, ...]
-    """All it knows, in order."""
+    """Every emotion of the model, in order."""
     paintable: tuple[str, ...]
-    """Those it has seen images of and can generate; none for a model that only understands."""
+    """The emotions that the model can generate. A model that only understands has none."""
     defaults: Mapping[str, Any]
-    """Steps, guidance, width, height, prompt where a request is silent."""
+    """Steps, guidance, width, height and prompt of a request that does not name them."""
     pixels_multiple: int
-    """Sides of generated images are multiples of it."""
+    """Width and height of generated images must be multiples of it."""
     micro_batch: int
-    """Images per pass of the sampler; with threads and versions part of what determines bytes."""
+    """Images per pass of the sampler. Like threads and versions, it affects the bytes of images."""
     uniemo_ray: str
     """Version of the package."""
 
@@ -103,22 +115,22 @@ class UnavailableError(Exception):
 
 
 class Backend(Protocol):
-    """What answers the requests."""
+    """Answers the requests of the HTTP API."""
 
     async def is_ready(self) -> bool:
-        """Whether the models for both kinds of work are there; busy ones are."""
+        """Whether the models for both kinds of work are loaded. A busy model is ready."""
 
-    async def describe(self, model: str) -> Description:
-        """The model behind a name."""
+    async def describe(self, model: str) -> ModelDescription:
+        """Describe the model of a name."""
 
-    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
-        """One result per image, in order. Raises UnavailableError."""
+    async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
+        """Understand images; returns one result per image, in order. Raises UnavailableError."""
 
-    async def generate(self, order: Order) -> list[Painted] | Refusal:
-        """All images of an order; being cancelled frees the model. Raises UnavailableError."""
+    async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
+        """Generate all images. Cancelling the call stops the model. Raises UnavailableError."""
 
-    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
-        """Begin a generation that writes to the job board; the task ends with it. Raises UnavailableError."""
+    async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
+        """Start a generation; the returned task ends when the generation does. Raises UnavailableError."""
 
     async def close(self) -> None:
-        """The process ends: generations that were begun finish, or the board says that they will not."""
+        """Finish the generations that were started, or record that they failed, before the process ends."""

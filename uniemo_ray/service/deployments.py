@@ -1,4 +1,4 @@
-"""The three Ray Serve deployments: thin shells around the `api` and the `workers`."""
+"""The Ray Serve deployments: thin shells around `api` and `workers`."""
 
 import asyncio
 import logging
@@ -13,151 +13,166 @@ from ray.serve.context import _get_global_client
 
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
-from uniemo_ray.service.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
-from uniemo_ray.service.generations import JobBoard
-from uniemo_ray.service.handles import Handle, HandleBackend, HandlePeers
-from uniemo_ray.service.loads import Loads
-from uniemo_ray.service.own import OwnLooks
+from uniemo_ray.service.backend import (
+    DEFAULT_MODEL,
+    EncodedImage,
+    GenerationParams,
+    ImageInput,
+    ImageOutput,
+    ModelDescription,
+    Refusal,
+)
+from uniemo_ray.service.generations import GenerationStore
+from uniemo_ray.service.handles import AggregatorPeers, Handle, HandleBackend
+from uniemo_ray.service.inline_inference import InlineInference
+from uniemo_ray.service.model_loader import ModelLoader
 from uniemo_ray.service.pool import Pool
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
-from uniemo_ray.service.workers.illustrator import Illustrator, Ticket
-from uniemo_ray.service.workers.job import run_job
-from uniemo_ray.service.workers.library import Library, describe
-from uniemo_ray.service.workers.understander import Understander, View
+from uniemo_ray.service.workers.generation_task import execute_generation
+from uniemo_ray.service.workers.image_generator import ImageGenerator, ImageRequest
+from uniemo_ray.service.workers.model_registry import ModelRegistry, describe
+from uniemo_ray.service.workers.understander import DecodedImage, Understander
 from uniemo_ray.store.filesystem import open_store
 
 Model = TypeVar("Model", bound=Callable[..., Any])
-Item = TypeVar("Item", View, Ticket)
+Item = TypeVar("Item", DecodedImage, ImageRequest)
 Result = TypeVar("Result")
 
 
-class Loaded(Generic[Model, Item, Result]):
-    """The models of a replica: the default one from the start, others when they are asked for.
+class BatchedModels(Generic[Model, Item, Result]):
+    """The models of a replica. The default one is loaded at the start, others on their first request.
 
-    Work comes one item at a time and is done in batches of what has arrived, one batch at a time.
+    Items arrive one at a time. A batch holds the items that have arrived, and one batch runs at a time.
     """
 
     def __init__(self, load: Callable[[str], Model], pool: Pool) -> None:
-        self.first = load(DEFAULT_MODEL)  # a bad folder fails right here
-        self.turn = asyncio.Lock()
-        loads = Loads(load)
+        self.default = load(DEFAULT_MODEL)  # a damaged folder fails here
+        self.lock = asyncio.Lock()
+        loader = ModelLoader(load)
 
         async def load_other(name: str) -> Model:
-            return await loads.get(name)
+            return await loader.get(name)
 
-        # made here and not as decorators, because their numbers are settings
+        # called here and not used as decorators, because their arguments are settings
         self.others = serve.multiplexed(max_num_models_per_replica=pool.models_per_replica)(load_other)
         batched = serve.batch(max_batch_size=pool.batch_size, batch_wait_timeout_s=pool.batch_wait_s)
-        self.soon: Any = batched(self._together)
+        self.run_batched: Any = batched(self._run_batch)
 
     async def get(self, name: str) -> Model:
         """The model of a name."""
         if name == DEFAULT_MODEL:
-            return self.first
+            return self.default
         model: Model = await self.others(name)
         return model
 
-    async def work(self, item: Item) -> Result:
-        """What its model makes of an item, together with others that wait."""
-        result: Result = await self.soon(item)
+    async def run(self, item: Item) -> Result:
+        """Run a model on an item, in a batch with others that wait."""
+        result: Result = await self.run_batched(item)
         return result
 
-    async def _together(self, items: list[Item]) -> list[Result]:
+    async def _run_batch(self, items: list[Item]) -> list[Result]:
         results: dict[int, Result] = {}
         for name in {item.model for item in items}:
             chosen = [i for i, item in enumerate(items) if item.model == name]
             model = await self.get(name)
-            async with self.turn:
+            async with self.lock:
                 found = await asyncio.to_thread(model, [items[i] for i in chosen])
             results |= zip(chosen, found, strict=True)
         return [results[i] for i in range(len(items))]
 
 
-class Understanding:
-    """Looks at images, in batches of whatever has arrived; decodes the next ones meanwhile."""
+class UnderstandingDeployment:
+    """Understands images in batches. The next images are decoded while a batch runs."""
 
-    def __init__(self, library: Library, pool: Pool) -> None:
-        library.check_others()
-        self.models: Loaded[Understander, View, Seen] = Loaded(
-            lambda name: library.understander(library.load(name, with_diffusion=False)), pool
+    def __init__(self, registry: ModelRegistry, pool: Pool) -> None:
+        registry.check_others()
+        self.models: BatchedModels[Understander, DecodedImage, ImageOutput] = BatchedModels(
+            lambda name: registry.understander(registry.load(name, with_diffusion=False)), pool
         )
         self.decoders = ThreadPoolExecutor(max(1, round(pool.num_cpus)), "decoder")
 
-    async def look(self, look: Look) -> Seen | Refusal:
-        """One image, together with others that wait."""
-        understander = await self.models.get(look.model)
-        view = await asyncio.get_running_loop().run_in_executor(self.decoders, understander.view, look)
-        return view if isinstance(view, Refusal) else await self.models.work(view)
+    async def understand_one(self, image: ImageInput) -> ImageOutput | Refusal:
+        """Understand one image, in a batch with others that wait."""
+        understander = await self.models.get(image.model)
+        loop = asyncio.get_running_loop()
+        decoded = await loop.run_in_executor(self.decoders, understander.decode, image)
+        return decoded if isinstance(decoded, Refusal) else await self.models.run(decoded)
 
     async def ping(self) -> None:
-        """Answers when the model is loaded."""
+        """Return as soon as the model is loaded."""
 
 
-class Generation:
-    """Paints images, in batches of whatever has arrived; runs whole generations."""
+class GenerationDeployment:
+    """Generates images in batches, and runs whole generations."""
 
-    def __init__(self, library: Library, pool: Pool, limits: Limits, store: str) -> None:
-        library.check_others()
+    def __init__(self, registry: ModelRegistry, pool: Pool, limits: Limits, store: str) -> None:
+        registry.check_others()
         self.limits = limits
-        self.board = JobBoard(open_store(store), ttl_s=limits.result_ttl_s)
-        self.models: Loaded[Illustrator, Ticket, Painted | Refusal] = Loaded(
-            lambda name: library.illustrator(library.load(name)), pool
+        self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
+        self.models: BatchedModels[ImageGenerator, ImageRequest, EncodedImage | Refusal] = BatchedModels(
+            lambda name: registry.image_generator(registry.load(name)), pool
         )
 
-    async def paint(self, order: Order) -> Painted | Refusal:
-        """The first image of an order. When the caller goes away, the painter stops."""
-        tickets = (await self.models.get(order.model)).tickets(order)
-        if isinstance(tickets, Refusal):
-            return tickets
+    async def generate_one(self, params: GenerationParams) -> EncodedImage | Refusal:
+        """Generate the first image. Cancelling the call stops the work on it."""
+        image_requests = (await self.models.get(params.model)).image_requests(params)
+        if isinstance(image_requests, Refusal):
+            return image_requests
         try:
-            return await self.models.work(tickets[0])
+            return await self.models.run(image_requests[0])
         finally:
-            tickets[0].is_cancelled = True
+            image_requests[0].is_cancelled = True
 
-    async def run(self, job_id: str, order: Order) -> None:
-        """A whole generation, reported on the job board."""
-        tickets = (await self.models.get(order.model)).tickets(order)
-        timeout_s = self.limits.generate_timeout_s
-        await run_job(job_id, tickets, paint=self.models.work, board=self.board, timeout_s=timeout_s)
+    async def run_generation(self, generation_id: str, params: GenerationParams) -> None:
+        """Run a whole generation and write its progress to the generation store."""
+        await execute_generation(
+            generation_id,
+            (await self.models.get(params.model)).image_requests(params),
+            generate=self.models.run,
+            generation_store=self.generation_store,
+            timeout_s=self.limits.generate_timeout_s,
+        )
 
-    async def describe(self, model: str) -> Description:
-        """The model behind a name."""
+    async def describe(self, model: str) -> ModelDescription:
+        """Describe the model of a name."""
         return describe(await self.models.get(model))
 
     async def ping(self) -> None:
-        """Answers when the model is loaded."""
+        """Return as soon as the model is loaded."""
 
 
 @serve.ingress()
 class Endpoint:
-    """The HTTP interface; understands pictures itself, if told to, while it has room for them."""
+    """The HTTP API. If inline inference is on, it also understands images itself while it has room."""
 
     def __init__(
         self,
         understanding: Handle,
         generation: Handle,
         *,
-        looking: tuple[Library, Pool] | None,
+        inline_inference: tuple[ModelRegistry, Pool] | None,
         models: tuple[str, ...],
         limits: Limits,
         store: str,
         tokens: str | None,
-        census: Handle | None = None,
+        aggregator: Handle | None = None,
     ) -> None:
         _log_requests()
         self.tokens = check_exposure(tokens)
-        own = None if looking is None else _own_looks(*looking)
-        self.board = JobBoard(open_store(store), ttl_s=limits.result_ttl_s)
-        self.backend = HandleBackend(understanding, generation, board=self.board, limits=limits, own=own)
+        inline = None if inline_inference is None else _load_inline(*inline_inference)
+        self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
+        self.backend = HandleBackend(
+            understanding, generation, generation_store=self.generation_store, limits=limits, inline=inline
+        )
         self.models, self.limits = models, limits
-        self.peers = None if census is None else HandlePeers(census)
+        self.peers = None if aggregator is None else AggregatorPeers(aggregator)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after the constructor."""
         return make_api(
             self.backend,
-            board=self.board,
+            generation_store=self.generation_store,
             limits=self.limits,
             tokens=self.tokens,
             models=self.models,
@@ -165,24 +180,25 @@ class Endpoint:
         )
 
 
-def _own_looks(library: Library, pool: Pool) -> OwnLooks:
-    """What a replica for understanding does, here; with a bad folder the endpoint does not come up."""
-    return OwnLooks(Understanding(library, pool).look, most=pool.batch_size)
+def _load_inline(registry: ModelRegistry, pool: Pool) -> InlineInference:
+    """The work of a replica for understanding, in this process. A damaged folder stops the endpoint."""
+    understanding = UnderstandingDeployment(registry, pool)
+    return InlineInference(understanding.understand_one, max_images=pool.batch_size)
 
 
 def _log_requests() -> None:
-    """Let our own lines reach the replica's log, and no library's."""
-    ours = logging.getLogger("serve")
-    ours.setLevel(logging.INFO)
-    if not ours.handlers:
-        ours.addHandler(logging.StreamHandler())
+    """Write the lines of this package, and of no other library, to the replica's log."""
+    logger = logging.getLogger("uniemo_ray.service")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
 
 
 def check_exposure(tokens: str | None) -> TokenFile | None:
-    """The token file, if there is one.
+    """Read the token file, if there is one.
 
     Raises:
-        ValueError: there is none, and Serve listens to more than this machine.
+        ValueError: there is none, and Serve listens on an address that other machines can reach.
     """
     if tokens is not None:
         return TokenFile(Path(tokens))
@@ -196,6 +212,6 @@ def check_exposure(tokens: str | None) -> TokenFile | None:
 
 
 def _http_host() -> str | None:
-    """Where Serve's proxies listen; None without a Serve controller, as in tests."""
-    client: Any = _get_global_client(raise_if_no_controller_running=False)  # Serve has no public way to ask
+    """The address on which Serve's proxies listen; None without a Serve controller, as in tests."""
+    client: Any = _get_global_client(raise_if_no_controller_running=False)  # Serve has no public function
     return None if client is None else str(client.http_config.host)

@@ -1,9 +1,9 @@
-"""Generations that outlive their request: kept in a store, so that any replica can answer for any.
+"""The store of generations. Any endpoint replica can read and answer for any generation in it.
 
-ID/job.json       who asked for what, and until when it counts
-ID/state.json     how far it is; written by the replica that paints
-ID/cancel         exists once somebody cancelled it
-ID/preview-I      image I as it was at its last preview (WebP)
+ID/request.json   the parameters, the owner and the deadlines
+ID/state.json     the progress, written by the replica that generates
+ID/cancel         exists after somebody cancelled the generation
+ID/preview-I      the latest preview of image I (WebP)
 ID/image-I        image I
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from uniemo_ray.service.backend import Order, Refusal
+from uniemo_ray.service.backend import GenerationParams, Refusal
 from uniemo_ray.store.base import Store, to_json
 from uniemo_ray.store.errors import DamagedError
 
@@ -25,46 +25,50 @@ logger = logging.getLogger(__name__)
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL = ("done", "failed", "cancelled")
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
-"""Whatever else lies in the store is not ours to delete."""
-LOST = Refusal("the server was restarted or overloaded before this was painted: ask again", is_ours=True)
+"""Anything else in the store is not a generation and is never deleted."""
+INTERRUPTED = Refusal(
+    "the server was restarted or overloaded before the images were finished: send the request again",
+    is_server_error=True,
+)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What was asked for; never changes."""
+class StoredGeneration:
+    """A generation as it was requested; it never changes."""
 
     id: str
     owner: str
     """Name of the token that may see it."""
-    order: Order
+    params: GenerationParams
     created_at: float
-    """Unix time in seconds, here and below."""
+    """Unix time in seconds."""
     deadline_at: float
-    """Not finished by then, it never will be."""
+    """Unix time in seconds; a generation that is unfinished then has failed."""
     expires_at: float
-    """Gone after that."""
+    """Unix time in seconds after which the generation is deleted."""
 
 
 @dataclass(frozen=True)
 class ImageState:
-    """How far one image is."""
+    """Progress of one image."""
 
     step: int = 0
+    """Finished sampling steps."""
     of: int = 0
-    """0 while unknown."""
+    """Sampling steps in all; 0 while unknown."""
     previews: int = 0
-    """How many there have been; the last one can be fetched."""
+    """Number of previews so far. Only the last one is kept."""
     sha256: str = ""
-    """Of the finished file; empty before."""
+    """Checksum of the finished file; empty before."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Of the finished image."""
+    """Provenance of the finished image; empty before."""
     batch: int = 0
-    """Images that were painted together with the finished one."""
+    """Number of images in the batch of the finished image; 0 before."""
 
 
 @dataclass(frozen=True)
-class JobState:
-    """How far a generation is."""
+class GenerationState:
+    """Progress of a generation."""
 
     status: Status
     images: tuple[ImageState, ...]
@@ -73,130 +77,133 @@ class JobState:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the state can no longer change."""
         return self.status in FINAL
 
 
-class JobBoard:
-    """All generations in a store."""
+class GenerationStore:
+    """All generations of a service."""
 
     def __init__(self, store: Store, *, ttl_s: float, clock: Callable[[], float] = time.time) -> None:
         """Keep the store.
 
         Args:
-            store: reachable by every replica.
-            ttl_s: how long a generation counts after it was asked for.
+            store: files that every replica can reach.
+            ttl_s: how long a generation is kept after its request.
             clock: Unix time in seconds.
         """
         self.store, self.ttl_s, self.clock = store, ttl_s, clock
 
-    def create(self, order: Order, *, owner: str, patience_s: float) -> Job:
-        """A new generation that has `patience_s` to finish."""
+    def create(self, params: GenerationParams, *, owner: str, timeout_s: float) -> StoredGeneration:
+        """Store a new generation, which must finish within `timeout_s`."""
         now = self.clock()
-        job = Job(secrets.token_urlsafe(16), owner, order, now, now + patience_s, now + self.ttl_s)
-        self.store.write_json(f"{job.id}/job.json", asdict(job))
-        return job
+        generation = StoredGeneration(
+            secrets.token_urlsafe(16), owner, params, now, now + timeout_s, now + self.ttl_s
+        )
+        self.store.write_json(f"{generation.id}/request.json", asdict(generation))
+        return generation
 
-    def find(self, job_id: str, *, owner: str) -> Job | None:
-        """A generation, unless it is unknown, expired, cancelled or somebody else's."""
+    def find(self, generation_id: str, *, owner: str) -> StoredGeneration | None:
+        """A generation; None if it is unknown, expired, cancelled or of another owner."""
         try:
-            raw = self.store.read_json(f"{job_id}/job.json")
+            raw = self.store.read_json(f"{generation_id}/request.json")
         except FileNotFoundError:
             return None
-        job = Job(**raw | {"order": Order(**raw["order"])})
-        is_there = job.owner == owner and self.clock() < job.expires_at
-        return job if is_there and not self.is_cancelled(job_id) else None
+        generation = StoredGeneration(**raw | {"params": GenerationParams(**raw["params"])})
+        is_visible = generation.owner == owner and self.clock() < generation.expires_at
+        return generation if is_visible and not self.is_cancelled(generation_id) else None
 
-    def state(self, job: Job) -> JobState:
-        """How far it is, as its caller should see it."""
+    def state(self, generation: StoredGeneration) -> GenerationState:
+        """The state of a generation for its caller, with cancelling and the deadline taken into account."""
         try:
-            state = _read_state(self.store.read_json(f"{job.id}/state.json"))
+            state = _read_state(self.store.read_json(f"{generation.id}/state.json"))
         except FileNotFoundError:
-            state = JobState("queued", (ImageState(),) * job.order.n)
+            state = GenerationState("queued", (ImageState(),) * generation.params.n)
         if state.is_final:
             return state
-        if self.is_cancelled(job.id):
+        if self.is_cancelled(generation.id):
             return replace(state, status="cancelled")
-        if self.clock() > job.deadline_at:
-            return replace(state, status="failed", problem=LOST)
+        if self.clock() > generation.deadline_at:
+            return replace(state, status="failed", problem=INTERRUPTED)
         return state
 
-    def write(self, job_id: str, state: JobState) -> None:
-        """Report progress."""
-        self.store.write_bytes(f"{job_id}/state.json", to_json(asdict(state)))
+    def write_state(self, generation_id: str, state: GenerationState) -> None:
+        """Store the state of a generation."""
+        self.store.write_bytes(f"{generation_id}/state.json", to_json(asdict(state)))
 
-    def lose(self, job_id: str) -> None:
-        """Report that nobody works on it any more, unless a last report is there."""
+    def fail_unfinished(self, generation_id: str) -> None:
+        """Record that a generation was cancelled or has failed, unless its state is final."""
         try:
-            state = _read_state(self.store.read_json(f"{job_id}/state.json"))
+            state = _read_state(self.store.read_json(f"{generation_id}/state.json"))
         except FileNotFoundError:
-            state = JobState("queued", ())
+            state = GenerationState("queued", ())
         if state.is_final:
             return
-        if self.is_cancelled(job_id):
-            self.write(job_id, replace(state, status="cancelled"))
+        if self.is_cancelled(generation_id):
+            self.write_state(generation_id, replace(state, status="cancelled"))
         else:
-            self.write(job_id, replace(state, status="failed", problem=LOST))
+            self.write_state(generation_id, replace(state, status="failed", problem=INTERRUPTED))
 
-    def forget(self, job_id: str) -> None:
-        """Delete a generation that never began."""
-        self._delete(job_id, self.store.list(job_id))
+    def delete(self, generation_id: str) -> None:
+        """Delete every file of a generation that never started."""
+        self._delete(generation_id, self.store.list(generation_id))
 
-    def cancel(self, job_id: str) -> None:
-        """Forget a generation: whoever paints it stops, and its pictures are gone."""
-        self.store.write_bytes(f"{job_id}/cancel", b"")
-        for key in self.store.list(job_id):
+    def cancel(self, generation_id: str) -> None:
+        """Cancel a generation: the replica that works on it stops, and its images are deleted."""
+        self.store.write_bytes(f"{generation_id}/cancel", b"")
+        for key in self.store.list(generation_id):
             if key.partition("/")[2].startswith(("image-", "preview-")):
                 self.store.delete(key)
 
-    def is_cancelled(self, job_id: str) -> bool:
-        """Whether somebody asked to stop it."""
-        return self.store.exists(f"{job_id}/cancel")
+    def is_cancelled(self, generation_id: str) -> bool:
+        """Whether somebody cancelled the generation."""
+        return self.store.exists(f"{generation_id}/cancel")
 
-    def write_picture(self, job_id: str, name: str, data: bytes) -> None:
-        """Keep `image-0` or `preview-0`."""
-        self.store.write_bytes(f"{job_id}/{name}", data)
+    def write_image(self, generation_id: str, name: str, data: bytes) -> None:
+        """Store an image or a preview under a name like `image-0` or `preview-0`."""
+        self.store.write_bytes(f"{generation_id}/{name}", data)
 
-    def read_picture(self, job_id: str, name: str) -> bytes | None:
-        """What `write_picture` kept; None before."""
+    def read_image(self, generation_id: str, name: str) -> bytes | None:
+        """The file that `write_image` stored under a name; None before."""
         try:
-            return self.store.read_bytes(f"{job_id}/{name}")
+            return self.store.read_bytes(f"{generation_id}/{name}")
         except FileNotFoundError:
             return None
 
-    def link(self, job: Job, name: str) -> str | None:
-        """An address that gives a picture without a token until the job expires, on S3; else None."""
-        return self.store.presigned_url(f"{job.id}/{name}", ttl_s=max(1, job.expires_at - self.clock()))
+    def presigned_url(self, generation: StoredGeneration, name: str) -> str | None:
+        """A URL on S3 that needs no token and is valid until the generation expires; None on a disk."""
+        ttl_s = max(1, generation.expires_at - self.clock())
+        return self.store.presigned_url(f"{generation.id}/{name}", ttl_s=ttl_s)
 
-    def sweep(self) -> int:
-        """Delete what has expired; returns how many generations."""
+    def delete_expired(self) -> int:
+        """Delete every expired generation; returns how many there were."""
         keys = self.store.list()
         ids = {key.partition("/")[0] for key in keys}
         expired = {name for name in ids if _ID.fullmatch(name) and self._is_expired(name)}
-        for job_id in expired:
-            self._delete(job_id, [key for key in keys if key.partition("/")[0] == job_id])
+        for generation_id in expired:
+            self._delete(generation_id, [key for key in keys if key.partition("/")[0] == generation_id])
         return len(expired)
 
-    def _delete(self, job_id: str, keys: Iterable[str]) -> None:
+    def _delete(self, generation_id: str, keys: Iterable[str]) -> None:
         for key in keys:
             self.store.delete(key)
-        folder = self.store.local_path_or_none(job_id)
+        folder = self.store.local_path_or_none(generation_id)
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)  # on a disk, an empty folder is left
+            shutil.rmtree(folder, ignore_errors=True)  # a disk keeps the empty folder otherwise
 
-    def _is_expired(self, job_id: str) -> bool:
+    def _is_expired(self, generation_id: str) -> bool:
         try:
-            return bool(self.clock() >= self.store.read_json(f"{job_id}/job.json")["expires_at"])
+            return bool(self.clock() >= self.store.read_json(f"{generation_id}/request.json")["expires_at"])
         except FileNotFoundError:
-            return True  # a sweep that was interrupted, or a last report after one
+            return True  # an earlier deletion was interrupted, or a state was written after it
         except (DamagedError, KeyError, TypeError):
-            logger.warning("a generation that cannot be read is removed")
+            logger.warning("deleting a generation whose request cannot be read")
             return True
 
 
-def _read_state(raw: dict[str, Any]) -> JobState:
+def _read_state(raw: dict[str, Any]) -> GenerationState:
     problem = raw["problem"]
-    return JobState(
+    return GenerationState(
         raw["status"],
         tuple(ImageState(**image) for image in raw["images"]),
         None if problem is None else Refusal(*problem),

@@ -1,4 +1,4 @@
-"""The backend over Ray Serve's handles: one call per image, so that batches form across requests."""
+"""The backend over Ray Serve's handles. It makes one call per image, so that batches form across requests."""
 
 import asyncio
 import logging
@@ -13,123 +13,125 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle
 
-from uniemo_ray.service.api.counts import Counts
+from uniemo_ray.service.api.metrics_snapshot import MetricsSnapshot
 from uniemo_ray.service.backend import (
     DEFAULT_MODEL,
-    Description,
-    Look,
-    Order,
-    Painted,
+    EncodedImage,
+    GenerationParams,
+    ImageInput,
+    ImageOutput,
+    ModelDescription,
     Refusal,
-    Seen,
     UnavailableError,
 )
-from uniemo_ray.service.generations import JobBoard
-from uniemo_ray.service.own import OwnLooks
-from uniemo_ray.service.recent import Recent
-from uniemo_ray.service.running import Running
+from uniemo_ray.service.cached_value import CachedValue
+from uniemo_ray.service.generation_tracker import GenerationTracker
+from uniemo_ray.service.generations import GenerationStore
+from uniemo_ray.service.inline_inference import InlineInference
 from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
 
 logger = logging.getLogger(__name__)
 
-PAUSES_S = (0.1, 0.3, 1.0)
-"""Before further tries: every call gives the same result again, so what a dying replica took is repeated."""
+RETRY_PAUSES_S = (0.1, 0.3, 1.0)
+"""Pauses before a call whose replica died is repeated. Equal calls give equal results."""
 READY_TIMEOUT_S, READY_FRESH_S = 5.0, 1.0
-HEARD_FRESH_S = 30.0
-"""So long a replica that has answered counts as there, though it has no time for a ping; one for generation
-as long as its work may take."""
+ALIVE_AFTER_ANSWER_S = 30.0
+"""How long a replica that has answered counts as ready although it has no time for a ping. A replica for
+generation counts as ready for as long as its work may take."""
 MODEL_FRESH_S, MODEL_PATIENCE_S = 5.0, 0.5
-"""Deployments are updated one after the other, so an endpoint may have asked the model that goes."""
+"""Age and waiting time of a model description. Deployments are updated one after the other, so an endpoint
+may have asked a replica that is about to be replaced."""
 EXCHANGE_TIMEOUT_S = 10.0
 Handle = DeploymentHandle[Any]
 _REJECTED_WITHIN_S = 0.05
-"""A full queue rejects at once; what is still there after this was taken."""
+"""A full queue rejects a call at once. A call that is still open after this time was accepted."""
 
 
 class FullError(UnavailableError):
-    """There are replicas, and enough waits for them."""
+    """There are replicas, but their queue is full."""
 
 
 class HandleBackend:
-    """Calls the model deployments."""
+    """Calls the deployments of the models."""
 
     def __init__(
         self,
         understanding: Handle,
         generation: Handle,
         *,
-        board: JobBoard,
+        generation_store: GenerationStore,
         limits: Limits,
-        own: OwnLooks | None = None,
+        inline: InlineInference | None = None,
     ) -> None:
-        self.understanding, self.generation = (_light(handle) for handle in (understanding, generation))
-        self.own, self.limits = own, limits
-        self.descriptions: dict[str, Recent[Description]] = {}
-        self.ready = Recent(self._ask_ready, fresh_s=READY_FRESH_S, patience_s=READY_TIMEOUT_S)
-        self.heard_at: dict[str, float] = {}
-        self.running = Running(board)
+        self.understanding, self.generation = (_pickled(handle) for handle in (understanding, generation))
+        self.inline, self.limits = inline, limits
+        self.descriptions: dict[str, CachedValue[ModelDescription]] = {}
+        self.ready = CachedValue(self._check_ready, fresh_s=READY_FRESH_S, patience_s=READY_TIMEOUT_S)
+        self.answered_at: dict[str, float] = {}
+        self.tracker = GenerationTracker(generation_store)
 
     async def is_ready(self) -> bool:
-        """Whether replicas of each kind are there; asked once a second at most, for all callers."""
+        """Whether each kind of work has replicas; they are pinged once a second at most, for all callers."""
         return await self.ready.get()
 
-    async def _ask_ready(self) -> bool:
-        return all(await _all(self._answers(handle) for handle in (self.understanding, self.generation)))
+    async def _check_ready(self) -> bool:
+        handles = (self.understanding, self.generation)
+        return all(await _gather(self._is_alive(handle) for handle in handles))
 
-    async def _answers(self, handle: Handle) -> bool:
-        """Being busy is not being away: a full queue is no failure, nor a ping that waits behind work."""
+    async def _is_alive(self, handle: Handle) -> bool:
+        """Whether a deployment works. A full queue, or a ping that waits behind work, is no failure."""
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await _call(handle.ping.remote)
         except FullError:
             return True
         except TimeoutError:
-            return self._was_heard(handle)
+            return self._has_answered_lately(handle)
         except UnavailableError:
             return False
-        self._hear(handle)
+        self._note_answer(handle)
         return True
 
-    def _hear(self, handle: Handle) -> None:
-        self.heard_at[handle.deployment_name] = time.monotonic()
+    def _note_answer(self, handle: Handle) -> None:
+        self.answered_at[handle.deployment_name] = time.monotonic()
 
-    def _was_heard(self, handle: Handle) -> bool:
-        heard_at = self.heard_at.get(handle.deployment_name)
-        fresh_s = self.limits.generate_timeout_s if handle is self.generation else HEARD_FRESH_S
-        return heard_at is not None and time.monotonic() - heard_at < fresh_s
+    def _has_answered_lately(self, handle: Handle) -> bool:
+        answered_at = self.answered_at.get(handle.deployment_name)
+        limit_s = self.limits.generate_timeout_s if handle is self.generation else ALIVE_AFTER_ANSWER_S
+        return answered_at is not None and time.monotonic() - answered_at < limit_s
 
-    async def describe(self, model: str) -> Description:
-        """The model behind a name, which an update may change."""
+    async def describe(self, model: str) -> ModelDescription:
+        """Describe the model of a name, which an update may change."""
         if model not in self.descriptions:
-            ask = partial(_call, partial(_for(self.generation, model).describe.remote, model))
-            self.descriptions[model] = Recent(ask, fresh_s=MODEL_FRESH_S, patience_s=MODEL_PATIENCE_S)
+            fetch = partial(_call, partial(_handle_for(self.generation, model).describe.remote, model))
+            self.descriptions[model] = CachedValue(fetch, fresh_s=MODEL_FRESH_S, patience_s=MODEL_PATIENCE_S)
         return await self.descriptions[model].get()
 
-    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
-        """Here, or with one call per image."""
-        if self.own is not None and self.own.has_room(looks):
-            return await self.own.understand(looks)
-        handle = _for(self.understanding, looks[0].model)
-        seen = await _all(_call(partial(handle.look.remote, look)) for look in looks)
-        self._hear(handle)
-        return seen
+    async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
+        """Understand images in this process if it has room, else with one call per image."""
+        if self.inline is not None and self.inline.has_room(images):
+            return await self.inline.understand(images)
+        handle = _handle_for(self.understanding, images[0].model)
+        outputs = await _gather(_call(partial(handle.understand_one.remote, image)) for image in images)
+        self._note_answer(handle)
+        return outputs
 
-    async def generate(self, order: Order) -> list[Painted] | Refusal:
-        """One call per image: image i is what seed + i gives."""
-        handle = _for(self.generation, order.model)
-        singles = [replace(order, n=1, seed=order.seed + i) for i in range(order.n)]
-        images: list[Painted] = []
-        for result in await _all(_call(partial(handle.paint.remote, one)) for one in singles):
+    async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
+        """Generate images with one call each; image i has seed + i."""
+        handle = _handle_for(self.generation, params.model)
+        singles = [replace(params, n=1, seed=params.seed + i) for i in range(params.n)]
+        images: list[EncodedImage] = []
+        for result in await _gather(_call(partial(handle.generate_one.remote, one)) for one in singles):
             if isinstance(result, Refusal):
                 return result
             images.append(result)
-        self._hear(handle)
+        self._note_answer(handle)
         return images
 
-    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
-        """One call for all images; the replica reports to the job board, whoever still listens."""
-        handle = _for(self.generation, order.model)
-        call = asyncio.create_task(self._run(handle, job_id, order))
+    async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
+        """Start a generation with one call for all its images; the replica writes to the generation store."""
+        handle = _handle_for(self.generation, params.model)
+        call = asyncio.create_task(self._run(handle, generation_id, params))
         try:
             done, _ = await asyncio.wait([call], timeout=_REJECTED_WITHIN_S)
         except asyncio.CancelledError:
@@ -137,69 +139,70 @@ class HandleBackend:
             raise
         if done and isinstance(error := call.exception(), UnavailableError):
             raise error
-        return self.running.begin(job_id, call)
+        return self.tracker.start(generation_id, call)
 
-    async def _run(self, handle: Handle, job_id: str, order: Order) -> None:
-        await _call(partial(handle.run.remote, job_id, order))
-        self._hear(handle)
+    async def _run(self, handle: Handle, generation_id: str, params: GenerationParams) -> None:
+        await _call(partial(handle.run_generation.remote, generation_id, params))
+        self._note_answer(handle)
 
     async def close(self) -> None:
-        """Generations are calls of this process: those that wait in its queue would vanish with it."""
-        await self.running.finish(within_s=2 * self.limits.generate_timeout_s)
+        """Wait for the generations of this process: calls in its queue would vanish with it."""
+        await self.tracker.drain(within_s=2 * self.limits.generate_timeout_s)
 
 
-class HandlePeers:
-    """The other endpoint replicas, through the deployment that adds up."""
+class AggregatorPeers:
+    """The other endpoint replicas, reached through the metrics aggregator."""
 
-    def __init__(self, census: Handle) -> None:
-        self.census, self.replica = _light(census), secrets.token_hex(8)
+    def __init__(self, aggregator: Handle) -> None:
+        self.aggregator, self.replica = _pickled(aggregator), secrets.token_hex(8)
 
-    async def exchange(self, counts: Counts) -> Counts:
-        """Hand in our numbers; returns everybody's. Raises UnavailableError."""
+    async def exchange(self, snapshot: MetricsSnapshot) -> MetricsSnapshot:
+        """Report this replica's snapshot; returns the sum over all replicas. Raises UnavailableError."""
+        call = partial(self.aggregator.exchange.remote, self.replica, snapshot)
         try:
             async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
-                total: Counts = await _call(partial(self.census.exchange.remote, self.replica, counts))
+                total: MetricsSnapshot = await _call(call)
         except TimeoutError:
             raise UnavailableError(
-                "the replicas' numbers cannot be added up", retry_after_s=RETRY_AFTER_S
+                "the metrics of all replicas cannot be added up now", retry_after_s=RETRY_AFTER_S
             ) from None
         return total
 
 
-def _light(handle: Handle) -> Handle:
-    """Both ends have the same classes: plain pickles do, and save an image 2 ms on its way."""
+def _pickled(handle: Handle) -> Handle:
+    """A handle that uses plain pickle: both ends have the same classes, and it saves 2 ms per image."""
     return handle.options(request_serialization="pickle", response_serialization="pickle")
 
 
-def _for(handle: Handle, model: str) -> Handle:
-    """The handle that prefers replicas which have a model loaded."""
+def _handle_for(handle: Handle, model: str) -> Handle:
+    """A handle that prefers replicas which have a model loaded."""
     return handle if model == DEFAULT_MODEL else handle.options(multiplexed_model_id=model)
 
 
-async def _call(ask: Callable[[], Any]) -> Any:
-    """The result of a call, repeated when its replica died. Raises UnavailableError."""
-    for pause_s in (0.0, *PAUSES_S):
+async def _call(remote: Callable[[], Any]) -> Any:
+    """The result of a call, repeated if its replica died. Raises UnavailableError."""
+    for pause_s in (0.0, *RETRY_PAUSES_S):
         await asyncio.sleep(pause_s)
-        response = ask()
+        response = remote()
         try:
             return await response
         except asyncio.CancelledError:
             response.cancel()
             raise
         except BackPressureError:
-            raise FullError("too much waits already", retry_after_s=RETRY_AFTER_S) from None
+            raise FullError("the queue is full", retry_after_s=RETRY_AFTER_S) from None
         except (RayActorError, RequestCancelledError) as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                raise asyncio.CancelledError from None  # it was us who left
-            logger.warning("a replica went away: %s", type(error).__name__)
+                raise asyncio.CancelledError from None  # this side cancelled the call
+            logger.warning("a replica died during a call: %s", type(error).__name__)
         except DeploymentUnavailableError:
             break
-    raise UnavailableError("no replica answers", retry_after_s=RETRY_AFTER_S)
+    raise UnavailableError("no replica is available", retry_after_s=RETRY_AFTER_S)
 
 
-async def _all(calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """All results in order; when one fails, the others are cancelled."""
+async def _gather(calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """All results in order. If a call fails, the others are cancelled."""
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(call) for call in calls]
     try:
         return await asyncio.gather(*tasks)

@@ -1,6 +1,6 @@
-"""The whole service in one process, without Ray: for a laptop, for work on the page, for tests.
+"""The whole service in one process without Ray, for a laptop, for work on the web page and for tests.
 
-python -m uniemo_ray.service.local                     the small model that is shipped
+python -m uniemo_ray.service.local                     serves the shipped model
 python -m uniemo_ray.service.local runs/demo/model
 """
 
@@ -17,83 +17,96 @@ import uvicorn
 
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
-from uniemo_ray.service.backend import DEFAULT_MODEL, Description, Look, Order, Painted, Refusal, Seen
-from uniemo_ray.service.generations import JobBoard
-from uniemo_ray.service.running import Running
+from uniemo_ray.service.backend import (
+    DEFAULT_MODEL,
+    EncodedImage,
+    GenerationParams,
+    ImageInput,
+    ImageOutput,
+    ModelDescription,
+    Refusal,
+)
+from uniemo_ray.service.generation_tracker import GenerationTracker
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import STORE, Limits
 from uniemo_ray.service.tokens import TokenFile
-from uniemo_ray.service.workers.illustrator import Illustrator, Ticket
-from uniemo_ray.service.workers.job import run_job
-from uniemo_ray.service.workers.library import Library, describe
+from uniemo_ray.service.workers.generation_task import execute_generation
+from uniemo_ray.service.workers.image_generator import ImageGenerator, ImageRequest
+from uniemo_ray.service.workers.model_registry import ModelRegistry, describe
 from uniemo_ray.service.workers.understander import Understander
 from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.filesystem import open_store
 
-A = TypeVar("A")
-R = TypeVar("R")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 class LocalBackend:
-    """Models in this process, one piece of work at a time."""
+    """A model in this process. It does one piece of work at a time."""
 
     def __init__(
-        self, understander: Understander, illustrator: Illustrator, *, board: JobBoard, limits: Limits
+        self,
+        understander: Understander,
+        image_generator: ImageGenerator,
+        *,
+        generation_store: GenerationStore,
+        limits: Limits,
     ) -> None:
-        self.understander, self.illustrator = understander, illustrator
-        self.board, self.limits = board, limits
-        self.running = Running(board)
-        self.turn = asyncio.Lock()
+        self.understander, self.image_generator = understander, image_generator
+        self.generation_store, self.limits = generation_store, limits
+        self.tracker = GenerationTracker(generation_store)
+        self.lock = asyncio.Lock()
 
     async def is_ready(self) -> bool:
-        """Loaded models are."""
+        """Return True: the model was loaded before the server started."""
         return True
 
-    async def describe(self, model: str) -> Description:
-        """There is one model."""
-        return describe(self.illustrator)
+    async def describe(self, model: str) -> ModelDescription:
+        """Describe the one model of this process."""
+        return describe(self.image_generator)
 
-    async def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
-        """In a thread, so that other requests are answered meanwhile."""
-        return await self._alone(self.understander.understand, looks)
+    async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
+        """Understand images in a thread, so that other requests are answered meanwhile."""
+        return await self._run_exclusively(self.understander.understand, images)
 
-    async def generate(self, order: Order) -> list[Painted] | Refusal:
-        """In a thread, one image after the other."""
-        tickets = self.illustrator.tickets(order)
-        if isinstance(tickets, Refusal):
-            return tickets
+    async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
+        """Generate images in a thread, one after the other."""
+        image_requests = self.image_generator.image_requests(params)
+        if isinstance(image_requests, Refusal):
+            return image_requests
         images = []
         try:
-            for ticket in tickets:
-                image = await self._paint(ticket)
+            for image_request in image_requests:
+                image = await self._generate_one(image_request)
                 if isinstance(image, Refusal):
                     return image
                 images.append(image)
         finally:
-            for ticket in tickets:
-                ticket.is_cancelled = True
+            for image_request in image_requests:
+                image_request.is_cancelled = True
         return images
 
-    async def start(self, job_id: str, order: Order) -> "asyncio.Task[None]":
-        """As a task of this process."""
-        work = run_job(
-            job_id,
-            self.illustrator.tickets(order),
-            paint=self._paint,
-            board=self.board,
+    async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
+        """Start a generation as a task of this process."""
+        work = execute_generation(
+            generation_id,
+            self.image_generator.image_requests(params),
+            generate=self._generate_one,
+            generation_store=self.generation_store,
             timeout_s=self.limits.generate_timeout_s,
         )
-        return self.running.begin(job_id, work)
+        return self.tracker.start(generation_id, work)
 
     async def close(self) -> None:
-        """Whoever stops this process does not want to wait."""
-        await self.running.finish(within_s=0)
+        """Cancel the generations: the user who stops this process does not want to wait."""
+        await self.tracker.drain(within_s=0)
 
-    async def _paint(self, ticket: Ticket) -> Painted | Refusal:
-        return (await self._alone(self.illustrator, [ticket]))[0]
+    async def _generate_one(self, image_request: ImageRequest) -> EncodedImage | Refusal:
+        return (await self._run_exclusively(self.image_generator, [image_request]))[0]
 
-    async def _alone(self, work: Callable[[A], R], argument: A) -> R:
-        """In a thread, one after the other: the next one waits for the end also when a caller leaves."""
-        async with self.turn:
+    async def _run_exclusively(self, work: Callable[[Argument], Result], argument: Argument) -> Result:
+        """Run work in a thread, one call at a time. A cancelled caller keeps the lock until its work ends."""
+        async with self.lock:
             done = asyncio.ensure_future(asyncio.to_thread(work, argument))
             try:
                 return await asyncio.shield(done)
@@ -102,7 +115,7 @@ class LocalBackend:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; errors are one line on standard error."""
+    """Start the server; errors are one line on standard error."""
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -111,16 +124,19 @@ def main(arguments: list[str] | None = None) -> int:
         tokens = None if options.tokens is None else TokenFile(options.tokens)
         _check_port(options.host, options.port)
         limits = Limits()
-        library = Library(models={DEFAULT_MODEL: options.model})
-        model = library.load(DEFAULT_MODEL)
-        board = JobBoard(open_store(options.store), ttl_s=limits.result_ttl_s)
+        registry = ModelRegistry(models={DEFAULT_MODEL: options.model})
+        model = registry.load(DEFAULT_MODEL)
+        generation_store = GenerationStore(open_store(options.store), ttl_s=limits.result_ttl_s)
         backend = LocalBackend(
-            library.understander(model), library.illustrator(model), board=board, limits=limits
+            registry.understander(model),
+            registry.image_generator(model),
+            generation_store=generation_store,
+            limits=limits,
         )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    app = make_api(backend, board=board, limits=limits, tokens=tokens)
+    app = make_api(backend, generation_store=generation_store, limits=limits, tokens=tokens)
     uvicorn.run(app, host=options.host, port=options.port, access_log=False, server_header=False)
     return 0
 
@@ -142,8 +158,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("model", nargs="?", default=SHIPPED, help="model folder, local or s3://")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--tokens", type=Path, help="token file; needed beyond loopback")
-    parser.add_argument("--store", default=STORE, help="where generations are kept, local or s3://")
+    parser.add_argument("--tokens", type=Path, help="token file; required on any address but loopback")
+    parser.add_argument("--store", default=STORE, help="folder of generations, local or s3://")
     return parser.parse_args(arguments)
 
 

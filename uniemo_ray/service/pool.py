@@ -1,4 +1,4 @@
-"""The replicas of one kind of work."""
+"""Replicas of one Ray Serve deployment: number, size and batches."""
 
 from pydantic import Field
 
@@ -6,37 +6,37 @@ from uniemo_ray.config import Settings
 
 
 class Pool(Settings):
-    """How many replicas, how large, and how they batch."""
+    """How many replicas a deployment has, what each reserves, and how it batches."""
 
     min_replicas: int = Field(1, ge=1)
-    """Replicas when there is little to do."""
+    """Fewest replicas."""
     max_replicas: int = Field(1, ge=1)
-    """Replicas when there is much to do."""
+    """Most replicas that autoscaling starts."""
     num_cpus: float = Field(0.5, ge=0)
     """CPUs that a replica reserves."""
     num_gpus: float = Field(0, ge=0)
     """GPUs that a replica reserves."""
     batch_size: int = Field(8, ge=1)
-    """Images that are taken together from the queue."""
+    """Most images that are taken from the queue as one batch."""
     batch_wait_s: float = Field(0.0, ge=0)
-    """How long a first image waits for others; while a replica works, they gather anyway."""
+    """How long a batch waits for more images. While a replica works, images gather in any case."""
     batches_held: int = Field(8, ge=1)
-    """Batches that a replica has taken at most: where one comes back faster than Serve's router looks again
-    for a free replica (half a second), fewer leave the replica idle."""
+    """Most batches that are assigned to a replica at a time. Serve's router looks for a free replica every
+    half second, so a replica with few batches would be idle in between."""
     queue: int = Field(64, ge=1)
-    """Calls that wait per endpoint replica; further ones are answered with 503."""
+    """Most calls that wait per endpoint replica. Further ones are answered with 503."""
     models_per_replica: int = Field(3, ge=1)
-    """Models beside `default` that a replica keeps loaded; the least used one gives way."""
+    """Most models beside `default` that a replica keeps loaded. The least recently used one is unloaded."""
 
 
 class GenerationPool(Pool):
     """The replicas for generation, whose calls take a second or more.
 
-    An image is answered with its batch: more micro-batches in one keep finished images back, fewer leave the
-    painter idle more often, for a hundredth of a second.
+    An image is answered when its whole batch is done. A larger batch delays finished images; a smaller one
+    leaves the model idle more often, for about ten milliseconds each time.
     """
 
     batch_size: int = Field(4, ge=1)
-    """Images that are taken together from the queue; a multiple of the micro-batch."""
+    """Most images that are taken from the queue as one batch; a multiple of the micro-batch."""
     batches_held: int = Field(4, ge=1)
-    """Batches that a replica has taken at most."""
+    """Most batches that are assigned to a replica at a time."""

@@ -1,8 +1,8 @@
-"""Bearer tokens, hashed at rest; a file that may change while the service runs.
+"""Bearer tokens, stored as hashes in a file that may change while the service runs.
 
-python -m uniemo_ray.service.tokens add NAME --file tokens.json      prints the token, once
+python -m uniemo_ray.service.tokens add NAME --file tokens.json      prints the token once
 python -m uniemo_ray.service.tokens list --file tokens.json
-python -m uniemo_ray.service.tokens revoke NAME --file tokens.json   in force within seconds
+python -m uniemo_ray.service.tokens revoke NAME --file tokens.json   takes effect within seconds
 """
 
 import argparse
@@ -29,51 +29,51 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "uniemo_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_LOOK_AGAIN_S = 1.0
+_CHECK_INTERVAL_S = 1.0
 
 
 class Token(Settings):
     """One token without its secret."""
 
     name: str
-    """Who it was given to; appears in logs and metrics."""
+    """Name of its owner, which appears in logs."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of the token. A plain hash will do: tokens are 256 random bits, so there is nothing to guess."""
+    """Hash of the token. A plain hash is enough: a token has 256 random bits, which nobody can guess."""
     created_at: str
-    """UTC."""
+    """Time of creation in UTC."""
 
 
 class TokenList(Settings):
     """Content of a token file."""
 
     version: int = Field(1, ge=1, le=1)
-    """Format of the file."""
+    """Version of the file format."""
     tokens: tuple[Token, ...] = ()
-    """All that are valid."""
+    """All valid tokens."""
 
 
 class TokenFile:
-    """Tells a token's name; reads its file again when it has changed."""
+    """Finds the name of a token. The file is read again when it has changed."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Read the file.
 
         Raises:
-            ValueError: it is missing or no token file.
+            ValueError: the file is missing or is not a token file.
         """
         self.path, self.clock = path, clock
         self._stamp = _stamp(path)
         self._names = {token.sha256: token.name for token in read_tokens(path).tokens}
-        self._looked_at = clock()
+        self._checked_at = clock()
 
     def name_of(self, token: str) -> str | None:
-        """Whose token this is; None for one that is not valid."""
-        if self.clock() - self._looked_at >= _LOOK_AGAIN_S:
-            self._look_again()
+        """The name of a token; None if it is not valid."""
+        if self.clock() - self._checked_at >= _CHECK_INTERVAL_S:
+            self._read_if_changed()
         return self._names.get(_digest(token))
 
-    def _look_again(self) -> None:
-        self._looked_at = self.clock()
+    def _read_if_changed(self) -> None:
+        self._checked_at = self.clock()
         stamp = _stamp(self.path)
         if stamp == self._stamp:
             return
@@ -81,18 +81,18 @@ class TokenFile:
         try:
             self._names = {token.sha256: token.name for token in read_tokens(self.path).tokens}
         except ValueError as error:
-            self._names = {}  # a damaged file may have been meant to revoke: nobody is let in
-            logger.error("%s: no token is valid until it is repaired", error)
+            self._names = {}  # the change may have revoked a token, so no token is accepted
+            logger.error("%s: no token is valid until the file is repaired", error)
 
 
 def read_tokens(path: Path) -> TokenList:
-    """Content of a token file; ValueError for one that is missing or damaged, without quoting it."""
+    """Read a token file. Raises ValueError, without quoting the file, if it is missing or damaged."""
     try:
         return TokenList.model_validate(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise ValueError(
             f"token file {path} does not exist: "
-            f"make one with python -m uniemo_ray.service.tokens add NAME --file {path}"
+            f"create one with python -m uniemo_ray.service.tokens add NAME --file {path}"
         ) from None
     except (OSError, ValueError) as error:
         kind = "not valid" if isinstance(error, ValidationError) else type(error).__name__
@@ -100,7 +100,7 @@ def read_tokens(path: Path) -> TokenList:
 
 
 def add_token(path: Path, name: str) -> str:
-    """Add a token to a file, which is made if need be, and return it: nobody can read it from there."""
+    """Add a token to a file, which is created if missing. Returns the token; the file holds its hash."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"expected a name of letters, digits, '.', '_' and '-', got {name!r}")
     secret = PREFIX + secrets.token_urlsafe(32)
@@ -116,7 +116,7 @@ def add_token(path: Path, name: str) -> str:
 
 
 def revoke_token(path: Path, name: str) -> None:
-    """Remove a token from a file; ValueError when it is not there."""
+    """Remove a token from a file. Raises ValueError if the file does not have it."""
     with _changing(path):
         tokens = read_tokens(path).tokens
         kept = tuple(token for token in tokens if token.name != name)
@@ -127,9 +127,9 @@ def revoke_token(path: Path, name: str) -> None:
 
 @contextmanager
 def _changing(path: Path) -> Iterator[None]:
-    """One change of a file at a time: another's, read before ours, would undo it."""
+    """Lock a file for a change, so that two changes at a time cannot undo each other."""
     if not path.parent.is_dir():
-        yield  # reading or writing will say so
+        yield  # reading or writing reports the error
         return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -146,7 +146,7 @@ def _write(path: Path, tokens: tuple[Token, ...]) -> None:
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is replaced or edited."""
+    """Values that change when a file is replaced or edited; None if it is missing."""
     try:
         status = path.stat()
     except OSError:
@@ -159,7 +159,7 @@ def _digest(token: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; errors are one line on standard error."""
+    """Run a command; errors are one line on standard error."""
     parser = argparse.ArgumentParser(
         prog="python -m uniemo_ray.service.tokens",
         formatter_class=argparse.RawDescriptionHelpFormatter,

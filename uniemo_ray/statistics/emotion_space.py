@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialize
 from torch import Tensor
 
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.statistics.moments import Moments
+from uniemo_ray.store.atomic import write_atomically
 
 __all__ = ["MEMBERS", "EmotionSpace", "EmotionSpaceSums", "Moments"]
 
@@ -61,10 +62,9 @@ class EmotionSpace:
         tensors = {f"mean.{m}": v for m, v in self.mean.items()} | {
             f"std.{m}": v for m, v in self.std.items()
         }
-        temporary = Path(f"{path}.tmp")
         metadata = {"emotions": ",".join(self.labels)}
-        save_file({**tensors, "counts": self.counts}, temporary, metadata=metadata)
-        temporary.replace(path)
+        with write_atomically(Path(path)) as file:
+            file.write(serialize({**tensors, "counts": self.counts}, metadata=metadata))
 
     @staticmethod
     def load(path: str | Path, labels: Sequence[str] = EMOTIONS) -> "EmotionSpace":

@@ -8,6 +8,16 @@ from pyarrow.fs import S3FileSystem
 from typing_extensions import override
 
 
+def endpoint_to_keep(url: str, *, region: str | None) -> str | None:
+    """The endpoint that both clients are given; None where each finds Amazon's public one by the region.
+
+    Only boto3 knows all the ways to name another (environment, profile, FIPS, dual stack, interface endpoints
+    of a private network), so what it has found is kept.
+    """
+    public = ["s3.amazonaws.com", f"s3.{region}.amazonaws.com", f"s3.{region}.amazonaws.com.cn"]
+    return None if url.rstrip("/") in [f"https://{host}" for host in public] else url
+
+
 class PlainS3FileSystem(S3FileSystem):  # type: ignore[misc]  # pyarrow has no types
     """Sends bodies without a trailing checksum, which many servers do not take, in every process.
 

@@ -19,10 +19,15 @@ _PREFIX, _SUFFIX = ".tmp-", ".part"
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A binary file to write to; it takes the path's name, replacing what was there, once all is on disk.
+def write_atomically(path: Path, *, is_durable: bool = True) -> Iterator[BinaryIO]:
+    """A binary file to write to; it takes the path's name, replacing what was there, once all is written.
 
     Leaving the block by an exception leaves the path as it was.
+
+    Args:
+        path: Target; its folder is made where it is missing.
+        is_durable: Whether to wait for the disk. Without that, a process that dies leaves no torn file, but
+            a machine that dies may; it is for many small files that can be made again.
 
     Raises:
         StoreError: disk full, no permission and the like, as one clear line.
@@ -30,9 +35,11 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
     with clear_errors(path), _staged(path) as temporary:
         with temporary.open("xb") as file:
             yield file
-            _flush(file)
+            if is_durable:
+                _flush(file)
         os.replace(temporary, path)
-        _flush_folder(path.parent)
+        if is_durable:
+            _flush_folder(path.parent)
 
 
 def create_atomically(path: Path, data: bytes) -> bool:

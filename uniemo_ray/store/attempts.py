@@ -1,4 +1,4 @@
-"""What was begun and not finished: how a shard, or one row of it, that kills its process is told.
+"""Notes of what was begun and not finished: they tell a shard, or one row of it, that kills its process.
 
 An exception can be caught; a crash or a machine that runs out of memory leaves only that it had begun.
 Each driver counts for itself: whoever kills a driver kills its actors too, and no row is to blame for that.
@@ -18,7 +18,7 @@ def begin(store: Store, name: str) -> int:
 
 
 def end(store: Store, name: str) -> None:
-    """Whatever came of it, no process died of it."""
+    """Remove the notes of a thing: whatever came of it, no process died of it."""
     starts = tuple(f"{_FOLDER}/{_flat(name)}{mark}" for mark in (_BELOW, _EPOCH))
     for key in list(store.iterate(_FOLDER)):  # as many as there are shards in work
         if key.startswith(starts):

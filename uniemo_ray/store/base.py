@@ -7,17 +7,31 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from pyarrow.fs import FileSystem
 
 from uniemo_ray.store.atomic import write_atomically
 from uniemo_ray.store.errors import DamagedError
 
-if TYPE_CHECKING:
-    from uniemo_ray.store.fence import Fence
-
 _CHUNK = 1 << 20
+
+
+class Fence(Protocol):
+    """A driver's lease, as far as a store has to know it."""
+
+    @property
+    def epoch(self) -> int:
+        """Number of the lease; 0 when none is held."""
+        ...
+
+    def check(self) -> None:
+        """Ask before anything is committed whether the lease still counts.
+
+        Raises:
+            SupersededError: it is not held, or another driver has taken it over.
+        """
+        ...
 
 
 class Store(ABC):
@@ -31,20 +45,20 @@ class Store(ABC):
         ValueError: a key that is empty, absolute or leaves the root.
     """
 
-    fence: "Fence | None" = None
+    fence: Fence | None = None
     """The driver's lease that shards are committed under; None outside of a run."""
 
-    def fenced(self, fence: "Fence") -> Self:
+    def fenced(self, fence: Fence) -> Self:
         """The same store, for committing under a lease; `sub` hands the lease on."""
         store = copy.copy(self)
         store.fence = fence
         return store
 
     def check_fence(self) -> None:
-        """Before something is written under a lease: is it still the newest? Nothing to ask without one.
+        """Ask before something is written whether the store's lease is still the newest; without one, pass.
 
         Raises:
-            TakenOverError: another driver has taken over.
+            SupersededError: another driver has taken over.
         """
         if self.fence is not None:
             self.fence.check()
@@ -87,7 +101,7 @@ class Store(ABC):
 
     @abstractmethod
     def iterate_tagged(self, folder: str = "") -> Iterator[tuple[str, str]]:
-        """As `iterate`, each key with a text that changes when the file is written anew."""
+        """Keys as `iterate` gives them, each with a tag that changes when the file is written anew."""
 
     @abstractmethod
     def delete(self, key: str) -> None:

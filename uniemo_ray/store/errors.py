@@ -25,8 +25,8 @@ class RunLockedError(StoreError):
     """Another driver works on the run folder."""
 
 
-class TakenOverError(StoreError):
-    """Another driver has followed this one, which must not commit anything more."""
+class SupersededError(StoreError):
+    """Another driver has taken this one's lease; this one must not commit anything more."""
 
 
 def explain_os(error: OSError, where: str) -> StoreError:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 POINTS: Final = (
     "planned",  # driver: plan shards are committed, no actor runs yet
-    "sealed",  # driver: it has followed another one and closed that one's manifest
+    "sealed",  # driver: it has superseded another one and closed that one's manifest
     "made",  # actor: rows are there, nothing is written
     "staged",  # any writer on a disk: under its temporary name, whole and verified
     "put",  # actor: under its stable name, not listed

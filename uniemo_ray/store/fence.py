@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.errors import TakenOverError
+from uniemo_ray.store.errors import SupersededError
 
 LOCK_FOLDER = "lock"
 
 
 @dataclass(frozen=True)
-class Fence:
+class LeaseFence:
     """A held lease, as far as writers on other machines need it."""
 
     root: Store
@@ -19,14 +19,14 @@ class Fence:
     """Number of the lease; 0 when none is held."""
 
     def check(self) -> None:
-        """Before anything is committed: does the lease still count?
+        """Ask before anything is committed whether the lease still counts.
 
         Raises:
-            TakenOverError: it is not held, or another driver has taken it over.
+            SupersededError: it is not held, or another driver has taken it over.
         """
         newest = newest_epoch(self.root)
         if self.epoch == 0 or newest != self.epoch:
-            raise TakenOverError(
+            raise SupersededError(
                 f"another driver has taken over {self.root.uri} (lease {newest}, ours was {self.epoch}): "
                 "this one stops and commits nothing more"
             )

@@ -11,11 +11,13 @@ from typing import Any
 
 from uniemo_ray.store.base import Store, to_json
 from uniemo_ray.store.errors import RunLockedError, StoreError
-from uniemo_ray.store.fence import Fence, lease_key, leases, newest_epoch
+from uniemo_ray.store.fence import LeaseFence, lease_key, leases, newest_epoch
 from uniemo_ray.store.process import ProcessIdentity, is_alive, is_same_machine, is_stopped, this_process
 from uniemo_ray.store.seal import highest_epoch
 
 logger = logging.getLogger(__name__)
+_HEARTBEAT = "beat"
+"""Key of the heartbeat in a lease's file: drivers of every release must understand each other."""
 _held: set[str] = (
     set()
 )  # tokens of this process, which outlives a lease that it could not write back (disk full)
@@ -29,9 +31,15 @@ class Holder:
     token: str
     acquired_at: str
     ttl_s: float
-    beat: int = 0
+    heartbeat: int = 0
     """Grows while the holder lives; other machines watch it instead of comparing clocks."""
     is_released: bool = False
+
+
+def _to_json(holder: Holder) -> bytes:
+    values = asdict(holder)
+    values[_HEARTBEAT] = values.pop("heartbeat")
+    return to_json(values)
 
 
 class Lease:
@@ -39,8 +47,8 @@ class Lease:
 
     Taking it creates the next number, which the storage grants to one taker only. So a takeover needs no
     deletion that could hit the wrong file, and a driver that was taken over can see it. A holder on this
-    machine is looked up directly; one elsewhere, or one that was stopped, counts as dead when its beat stands
-    still for its `ttl_s` on the watcher's own clock. No two machines' clocks are ever compared.
+    machine is looked up directly; one elsewhere, or one that was stopped, counts as dead when its heartbeat
+    has not advanced for `ttl_s` on the watcher's own clock. No two machines' clocks are ever compared.
     """
 
     def __init__(self, store: Store, *, ttl_s: float = 60.0) -> None:
@@ -64,19 +72,19 @@ class Lease:
         while not self._try_to_take():
             pass
         self._stop.clear()
-        self._thread = threading.Thread(target=self._keep_beating, name="uniemo-lease", daemon=True)
+        self._thread = threading.Thread(target=self._keep_alive, name="uniemo-lease", daemon=True)
         self._thread.start()
 
     @property
-    def fence(self) -> Fence:
+    def fence(self) -> LeaseFence:
         """What writers on other machines need of this lease."""
-        return Fence(self._store, self._epoch)
+        return LeaseFence(self._store, self._epoch)
 
     def check(self) -> None:
-        """Before anything is committed: is the lease still ours?
+        """Ask before anything is committed whether the lease is still ours.
 
         Raises:
-            TakenOverError: it is not held, or another driver has taken it over.
+            SupersededError: it is not held, or another driver has taken it over.
         """
         self.fence.check()
 
@@ -103,13 +111,13 @@ class Lease:
         self.release()
 
     def _try_to_take(self) -> bool:
-        # whoever has removed `lock/` has not removed what was sealed under it: numbers go on from there
+        # whoever has removed `lock/` has not removed what was sealed under it: numbers continue above that
         newest = newest_epoch(self._store) or highest_epoch(self._store)
         if newest and not self._is_free(newest):
             return False
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         holder = Holder(this_process(), token=secrets.token_hex(8), acquired_at=now, ttl_s=self._ttl_s)
-        if not self._store.put_if_absent(lease_key(newest + 1), to_json(asdict(holder))):
+        if not self._store.put_if_absent(lease_key(newest + 1), _to_json(holder)):
             return False
         if newest_epoch(self._store) != newest + 1:
             # We slept between looking and taking, and the number had come and gone meanwhile.
@@ -131,7 +139,9 @@ class Lease:
             if holder.token in _held:
                 raise self._locked(holder)
             if is_alive(holder.process) and not is_ours:
-                if is_stopped(holder.process):  # it may go on any time, and will then find itself followed
+                if is_stopped(
+                    holder.process
+                ):  # it may continue any time, and will then find itself superseded
                     return self._stands_still(epoch, holder)
                 raise self._locked(holder)
             logger.info(
@@ -155,7 +165,7 @@ class Lease:
             current = self._read(epoch)
             if current is None or current.is_released:
                 return True
-            if current.beat != holder.beat:
+            if current.heartbeat != holder.heartbeat:
                 raise self._locked(holder)
             if time.monotonic() - asked_at > holder.ttl_s / 4:
                 # storage did not answer us, so perhaps not the holder either: it gets its time once more
@@ -170,7 +180,7 @@ class Lease:
             "wait until it ends, stop it, or choose another run folder"
         )
 
-    def _keep_beating(self) -> None:
+    def _keep_alive(self) -> None:
         while not self._stop.wait(self._ttl_s / 4):
             if self._holder is None:
                 return
@@ -178,9 +188,9 @@ class Lease:
                 if newest_epoch(self._store) != self._epoch:
                     logger.error("another driver has taken over %s", self._store.uri)
                     return
-                beat = replace(self._holder, beat=self._holder.beat + 1)
-                self._write(beat)
-                self._holder = beat
+                holder = replace(self._holder, heartbeat=self._holder.heartbeat + 1)
+                self._write(holder)
+                self._holder = holder
             except (StoreError, OSError) as error:
                 logger.warning("lease not renewed, will try again: %s", error)
 
@@ -190,7 +200,13 @@ class Lease:
         except FileNotFoundError:
             return None  # a newer holder has cleaned up
         try:
-            return Holder(**{**values, "process": ProcessIdentity(**values["process"])})
+            plain = {
+                **values,
+                "heartbeat": values[_HEARTBEAT],
+                "process": ProcessIdentity(**values["process"]),
+            }
+            del plain[_HEARTBEAT]
+            return Holder(**plain)
         except (TypeError, KeyError) as error:
             raise StoreError(
                 f"{self._store.uri}/{lease_key(epoch)} is no lease of this release ({error}): "
@@ -198,4 +214,4 @@ class Lease:
             ) from None
 
     def _write(self, holder: Holder) -> None:
-        self._store.write_bytes(lease_key(self._epoch), to_json(asdict(holder)))
+        self._store.write_bytes(lease_key(self._epoch), _to_json(holder))

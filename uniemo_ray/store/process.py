@@ -56,7 +56,7 @@ def _machine() -> tuple[str, str]:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return boot_id, os.readlink("/proc/self/ns/pid")
     except OSError:
-        return "", ""  # not Linux: leases then go by their beat
+        return "", ""  # not Linux: leases then go by their heartbeat
 
 
 def _state_and_start(pid: int) -> tuple[str, str] | None:

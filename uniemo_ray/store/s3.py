@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, Inc
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem
 from typing_extensions import override
 
-from uniemo_ray.store.arrow_s3 import PlainS3FileSystem
+from uniemo_ray.store.arrow_s3 import PlainS3FileSystem, endpoint_to_keep
 from uniemo_ray.store.base import Store, check_key
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.s3_errors import explain_s3, is_conflict, is_elsewhere, is_missing
@@ -33,7 +33,7 @@ _LONGEST_LINK_S = 7 * 24 * 3600
 _CONFLICT_TRIES = 8
 _READ_TRIES = 6
 _ARROW_ATTEMPTS = 16
-"""Of pyarrow's client, which counts them instead of the time."""
+"""Attempts of pyarrow's client, which counts them instead of the time."""
 _TIMEOUT_VARIABLE, _TIMEOUT_S = "UNIEMO_S3_TIMEOUT_S", 30.0
 
 
@@ -48,16 +48,17 @@ class S3Store(Store):
         self.bucket, self.prefix = bucket, prefix
         self.endpoint, self.region, self.addressing = endpoint, region, addressing
         self._made_client: Any = None
+        self._asks_environment = False
 
     @classmethod
     def from_environment(cls, bucket: str, prefix: str) -> "S3Store":
         """The store with endpoint and region of boto3's usual chain (environment, profile, instance)."""
         addressing = os.environ.get("UNIEMO_S3_ADDRESSING", "auto")
         store = cls(bucket, prefix, endpoint=None, region=None, addressing=addressing)
+        store._asks_environment = True
         with store._clear_errors():
             meta = store._client.meta
-        is_aws = ".amazonaws.com" in meta.endpoint_url
-        endpoint = None if is_aws else meta.endpoint_url
+        endpoint = endpoint_to_keep(meta.endpoint_url, region=meta.region_name)
         return cls(bucket, prefix, endpoint=endpoint, region=meta.region_name, addressing=addressing)
 
     def __repr__(self) -> str:
@@ -249,6 +250,8 @@ class S3Store(Store):
             connect_timeout=min(timeout_s, 10),
             read_timeout=timeout_s,
             max_pool_connections=32,
+            # Decided once, where the store is opened: a worker's environment may say something else.
+            ignore_configured_endpoint_urls=not self._asks_environment,
             s3={"addressing_style": self.addressing},
             # Other servers than AWS do not know the newer trailing checksums; content is hashed by us.
             request_checksum_calculation="when_required",

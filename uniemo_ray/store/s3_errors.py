@@ -74,7 +74,7 @@ def _code(error: BotoCoreError | ClientError | S3UploadFailedError) -> str:
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    """Of the server's answer."""
+    """Error code of the server's answer."""
     headers: dict[str, str] = (
         getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
     )

@@ -1,7 +1,7 @@
 """A manifest's entries in one file: what a later driver accepts of earlier ones, and a fast start.
 
 A seal names the entries that counted when the driver of an epoch began. Entries of earlier epochs that are
-not in the newest seal are those of drivers that did not know yet that they had been followed: no reader takes
+not in the newest seal are those of drivers that did not know yet that they were superseded: no reader takes
 them. An entry that is in it need not be read: its tag says that its file is still the one that was read then.
 """
 
@@ -31,7 +31,7 @@ _SCHEMA = pa.schema(
         ("seconds", pa.float64()),
         ("attempt", pa.int64()),
         ("epoch", pa.int64()),
-        ("schema", pa.string()),  # JSON, as are the next two: one text for thousands of shards
+        ("schema", pa.string()),  # schema, versions and failed are JSON: one text for thousands of shards
         ("versions", pa.string()),
         ("failed", pa.string()),
     ]

@@ -2,10 +2,10 @@
 
 import hashlib
 import logging
-from collections import Counter
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,7 @@ from uniemo_ray.store.seal import (
     sealed_epoch,
     write_seal,
 )
+from uniemo_ray.store.shard_format import RESULTS, ShardFormat
 
 __all__ = [
     "ShardEntry",
@@ -34,9 +35,9 @@ __all__ = [
     "commit_shard",
     "committed",
     "describe_schema",
+    "drop_shards",
     "find_shard",
     "iterate_shards",
-    "list_shards",
     "read_shard_bytes",
     "read_shards",
     "seal_manifest",
@@ -44,9 +45,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-_PLAN_KEY = b"uniemo_ray.plan_hash"
-_REASON = "reason"
 _READERS = 32
+_PART = re.compile(r"(^|/)part-\d+\.parquet$")
 _MANY_UNSEALED = 256
 """Entries that are worth a new seal: reading them one by one takes S3 a second or two."""
 
@@ -60,6 +60,7 @@ def commit_shard(
     seconds: float = 0.0,
     versions: Mapping[str, str] | None = None,
     attempt: int = 1,
+    form: ShardFormat = RESULTS,
 ) -> ShardEntry:
     """Commit a table under a stable name; of several attempts at one name the first to be listed counts.
 
@@ -71,17 +72,17 @@ def commit_shard(
     Raises:
         ValueError: the name is taken by a shard of another plan, rows or columns; unlisted, and without a
             lease that lets it be replaced, or listed.
-        TakenOverError: another driver has followed the one that the store belongs to.
+        SupersededError: the driver that the store belongs to is superseded.
         StoreError: storage failed, as one clear line.
     """
     check_key(name)
     listed = find_shard(store, name)
     if listed is not None:
-        return _same(listed, table, plan_hash=plan_hash, store=store)
-    data = _to_parquet(table, plan_hash)
+        return _same(listed, table, plan_hash=plan_hash, store=store, form=form)
+    data = form.encode(table, plan_hash)
     faults.reach("made")
     if not store.put_if_absent(f"{name}.parquet", data):
-        data, table = _adopt(store, name, data, table, plan_hash=plan_hash)
+        data, table = _adopt(store, name, data, table, plan_hash=plan_hash, form=form)
     faults.reach("put")
     entry = ShardEntry(
         name=name,
@@ -94,11 +95,11 @@ def commit_shard(
         seconds=round(seconds, 3),
         attempt=attempt,
         epoch=store.fence.epoch if store.fence else 0,
-        failed=_failed(table),
+        failed=form.failures(table),
     )
     found = _list(store, entry)
     faults.reach("listed")
-    return entry if found is None else _same(found, table, plan_hash=plan_hash, store=store)
+    return entry if found is None else _same(found, table, plan_hash=plan_hash, store=store, form=form)
 
 
 def _list(store: Store, entry: ShardEntry) -> ShardEntry | None:
@@ -115,27 +116,37 @@ def _list(store: Store, entry: ShardEntry) -> ShardEntry | None:
         return None
     found = find_shard(store, entry.name)
     if found is None:
-        logger.warning("%s was listed by a driver that had been followed: that does not count", entry.name)
+        logger.warning("%s was listed by a superseded driver: that does not count", entry.name)
         store.check_fence()
         store.write_json(key, asdict(entry))
     return found
 
 
-def list_shards(store: Store, prefix: str, entries: Sequence[ShardEntry]) -> None:
-    """List shards that something else has written below a prefix: exactly these from now on.
+def drop_shards(store: Store, folder: str, *, keep: Mapping[str, str]) -> list[str]:
+    """Delete a folder's shards that are no part of a plan, listed or not; returns their names, sorted.
+
+    For the driver, of a manifest that it has sealed. The entry goes last: after a crash in between, the shard
+    is listed but missing, and the next call drops it again.
+
+    Args:
+        store: the store of the shards.
+        folder: `samples`, for example; other files below it stay.
+        keep: name to plan hash of the shards that are wanted. A listed shard with another hash goes.
 
     Raises:
-        TakenOverError: another driver has followed the one that the store belongs to.
+        SupersededError: this driver is superseded.
         StoreError: storage failed, as one clear line.
     """
-    store.check_fence()
-    epoch = store.fence.epoch if store.fence else 0
-    names = {entry.name for entry in entries}
-    for name in committed(store, prefix):
-        if name not in names:
-            store.delete(entry_key(name))
-    for entry in entries:
-        store.write_json(entry_key(entry.name), asdict(replace(entry, epoch=epoch)))
+    listed = committed(store, f"{folder}/")
+    found = {key.removesuffix(".parquet") for key in store.iterate(folder) if _PART.search(key)}
+    stale = {name for name, entry in listed.items() if keep.get(name) != entry.plan_hash}
+    dropped = sorted(stale | (found - keep.keys()))
+    for name in dropped:
+        store.check_fence()
+        logger.info("removing %s: not part of what is made now", name)
+        store.delete(f"{name}.parquet")
+        store.delete(entry_key(name))
+    return dropped
 
 
 def find_shard(store: Store, name: str) -> ShardEntry | None:
@@ -177,14 +188,14 @@ def seal_manifest(store: Store, *, unreadable: dict[str, str] | None = None) -> 
         unreadable: as for `committed`.
 
     Raises:
-        TakenOverError: another driver has followed this one.
+        SupersededError: this driver is superseded.
         DamagedError: an entry or the seal cannot be read.
     """
     seal = _seal(store, unreadable)
     store.check_fence()
     entries = _tagged(store, "", seal, unreadable)
-    is_followed = store.fence is not None and max(seal.epoch, 1) < store.fence.epoch
-    if is_followed or len(entries) - len(seal.entries) >= _MANY_UNSEALED:
+    supersedes_another = store.fence is not None and max(seal.epoch, 1) < store.fence.epoch
+    if supersedes_another or len(entries) - len(seal.entries) >= _MANY_UNSEALED:
         write_seal(store, entries)
         faults.reach("sealed")
     return {entry.name: entry for _, entry in entries}
@@ -238,13 +249,6 @@ def _versions() -> dict[str, str]:
     return library_versions()  # some ten files to look up, the same for every shard
 
 
-def _failed(table: pa.Table) -> dict[str, int]:
-    """Rows without a result by reason, of tables that have reasons."""
-    if _REASON not in table.column_names:
-        return {}
-    return dict(Counter(reason for reason in table[_REASON].to_pylist() if reason is not None))
-
-
 def shard_paths(store: Store, prefix: str = "") -> list[str]:
     """Paths of all committed shards for the file system of `store.arrow()`, sorted by name."""
     _, root = store.arrow()
@@ -264,7 +268,7 @@ def read_shards(store: Store, prefix: str = "", *, columns: Sequence[str] | None
 def iterate_shards(
     store: Store, prefix: str = "", *, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """The same shard by shard: one at a time is in memory.
+    """All committed rows, in the order of names, one shard in memory at a time.
 
     Raises:
         FileNotFoundError: nothing is committed under the prefix.
@@ -305,13 +309,6 @@ def check_bytes(data: bytes, where: str, *, length: int, sha256: str) -> None:
         raise DamagedError(f"{where} has another sha256 than listed: {REPAIR}")
 
 
-def _to_parquet(table: pa.Table, plan_hash: str) -> bytes:
-    marked = table.replace_schema_metadata({**(table.schema.metadata or {}), _PLAN_KEY: plan_hash.encode()})
-    sink = pa.BufferOutputStream()
-    pq.write_table(marked, sink, compression="zstd", write_page_checksum=True)
-    return bytes(sink.getvalue().to_pybytes())
-
-
 def _table(data: bytes, columns: list[str] | None, *, name: str) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(data), columns=columns)
@@ -321,20 +318,19 @@ def _table(data: bytes, columns: list[str] | None, *, name: str) -> pa.Table:
 
 
 def _adopt(
-    store: Store, name: str, data: bytes, table: pa.Table, *, plan_hash: str
+    store: Store, name: str, data: bytes, table: pa.Table, *, plan_hash: str, form: ShardFormat
 ) -> tuple[bytes, pa.Table]:
     """Bytes and rows that lie under a name which nobody has listed, or ours in the place of unfit ones."""
     key = f"{name}.parquet"
     where, stored = f"{store.uri}/{key}", store.read_bytes(key)
     try:
         # What was written before may have been damaged since: nothing but its own checksums tells.
-        found = pq.read_table(pa.BufferReader(stored), page_checksum_verification=True)
-    except (pa.ArrowInvalid, OSError) as error:
-        found, problem = None, f"no readable Parquet ({error})"
+        found, found_plan = form.decode(stored)
+    except (ValueError, OSError) as error:
+        problem = f"no readable Parquet ({error})"
     else:
-        plan = (found.schema.metadata or {}).get(_PLAN_KEY, b"").decode()
-        content = found.num_rows, describe_schema(found.schema), plan
-        if content == (table.num_rows, describe_schema(table.schema), plan_hash):
+        content = _input_rows(found, form), describe_schema(found.schema), found_plan
+        if content == (_input_rows(table, form), describe_schema(table.schema), plan_hash):
             logger.info("%s was written before but not listed: it is listed now", name)
             return stored, found
         problem = "of other rows, columns or plan"
@@ -344,12 +340,19 @@ def _adopt(
     logger.warning("%s was written before but not listed, and is %s: it is replaced", name, problem)
     if store.replace(key, data, expected=stored):
         return data, table
-    return _adopt(store, name, data, table, plan_hash=plan_hash)  # another attempt was faster
+    # another attempt was faster
+    return _adopt(store, name, data, table, plan_hash=plan_hash, form=form)
 
 
-def _same(entry: ShardEntry, table: pa.Table, *, plan_hash: str, store: Store) -> ShardEntry:
-    schema = describe_schema(table.schema)
-    if (entry.rows, entry.schema, entry.plan_hash) != (table.num_rows, schema, plan_hash):
+def _input_rows(table: pa.Table, form: ShardFormat) -> int:
+    return form.input_rows(table.num_rows, form.failures(table))
+
+
+def _same(
+    entry: ShardEntry, table: pa.Table, *, plan_hash: str, store: Store, form: ShardFormat
+) -> ShardEntry:
+    listed = form.input_rows(entry.rows, entry.failed), entry.schema, entry.plan_hash
+    if listed != (_input_rows(table, form), describe_schema(table.schema), plan_hash):
         raise ValueError(
             f"{store.uri}/{entry.key} is committed with {entry.rows} rows of plan {entry.plan_hash[:12]}, "
             f"got {table.num_rows} rows of plan {plan_hash[:12]}: choose another name or folder"

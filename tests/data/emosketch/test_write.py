@@ -119,7 +119,7 @@ def test_half_finished_folder_is_continued(sketch: Path, tmp_path: Path) -> None
     # As if killed between an image and its annotation, and within a write.
     lost = sorted(root.glob("annotation/*/*.json"))[-1]
     lost.unlink()
-    (root / "image" / "awe" / ".awe_train_000099.png.123.tmp").write_bytes(b"half")
+    (root / "image" / "awe" / ".tmp-0123456789abcdef.part").write_bytes(b"half")
     write_sketch(root, **SETTINGS)
     assert contents(root) == contents(sketch)
     assert kept.stat().st_mtime_ns == stamp

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, ShardReport, ShardTask
+from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper
+from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import open_store
@@ -27,7 +29,7 @@ print(mapper(sys.argv[1], deadly="c").map(task(sys.argv[1])).rows)
 class Upper:
     """Upper case, but one text kills the process and one raises."""
 
-    def __init__(self, deadly: str = "", raising: str = "", error: str = "") -> None:
+    def __init__(self, deadly: str = "", raising: str = "", error: str = "", *, device: str = "cpu") -> None:
         self.deadly, self.raising, self.error = deadly, raising, error
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -57,7 +59,7 @@ class Strict(Upper):
 
 def mapper(folder: str, make: type = Upper, **settings: str) -> ShardMapper:
     source, target = open_store(f"{folder}/in"), open_store(f"{folder}/out")
-    return ShardMapper(MapWork(make, settings, source, target, retries=1, label="test"))
+    return ShardMapper(MapWork(partial(make, **settings), "cpu", source, target, retries=1, label="test"))
 
 
 def task(folder: str, *, is_last: bool = False) -> ShardTask:

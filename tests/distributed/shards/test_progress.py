@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from uniemo_ray.distributed.shards.mapper import ShardReport
 from uniemo_ray.distributed.shards.progress import NodeMeter, Progress, shown
+from uniemo_ray.distributed.shards.report import ShardReport
 
 
 def progress() -> Progress:

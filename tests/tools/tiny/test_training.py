@@ -47,7 +47,7 @@ def test_caption_states_carry_a_gradient_to_the_words(tokenizer):
     encoder = make_text_encoder(len(tokenizer))
     states = CaptionEncoder(tokenizer, encoder, seed=0)(np.array([0, 1, 2, -1]), np.array([3, -1, 5, 6]))
     assert states.shape == (4, 16, 128)
-    states.sum().backward()
+    states[..., 0].sum().backward()  # the sum over all is the same for every word, as the last norm centres
     assert encoder.get_input_embeddings().weight.grad.abs().sum() > 0
 
 

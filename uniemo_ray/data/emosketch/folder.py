@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from uniemo_ray.config import SPLITS
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.store.atomic import is_temporary, write_atomically
 
 SETTINGS_FILE = "sketch.json"
 README_FILE = "README.txt"
@@ -75,11 +75,8 @@ def claim_folder(root: Path, settings: SketchSettings) -> None:
             )
         return
     # A killed process may have left the marker's own temporary file.
-    if root.exists() and (
-        not root.is_dir() or any(not is_temporary(item, SETTINGS_FILE) for item in root.iterdir())
-    ):
+    if root.exists() and (not root.is_dir() or any(not is_temporary(item.name) for item in root.iterdir())):
         raise ValueError(f"{root} is not empty and no EmoSketch: name an empty or a new folder")
-    root.mkdir(parents=True, exist_ok=True)
     put_file(marker, to_json(wanted))
 
 
@@ -134,16 +131,7 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=None if isinstance(value, list) else 1) + "\n").encode()
 
 
-def is_temporary(path: Path, name: str = "") -> bool:
-    """Whether a file is what `put_file` leaves of the file `name` (or of any) when it is killed."""
-    return path.name.startswith(f".{name}") and path.name.endswith(".tmp")
-
-
 def put_file(path: Path, data: bytes) -> None:
-    """Write a file so that a killed process leaves all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a file so that a killed process leaves all of it or nothing; it can be drawn again."""
+    with write_atomically(path, is_durable=False) as file:
+        file.write(data)

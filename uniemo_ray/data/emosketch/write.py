@@ -25,7 +25,6 @@ from uniemo_ray.data.emosketch.folder import (
     claim_folder,
     describe,
     is_finished,
-    is_temporary,
     label_lists,
     put_file,
     to_json,
@@ -37,6 +36,7 @@ from uniemo_ray.data.emosketch.labels import (
     measure_colorfulness,
 )
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.store.atomic import is_temporary
 
 logger = logging.getLogger(__name__)
 
@@ -185,8 +185,8 @@ def _entry(emotion: str, split: str, index: int) -> list[str]:
 
 
 def _remove_temporaries(root: Path) -> None:
-    for path in root.rglob(".*.tmp"):
-        if is_temporary(path):
+    for path in root.rglob(".*"):
+        if is_temporary(path.name):
             path.unlink()
 
 

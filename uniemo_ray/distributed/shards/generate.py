@@ -30,7 +30,7 @@ class MappedShards(NamedTuple):
     failed: dict[str, int]
     """Rows without a result, by reason."""
     rows_per_second_and_actor: float
-    """By the actors' own clocks, from reading a shard to having committed it."""
+    """Rate by the actors' own clocks, from reading a shard to having committed it."""
 
 
 def generate_images(

@@ -1,6 +1,6 @@
 """Shard in, shard out: run an actor over Parquet shards and commit each result under the same name.
 
-What is committed is skipped, so a run that is submitted again goes on where it stopped, and an actor
+What is committed is skipped, so submitting a run again resumes it, and an actor
 that dies costs at most the shard it was working on. A shard that fails is tried again after all others:
 an exception never ends the pool, it comes back as a row.
 """
@@ -13,11 +13,12 @@ import ray.data
 import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
-from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, ShardReport, ShardTask
+from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, map_in_task
 from uniemo_ray.distributed.shards.progress import Progress, shown
+from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.errors import TakenOverError
+from uniemo_ray.store.errors import SupersededError
 from uniemo_ray.store.shards import ShardEntry, committed, seal_manifest
 
 logger = logging.getLogger(__name__)
@@ -29,14 +30,17 @@ class _Wanted(NamedTuple):
     """A shard that there has to be in the end."""
 
     key: str
-    """Of the input file."""
+    """Key of the input file."""
     bytes: int
-    """Of the input file, as is the next."""
+    """Size of the input file."""
     sha256: str
+    """Digest of the input file."""
     name: str
+    """Name of the resulting shard."""
     plan: str
+    """Plan hash of the resulting shard."""
     rows: int
-    """Of the input."""
+    """Rows of the input file."""
 
 
 def map_shards(
@@ -48,6 +52,7 @@ def map_shards(
     plan_hash: str | None,
     resources: ResourceConfig,
     retries: int = RETRIES,
+    as_tasks: bool = False,
 ) -> dict[str, int]:
     """Map all Parquet shards of some folders into folders of `target`; returns the rows of each.
 
@@ -60,27 +65,31 @@ def map_shards(
         resources: size of the pool and what an actor reserves.
         retries: how often failed shards are tried again. After that a `RejectingActor` gets the rows one by
             one, and those at fault become rows with a reason.
+        as_tasks: whether each shard is a task that makes an actor object of its own, for a class that loads
+            nothing. That saves the start of processes; tasks take every CPU of the cluster.
 
     Raises:
         FileNotFoundError: a folder without committed input shards.
         ValueError: results of another plan are there; or raised by the actor: a wrong plan or model stays
             wrong, so it is not tried again.
-        TakenOverError: another driver has followed this one.
+        SupersededError: this driver is superseded.
         RuntimeError: a shard that still fails after all retries.
     """
     wanted = [
         shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
     ]
     device = "cuda" if resources.use_gpu else "cpu"
-    work = MapWork(actor, device, source, target, retries, label=" and ".join(folders))
+    work = MapWork(actor, device, source, target, retries, label=", ".join(map(_last_part, folders)))
     done = _done(wanted, target)
+    if done:
+        logger.info("%s: %d of %d shards are finished already", work.label, len(done), len(wanted))
     for attempt in range(1, retries + 2):
         todo = [shard for shard in wanted if shard.name not in done]
         if not todo:
             break
         tasks = [ShardTask(*shard[:-1], attempt=attempt, is_last=attempt > retries) for shard in todo]
         progress = _progress(wanted, done, work=work, resources=resources)
-        failures = _map(tasks, work, progress, resources)
+        failures = _map(tasks, work, progress, resources=resources, as_tasks=as_tasks)
         if failures:
             _raise_if_final(failures, attempts=attempt, is_last=attempt > retries)
         done = _done(wanted, target)
@@ -112,7 +121,7 @@ def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> l
 
 
 def _done(wanted: Sequence[_Wanted], target: Store) -> dict[str, ShardEntry]:
-    """What is committed, closed to drivers that this one has followed."""
+    """What is committed. From now on, superseded drivers can add nothing to it."""
     listed = seal_manifest(target)
     done = {shard.name: listed[shard.name] for shard in wanted if shard.name in listed}
     for shard in wanted:
@@ -121,9 +130,11 @@ def _done(wanted: Sequence[_Wanted], target: Store) -> dict[str, ShardEntry]:
             raise ValueError(
                 f"{target.uri}/{shard.name} was made for another plan ({other[:12]}): choose an empty folder"
             )
-    if done:
-        logger.info("%s: %d of %d shards are there", target.uri, len(done), len(wanted))
     return done
+
+
+def _last_part(folder: str) -> str:
+    return folder.rpartition("/")[2]
 
 
 def _progress(
@@ -145,29 +156,37 @@ def _progress(
 
 
 def _map(
-    tasks: Sequence[ShardTask], work: MapWork, progress: Progress, resources: ResourceConfig
+    tasks: Sequence[ShardTask],
+    work: MapWork,
+    progress: Progress,
+    *,
+    resources: ResourceConfig,
+    as_tasks: bool,
 ) -> list[ShardReport]:
     """Run the pool over the tasks; returns what failed."""
     # One block per shard: otherwise Ray packs the small spec rows into one block, and one actor works.
     plan = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=len(tasks))
-    most = min(resources.actors, len(tasks))
-    results = plan.map_batches(
-        ShardMapper,
-        fn_constructor_args=(work,),
+    reserved: dict[str, Any] = {
+        "batch_size": 1,
+        "num_cpus": resources.cpus_per_worker,
+        "num_gpus": 1 if resources.use_gpu else 0,
+        "memory": int(resources.memory_gb_per_actor * 2**30),
+    }
+    if as_tasks:
+        # Ray declares no further arguments
+        results = plan.map_batches(map_in_task, fn_kwargs={"work": work}, **reserved)  # type: ignore[arg-type]
+    else:
+        most = min(resources.actors, len(tasks))
         # Starts at full size; actors that have nothing to do, or no machine, are let go down to the smallest.
-        compute=ray.data.ActorPoolStrategy(
+        pool = ray.data.ActorPoolStrategy(
             min_size=min(resources.min_actors, most), max_size=most, initial_size=most
-        ),
-        batch_size=1,
-        num_cpus=resources.cpus_per_worker,
-        num_gpus=1 if resources.use_gpu else 0,
-        memory=int(resources.memory_gb_per_actor * 2**30),
-    )
+        )
+        results = plan.map_batches(ShardMapper, fn_constructor_args=(work,), compute=pool, **reserved)
     with shown(progress):
         try:
             return _follow(results.iter_rows(), progress)
         except ray.exceptions.RayError as error:
-            return [ShardReport.of(error, "the actor pool")]
+            return [ShardReport.of_error(error, "the actor pool")]
 
 
 def _follow(rows: Iterable[Mapping[str, Any]], progress: Progress) -> list[ShardReport]:
@@ -183,7 +202,7 @@ def _follow(rows: Iterable[Mapping[str, Any]], progress: Progress) -> list[Shard
 
 def _raise_if_final(failures: list[ShardReport], *, attempts: int, is_last: bool) -> None:
     """Raise what another attempt would only repeat; otherwise say that one follows."""
-    for error in (TakenOverError, ValueError):
+    for error in (SupersededError, ValueError):
         if wrong := [failure for failure in failures if failure.kind == error.__name__]:
             raise error(wrong[0].reason)
     first = failures[0]

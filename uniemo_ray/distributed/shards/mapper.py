@@ -1,22 +1,21 @@
 """What an actor of a pool runs: read a shard, transform it, commit it, report a small row."""
 
-import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from uniemo_ray.distributed.shards.progress import WorkerMetrics
+from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.store.attempts import begin, end
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.entry import ShardEntry
 from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.shard_format import RESULTS, ShardFormat
 from uniemo_ray.store.shards import check_bytes, commit_shard, find_shard
 
 logger = logging.getLogger(__name__)
@@ -49,42 +48,14 @@ class ActorFactory(Protocol):
         ...
 
 
-class ShardTask(NamedTuple):
-    """One shard to make."""
+@runtime_checkable
+class FormattedActor(Protocol):
+    """An actor whose shards are files of their own form, such as the canonical samples."""
 
-    key: str
-    """Of the input file."""
-    bytes: int
-    """Of the input file, by its manifest."""
-    sha256: str
-    name: str
-    """Of the result."""
-    plan: str
-    """Plan hash of the result."""
-    attempt: int
-    """Of the driver, counted from 1."""
-    is_last: bool
-    """Whether no attempt follows: then rows that raise are left out one by one."""
-
-
-class ShardReport(NamedTuple):
-    """What became of a shard; only numbers and text leave an actor."""
-
-    shard: str
-    rows: int = 0
-    failed: int = 0
-    groups: str = "{}"
-    """JSON: rows with a result by emotion."""
-    kind: str = ""
-    """Name of the exception's class; empty when the shard is committed."""
-    reason: str = ""
-    """First line of its message."""
-
-    @staticmethod
-    def of(error: Exception, shard: str) -> "ShardReport":
-        """The report of a shard that is not committed."""
-        reason = (str(error).splitlines() or ["no message"])[0]
-        return ShardReport(shard, kind=type(error).__name__, reason=reason)
+    @property
+    def form(self) -> ShardFormat:
+        """The form of its shards."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +68,7 @@ class MapWork:
     target: Store
     retries: int
     label: str
-    """For the metrics."""
+    """Name of the step in the metrics."""
 
 
 class ShardMapper:
@@ -125,7 +96,7 @@ class ShardMapper:
             report = self._commit(task)
         except Exception as error:
             logger.exception("%s failed", task.name)
-            report = ShardReport.of(error, task.name)
+            report = ShardReport.of_error(error, task.name)
         self.metrics.count(report)
         return report
 
@@ -134,22 +105,26 @@ class ShardMapper:
             raise self.actor
         if listed := find_shard(self.work.target, task.name):
             end(self.work.target, task.name)
-            return _report(listed, {})  # by an attempt whose process died before it could tell
+            return ShardReport.of_entry(listed, {})  # by an attempt whose process died before it could tell
         deaths = begin(self.work.target, task.name)
-        started = time.monotonic()
+        started, form = time.monotonic(), self._form()
         try:
             result = self._transform(self._read(task), task, deaths)
             entry = commit_shard(
                 self.work.target,
                 task.name,
-                result,
+                form.finish(result, task.name),
                 plan_hash=task.plan,
                 seconds=time.monotonic() - started,
                 attempt=task.attempt + deaths,
+                form=form,
             )
         finally:
             end(self.work.target, task.name)
-        return _report(entry, _groups(result))
+        return ShardReport.of_entry(entry, _groups(result))
+
+    def _form(self) -> ShardFormat:
+        return self.actor.form if isinstance(self.actor, FormattedActor) else RESULTS
 
     def _read(self, task: ShardTask) -> pa.Table:
         data = self.work.source.read_bytes(task.key)
@@ -166,7 +141,7 @@ class ShardMapper:
         try:
             return actor(table)
         except Exception as error:
-            if _is_nobodys_row(error) or not (task.is_last and isinstance(actor, RejectingActor)):
+            if _is_run_level(error) or not (task.is_last and isinstance(actor, RejectingActor)):
                 raise
             logger.warning("%s raises %s: its rows are tried one by one", task.name, type(error).__name__)
             return self._one_by_one(actor, table, task.name)
@@ -182,26 +157,27 @@ class ShardMapper:
             try:
                 parts.append(actor(row))
             except Exception as error:
-                if _is_nobodys_row(error):
+                if _is_run_level(error):
                     raise
                 errors.append(error)
                 parts.append(actor.reject(row, f"{type(error).__name__}: {error}".splitlines()[0]))
             end(self.work.target, attempts)
         if len(errors) == table.num_rows > 1:
-            raise errors[0]  # no row's fault
+            raise errors[0]  # a run-level error: no single row is at fault
         return pa.concat_tables(parts)
 
 
-def _is_nobodys_row(error: Exception) -> bool:
-    """Whether an error is of the whole run, such as a wrong model, or of storage.
+def map_in_task(batch: dict[str, np.ndarray], work: MapWork) -> dict[str, np.ndarray]:
+    """Make shards as a task, which leaves nothing in its process."""
+    return ShardMapper(work)(batch)
+
+
+def _is_run_level(error: Exception) -> bool:
+    """Whether an error concerns the whole run: a wrong model or storage, and no single row.
 
     Subclasses of ValueError are what a decoder raises at a damaged row.
     """
     return type(error) is ValueError or isinstance(error, StoreError)
-
-
-def _report(entry: ShardEntry, groups: Mapping[str, int]) -> ShardReport:
-    return ShardReport(entry.name, entry.rows, sum(entry.failed.values()), json.dumps(groups))
 
 
 def _groups(table: pa.Table) -> dict[str, int]:

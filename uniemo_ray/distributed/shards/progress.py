@@ -8,14 +8,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import psutil
 import ray
 from ray.util import metrics
 
-if TYPE_CHECKING:
-    from uniemo_ray.distributed.shards.mapper import ShardReport
+from uniemo_ray.distributed.shards.report import ShardReport
 
 logger = logging.getLogger(__name__)
 EVERY_S = 10.0
@@ -32,20 +30,22 @@ class Progress:
     """Rows that there will be, where that is known before."""
     shards: int
     price_per_node_hour: float = 0.0
-    """Of any currency; 0 leaves the cost out."""
+    """Price in any currency; 0 leaves the cost out."""
     rows_before: int = 0
-    """Committed by earlier submissions, as are the next two."""
+    """Rows that earlier submissions have committed."""
     failed_before: int = 0
+    """Rows without a result that earlier submissions have committed."""
     shards_before: int = 0
+    """Shards that earlier submissions have committed."""
     rows_done: int = 0
     failed: int = 0
     shards_done: int = 0
     groups: Counter[str] = field(default_factory=Counter)
     """Rows with a result by emotion, of this submission."""
     node_seconds: float = 0.0
-    """Of the whole submission, other steps included."""
+    """Time of all nodes since the submission began, other steps included."""
 
-    def add(self, report: "ShardReport") -> None:
+    def add(self, report: ShardReport) -> None:
         """Count a committed shard."""
         self.rows_done += report.rows
         self.failed += report.failed
@@ -96,7 +96,7 @@ class NodeMeter:
 
 
 _METER = NodeMeter(since=psutil.Process().create_time())
-"""Of this process. Between two pools of actors, too, machines cost money: training runs then."""
+"""The meter of this process. Machines cost money between two pools of actors as well: training runs then."""
 
 
 @contextmanager
@@ -143,7 +143,7 @@ class WorkerMetrics:
         self.shards = metrics.Counter("uniemo_shards", "Committed shards", tag_keys=_TAGS)
         self.errors = metrics.Counter("uniemo_failed_shards", "Shards to be tried again", tag_keys=_TAGS)
 
-    def count(self, report: "ShardReport") -> None:
+    def count(self, report: ShardReport) -> None:
         """After each shard."""
         if report.kind:
             self.errors.inc(1, self.tags)

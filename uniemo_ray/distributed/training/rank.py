@@ -1,6 +1,5 @@
 """One rank of a training stage, inside a Ray Train worker."""
 
-import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ import torch
 from pyarrow import fs
 from safetensors.torch import save_file
 
-from uniemo_ray.distributed.logs import quiet_train
+from uniemo_ray.distributed.logs import show_rank
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.batches import Batch, Raw
@@ -34,8 +33,6 @@ from uniemo_ray.training.state import (
     save_state,
 )
 
-logger = logging.getLogger(__name__)
-
 SHUFFLE_ROWS = 1024
 
 
@@ -48,8 +45,7 @@ class _Start:
 
 def train_rank(work: Work) -> None:
     """Train this rank's share of a stage."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    quiet_train()
+    show_rank(ray.train.get_context().get_world_rank())
     torch.set_num_threads(work.threads)
     # Frozen fresh weights are in no checkpoint: they must come out the same after a resume.
     torch.manual_seed(hash_seed(work.seed, "build"))

@@ -179,7 +179,8 @@ def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int
             _check_world(resume, work, resources)
         datasets = data.attempt(resume, resources.workers)
         step = resume.state.step if resume else 0
-        logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
+        if step or attempt > 1:
+            logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
         try:
             _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
             return attempt
@@ -203,7 +204,11 @@ def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceCon
         ),
         torch_config=TorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S),
         datasets=datasets,
-        run_config=ray.train.RunConfig(
+        # Ray Train's default makes these options anew, with a setting that Ray Data has deprecated.
+        dataset_config=ray.train.DataConfig(
+            execution_options=ray.data.DataContext.get_current().execution_options
+        ),
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # Ray declares the types of Train v1
             name=work.name,
             storage_path=root,
             storage_filesystem=work.filesystem,
@@ -211,6 +216,7 @@ def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceCon
                 max_failures=0,
                 max_preemption_failures=0,  # type: ignore[call-arg]  # declared as that of Ray before Train v2
             ),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=work.settings.train.keep_checkpoints),
         ),
     )

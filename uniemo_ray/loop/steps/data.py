@@ -14,42 +14,39 @@ from uniemo_ray.data.emosketch.folder import SketchSettings
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.samples import AttributeNames
-from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.data.shards import ShardLimits
 from uniemo_ray.distributed.datasets import read_split
+from uniemo_ray.distributed.ingest import SAMPLES_FOLDER as SAMPLES_FOLDER
 from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
 from uniemo_ray.distributed.shards.actors.clip import FeatureActor, NameActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.sketch import TEMPORARY, SketchFolder, draw_here
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.record import library_versions
-from uniemo_ray.store.shards import ShardEntry, commit_shard, describe_schema, list_shards
+from uniemo_ray.store.shards import commit_shard
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.training.name_embeddings import FOLDER
 
 logger = logging.getLogger(__name__)
 SKETCH = "emosketch"
-SAMPLES_FOLDER = "samples"
 NAMES_PER_SHARD = 256
 
 
 def ingest(context: StepContext, config: Config) -> StepOutput:
-    """Read the data folder (or draw EmoSketch first) into canonical shards, with a manifest beside them."""
+    """Read the data folder (or draw EmoSketch first) into committed canonical shards."""
     folder, prepare = config.data.root, None
     if not folder:
         sketch = sketch_folder(context, config)
         sketch.draw(draw_here)
         folder, prepare = str(sketch.root), sketch.draw
-    filesystem, root = context.artefacts.arrow()
     result = ingest_folder(
         folder,
-        f"{root}/{SAMPLES_FOLDER}",
+        context.artefacts,
         source=SKETCH if config.data.kind == "sketch" else config.data.kind,
         reader=partial(open_folder, data=config.data),
         max_pixels=config.data.max_pixels,
         limits=ShardLimits(config.data.rows_per_shard, config.data.shard_mb << 20),
-        filesystem=filesystem,
+        resources=config.resources,
         prepare=prepare,
         by_valence=config.data.valence,
     )
@@ -69,26 +66,11 @@ def ingest(context: StepContext, config: Config) -> StepOutput:
 
 
 def write_lists(store: Store, result: IngestResult) -> None:
-    """What was found, as JSON, and the manifest of the shards."""
+    """Write what was found beside the shards, as JSON."""
     store.write_json("rejected.json", [item._asdict() for item in result.rejected])
     store.write_json("duplicates.json", [_plain(item) for item in result.duplicates])
     names = {"emotion": result.space.labels, "scene": result.scenes, "object": result.objects}
     store.write_json("names.json", names)
-    schema, versions = describe_schema(SAMPLES), library_versions()
-    entries = [
-        ShardEntry(
-            name=f"{SAMPLES_FOLDER}/{file.name}",
-            rows=file.rows,
-            bytes=file.bytes,
-            sha256=file.sha256,
-            schema=schema,
-            plan_hash=file.fingerprint,
-            versions=dict(versions),
-            seconds=file.seconds,
-        )
-        for file in result.files
-    ]
-    list_shards(store, f"{SAMPLES_FOLDER}/", entries)
 
 
 def _plain(duplicate: Duplicate) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The HTTP interface: plain FastAPI over a backend; no Ray in here."""
+"""The HTTP API: FastAPI over a backend, without Ray."""

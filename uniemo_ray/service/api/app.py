@@ -12,47 +12,47 @@ from fastapi.openapi.utils import get_openapi
 from uniemo_ray import __version__
 from uniemo_ray.service.api import about, generate, generations, page, understand
 from uniemo_ray.service.api.body import BodyLimit
-from uniemo_ray.service.api.counts import Peers
 from uniemo_ray.service.api.guard import Guard
 from uniemo_ray.service.api.metrics import Metrics
+from uniemo_ray.service.api.metrics_snapshot import Peers
 from uniemo_ray.service.api.problems import Problem, add_problem_handlers
-from uniemo_ray.service.api.rates import Rates
+from uniemo_ray.service.api.rate_limiter import RateLimiter
 from uniemo_ray.service.api.state import Service
 from uniemo_ray.service.backend import DEFAULT_MODEL, Backend, UnavailableError
-from uniemo_ray.service.generations import JobBoard
+from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
 
 logger = logging.getLogger(__name__)
 
-SWEEP_INTERVAL_S = 300.0
+DELETE_INTERVAL_S = 300.0
 EXCHANGE_INTERVAL_S = 3.0
-"""How old the numbers of another endpoint replica may be at `/metrics`."""
-DESCRIPTION = """Understand which emotions images evoke, and generate images that evoke one.
+"""How old the metrics of another endpoint replica may be at `/metrics`."""
+DESCRIPTION = """Understand which emotions images evoke, and generate images that evoke chosen emotions.
 
-Every error is a JSON problem (RFC 9457). 429 and 503 carry `Retry-After`. The same generate request with a
-seed gives the same bytes, whatever else the server does, as long as `/v1/model` shows the same
+Every error is a JSON problem (RFC 9457). Responses with status 429 and 503 carry `Retry-After`. Equal
+generate requests with a seed give equal bytes under any load, as long as `/v1/model` shows the same
 `fingerprint`, `micro_batch` and version."""
 
 
 def make_api(
     backend: Backend,
     *,
-    board: JobBoard,
+    generation_store: GenerationStore,
     limits: Limits,
     tokens: TokenFile | None = None,
     models: Sequence[str] = (DEFAULT_MODEL,),
     peers: Peers | None = None,
 ) -> FastAPI:
-    """The HTTP interface.
+    """Build the HTTP API.
 
     Args:
         backend: answers the requests.
-        board: keeps generations.
-        limits: of requests.
-        tokens: who gets in; without, only this machine is served.
-        models: names that requests may give.
-        peers: the other replicas of this interface, if there are any.
+        generation_store: keeps generations.
+        limits: limits of requests.
+        tokens: the valid tokens. Without them, only this machine is served.
+        models: names of the served models.
+        peers: the other endpoint replicas, if there are any.
     """
     app = FastAPI(
         title="UniEmo",
@@ -60,14 +60,14 @@ def make_api(
         description=DESCRIPTION,
         docs_url=None,  # FastAPI's own page loads scripts from elsewhere
         redoc_url=None,
-        lifespan=_living,
+        lifespan=_lifespan,
     )
-    service = Service(backend, limits, board, tuple(models), Metrics(peers))
-    rates = Rates(limits)
-    service.metrics.watch(active=lambda: rates.active, jobs=service.unfinished.total)
+    service = Service(backend, limits, generation_store, tuple(models), Metrics(peers))
+    rate_limiter = RateLimiter(limits)
+    service.metrics.watch(active=lambda: rate_limiter.active, unfinished=service.unfinished.total)
     app.state.service = service
     app.add_middleware(BodyLimit, limits=limits)
-    app.add_middleware(Guard, tokens=tokens, rates=rates, metrics=service.metrics)
+    app.add_middleware(Guard, tokens=tokens, rate_limiter=rate_limiter, metrics=service.metrics)
     add_problem_handlers(app)
     for router in (
         understand.make_router(limits, models),
@@ -82,10 +82,10 @@ def make_api(
 
 
 @contextlib.asynccontextmanager
-async def _living(app: FastAPI) -> AsyncIterator[None]:
-    """What goes on as long as the application runs."""
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Run the background tasks while the application runs, and close the backend afterwards."""
     service: Service = app.state.service
-    tasks = [asyncio.create_task(_sweep(service.board))]
+    tasks = [asyncio.create_task(_delete_expired(service.generation_store))]
     if service.metrics.peers is not None:
         tasks.append(asyncio.create_task(_exchange(service.metrics)))
     try:
@@ -96,29 +96,29 @@ async def _living(app: FastAPI) -> AsyncIterator[None]:
         await service.backend.close()
 
 
-async def _sweep(board: JobBoard) -> None:
-    """Delete expired generations."""
+async def _delete_expired(generation_store: GenerationStore) -> None:
+    """Delete expired generations at regular intervals."""
     while True:
         try:
-            count = await asyncio.to_thread(board.sweep)
-        except Exception as error:  # storage may come back, and the service goes on without sweeping
+            count = await asyncio.to_thread(generation_store.delete_expired)
+        except Exception as error:  # the service goes on, and storage may come back
             logger.error("expired generations could not be deleted: %s", type(error).__name__)
         else:
             if count:
                 logger.info("deleted %d expired generations", count)
-        await asyncio.sleep(SWEEP_INTERVAL_S)
+        await asyncio.sleep(DELETE_INTERVAL_S)
 
 
 async def _exchange(metrics: Metrics) -> None:
-    """Let the other replicas know our numbers."""
+    """Report this replica's metrics to the other replicas at regular intervals."""
     while True:
         await asyncio.sleep(EXCHANGE_INTERVAL_S)
-        with contextlib.suppress(UnavailableError):  # whoever asks for the numbers will be told
+        with contextlib.suppress(UnavailableError):  # a request for the metrics reports the error
             await metrics.exchange()
 
 
 def _openapi(app: FastAPI, *, needs_token: bool) -> dict[str, Any]:
-    """The description, with the one problem schema in place of FastAPI's own error schemas."""
+    """The OpenAPI description, with the problem schema in place of FastAPI's own error schemas."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes

@@ -1,4 +1,4 @@
-"""Server-sent events of a generation, made from what the job board says; any endpoint replica can do it."""
+"""Server-sent events of a generation, read from the generation store; any endpoint replica can send them."""
 
 import asyncio
 import base64
@@ -8,32 +8,34 @@ from collections.abc import AsyncIterator, Callable
 from pydantic import BaseModel
 
 from uniemo_ray.service.api.state import Service
-from uniemo_ray.service.generations import ImageState, Job, JobState
+from uniemo_ray.service.generations import GenerationState, ImageState, StoredGeneration
 
-LOOK_INTERVAL_S, LONGEST_INTERVAL_S = 0.2, 1.0
-"""Between two looks at the job board; it grows while nothing changes, as each look asks the store."""
+POLL_INTERVAL_S, LONGEST_INTERVAL_S = 0.2, 1.0
+"""Time between two reads of the store. It grows while nothing changes, because every read costs a request."""
 KEEP_ALIVE_S = 15.0
-"""Proxies close connections on which nothing comes for long."""
+"""Time after which a comment is sent, because proxies close idle connections."""
 
 
-async def follow(service: Service, job: Job, show: Callable[[JobState], BaseModel]) -> AsyncIterator[bytes]:
-    """Events until the generation is final.
+async def follow(
+    service: Service, generation: StoredGeneration, show: Callable[[GenerationState], BaseModel]
+) -> AsyncIterator[bytes]:
+    """Yield events until the generation has ended.
 
-    queued    {"id"}                             first of all
-    step      {"image", "step", "steps"}         for each image that got further
-    preview   {"image", "step", "media_type", "data"}   with base64
-    done, failed, cancelled   the generation, as a GET gives it
+    queued    {"id"}                             the first event
+    step      {"image", "step", "steps"}         after sampling steps of an image
+    preview   {"image", "step", "media_type", "data"}   a preview in base64
+    done, failed, cancelled   the generation, as GET returns it
     """
-    yield event("queued", json.dumps({"id": job.id}))
-    before, pause_s, quiet_s = (ImageState(),) * job.order.n, LOOK_INTERVAL_S, 0.0
+    yield event("queued", json.dumps({"id": generation.id}))
+    before, pause_s, quiet_s = (ImageState(),) * generation.params.n, POLL_INTERVAL_S, 0.0
     while True:
-        # a generation that failed at once has no images
-        state = await asyncio.to_thread(service.board.state, job)
+        # a generation that fails at once has no images
+        state = await asyncio.to_thread(service.generation_store.state, generation)
         for i, (old, new) in enumerate(zip(before, state.images, strict=False)):
-            for chunk in await asyncio.to_thread(_changes, service, job, i, old, new):
+            for chunk in await asyncio.to_thread(_changes, service, generation, i, old, new):
                 quiet_s = 0.0
                 yield chunk
-        pause_s = min(2 * pause_s, LONGEST_INTERVAL_S) if state.images == before else LOOK_INTERVAL_S
+        pause_s = min(2 * pause_s, LONGEST_INTERVAL_S) if state.images == before else POLL_INTERVAL_S
         before = state.images
         if state.is_final:
             yield event(state.status, show(state).model_dump_json(exclude_none=True))
@@ -45,12 +47,14 @@ async def follow(service: Service, job: Job, show: Callable[[JobState], BaseMode
             yield b": still here\n\n"
 
 
-def _changes(service: Service, job: Job, i: int, old: ImageState, new: ImageState) -> list[bytes]:
+def _changes(
+    service: Service, generation: StoredGeneration, i: int, old: ImageState, new: ImageState
+) -> list[bytes]:
     events = []
     if new.step > old.step:
         events.append(event("step", json.dumps({"image": i, "step": new.step, "steps": new.of})))
     if new.previews > old.previews and not new.sha256:
-        data = service.board.read_picture(job.id, f"preview-{i}")
+        data = service.generation_store.read_image(generation.id, f"preview-{i}")
         if data is not None:
             text = base64.b64encode(data).decode()
             entries = {"image": i, "step": new.step, "media_type": "image/webp", "data": text}
@@ -59,5 +63,5 @@ def _changes(service: Service, job: Job, i: int, old: ImageState, new: ImageStat
 
 
 def event(name: str, data: str) -> bytes:
-    """One event; `data` has no line break."""
+    """Format one event. `data` must not contain a line break."""
     return f"event: {name}\ndata: {data}\n\n".encode()

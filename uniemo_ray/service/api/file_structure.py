@@ -1,19 +1,19 @@
-"""Where a picture ends inside its file and how many frames it has, read from the file's blocks, undecoded."""
+"""End and number of frames of an image file, read from the structure of the file without decoding it."""
 
 import re
 import struct
 
 _MARKER = re.compile(rb"\xff+[^\xff]", re.DOTALL)
-"""Of a JPEG, with fill bytes before it."""
+"""A JPEG marker, with the fill bytes before it."""
 _SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """The marker that ends a scan: 0xFF followed by neither a stuffed zero nor a restart marker."""
 _PADDING = re.compile(rb"[\0\r\n ]*")
 _MOST_JPEGS = 64
-"""In one file."""
+"""Most JPEG images in one file."""
 
 
 def picture_end(data: bytes, kind: str) -> int:
-    """Bytes up to the end of the picture; all of them for BMP and TIFF, which do not say it in one place."""
+    """Offset of the end of the image. For BMP and TIFF, which do not store it, it is the end of the file."""
     readers = {"PNG": _png_end, "WEBP": _riff_end, "GIF": _gif_end, "JPEG": _jpeg_end}
     reader = readers.get(kind)
     return len(data) if reader is None else reader(data)
@@ -39,12 +39,12 @@ def _gif_end(data: bytes) -> int:
 
 
 def gif_frames(data: bytes, most: int) -> int:
-    """Frames of a GIF; counting ends beyond `most`."""
+    """Number of frames of a GIF. Counting stops above `most`."""
     return max(1, _gif_walk(data, most)[1])
 
 
 def _gif_walk(data: bytes, most_frames: int) -> tuple[int, int]:
-    """Where the trailer ends (the whole file when the blocks do not add up), and frames up to there."""
+    """End of the trailer (end of the file if the blocks are damaged), and the number of frames up to it."""
     place = 13 + _colours(data[10]) if len(data) > 10 else len(data)
     frames = 0
     while place < len(data) and frames <= most_frames:
@@ -62,7 +62,7 @@ def _gif_walk(data: bytes, most_frames: int) -> tuple[int, int]:
 
 
 def tiff_frames(data: bytes, most: int) -> int:
-    """Directories of a TIFF; counting ends beyond `most`."""
+    """Number of directories of a TIFF. Counting stops above `most`."""
     order = "<" if data[:2] == b"II" else ">"
     is_big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
     number, link, entry = ("Q", "Q", 20) if is_big else ("H", "I", 12)
@@ -79,7 +79,7 @@ def tiff_frames(data: bytes, most: int) -> int:
 
 
 def _colours(flags: int) -> int:
-    """Bytes of a GIF colour table."""
+    """Size of a GIF colour table in bytes."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
@@ -90,14 +90,14 @@ def _after_blocks(data: bytes, place: int) -> int:
 
 
 def _jpeg_end(data: bytes) -> int:
-    """After the end marker of the first picture; the whole file when there is none."""
+    """Offset behind the end marker of the first image; the end of the file if there is no marker."""
     return _jpeg_walk(data, 0) or len(data)
 
 
 def further_jpegs_end(data: bytes, place: int) -> int:
-    """After the complete JPEGs that follow one another from `place`, padding between them."""
+    """Offset behind the complete JPEG images that start at `place`, with padding between them."""
     for _ in range(_MOST_JPEGS):
-        place = _PADDING.match(data, place).end()  # type: ignore[union-attr]  # it matches nothing, too
+        place = _PADDING.match(data, place).end()  # type: ignore[union-attr]  # it also matches an empty string
         end = _jpeg_walk(data, place) if data.startswith(b"\xff\xd8", place) else 0
         if not end:
             break
@@ -106,7 +106,7 @@ def further_jpegs_end(data: bytes, place: int) -> int:
 
 
 def _jpeg_walk(data: bytes, start: int) -> int:
-    """After the end marker of the picture that begins at `start`; 0 when there is none."""
+    """Offset behind the end marker of the image that starts at `start`; 0 if there is no marker."""
     place = start + 2
     while marker := _MARKER.match(data, place):
         place = marker.end()

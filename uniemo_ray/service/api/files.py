@@ -1,4 +1,4 @@
-"""A look at an uploaded file before anything is decoded: is it the picture it says, and nothing else?"""
+"""Inspection of an uploaded file before it is decoded: its type, its size and that it is only an image."""
 
 import io
 import re
@@ -28,16 +28,17 @@ _ARCHIVE_END_BYTES = 22
 
 
 def inspect(data: bytes, *, media_type: str, limits: Limits, field: str) -> None:
-    """Refuse what should not be decoded.
+    """Check an uploaded file.
 
     Args:
         data: the file.
-        media_type: what the sender called it; empty for nothing.
-        limits: on pixels and frames.
-        field: which part of the request this is, for the problem.
+        media_type: the media type that the sender declared; empty for none.
+        limits: limits of pixels and frames.
+        field: the part of the request that holds the file, for the problem.
 
     Raises:
-        ProblemError: it is no picture, another kind than it says, too large, or two things at once.
+        ProblemError: the file is not an image, has another media type than declared, is too large, or is
+                also a file of another kind.
     """
     if not data:
         raise ProblemError(422, "the file is empty: send an image", field=field)
@@ -51,45 +52,47 @@ def inspect(data: bytes, *, media_type: str, limits: Limits, field: str) -> None
     if frames > limits.frames:
         raise ProblemError(422, f"the file has more than {limits.frames} frames", field=field)
     if pixels * frames > limits.pixels:
-        raise ProblemError(422, f"the picture has more than {limits.pixels} pixels", field=field)
+        raise ProblemError(422, f"the image has more than {limits.pixels} pixels", field=field)
     if _is_polyglot(data, kind):
-        raise ProblemError(422, "the file holds something else beside the picture", field=field)
+        raise ProblemError(422, "the file holds more than an image", field=field)
 
 
 def _header(data: bytes, most_frames: int, field: str) -> tuple[str, int, int]:
-    """Kind, width x height and frames, from the file's structure alone."""
+    """Format, width x height and number of frames, read without decoding."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limits speak for it
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `limits.pixels` decides
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 kind, pixels = str(image.format), image.width * image.height
                 # Pillow counts the frames of GIF and TIFF one by one, which a file can make slow
                 slow = {"GIF": gif_frames, "TIFF": tiff_frames}.get(kind)
                 frames = slow(data, most_frames) if slow else getattr(image, "n_frames", 1)
     except Image.DecompressionBombError:
-        raise ProblemError(422, "the picture has too many pixels", field=field) from None
-    except Exception:  # damaged files make Pillow raise nearly anything
+        raise ProblemError(422, "the image has too many pixels", field=field) from None
+    except Exception:  # Pillow raises many kinds of errors on damaged files
         names = ", ".join(FORMATS)
         raise ProblemError(
-            422, f"the file is damaged or no picture: send one of {names}", field=field
+            422, f"the file is damaged or not an image: send one of {names}", field=field
         ) from None
-    return ("JPEG", pixels, 1) if kind == "MPO" else (kind, pixels, frames)  # a JPEG with more behind it
+    return (
+        ("JPEG", pixels, 1) if kind == "MPO" else (kind, pixels, frames)
+    )  # an MPO file is a JPEG with further images behind it
 
 
 def _is_polyglot(data: bytes, kind: str) -> bool:
-    """Whether another program would take the file for something else."""
-    # PDF readers look at the start; a BMP or TIFF does not say where it ends, so there all of it counts
+    """Whether another program could read the file as something else."""
+    # PDF readers search the start of a file. A BMP or TIFF does not store its end, so all of it is searched.
     start = data if kind in ("BMP", "TIFF") else data[:1024]
     if b"%PDF-" in start or _SCRIPT.search(data) or _is_archive(data):
         return True
     end = picture_end(data, kind)
     if kind == "JPEG":
-        end = further_jpegs_end(data, end)  # cameras put further pictures behind the first one
+        end = further_jpegs_end(data, end)  # cameras append further images
     return bool(data[end:].strip(b"\0\r\n "))
 
 
 def _is_archive(data: bytes) -> bool:
-    """Whether a ZIP directory ends where the file does, where ZIP readers look; any mark may be the real."""
+    """Whether the file ends with a ZIP directory, which is where ZIP readers look for one."""
     place = max(0, len(data) - _ARCHIVE_END_BYTES - 65535)
     while (place := data.find(_ARCHIVE_END, place)) >= 0 and place + _ARCHIVE_END_BYTES <= len(data):
         comment = struct.unpack_from("<H", data, place + 20)[0]

@@ -1,4 +1,4 @@
-"""Files of a multipart form; a part counts as it is sent, with or without a file name."""
+"""Parts of a multipart form. A part needs no file name."""
 
 from typing import NamedTuple
 
@@ -12,25 +12,25 @@ class Part(NamedTuple):
     """One part of a form."""
 
     name: str
-    """Of the field; empty when there is none."""
+    """Name of the field; empty if there is none."""
     media_type: str
-    """As the sender calls it; empty for nothing."""
+    """Media type that the sender declared; empty for none."""
     data: bytes
 
 
 class _Reader:
-    """Collects what the parser reports."""
+    """Collects the events of the parser."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_parts: int) -> None:
+        self.max_parts = max_parts
         self.parts: list[Part] = []
         self.is_complete = False
         self.headers: dict[bytes, bytes] = {}
         self.field, self.value, self.data = b"", b"", bytearray()
 
     def on_part_begin(self) -> None:
-        if len(self.parts) >= self.most:
-            raise ProblemError(422, f"the form has more than {self.most} files", field="image")
+        if len(self.parts) >= self.max_parts:
+            raise ProblemError(422, f"the form has more than {self.max_parts} files", field="image")
         self.headers, self.data = {}, bytearray()
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -56,14 +56,14 @@ class _Reader:
         self.is_complete = True
 
 
-def read_form(body: bytes, content_type: str, most: int) -> list[Part]:
-    """The parts of a form, in order.
+def read_form(body: bytes, content_type: str, max_parts: int) -> list[Part]:
+    """Read the parts of a form, in order.
 
     Raises:
-        ProblemError: 400 for a body that is no form, 422 for more than `most` parts.
+        ProblemError: 400 if the body is not a form, 422 if it has more than `max_parts` parts.
     """
     _, options = parse_options_header(content_type)
-    reader = _Reader(most)
+    reader = _Reader(max_parts)
     try:
         parser = MultipartParser(
             options.get(b"boundary", b""),
@@ -80,7 +80,7 @@ def read_form(body: bytes, content_type: str, most: int) -> list[Part]:
         parser.write(body)
         parser.finalize()
     except FormParserError:
-        raise ProblemError(400, "the body is no form") from None
+        raise ProblemError(400, "the body is not a multipart form") from None
     if not reader.is_complete:
         raise ProblemError(400, "the form ends before its last boundary")
     return reader.parts

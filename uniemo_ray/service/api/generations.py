@@ -1,4 +1,4 @@
-"""`/v1/generations`: asked for now, painted later, watched meanwhile."""
+"""`/v1/generations`: generations that are requested now, run later and can be watched."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
 from uniemo_ray.service.api.events import follow
-from uniemo_ray.service.api.generate import take_order
+from uniemo_ray.service.api.generate import resolve_params
 from uniemo_ray.service.api.metrics import GENERATE
-from uniemo_ray.service.api.problems import Problem, ProblemError, problem_responses, refused
+from uniemo_ray.service.api.problems import Problem, ProblemError, problem_responses, to_problem
 from uniemo_ray.service.api.schemas import MEDIA_TYPE, GenerateRequest, Schema, limited_generate
 from uniemo_ray.service.api.state import Service, caller_of, service_of
 from uniemo_ray.service.backend import Refusal
-from uniemo_ray.service.generations import ImageState, Job, JobState
+from uniemo_ray.service.generations import GenerationState, ImageState, StoredGeneration
 from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
 
-ID = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$", description="What the creation answered.")]
-Index = Annotated[int, Path(ge=0, le=999, description="Of the image, from 0.")]
+ID = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{22}$", description="`id` of the generation.")]
+Index = Annotated[int, Path(ge=0, le=999, description="Number of the image, from 0.")]
 _LINKS = {
     name: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for name, operation in (
-        ("Look", "get_generation"),
+        ("Get", "get_generation"),
         ("Watch", "watch_generation"),
         ("Cancel", "cancel_generation"),
     )
@@ -38,39 +38,44 @@ class GenerationImage(Schema):
     """One image of a generation."""
 
     seed: int
-    """This image alone comes again with it and n = 1."""
+    """Seed of this image. A request with this seed and n = 1 gives this image alone."""
     step: int
-    """Finished steps."""
+    """Finished sampling steps."""
     steps: int
-    """Steps in all; 0 while unknown."""
+    """Sampling steps in all; 0 while unknown."""
     media_type: str
+    """Media type of the finished image."""
     url: str | None = None
-    """Where the finished image is: a path of this server, or a link into its storage."""
+    """Path of the finished image on this server, or a URL of its storage."""
     preview_url: str | None = None
-    """Where an unfinished picture is, once there is one."""
+    """Path of the latest preview. It is missing before the first preview."""
     sha256: str | None = None
-    """Of the finished file."""
+    """SHA-256 checksum of the finished file."""
     provenance: dict[str, Any] | None = None
-    """How the finished image was made."""
+    """Model, prompt, weights, settings and versions that produced the finished image."""
 
 
 class Generation(Schema):
-    """A generation as it is now."""
+    """State of a generation."""
 
     id: str
+    """Name of the generation in URLs."""
     status: Literal["queued", "running", "done", "failed", "cancelled"]
+    """`done`, `failed` and `cancelled` are final."""
     created_at: datetime
+    """Time of the request."""
     expires_at: datetime
-    """Gone after that."""
+    """Time at which the generation and its images are deleted."""
     seed: int
-    """Of the first image."""
+    """Seed of the first image. Image i has seed + i."""
     images: list[GenerationImage]
+    """The images in the order of their seeds."""
     problem: Problem | None = Field(None)
-    """Why it failed."""
+    """Why the generation failed."""
 
 
 def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
-    """The routes, with the service's limits and models in their description."""
+    """Build the routes, with the service's limits and models in their description."""
     router = APIRouter(prefix="/v1/generations", tags=["generations"])
     model = limited_generate(limits, models)
 
@@ -83,18 +88,18 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         },
     )
     async def create_generation(request: Request, response: Response, asked: model) -> Generation:  # type: ignore[valid-type]
-        """Begin to generate; the answer comes at once, the images later."""
+        """Start a generation. Returns its state at once; the images follow later."""
         service, caller = service_of(request), caller_of(request)
-        job = await _start(service, asked, caller)
-        response.headers["location"] = f"/v1/generations/{job.id}"
-        return show(service, job, await asyncio.to_thread(service.board.state, job))
+        generation = await _start(service, asked, caller)
+        response.headers["location"] = f"/v1/generations/{generation.id}"
+        return show(service, generation, await asyncio.to_thread(service.generation_store.state, generation))
 
     @router.get("/{id}", operation_id="get_generation", responses=problem_responses(*_GET))
     async def get_generation(request: Request, id: ID) -> Generation:
-        """How far it is."""
+        """Get the state of a generation."""
         service = service_of(request)
-        job = await _find(request, id)
-        return show(service, job, await asyncio.to_thread(service.board.state, job))
+        generation = await _find(request, id)
+        return show(service, generation, await asyncio.to_thread(service.generation_store.state, generation))
 
     @router.get(
         "/{id}/events",
@@ -103,47 +108,51 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         response_class=StreamingResponse,
     )
     async def watch_generation(request: Request, id: ID) -> StreamingResponse:
-        """Server-sent events: `queued`, `step`, `preview`, and at last `done`, `failed` or `cancelled`.
+        """Watch a generation as server-sent events.
 
-        Each `data` is JSON. A stream that breaks off can be opened again: it begins with how things are.
+        The events are `queued`, `step` and `preview`. The last event is `done`, `failed` or `cancelled`. The
+        data of each event is JSON. A stream can be opened again at any time; it then starts with the current
+        state.
         """
         service = service_of(request)
-        job = await _find(request, id)
-        events = follow(service, job, lambda state: show(service, job, state))
+        generation = await _find(request, id)
+        events = follow(service, generation, lambda state: show(service, generation, state))
         return StreamingResponse(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     @router.delete("/{id}", operation_id="cancel_generation", responses=problem_responses(*_GET))
     async def cancel_generation(request: Request, id: ID) -> Generation:
-        """Stop and forget it: a replica that works on nothing else is free at the next step.
+        """Cancel and delete a generation. Returns its last state; later requests return 404.
 
-        The answer is how it was; afterwards it is not found, and its images are gone.
+        The images are deleted. A replica that works on nothing else is free after its current sampling step.
         """
         service = service_of(request)
-        job = await _find(request, id)
-        state = await asyncio.to_thread(service.board.state, job)
-        await asyncio.to_thread(service.board.cancel, job.id)
-        if state.status == "queued" and job.id in service.begun:
-            service.begun[job.id].cancel()  # its place in the queue is free at once
+        generation = await _find(request, id)
+        state = await asyncio.to_thread(service.generation_store.state, generation)
+        await asyncio.to_thread(service.generation_store.cancel, generation.id)
+        if state.status == "queued" and generation.id in service.generation_tasks:
+            service.generation_tasks[generation.id].cancel()  # its place in the queue becomes free at once
         if not state.is_final:
             state = replace(state, status="cancelled")
-        return show(service, job, state)
+        return show(service, generation, state)
 
-    def add_picture(path: str, name: str, summary: str) -> None:
+    def add_image_route(path: str, name: str, summary: str) -> None:
         types = MEDIA_TYPE.values() if name == "image" else ["image/webp"]
         files = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in types}
 
-        async def get_picture(request: Request, id: ID, index: Index) -> Response:
+        async def get_image(request: Request, id: ID, index: Index) -> Response:
             service = service_of(request)
-            job = await _find(request, id)
-            data = await asyncio.to_thread(service.board.read_picture, job.id, f"{name}-{index}")
+            generation = await _find(request, id)
+            data = await asyncio.to_thread(
+                service.generation_store.read_image, generation.id, f"{name}-{index}"
+            )
             if data is None:
-                raise ProblemError(404, f"there is no such {name}, or not yet")
-            kind = MEDIA_TYPE[job.order.format] if name == "image" else "image/webp"
+                raise ProblemError(404, f"there is no such {name}, or it does not exist yet")
+            kind = MEDIA_TYPE[generation.params.format] if name == "image" else "image/webp"
             return Response(data, media_type=kind)
 
         router.add_api_route(
             path,
-            get_picture,
+            get_image,
             methods=["GET"],
             name=f"get_{name}",
             summary=summary,
@@ -152,13 +161,13 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
             responses={200: {"content": files}, **problem_responses(*_GET)},
         )
 
-    add_picture("/{id}/images/{index}", "image", "A finished image")
-    add_picture("/{id}/previews/{index}", "preview", "The latest look at an unfinished image")
+    add_image_route("/{id}/images/{index}", "image", "Get a finished image")
+    add_image_route("/{id}/previews/{index}", "preview", "Get the latest preview of an image")
     return router
 
 
-async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
-    order = await take_order(service, asked, "png")
+async def _start(service: Service, asked: GenerateRequest, caller: str) -> StoredGeneration:
+    params = await resolve_params(service, asked, "png")
     if service.unfinished[caller] >= service.limits.concurrent_generations:
         raise ProblemError(
             429,
@@ -167,76 +176,86 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Job:
         )
     service.unfinished[caller] += 1
     with ExitStack() as counted:
-        counted.callback(_count_down, service, caller)
-        counted.enter_context(service.metrics.working(GENERATE, order.n))
-        job = await asyncio.to_thread(
-            service.board.create, order, owner=caller, patience_s=2 * service.limits.generate_timeout_s
+        counted.callback(_decrease_unfinished, service, caller)
+        counted.enter_context(service.metrics.in_progress(GENERATE, params.n))
+        generation = await asyncio.to_thread(
+            service.generation_store.create,
+            params,
+            owner=caller,
+            timeout_s=2 * service.limits.generate_timeout_s,
         )
         try:
-            work = await service.backend.start(job.id, order)
+            work = await service.backend.start(generation.id, params)
         except BaseException:
-            await asyncio.to_thread(service.board.forget, job.id)
+            await asyncio.to_thread(service.generation_store.delete, generation.id)
             raise
         until_done = counted.pop_all()
-    service.begun[job.id] = work
-    work.add_done_callback(lambda _: service.begun.pop(job.id))
+    service.generation_tasks[generation.id] = work
+    work.add_done_callback(lambda _: service.generation_tasks.pop(generation.id))
     work.add_done_callback(lambda _: until_done.close())
-    work.add_done_callback(lambda _: _count_images(service, job))
-    return job
+    work.add_done_callback(lambda _: _count_images(service, generation))
+    return generation
 
 
-def _count_down(service: Service, caller: str) -> None:
+def _decrease_unfinished(service: Service, caller: str) -> None:
     service.unfinished[caller] -= 1
 
 
-def _count_images(service: Service, job: Job) -> None:
-    """For the metrics; the store is asked outside the event loop."""
+def _count_images(service: Service, generation: StoredGeneration) -> None:
+    """Count the images of a finished generation. The store is read outside the event loop."""
 
     def count() -> None:
-        state = service.board.state(job)
+        state = service.generation_store.state(generation)
         if state.status == "done":
-            service.metrics.painted(job.order.emotions, [image.batch for image in state.images])
+            service.metrics.count_generated(
+                generation.params.emotions, [image.batch for image in state.images]
+            )
 
     asyncio.get_running_loop().run_in_executor(None, count)
 
 
-async def _find(request: Request, job_id: str) -> Job:
-    """The caller's own generation. Raises ProblemError for any other."""
-    job = await asyncio.to_thread(service_of(request).board.find, job_id, owner=caller_of(request))
-    if job is None:
-        raise ProblemError(404, "there is no such generation, or no longer")
-    return job
+async def _find(request: Request, generation_id: str) -> StoredGeneration:
+    """Find a generation of the caller. Raises ProblemError for any other."""
+    generation = await asyncio.to_thread(
+        service_of(request).generation_store.find, generation_id, owner=caller_of(request)
+    )
+    if generation is None:
+        raise ProblemError(404, "there is no such generation, or it has expired or was cancelled")
+    return generation
 
 
-def show(service: Service, job: Job, state: JobState) -> Generation:
-    """A generation as its caller sees it."""
+def show(service: Service, generation: StoredGeneration, state: GenerationState) -> Generation:
+    """Build the response of a generation."""
     return Generation(
-        id=job.id,
+        id=generation.id,
         status=state.status,
-        created_at=datetime.fromtimestamp(job.created_at, UTC),
-        expires_at=datetime.fromtimestamp(job.expires_at, UTC),
-        seed=job.order.seed,
-        images=[_image(service, job, i, image) for i, image in enumerate(state.images)],
+        created_at=datetime.fromtimestamp(generation.created_at, UTC),
+        expires_at=datetime.fromtimestamp(generation.expires_at, UTC),
+        seed=generation.params.seed,
+        images=[_image(service, generation, i, image) for i, image in enumerate(state.images)],
         problem=None if state.problem is None else _problem(state.problem),
     )
 
 
-def _image(service: Service, job: Job, i: int, image: ImageState) -> GenerationImage:
+def _image(service: Service, generation: StoredGeneration, i: int, image: ImageState) -> GenerationImage:
     url = None
     if image.sha256:
-        url = service.board.link(job, f"image-{i}") or f"/v1/generations/{job.id}/images/{i}"
+        url = (
+            service.generation_store.presigned_url(generation, f"image-{i}")
+            or f"/v1/generations/{generation.id}/images/{i}"
+        )
     return GenerationImage(
-        seed=job.order.seed + i,
+        seed=generation.params.seed + i,
         step=image.step,
         steps=image.of,
-        media_type=MEDIA_TYPE[job.order.format],
+        media_type=MEDIA_TYPE[generation.params.format],
         url=url,
-        preview_url=f"/v1/generations/{job.id}/previews/{i}" if image.previews else None,
+        preview_url=f"/v1/generations/{generation.id}/previews/{i}" if image.previews else None,
         sha256=image.sha256 or None,
         provenance=image.provenance or None,
     )
 
 
 def _problem(refusal: Refusal) -> Problem:
-    error = refused(refusal)
+    error = to_problem(refusal)
     return Problem(title="Failed", status=error.status_code, detail=str(error.detail), field=error.field)

@@ -1,4 +1,4 @@
-"""Who gets in: this machine's own users without a token, everybody else with one."""
+"""Access control: without a token file only this machine is served, with one every caller needs a token."""
 
 import contextlib
 import ipaddress
@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from uniemo_ray.service.api.metrics import Metrics
-from uniemo_ray.service.api.problems import ProblemError, inner_error
-from uniemo_ray.service.api.rates import Rates
+from uniemo_ray.service.api.problems import ProblemError, internal_error
+from uniemo_ray.service.api.rate_limiter import RateLimiter
 from uniemo_ray.service.tokens import TokenFile
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 OPEN_PATHS = HEALTH_PATHS | {"/", "/docs", "/openapi.json", "/favicon.ico"}
 OPEN_FOLDER = "/page/"
 LOCAL = "local"
-"""Caller without a token."""
+"""Name of a caller on this machine, when there is no token file."""
 UNKNOWN = "unknown"
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -36,13 +36,15 @@ HEADERS = (
 
 
 class Guard:
-    """ASGI middleware: token, origin, rates; before a byte of the body is read."""
+    """ASGI middleware that checks origin, token and rate limits before the body is read."""
 
-    def __init__(self, app: ASGIApp, *, tokens: TokenFile | None, rates: Rates, metrics: Metrics) -> None:
-        self.app, self.tokens, self.rates, self.metrics = app, tokens, rates, metrics
+    def __init__(
+        self, app: ASGIApp, *, tokens: TokenFile | None, rate_limiter: RateLimiter, metrics: Metrics
+    ) -> None:
+        self.app, self.tokens, self.rate_limiter, self.metrics = app, tokens, rate_limiter, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer why not."""
+        """Pass a request on, or answer with a problem."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)  # startup and shutdown; there are no websockets
             return
@@ -59,9 +61,9 @@ class Guard:
         try:
             caller = self._admit(scope)
             scope.setdefault("state", {})["caller"] = caller
-            # whoever watches over the service must not be turned away because others ask a lot
+            # health checks must be answered under any load
             is_free = scope["path"] in HEALTH_PATHS
-            with contextlib.nullcontext() if is_free else self.rates.request(caller):
+            with contextlib.nullcontext() if is_free else self.rate_limiter.request(caller):
                 await self.app(scope, receive, send_guarded)
         except ProblemError as error:
             response = error.response()
@@ -69,11 +71,11 @@ class Guard:
                 response.headers["www-authenticate"] = "Bearer"
             await response(scope, receive, send_guarded)
         except ClientDisconnect:
-            return  # in the middle of its body; nobody is left to be answered
+            return  # the caller left while it sent its body, so nobody would get the response
         except Exception as error:
-            response = inner_error(error)
+            response = internal_error(error)
             if status:
-                raise  # the answer has begun: the server can only cut it off
+                raise  # the response has begun, so the server can only close the connection
             await response(scope, receive, send_guarded)
         finally:
             self._record(scope, status, caller, time.perf_counter() - started)
@@ -91,37 +93,37 @@ class Guard:
         kind, _, token = headers.get("authorization", "").partition(" ")
         name = self.tokens.name_of(token.strip()) if kind.lower() == "bearer" else None
         if name is None:
-            raise ProblemError(401, "this needs a valid token: Authorization: Bearer ...")
+            raise ProblemError(401, "a valid token is required: send the header Authorization: Bearer TOKEN")
         return name
 
     def _record(self, scope: Scope, status: int, caller: str, seconds: float) -> None:
-        """One line per request: the route's template, so that ids and what was sent stay out of the log."""
+        """Log one line per request. It names the route's template, so it holds no id and no content."""
         route = getattr(scope.get("route"), "path", "other")
-        self.metrics.request(route, scope["method"], status, seconds)
+        self.metrics.count_request(route, scope["method"], status, seconds)
         logger.info("%s %s %s %.0f ms %s", scope["method"], route, status, 1000 * seconds, caller)
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:
-    """A foreign page in somebody's browser must not act for them."""
+    """Refuse requests that a page of another site makes in a user's browser."""
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != headers.get("host"):
-        raise ProblemError(403, "requests from other sites' pages are not answered")
+        raise ProblemError(403, "requests from pages of other sites are refused")
 
 
 def _check_loopback(scope: Scope, headers: Mapping[str, str]) -> None:
-    """Without tokens only this machine is served, and only under its own names.
+    """Refuse requests from other machines, and requests under a host name that is not this machine's own.
 
-    The name matters too: a page elsewhere can give its host name the address 127.0.0.1, and a proxy on
-    this machine can pass on what comes from outside.
+    The host name is checked because a foreign page can point its own name to 127.0.0.1, and because a proxy
+    on this machine can pass on requests from other machines.
     """
     ends = (scope.get("server"), scope.get("client"))
     is_local = all(end is None or is_loopback(end[0]) for end in ends)
     if not is_local or not is_loopback(_host_name(headers.get("host", ""))):
-        raise ProblemError(403, "without tokens only this machine itself is served: see docs/serving.md")
+        raise ProblemError(403, "without a token file only this machine is served: see docs/serving.md")
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host name or address means this machine alone."""
+    """Whether a host name or address is reachable from this machine alone."""
     if host is None:
         return True  # a Unix socket
     try:
@@ -131,7 +133,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """The host of a Host header without its port."""
+    """The host name of a Host header, without the port."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower()

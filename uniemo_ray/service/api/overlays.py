@@ -1,4 +1,4 @@
-"""Attention maps as pictures to lay over an image."""
+"""Attention maps as images that are laid over a picture."""
 
 # gh, gw patch grid
 
@@ -23,7 +23,7 @@ class Box(NamedTuple):
 
 
 def overlay_png(attention: NDArray[np.float32], colour: tuple[int, int, int]) -> bytes:
-    """(gh, gw) as a square PNG of one colour: opaque where the model looks most, clear where least."""
+    """Draw an attention map (gh, gw) as a square PNG of one colour; its opacity follows the attention."""
     low, high = float(attention.min()), float(attention.max())
     scale = (attention - low) / (high - low) if high > low else np.zeros_like(attention)
     alpha = Image.fromarray((scale * TOP_ALPHA).astype(np.uint8)).resize(
@@ -36,8 +36,8 @@ def overlay_png(attention: NDArray[np.float32], colour: tuple[int, int, int]) ->
     return buffer.getvalue()
 
 
-def seen_box(width: int, height: int) -> Box:
-    """The centred square of an image that the model sees, and that the overlay lies over."""
+def centre_square(width: int, height: int) -> Box:
+    """The centred square of an image, which is the part that the model sees and the overlay covers."""
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return Box(left, top, left + side, top + side)

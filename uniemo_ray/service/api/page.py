@@ -1,7 +1,8 @@
-"""The web page at `/`: static files of this server, and nothing from elsewhere.
+"""The web page at `/`: static files of this server.
 
-Hand-written HTML, CSS and JavaScript rather than Gradio: no process and no queue of its own, a few files
-instead of megabytes, no request to any other host, and the same API, tokens and limits as everybody's.
+The page is hand-written HTML, CSS and JavaScript and does not use Gradio. It has no process and no queue of
+its own, takes a few files instead of megabytes and makes no request to any other host. It uses the same API,
+tokens and limits as every other client.
 """
 
 from pathlib import Path
@@ -14,11 +15,11 @@ from uniemo_ray.service.api.problems import ProblemError
 FOLDER = Path(__file__).parents[1] / "page"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FILES = {path.name: path for path in sorted(FOLDER.iterdir()) if path.suffix in TYPES}
-_CACHE = {"cache-control": "no-cache"}  # a browser asks whether a file has changed
+_CACHE = {"cache-control": "no-cache"}  # a browser checks whether a file has changed
 
 
 def make_router() -> APIRouter:
-    """The routes; they are not part of the API's description."""
+    """Build the routes. The OpenAPI description does not contain them."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -41,7 +42,9 @@ def make_router() -> APIRouter:
 
 
 def _file(name: str) -> Response:
-    path = FILES.get(name)  # looked up, not joined: there is no way out of the folder
+    path = FILES.get(
+        name
+    )  # names are looked up and not joined to a path, so a request cannot leave the folder
     if path is None:
         raise ProblemError(404, "there is no such page")
     return FileResponse(path, media_type=TYPES[path.suffix], headers=_CACHE)

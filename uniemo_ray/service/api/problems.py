@@ -1,4 +1,4 @@
-"""Errors as JSON problems (RFC 9457): `type`, `title`, `status`, `detail`, `field`; never a stack trace."""
+"""Errors as JSON problems (RFC 9457): `type`, `title`, `status`, `detail`, `field`, without a stack trace."""
 
 import logging
 import math
@@ -20,11 +20,14 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 _FIELD_CHARACTERS = 100
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
-_RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
+_RETRY_AFTER = {
+    "description": "Seconds to wait before the next attempt.",
+    "schema": {"type": "integer", "minimum": 0},
+}
 
 
 class Problem(BaseModel):
-    """Why a request was refused."""
+    """Why a request failed."""
 
     model_config = ConfigDict(
         use_attribute_docstrings=True,
@@ -42,19 +45,19 @@ class Problem(BaseModel):
     )
 
     type: str = "about:blank"
-    """`about:blank`: the status says what kind of problem it is."""
+    """Always `about:blank`: the status says what kind of problem it is."""
     title: str
-    """The status in words."""
+    """Name of the HTTP status."""
     status: int
     """The HTTP status."""
     detail: str
-    """What is wrong, for people."""
+    """What is wrong, in words for people."""
     field: str | None = None
-    """Which part of the request is meant, as in `images.2`."""
+    """The part of the request that is at fault, for example `images.2`."""
 
 
 class ProblemError(HTTPException):
-    """Ends a request with a problem."""
+    """An error that ends a request with a problem."""
 
     def __init__(
         self, status: int, detail: str, *, field: str | None = None, retry_after_s: float | None = None
@@ -63,46 +66,48 @@ class ProblemError(HTTPException):
         self.field, self.retry_after_s = field, retry_after_s
 
     def response(self) -> JSONResponse:
-        """The problem as an answer."""
+        """The response that holds the problem."""
         headers = {} if self.retry_after_s is None else {"retry-after": str(math.ceil(self.retry_after_s))}
-        return answer(self.status_code, self.detail, field=self.field, headers=headers)
+        return problem_response(self.status_code, self.detail, field=self.field, headers=headers)
 
 
-def refused(refusal: Refusal, *, field: str | None = None) -> ProblemError:
-    """What a model refused, as a problem."""
-    if refusal.is_ours:
+def to_problem(refusal: Refusal, *, field: str | None = None) -> ProblemError:
+    """Turn a refusal into a problem."""
+    if refusal.is_server_error:
         return ProblemError(500, refusal.detail)
     return ProblemError(422, refusal.detail, field=field or refusal.field)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Make every error of the application a JSON problem."""
+    """Turn every error of the application into a JSON problem."""
 
     @app.exception_handler(ProblemError)
-    async def refuse(_request: Request, error: ProblemError) -> JSONResponse:
+    async def handle_problem(_request: Request, error: ProblemError) -> JSONResponse:
         return error.response()
 
     @app.exception_handler(UnavailableError)
-    async def postpone(_request: Request, error: UnavailableError) -> JSONResponse:
+    async def handle_unavailable(_request: Request, error: UnavailableError) -> JSONResponse:
         return ProblemError(503, str(error), retry_after_s=error.retry_after_s).response()
 
     @app.exception_handler(HTTPException)
-    async def refuse_plainly(request: Request, error: HTTPException) -> JSONResponse:
+    async def handle_http_error(request: Request, error: HTTPException) -> JSONResponse:
         is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
         headers = {"allow": _allowed(request)} if is_method else error.headers
-        return answer(error.status_code, str(error.detail), headers=headers)
+        return problem_response(error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(RequestValidationError)
-    async def refuse_invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def handle_invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         places = [str(part) for part in first["loc"][1:] if not str(part).startswith(("<", "[key]"))]
         detail = str(first["msg"]).removeprefix("Value error, ")
         is_syntax = first["type"] == "json_invalid"
-        return answer(400 if is_syntax else 422, detail, field=None if is_syntax else ".".join(places))
+        return problem_response(
+            400 if is_syntax else 422, detail, field=None if is_syntax else ".".join(places)
+        )
 
 
 def _allowed(request: Request) -> str:
-    """The methods of every route of a path; Starlette names those of the first one only."""
+    """The methods of all routes of a path. Starlette itself names only those of the first route."""
     scopes = ({**request.scope, "method": method} for method in _METHODS)
     return ", ".join(
         scope["method"]
@@ -111,16 +116,16 @@ def _allowed(request: Request) -> str:
     )
 
 
-def inner_error(error: Exception) -> JSONResponse:
-    """The answer to an error nobody expected: everything goes to the log, nothing to the caller."""
-    logger.error("request failed: %s", type(error).__name__, exc_info=error)
-    return answer(500, "the request could not be completed; the server's log says why")
+def internal_error(error: Exception) -> JSONResponse:
+    """The response to an unexpected error. Its details go to the log and not to the caller."""
+    logger.error("a request failed: %s", type(error).__name__, exc_info=error)
+    return problem_response(500, "the request could not be completed; the server's log says why")
 
 
-def answer(
+def problem_response(
     status: int, detail: str, *, field: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """One problem as a response."""
+    """Build a response that holds a problem."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -132,12 +137,12 @@ def answer(
 
 
 def _clean(text: str) -> str:
-    """What a caller sent comes back only in part, and always as valid text."""
+    """Shorten a text that may quote the caller, and make it valid Unicode."""
     return text.encode("utf-8", "replace").decode()[: 5 * _FIELD_CHARACTERS]
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for the problems of a route."""
+    """OpenAPI entries of the problems of a route."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,

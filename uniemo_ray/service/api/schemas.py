@@ -1,4 +1,4 @@
-"""Requests and answers of the HTTP interface; limits are part of the models, so the documentation is true."""
+"""Requests and responses of the HTTP API, with the limits of the service in them."""
 
 import base64
 import re
@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
+from fastapi import Query
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,20 +26,20 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from uniemo_ray.emotions import EMOTIONS, emotion_index
-from uniemo_ray.service.backend import DEFAULT_MODEL, Format, Order
+from uniemo_ray.service.backend import DEFAULT_MODEL, Format, GenerationParams
 from uniemo_ray.service.settings import Limits
 
 MEDIA_TYPE: dict[Format, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 SMALLEST_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mOo6DkBAANMAc3Rz2dLAAAAAElFTkSuQmCC"
-"""One pixel, in base64, for examples."""
+"""An image of one pixel in base64, for examples."""
 LARGEST_SEED = 2**53 - 1
-"""Larger ones are not exact in JSON everywhere."""
+"""Larger integers are not exact in every reader of JSON."""
 LARGEST_DRAWN_SEED = 2**32
-"""Seeds that we choose: short enough to read out."""
+"""Upper bound of the seeds that the server draws, so that they are short."""
 
 
 _NO_TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML, which holds the provenance in some formats, and UTF-8 have no place for."""
+"""Characters that UTF-8, or the XML of a provenance record, cannot hold."""
 
 
 def _known_emotion(name: str) -> str:
@@ -46,11 +47,11 @@ def _known_emotion(name: str) -> str:
     return name
 
 
-def _with_place(prompt: str) -> str:
+def _has_placeholder(prompt: str) -> str:
     if "{}" not in prompt:
-        raise ValueError('the prompt needs {} where the emotion goes, as in "{} room"')
+        raise ValueError('the prompt needs {} in place of the emotion, as in "{} room"')
     if _NO_TEXT.search(prompt):
-        raise ValueError("the prompt holds a character that is no text")
+        raise ValueError("the prompt holds a character that is not text")
     return prompt
 
 
@@ -59,19 +60,19 @@ Weight = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
 def _form(value: object) -> str:
-    """Which of the two forms was meant, so that an error speaks of that one."""
+    """Which of the two forms a value has, so that an error is about that form."""
     return "<weights>" if isinstance(value, dict) else "<name>"
 
 
-def _few(weights: object) -> object:
-    """Counted before they are looked at: every wrong one would be an error of its own."""
+def _limit_weights(weights: object) -> object:
+    """Limit the number of weights before each of them is checked and could become an error of its own."""
     if isinstance(weights, dict) and len(weights) > len(EMOTIONS):
         raise ValueError(f"expected weights of at most {len(EMOTIONS)} emotions, got {len(weights)}")
     return weights
 
 
 Weights = Annotated[
-    dict[Emotion, Weight], Field(min_length=1, max_length=len(EMOTIONS)), BeforeValidator(_few)
+    dict[Emotion, Weight], Field(min_length=1, max_length=len(EMOTIONS)), BeforeValidator(_limit_weights)
 ]
 Emotions = Annotated[
     Annotated[Emotion, Tag("<name>")] | Annotated[Weights, Tag("<weights>")],
@@ -79,37 +80,37 @@ Emotions = Annotated[
 ]
 Prompt = Annotated[
     str,
-    AfterValidator(_with_place),
-    # the format is ours: whether a text fits into the model's tokens is nothing that a schema can say
+    AfterValidator(_has_placeholder),
+    # the format `prompt` is our own: a schema cannot say whether a text fits into the model's tokens
     Field(json_schema_extra={"pattern": r"\{\}", "format": "prompt"}),
 ]
 
 
 def _whole(value: object) -> object:
-    """JSON knows one kind of number: 8.0 is an integer."""
+    """Read 8.0 as an integer, because JSON has one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def whole(*, ge: int, le: int, multiple_of: int | None = None) -> Any:
-    """The type of an integer with bounds; the order of these keeps the bounds in the description."""
+    """The type of an integer with bounds. The bounds come first, which keeps them in the description."""
     return Annotated[int, Strict(), Field(ge=ge, le=le, multiple_of=multiple_of), BeforeValidator(_whole)]
 
 
 class Schema(BaseModel):
-    """Base of all: a wrong key is an error."""
+    """Base of requests and responses. An unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class _Base64(EncoderProtocol):
-    """Base64 as RFC 4648 has it; Python's own reader skips what does not belong there."""
+    """Base64 of RFC 4648. Python's own decoder ignores invalid characters by default."""
 
     @classmethod
     def decode(cls, data: bytes) -> bytes:
         try:
             return base64.b64decode(data, validate=True)
         except ValueError:
-            raise PydanticCustomError("base64_decode", "this is no Base64") from None
+            raise PydanticCustomError("base64_decode", "this is not valid Base64") from None
 
     @classmethod
     def encode(cls, value: bytes) -> bytes:
@@ -121,26 +122,27 @@ class _Base64(EncoderProtocol):
 
 
 Base64File = Annotated[bytes, EncodedBytes(encoder=_Base64)]
+MODEL_QUERY = Query(alias="model", description="Name of a served model.")
 RequestT = TypeVar("RequestT", bound=Schema)
 
 
 class UnderstandRequest(Schema):
-    """Images to understand, as JSON."""
+    """Images to understand."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"images": [SMALLEST_PNG]}]})
 
     images: list[Base64File] = Field(min_length=1)
-    """Files in base64."""
+    """Image files in base64."""
     attention: StrictBool = False
-    """Also say where the model looks, which takes a little longer."""
+    """Whether to return attention maps. They take a little longer."""
     names: int = Field(5, ge=1)
-    """How many scenes and objects to list."""
+    """How many scenes, and how many objects, to list."""
     model: StrictStr = DEFAULT_MODEL
-    """Which of the served models."""
+    """Name of a served model."""
 
 
 class GenerateRequest(Schema):
-    """Images to generate; the same request with a seed gives the same bytes."""
+    """Images to generate. Equal requests with a seed give equal bytes."""
 
     model_config = ConfigDict(
         strict=True,
@@ -154,8 +156,8 @@ class GenerateRequest(Schema):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_wrong_key(cls, values: Any) -> Any:
-        """Keep one of the wrong keys: each would be an error, and only the first is told."""
+    def _keep_one_unknown_key(cls, values: Any) -> Any:
+        """Keep one unknown key. Each of them would be an error, and only the first error is reported."""
         if not isinstance(values, dict):
             return values
         known = {name: value for name, value in values.items() if name in cls.model_fields}
@@ -163,31 +165,34 @@ class GenerateRequest(Schema):
         return known if wrong is None else known | {wrong: values[wrong]}
 
     emotion: Emotions
-    """One emotion, or weights of several, which are normalised."""
+    """One emotion, or the weights of several. Weights are normalised."""
     prompt: Prompt | None = None
-    """`{}` stands for the emotion, as in `{} room`; by default the prompt of training."""
+    """Text with `{}` in place of the emotion, as in `{} room`. Default: the prompt used in training."""
     n: int = Field(1, ge=1)
-    """Number of images; image i has seed + i."""
+    """Number of images. Image i has seed + i."""
     seed: int | None = Field(None, ge=0, le=LARGEST_SEED)
-    """Of the first image; without one the server draws it and says which."""
+    """Seed of the first image. Default: the server draws one and returns it."""
     steps: int | None = Field(None, ge=1)
-    """Sampling steps; this and the next three by default as in training, see `/v1/model`."""
+    """Sampling steps. Default: the value used in training, which `/v1/model` shows."""
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)
-    """How strongly the emotion steers; 1 or less is not at all."""
+    """Guidance scale: how strongly the emotion steers the image. At 1 or less, guidance is off. Default: the
+    value used in training."""
     width: int | None = Field(None, ge=8, multiple_of=8)
-    """Pixels; a multiple of 8, for some models of more: `pixels_multiple` of `/v1/model`."""
+    """Width in pixels, a multiple of 8. Some models need a larger multiple: `pixels_multiple` of `/v1/model`.
+    Default: the size used in training."""
     height: int | None = Field(None, ge=8, multiple_of=8)
-    """Pixels."""
+    """Height in pixels, with the same rules as the width."""
     mix: Literal["condition", "guidance"] = "condition"
-    """How several emotions meet: interpolated, or one guidance term each."""
+    """How several emotions are combined: `condition` interpolates their conditions, `guidance` uses one
+    guidance term for each."""
     format: Format | None = None
-    """Of the files; by default what `Accept` names, else PNG."""
+    """File format. Default: the type that `Accept` names, else PNG."""
     model: str = DEFAULT_MODEL
-    """Which of the served models."""
+    """Name of a served model."""
 
-    def order(self, format_: Format) -> Order:
-        """What the models are asked, with a seed in any case."""
-        return Order(
+    def to_params(self, format_: Format) -> GenerationParams:
+        """The parameters of a generation. If the request has no seed, one is drawn."""
+        return GenerationParams(
             model=self.model,
             emotions={self.emotion: 1.0} if isinstance(self.emotion, str) else self.emotion,
             prompt=self.prompt,
@@ -206,73 +211,79 @@ class Attribute(Schema):
     """A scene or an object in an image."""
 
     name: str
+    """Name of the scene or object."""
     score: float
-    """0 to 1, among all names of its kind."""
+    """Probability among all scenes or all objects, 0 to 1."""
 
 
 class Attention(Schema):
-    """Where the model looks."""
+    """Attention maps of the expert queries."""
 
     box: tuple[int, int, int, int]
-    """Left, top, right, bottom of the centred square that the model sees, in pixels of the upright image."""
+    """Left, top, right and bottom of the centred square that the model sees, in pixels of the upright
+    image."""
     scene: str
-    """Base64 of a transparent PNG to lay over the box: where the scene queries look."""
+    """Attention of the scene queries: a transparent PNG in base64 that covers the box."""
     object: str
-    """The same for the object queries."""
+    """Attention of the object queries: a transparent PNG in base64 that covers the box."""
 
 
-class Understood(Schema):
-    """What the model sees in one image."""
+class UnderstoodImage(Schema):
+    """Emotions, scenes and objects of one image."""
 
     top: str = Field(examples=["awe"])
-    """The likeliest emotion."""
+    """The most probable emotion."""
     valence: Literal["positive", "negative"]
-    """The side that holds more probability."""
+    """The valence with the larger sum of probabilities."""
     emotions: dict[str, float]
-    """Probability per emotion; they sum to 1."""
+    """Probability of each emotion. The probabilities sum to 1."""
     scenes: list[Attribute]
-    """Best first."""
+    """Most probable scenes, best first."""
     objects: list[Attribute]
-    """Best first."""
+    """Most probable objects, best first."""
     width: int
-    """Pixels of the upright image."""
+    """Width of the upright image in pixels."""
     height: int
+    """Height of the upright image in pixels."""
     attention: Attention | None = None
-    """If asked for, and the model has expert queries."""
+    """Attention maps, if they were requested and the model has expert queries."""
 
 
-class UnderstandAnswer(Schema):
-    """One result per image, in their order."""
+class UnderstandResponse(Schema):
+    """Results of an understand request."""
 
     model: str
-    """Fingerprint of the model that looked."""
-    results: list[Understood]
+    """Fingerprint of the model."""
+    results: list[UnderstoodImage]
+    """One result per image, in the order of the request."""
 
 
 class GeneratedFile(Schema):
-    """A generated image."""
+    """A generated image in base64."""
 
     seed: int
-    """This image alone comes again with it and n = 1."""
+    """Seed of this image. A request with this seed and n = 1 gives this image alone."""
     media_type: str = Field(examples=["image/png"])
+    """Media type of the file."""
     data: str
-    """Base64 of the file, which carries its provenance."""
+    """The file in base64. It contains its provenance."""
     sha256: str
-    """Of the file."""
+    """SHA-256 checksum of the file."""
     provenance: dict[str, Any]
-    """How it was made: model, prompt, weights, settings, versions."""
+    """Model, prompt, weights, settings and versions that produced the image."""
 
 
-class GenerateAnswer(Schema):
-    """Images in the order of their seeds."""
+class GenerateResponse(Schema):
+    """Results of a generate request."""
 
     seed: int
-    """Of the first image."""
+    """Seed of the first image. Image i has seed + i."""
     images: list[GeneratedFile]
+    """The images in the order of their seeds."""
 
 
 def limited_understand(limits: Limits, models: Sequence[str]) -> type[UnderstandRequest]:
-    """The request with the service's limits and models in it."""
+    """The type of a request, with the limits and models of a service."""
     file = Annotated[Base64File, Field(max_length=limits.body_bytes)]
     return _limited(
         UnderstandRequest,
@@ -283,13 +294,13 @@ def limited_understand(limits: Limits, models: Sequence[str]) -> type[Understand
 
 
 def limited_generate(limits: Limits, models: Sequence[str]) -> type[GenerateRequest]:
-    """The request with the service's limits and models in it."""
+    """The type of a request, with the limits and models of a service."""
     side = whole(ge=8, le=limits.side_px, multiple_of=8) | None
     return _limited(
         GenerateRequest,
         prompt=Annotated[Prompt, Field(max_length=limits.prompt_characters)] | None,
         n=whole(ge=1, le=limits.n),
-        seed=whole(ge=0, le=LARGEST_SEED - limits.n + 1) | None,  # the last image has one too
+        seed=whole(ge=0, le=LARGEST_SEED - limits.n + 1) | None,  # the seed of the last image must fit too
         steps=whole(ge=1, le=limits.steps) | None,
         guidance=Annotated[float, Field(ge=0, le=limits.guidance, allow_inf_nan=False)] | None,
         width=side,
@@ -299,12 +310,12 @@ def limited_generate(limits: Limits, models: Sequence[str]) -> type[GenerateRequ
 
 
 def one_of(models: Sequence[str]) -> Any:
-    """The type of a model's name; whether it is served is checked where requests are answered."""
+    """The type of a model's name. A handler checks later whether the model is served."""
     return Annotated[StrictStr, Field(json_schema_extra={"enum": list(models)})]
 
 
 def _limited(base: type[RequestT], **annotations: Any) -> type[RequestT]:
-    """A request with other types of some fields, and their descriptions and defaults as before."""
+    """A request type with other types of some fields, and with their old descriptions and defaults."""
     fields: dict[str, Any] = {}
     for name, annotation in annotations.items():
         known = base.model_fields[name]

@@ -11,23 +11,24 @@ from pydantic import ValidationError
 from uniemo_ray.service.api.files import MEDIA_TYPES, inspect
 from uniemo_ray.service.api.form import Part, read_form
 from uniemo_ray.service.api.metrics import UNDERSTAND
-from uniemo_ray.service.api.overlays import overlay_png, seen_box
-from uniemo_ray.service.api.problems import ProblemError, problem_responses, refused
+from uniemo_ray.service.api.overlays import centre_square, overlay_png
+from uniemo_ray.service.api.problems import ProblemError, problem_responses, to_problem
 from uniemo_ray.service.api.schemas import (
+    MODEL_QUERY,
     Attention,
     Attribute,
-    UnderstandAnswer,
     UnderstandRequest,
-    Understood,
+    UnderstandResponse,
+    UnderstoodImage,
     limited_understand,
     one_of,
 )
-from uniemo_ray.service.api.state import SMALL_BYTES, aside, service_of, within
-from uniemo_ray.service.backend import DEFAULT_MODEL, Look, Refusal, Seen
+from uniemo_ray.service.api.state import SMALL_BYTES, run_off_loop, service_of, with_timeout
+from uniemo_ray.service.backend import DEFAULT_MODEL, ImageInput, ImageOutput, Refusal
 from uniemo_ray.service.settings import Limits
 
 MORE_VALUES = 50
-"""Commas of a JSON request beside those between its images, generously."""
+"""Most commas of a JSON request beyond those between its images."""
 SCENE_COLOUR, OBJECT_COLOUR = (255, 176, 0), (0, 200, 220)
 
 
@@ -36,13 +37,13 @@ class Upload(NamedTuple):
 
     data: bytes
     media_type: str
-    """As the sender calls it; empty for nothing."""
+    """Media type that the sender declared; empty for none."""
     field: str
-    """Where it was in the request."""
+    """Part of the request that held the file."""
 
 
-class Options(NamedTuple):
-    """What else a request says."""
+class UnderstandOptions(NamedTuple):
+    """The options of a request."""
 
     attention: bool
     names: int
@@ -50,7 +51,7 @@ class Options(NamedTuple):
 
 
 def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
-    """The route, with the service's limits and models in its description."""
+    """Build the route, with the service's limits and models in its description."""
     router = APIRouter(prefix="/v1", tags=["understand"])
     model = limited_understand(limits, models)
 
@@ -61,63 +62,71 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
     )
     async def understand(
         request: Request,
-        attention: Annotated[bool, Query(description="Also say where the model looks.")] = False,
-        names: Annotated[int, Query(ge=1, le=limits.names, description="Scenes and objects to list.")] = 5,
-        model_name: Annotated[one_of(models), Query(alias="model", description="Which.")] = DEFAULT_MODEL,  # type: ignore[valid-type]
-    ) -> UnderstandAnswer:
-        """Which emotions images evoke, and which scenes and objects they show.
+        attention: Annotated[bool, Query(description="Whether to return attention maps.")] = False,
+        names: Annotated[
+            int, Query(ge=1, le=limits.names, description="How many scenes, and how many objects, to list.")
+        ] = 5,
+        model_name: Annotated[one_of(models), MODEL_QUERY] = DEFAULT_MODEL,  # type: ignore[valid-type]
+    ) -> UnderstandResponse:
+        """Understand which emotions images evoke, and which scenes and objects they show.
 
-        Send a file as it is, several as `image` of a form, or JSON with base64. Options go into the address;
-        what JSON says inside goes first.
+        The body is one image file, a form with one or more files named `image`, or JSON with files in base64.
+        Options are query parameters. In a JSON body they can also be members, which take precedence.
         """
         service = service_of(request)
-        options = Options(attention, names, model_name)
+        options = UnderstandOptions(attention, names, model_name)
         uploads, options = await _read(request, model, options, service.limits)
         service.check_model(options.model)
         is_small = sum(len(upload.data) for upload in uploads) < SMALL_BYTES
-        await aside(is_small, _inspect, uploads, service.limits)
-        looks = [Look(upload.data, options.attention, options.model) for upload in uploads]
-        with service.metrics.working(UNDERSTAND, len(looks)):
-            seen = await within(service.limits.understand_timeout_s, service.backend.understand(looks))
-        service.metrics.understood(seen)
-        return await aside(not options.attention, _answer, uploads, seen, options)
+        await run_off_loop(is_small, _inspect, uploads, service.limits)
+        images = [ImageInput(upload.data, options.attention, options.model) for upload in uploads]
+        with service.metrics.in_progress(UNDERSTAND, len(images)):
+            outputs = await with_timeout(
+                service.limits.understand_timeout_s, service.backend.understand(images)
+            )
+        service.metrics.count_understood(outputs)
+        return await run_off_loop(not options.attention, _to_response, uploads, outputs, options)
 
     return router
 
 
 async def _read(
-    request: Request, model: type[UnderstandRequest], options: Options, limits: Limits
-) -> tuple[list[Upload], Options]:
+    request: Request, model: type[UnderstandRequest], options: UnderstandOptions, limits: Limits
+) -> tuple[list[Upload], UnderstandOptions]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         body = await request.body()
-        # Base64 has no commas: more of them than values were asked for, and each might be an error of its own
+        # Base64 has no commas: many of them mean many values, and each value could become an error.
         if body.count(b",") > limits.images + MORE_VALUES:
             raise ProblemError(422, "the JSON has more values than a request can have")
-        return await aside(len(body) < SMALL_BYTES, _from_json, body, model, options)
+        return await run_off_loop(len(body) < SMALL_BYTES, _from_json, body, model, options)
     if kind == "multipart/form-data":
         content_type = request.headers["content-type"]
         body = await request.body()
-        form = await aside(len(body) < SMALL_BYTES, read_form, body, content_type, limits.images)
+        form = await run_off_loop(len(body) < SMALL_BYTES, read_form, body, content_type, limits.images)
         return _from_form(form), options
     if kind.startswith("image/") or kind in ("", "application/octet-stream"):
         return [Upload(await request.body(), kind, "")], options
     raise ProblemError(415, "send an image, multipart/form-data or application/json")
 
 
-def _from_json(body: bytes, model: type[UnderstandRequest], options: Options) -> tuple[list[Upload], Options]:
+def _from_json(
+    body: bytes, model: type[UnderstandRequest], options: UnderstandOptions
+) -> tuple[list[Upload], UnderstandOptions]:
     try:
-        asked = model.model_validate_json(body)
+        request = model.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError([e | {"loc": ("body", *e["loc"])} for e in error.errors()]) from None
-    uploads = [Upload(data, "", f"images.{i}") for i, data in enumerate(asked.images)]
-    inside = {name: getattr(asked, name) for name in asked.model_fields_set & set(Options._fields)}
+    uploads = [Upload(data, "", f"images.{i}") for i, data in enumerate(request.images)]
+    inside = {
+        name: getattr(request, name) for name in request.model_fields_set & set(UnderstandOptions._fields)
+    }
     return uploads, options._replace(**inside)
 
 
 def _from_form(form: list[Part]) -> list[Upload]:
     if not form or any(part.name != "image" for part in form):
-        raise ProblemError(422, "the form needs files named image, and nothing else", field="image")
+        raise ProblemError(422, "the form must hold files named image, and nothing else", field="image")
     return [
         Upload(part.data, part.media_type, f"image.{i}" if len(form) > 1 else "image")
         for i, part in enumerate(form)
@@ -129,38 +138,40 @@ def _inspect(uploads: list[Upload], limits: Limits) -> None:
         inspect(upload.data, media_type=upload.media_type, limits=limits, field=upload.field)
 
 
-def _answer(uploads: list[Upload], seen: list[Seen | Refusal], options: Options) -> UnderstandAnswer:
+def _to_response(
+    uploads: list[Upload], outputs: list[ImageOutput | Refusal], options: UnderstandOptions
+) -> UnderstandResponse:
     results, fingerprint = [], ""
-    for upload, result in zip(uploads, seen, strict=True):
+    for upload, result in zip(uploads, outputs, strict=True):
         if isinstance(result, Refusal):
-            raise refused(result, field=upload.field)
-        results.append(_understood(result, options.names))
+            raise to_problem(result, field=upload.field)
+        results.append(_to_result(result, options.names))
         fingerprint = result.model
-    return UnderstandAnswer(model=fingerprint, results=results)
+    return UnderstandResponse(model=fingerprint, results=results)
 
 
-def _understood(seen: Seen, names: int) -> Understood:
-    result = seen.result
-    return Understood.model_validate(
+def _to_result(output: ImageOutput, names: int) -> UnderstoodImage:
+    result = output.result
+    return UnderstoodImage.model_validate(
         {
             "top": result.top,
             "valence": result.valence,
             "emotions": result.emotions,
             "scenes": [Attribute(name=name, score=score) for name, score in result.scenes[:names]],
             "objects": [Attribute(name=name, score=score) for name, score in result.objects[:names]],
-            "width": seen.width,
-            "height": seen.height,
-            "attention": _attention(seen),
+            "width": output.width,
+            "height": output.height,
+            "attention": _attention(output),
         }
     )
 
 
-def _attention(seen: Seen) -> Attention | None:
-    scene, object_ = seen.result.scene_attention, seen.result.object_attention
+def _attention(output: ImageOutput) -> Attention | None:
+    scene, object_ = output.result.scene_attention, output.result.object_attention
     if scene is None or object_ is None:
         return None
     return Attention(
-        box=seen_box(seen.width, seen.height),
+        box=centre_square(output.width, output.height),
         scene=base64.b64encode(overlay_png(scene, SCENE_COLOUR)).decode(),
         object=base64.b64encode(overlay_png(object_, OBJECT_COLOUR)).decode(),
     )

@@ -1,4 +1,4 @@
-// All talk with the server: this server, no other.
+// Every request to the server. There are no requests to other servers.
 
 import { $ } from "./dom.js";
 
@@ -7,7 +7,7 @@ let token = sessionStorage.getItem("token") ?? "";
 export class Problem extends Error {
   constructor(message, isPassing = false) {
     super(message);
-    this.isPassing = isPassing;  // trying again may help
+    this.isPassing = isPassing;  // another attempt may succeed
   }
 }
 
@@ -17,7 +17,7 @@ async function askForToken() {
   dialog.returnValue = "";
   dialog.showModal();
   await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
-  if (dialog.returnValue !== "given") throw new Problem("This server asks for a token. Load the page again to give one.");
+  if (dialog.returnValue !== "given") throw new Problem("This server requires a token. Reload the page to enter one.");
   token = $("token").value.trim();
   sessionStorage.setItem("token", token);
 }
@@ -40,7 +40,7 @@ export async function call(path, options = {}) {
     const again = response.headers.get("retry-after");
     const hint = again ? ` Try again in ${again} s.` : "";
     const isPassing = response.status === 429 || response.status === 503;
-    throw new Problem(`${problem.detail ?? `The server answered ${response.status}.`}${hint}`, isPassing);
+    throw new Problem(`${problem.detail ?? `The server answered with status ${response.status}.`}${hint}`, isPassing);
   }
   return response;
 }
@@ -54,16 +54,16 @@ export async function understand(file, model) {
   return (await call(`/v1/understand?${query}`, { method: "POST", headers, body: file })).json();
 }
 
-export async function startGeneration(order) {
+export async function startGeneration(request) {
   const headers = { "content-type": "application/json" };
-  return (await call("/v1/generations", { method: "POST", headers, body: JSON.stringify(order) })).json();
+  return (await call("/v1/generations", { method: "POST", headers, body: JSON.stringify(request) })).json();
 }
 
 export const cancelGeneration = (id) => call(`/v1/generations/${id}`, { method: "DELETE" });
 
 export const getFile = async (url) => (await call(url)).blob();
 
-// EventSource cannot send a token, so the stream is read by hand. Calls `onEvent(name, data)` until the last event.
+// Reads the event stream itself, because EventSource cannot send a token. Calls `onEvent(name, data)` until the last event.
 export async function watch(id, onEvent) {
   for (let tries = 0; tries < 5; tries += 1) {
     if (tries) await new Promise((done) => setTimeout(done, 1000 * tries));
@@ -89,5 +89,5 @@ export async function watch(id, onEvent) {
       if (error instanceof SyntaxError || (error instanceof Problem && !error.isPassing)) throw error;
     }
   }
-  throw new Problem("The connection to the server broke off.");
+  throw new Problem("The connection to the server was lost.");
 }

@@ -1,4 +1,4 @@
-// A plain rendering of /openapi.json, so that the documentation needs no other server.
+// Renders /openapi.json, so that the documentation needs no other server.
 
 import { $, make } from "./dom.js";
 
@@ -41,13 +41,13 @@ function operation(path, method, entry, schemas) {
     kinds.length ? make("h4", { textContent: "Body" }) : null,
     kinds.length ? table(kinds) : null,
     ...examples.map((example) => make("pre", { textContent: JSON.stringify(example, null, 1) })),
-    make("h4", { textContent: "Answers" }),
+    make("h4", { textContent: "Responses" }),
     table([...answers, [problems.join(" "), "A problem", "application/problem+json"]]),
   );
 }
 
 const description = await (await fetch("/openapi.json")).json();
-$("intro").replaceChildren(make("h1", { textContent: "One API for both directions" }), make("p", { textContent: description.info.description }));
+$("intro").replaceChildren(make("h1", { textContent: "API" }), make("p", { textContent: description.info.description }));
 for (const [path, operations] of Object.entries(description.paths)) {
   for (const method of METHODS.filter((name) => name in operations)) {
     $("operations").append(operation(path, method, operations[method], description.components.schemas));

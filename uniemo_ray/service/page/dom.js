@@ -1,4 +1,4 @@
-// Small tools for building elements; text always goes in as text.
+// Functions that build elements. Text is always inserted as text, never as HTML.
 
 export const $ = (id) => document.getElementById(id);
 

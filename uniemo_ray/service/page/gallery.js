@@ -1,11 +1,11 @@
-// What was made, newest first, with everything needed to make it again.
+// The generated pictures, newest first, with the settings that give them again.
 
 import { $, make } from "./dom.js";
 
-const callbacks = { reuse: () => {}, look: () => {} };
+const callbacks = { reuse: () => {}, understand: () => {} };
 
 export const onReuse = (callback) => { callbacks.reuse = callback; };
-export const onLook = (callback) => { callbacks.look = callback; };
+export const onUnderstand = (callback) => { callbacks.understand = callback; };
 
 function title(emotions) {
   const names = Object.entries(emotions).sort((a, b) => b[1] - a[1]);
@@ -20,38 +20,38 @@ async function copy(button, text) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    button.textContent = "Copying is not allowed here";
+    button.textContent = "The browser does not allow copying";
   }
   setTimeout(() => { button.textContent = "Copy settings"; }, 2000);
 }
 
-export function addToGallery(order, url, provenance) {
+export function addToGallery(request, url, provenance) {
   const strip = make("div", { className: "strip", ariaHidden: "true" });
-  for (const [name, weight] of Object.entries(order.emotion)) {
+  for (const [name, weight] of Object.entries(request.emotion)) {
     const part = make("i");
     part.dataset.emotion = name;
     part.style.setProperty("--share", weight);
     strip.append(part);
   }
   const drawn = provenance?.attributes?.map((a) => [a.scene, a.object]).flat().filter(Boolean) ?? [];
-  const name = title(order.emotion);
-  const subject = order.prompt?.replace("{}", "").trim();
+  const name = title(request.emotion);
+  const subject = request.prompt?.replace("{}", "").trim();
   const copying = make("button", { type: "button", textContent: "Copy settings" });
-  copying.addEventListener("click", () => copy(copying, JSON.stringify(order)));
+  copying.addEventListener("click", () => copy(copying, JSON.stringify(request)));
   const again = make("button", { type: "button", textContent: "Use again" });
-  again.addEventListener("click", () => callbacks.reuse(order));
-  const looking = make("button", { type: "button", textContent: "Understand" });
-  looking.addEventListener("click", async () => callbacks.look(await (await fetch(url)).blob()));
-  const image = make("img", { src: url, alt: `${name}${subject ? `, ${subject}` : ""}, seed ${order.seed}`, loading: "lazy" });
+  again.addEventListener("click", () => callbacks.reuse(request));
+  const understanding = make("button", { type: "button", textContent: "Understand" });
+  understanding.addEventListener("click", async () => callbacks.understand(await (await fetch(url)).blob()));
+  const image = make("img", { src: url, alt: `${name}${subject ? `, ${subject}` : ""}, seed ${request.seed}`, loading: "lazy" });
   const words = make(
     "div", { className: "words" },
     make("h3", { textContent: subject ? `${name}: ${subject}` : name }),
-    make("p", {}, "seed ", make("code", { textContent: order.seed }), ` · ${order.steps} steps`),
-    drawn.length ? make("p", { textContent: `drawn: ${[...new Set(drawn)].join(", ").replaceAll("_", " ")}` }) : null,
+    make("p", {}, "seed ", make("code", { textContent: request.seed }), ` · ${request.steps} steps`),
+    drawn.length ? make("p", { textContent: `condition: ${[...new Set(drawn)].join(", ").replaceAll("_", " ")}` }) : null,
   );
   const actions = make(
-    "div", { className: "card-actions" }, copying, again, looking,
-    make("a", { href: url, download: `${Object.keys(order.emotion)[0]}-${order.seed}.png`, textContent: "Save" }),
+    "div", { className: "card-actions" }, copying, again, understanding,
+    make("a", { href: url, download: `${Object.keys(request.emotion)[0]}-${request.seed}.png`, textContent: "Save" }),
   );
   $("gallery").prepend(make("li", {}, image, strip, words, actions));
   $("made").hidden = false;

@@ -1,17 +1,17 @@
-// Puts the page together.
+// Starts the parts of the page and connects them.
 
 import { getModel } from "./api.js";
 import { $, make, notice } from "./dom.js";
-import { onLook, onReuse } from "./gallery.js";
-import { showSliders, startPainting, useOrder } from "./paint.js";
-import { look, showEmotions, startSeeing, useModel } from "./see.js";
+import { onUnderstand, onReuse } from "./gallery.js";
+import { showSliders, startGenerating, useSettings } from "./generate.js";
+import { understandFile, showEmotions, startUnderstanding, useModel } from "./understand.js";
 
 const shown = { model: null, latest: 0 };
 
 async function load(name) {
   const turn = (shown.latest += 1);
   const model = await getModel(name);
-  if (turn !== shown.latest) return;  // another one was chosen meanwhile
+  if (turn !== shown.latest) return;  // another model was chosen meanwhile
   shown.model = name;
   showEmotions(model.emotions);
   useModel(name);
@@ -46,12 +46,12 @@ function startTheme() {
 }
 
 startTheme();
-startSeeing();
-startPainting();
-onReuse(async (order) => {
-  if (order.model !== shown.model) await choose(order.model);
-  if (order.model === shown.model) useOrder(order);
+startUnderstanding();
+startGenerating();
+onReuse(async (request) => {
+  if (request.model !== shown.model) await choose(request.model);
+  if (request.model === shown.model) useSettings(request);
 });
-onLook((blob) => { look(blob); $("see").scrollIntoView(); });
+onUnderstand((blob) => { understandFile(blob); $("see").scrollIntoView(); });
 $("model").addEventListener("change", (event) => choose(event.target.value));
 choose("default");

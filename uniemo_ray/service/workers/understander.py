@@ -1,4 +1,4 @@
-"""Encoded images to what a model sees in them."""
+"""Understanding of encoded images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,37 +7,39 @@ import torch
 
 from uniemo_ray import UniEmo
 from uniemo_ray.data.images import RGB, ImageError, decode_rgb
-from uniemo_ray.service.backend import Look, Refusal, Seen
+from uniemo_ray.service.backend import ImageInput, ImageOutput, Refusal
 
 _REASONS = {
-    "corrupt": "the file is damaged or no picture",
-    "truncated": "the file ends before the picture does",
-    "huge": "the picture has too many pixels",
-    "unsupported": "this kind of pixels is not supported",
+    "corrupt": "the file is damaged or not an image",
+    "truncated": "the file ends before the image does",
+    "huge": "the image has too many pixels",
+    "thin": "one side of the image is more than 100 times the other",
+    "unsupported": "this pixel format is not supported",
 }
 
 
-class View(NamedTuple):
-    """A decoded image, cut to what the model takes."""
+class DecodedImage(NamedTuple):
+    """A decoded image, cropped and scaled for the model."""
 
     pixels: RGB
     """(side, side, 3)."""
     width: int
-    """Pixels of the whole upright image."""
+    """Width of the whole upright image in pixels."""
     height: int
+    """Height of the whole upright image in pixels."""
     with_attention: bool
     model: str
 
 
 class Understander:
-    """A model that looks at batches of images; an answer does not depend on the others in its batch."""
+    """A model that understands images in batches. A result does not depend on the rest of its batch."""
 
     def __init__(self, model: UniEmo, *, micro_batch: int, max_pixels: int, names: int, threads: int) -> None:
         """Keep the model.
 
         Args:
             model: loaded.
-            micro_batch: images per pass, filled up at the end.
+            micro_batch: images per pass. The last pass is padded.
             max_pixels: largest width x height of an image.
             names: how many scenes and objects to list.
             threads: CPU threads.
@@ -47,33 +49,36 @@ class Understander:
         self.model = model
         self.micro_batch, self.max_pixels, self.names = micro_batch, max_pixels, names
 
-    def view(self, look: Look) -> View | Refusal:
-        """Decode an image; may run beside passes of the model."""
+    def decode(self, image: ImageInput) -> DecodedImage | Refusal:
+        """Decode an image. Another thread may run the model meanwhile."""
         try:
-            picture = decode_rgb(look.data, self.max_pixels)
+            picture = decode_rgb(image.data, self.max_pixels)
         except ImageError as error:
             return Refusal(_REASONS[error.reason])
         height, width = picture.shape[:2]
-        return View(self.model.preprocess.square(picture), width, height, look.with_attention, look.model)
+        return DecodedImage(
+            self.model.preprocess.square(picture), width, height, image.with_attention, image.model
+        )
 
-    def __call__(self, views: Sequence[View]) -> list[Seen]:
-        """One result per image, in order."""
-        results: dict[int, Seen] = {}
+    def __call__(self, images: Sequence[DecodedImage]) -> list[ImageOutput]:
+        """Understand images; returns one result per image, in order."""
+        results: dict[int, ImageOutput] = {}
         for with_attention in (False, True):
-            chosen = [i for i, view in enumerate(views) if view.with_attention == with_attention]
+            chosen = [i for i, image in enumerate(images) if image.with_attention == with_attention]
             found = self.model.understand_squares(
-                [views[i].pixels for i in chosen],
+                [images[i].pixels for i in chosen],
                 with_attention=with_attention,
                 names=self.names,
                 micro_batch=self.micro_batch,
             )
+            fingerprint = self.model.parts.fingerprint
             for i, result in zip(chosen, found, strict=True):
-                view = views[i]
-                results[i] = Seen(result, view.width, view.height, self.model.parts.fingerprint, len(chosen))
-        return [results[i] for i in range(len(views))]
+                width, height = images[i].width, images[i].height
+                results[i] = ImageOutput(result, width, height, fingerprint, len(chosen))
+        return [results[i] for i in range(len(images))]
 
-    def understand(self, looks: Sequence[Look]) -> list[Seen | Refusal]:
-        """One result per image, in order; an image that cannot be decoded fails alone."""
-        views = [self.view(look) for look in looks]
-        seen = iter(self([view for view in views if isinstance(view, View)]))
-        return [next(seen) if isinstance(view, View) else view for view in views]
+    def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
+        """Decode and understand images, in order. An image that cannot be decoded gives a refusal."""
+        decoded = [self.decode(image) for image in images]
+        outputs = iter(self([image for image in decoded if isinstance(image, DecodedImage)]))
+        return [next(outputs) if isinstance(image, DecodedImage) else image for image in decoded]

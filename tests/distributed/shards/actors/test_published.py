@@ -9,8 +9,12 @@ import pytest
 from PIL import Image
 
 from uniemo_ray.data.images import ImageError
-from uniemo_ray.distributed.shards.actors.published import BATCH, JudgeActor
+from uniemo_ray.distributed.shards.actors import published
+from uniemo_ray.distributed.shards.actors.published import JudgeActor
+from uniemo_ray.metrics import resnet
 from uniemo_ray.metrics.resnet import SemanticJudges
+
+BATCH = 2
 
 
 def rows(pixels: np.ndarray) -> pa.Table:
@@ -25,7 +29,9 @@ def rows(pixels: np.ndarray) -> pa.Table:
     )
 
 
-def test_judges_see_every_image(resnet_dir: Path) -> None:
+def test_judges_see_every_image(resnet_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (published, resnet):
+        monkeypatch.setattr(module, "BATCH", BATCH)
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH + 1, 32, 32, 3), dtype=np.uint8)
     actor = JudgeActor(str(resnet_dir), size_px=32, max_pixels=32 * 32)
     found = actor(rows(pixels))
