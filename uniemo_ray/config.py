@@ -105,6 +105,12 @@ class EncoderConfig(Settings):
     paper, eq. 3; released code: `replace`."""
     tower: Literal["train", "frozen"] = "train"
     """Whether CLIP's own weights are trained. Source: paper."""
+    preprocess: Literal["clip", "imagenet", "half"] = "clip"
+    """How the encoder sees a picture, in training and after it. `clip`: shorter side to the tower's input
+    (bicubic), centre crop, CLIP's mean and deviation. `imagenet`: the same, but bilinear and with ImageNet's
+    mean and deviation. `half`: shorter side to 8/7 of the input, 256 for 224 (bilinear), centre crop, mean
+    and deviation 0.5. Frozen features, which the scorers judge, are always CLIP's own. Source: ours; released
+    code: `imagenet` in stage 1, `half` in stage 2."""
 
 
 class FusionConfig(Settings):
@@ -122,6 +128,11 @@ class FusionConfig(Settings):
     """Where conditions start in the first stage 2: with the mean and spread of the attribute base's word
     embeddings (`words`), or with phi's random weights alone (`plain`). Source: ours; paper, eq. 6, and
     released code: `plain`."""
+    match: Literal["projected", "mapped"] = "projected"
+    """What finds the attribute of a query: its projection, among the names of its own kind (`projected`), or
+    its mapping phi, among scenes and objects together, names with their underscores (`mapped`). `mapped`
+    compares conditions with CLIP's text embeddings, so both must be of one width: ViT-L/14 and SD 1.5.
+    Source: paper; released code: `mapped`."""
 
     @model_validator(mode="after")
     def _distinct(self) -> "FusionConfig":
@@ -204,7 +215,8 @@ class LossConfig(Settings):
     temperature: float = Field(0.07, gt=0)
     """Temperature tau of the contrast. Unit: none. Source: paper, eq. 4."""
     learn_temperature: bool = False
-    """Train one temperature per contrastive term. Source: paper, eq. 4; released code: true."""
+    """Train one temperature per contrastive term. Source: paper, eq. 4; released code: it trains neither of
+    its two."""
     is_symmetric: bool = False
     """Compute the contrast in both directions. Source: paper, eq. 4; released code: true."""
     same_attribute_negatives: bool = False

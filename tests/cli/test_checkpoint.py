@@ -3,8 +3,8 @@
 import torch
 from typer.testing import CliRunner
 
-from tests.inference.test_released import checkpoint, clip_folder
-from tests.models.released_code import released_forward
+from tests.inference.test_released import checkpoint, clip_folder, sizes_of
+from tests.models.released_code import random_checkpoint, released_forward
 from uniemo_ray.cli.app import app
 from uniemo_ray.inference.model_folder import load_model_folder
 from uniemo_ray.inference.released import read_released, write_released
@@ -46,3 +46,14 @@ def test_mistakes_are_named(clip_folder, tmp_path):
     result = runner.invoke(app, words)
     assert "there is no preset 'vit_z': expected one of demo" in str(result.exception)
     assert "vit_l14_sd15_released" in str(result.exception)
+
+
+def test_a_condition_that_is_not_the_released_one_is_told(clip_folder, tmp_path):
+    sections = random_checkpoint(sizes_of(clip_folder), with_mappers=True)
+    write_released(sections, tmp_path / "stage2")
+    for match, is_told in (("projected", True), ("mapped", False)):
+        words = arguments(clip_folder, tmp_path / "stage2", tmp_path / match)
+        words += ["--no-diffusion", "--set", "diffusion.text_widths=[16]", "--set", f"fusion.match={match}"]
+        result = runner.invoke(app, words)
+        assert result.exit_code == 0, result.exception
+        assert ("unlike in the released code" in result.stdout) == is_told

@@ -159,6 +159,17 @@ def test_extractor_without_a_net_gives_clip_features_only(clip) -> None:
     assert out["clip_feature"].shape == (1, 12)
 
 
+def test_the_net_sees_pictures_as_its_own_preprocessing_shows_them(clip, parts) -> None:
+    half = clip.preprocess("half")
+    extractor = FeatureExtractor(clip, net=parts.net, preprocess=half, with_frozen=False)
+    out = extractor(batch([png(p) for p in pictures()]))
+    with torch.no_grad():
+        seen = parts.net.understand(half.pixels([half.square(p) for p in pictures()]))
+    np.testing.assert_allclose(out["cls_feature"], seen.features.cls.numpy(), atol=2e-5)
+    with pytest.raises(ValueError, match="extract its features by themselves"):
+        FeatureExtractor(clip, net=parts.net, preprocess=half)
+
+
 def test_extractor_raises_for_damaged_canonical_images(clip) -> None:
     with pytest.raises(ImageError, match="corrupt"):
         FeatureExtractor(clip)(batch([b"broken"]))

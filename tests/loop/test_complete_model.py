@@ -123,12 +123,11 @@ def test_an_imported_checkpoint_generates(imported: Path, tmp_path: Path) -> Non
 
 
 def features_of(model: UniEmo, pictures: list[bytes]) -> np.ndarray:
-    from uniemo_ray.data.images import normalise, to_square
     from uniemo_ray.inference.pictures import read_picture
 
-    squares = [to_square(read_picture(picture, 0), model.side_px) for picture in pictures]
+    squares = [model.preprocess.square(read_picture(picture, 0)) for picture in pictures]
     with torch.no_grad():
-        said = model.net.understand(normalise(np.stack(squares), model.mean, model.std))
+        said = model.net.understand(model.preprocess.pixels(squares))
     return said.features.cls.double().numpy()
 
 

@@ -51,6 +51,7 @@ def test_good_folders_pass(folders):
         ("diffusion.model=/nowhere", "diffusion.model '/nowhere': /nowhere/model_index.json is missing"),
         ("diffusion.text_widths=[768]", r"text_widths is \(768,\), but .* has text encoders of \(16,\)"),
         ("diffusion.prompt=an image", "has no <emotion>"),
+        ("fusion.match=mapped", "conditions are 16 wide and CLIP's names 12: take a CLIP and a diffusion"),
     ],
 )
 def test_wrong_models_are_named(folders, override, words):

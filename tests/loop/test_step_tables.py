@@ -51,6 +51,12 @@ def test_stage_two_keeps_stage_one(tmp_path):
     }
 
 
+def test_another_rule_of_the_attributes_redoes_names_and_trainings(tmp_path):
+    redone = changed(tmp_path, "fusion.match=mapped")
+    assert {"names", "joint-1", "model-1"} <= redone
+    assert not redone & {"ingest", "features", "latents", "scorers", "coefficients"}
+
+
 def test_more_images_keep_the_model(tmp_path):
     redone = changed(tmp_path, "generation.per_emotion=200")
     assert "generate-1" in redone

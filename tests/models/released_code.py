@@ -3,12 +3,16 @@
 Nothing of the package is used here: this is what an imported checkpoint is compared with.
 """
 
+from argparse import Namespace
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+MAPPERS = ("mapper", "mapper_scene", "mapper_object")
 State = dict[str, Tensor]
 Sections = dict[str, State]
 
@@ -27,6 +31,29 @@ class Sizes(NamedTuple):
     context: int = 16
     queries: int = 32
     condition: int = 16
+
+
+class Mapper(nn.Module):
+    """What stage 2 has three of; its file holds this module's state."""
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, condition))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(x)
+
+
+class EmotionHead(nn.Module):
+    """The classifier of the class feature; `Emo_classifier` holds its state."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc0 = nn.Linear(width, 768)
+        self.fc1 = nn.Linear(768, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc1(self.fc0(x).relu())
 
 
 class Said(NamedTuple):
@@ -110,11 +137,45 @@ def random_checkpoint(sizes: Sizes, *, seed: int = 0, with_mappers: bool = False
         model |= resblock(f"transformer.resblocks.{i}", t)
     for i in range(2):
         model |= interact(f"visual.transformer.visual_query_interact.{i}", d)
-    sections = {"model": model, "Emo_classifier": linear("fc0", 768, d) | linear("fc1", 8, 768)}
+
+    def drawn(module: nn.Module) -> State:
+        """A module's own names, with values of the same generator."""
+        scale = {1: 0.1, 2: None}
+        return {
+            key: draw(*value.shape, scale=scale[value.ndim]) for key, value in module.state_dict().items()
+        }
+
+    sections = {"model": model, "Emo_classifier": drawn(EmotionHead(d))}
     if with_mappers:
-        for name in ("mapper", "mapper_scene", "mapper_object"):
-            sections[name] = linear("0", d, d) | linear("2", sizes.condition, d)
+        for name in MAPPERS:
+            sections[name] = drawn(Mapper(d, sizes.condition))
     return sections
+
+
+def save_stage_1(sections: Sections, path: Path, *, prefix: str = "") -> None:
+    """A file with all that the training of stage 1 saves.
+
+    Args:
+        sections: `model` and `Emo_classifier`.
+        path: of the file.
+        prefix: stands before every name, `module.` on several GPUs.
+    """
+    layer = nn.Linear(4, 4)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3)
+    layer(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    named = {
+        name: {f"{prefix}{key}": value for key, value in sections[name].items()}
+        for name in ("model", "Emo_classifier")
+    }
+    rest = {
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 32).state_dict(),
+        "max_accuracy": np.float64(76.2),
+        "epoch": 14,
+        "config": Namespace(learning_rate=1e-4, output_dir="runs", data_root=None, seed=520),
+    }
+    torch.save(named | rest, path)
 
 
 def released_forward(sections: Sections, pixels: Tensor, *, layers: int) -> Said:
@@ -141,8 +202,8 @@ def released_forward(sections: Sections, pixels: Tensor, *, layers: int) -> Said
     sequence = _resblocks(m, sequence, range(2 * layers // 3, layers))
 
     cls = _norm(m, "visual.ln_post", sequence[:, 0])
-    head = sections["Emo_classifier"]
-    hidden = (cls @ head["fc0.weight"].T + head["fc0.bias"]).clamp(min=0)
+    head = EmotionHead(cls.shape[1])
+    head.load_state_dict(sections["Emo_classifier"])
     scene, object_ = pooled_scene.mean(dim=1), pooled_object.mean(dim=1)
     return Said(
         cls=cls,
@@ -150,23 +211,51 @@ def released_forward(sections: Sections, pixels: Tensor, *, layers: int) -> Said
         object=object_,
         scene_embedding=_unit(scene @ m["visual_query_scene_proj"]),
         object_embedding=_unit(object_ @ m["visual_query_object_proj"]),
-        logits=hidden @ head["fc1.weight"].T + head["fc1.bias"],
+        logits=head(cls).detach(),
     )
 
 
 def released_condition(sections: Sections, said: Said, scene_weight: Tensor, object_weight: Tensor) -> Tensor:
     """The fused condition (B, T) from the three mappers."""
-
-    def mapped(name: str, x: Tensor) -> Tensor:
-        m = sections[name]
-        hidden = (x @ m["0.weight"].T + m["0.bias"]).clamp(min=0)
-        return hidden @ m["2.weight"].T + m["2.bias"]
-
     return (
-        mapped("mapper", said.cls)
-        + scene_weight[:, None] * mapped("mapper_scene", said.scene)
-        + object_weight[:, None] * mapped("mapper_object", said.object)
+        mapped(sections, "mapper", said.cls)
+        + scene_weight[:, None] * mapped(sections, "mapper_scene", said.scene)
+        + object_weight[:, None] * mapped(sections, "mapper_object", said.object)
     )
+
+
+@torch.no_grad()
+def mapped(sections: Sections, name: str, x: Tensor) -> Tensor:
+    """A feature (B, D) through one mapper: (B, T)."""
+    state = sections[name]
+    condition, width = state["mlp.2.weight"].shape
+    mapper = Mapper(width, condition)
+    mapper.load_state_dict(state)
+    return mapper(x)
+
+
+def released_text(sections: Sections, tokens: Tensor, *, layers: int) -> Tensor:
+    """Text features (A, E), unnormalised, of token ids (A, L); a text ends at its largest id."""
+    m = sections["model"]
+    length = tokens.shape[1]
+    x = m["token_embedding.weight"][tokens] + m["positional_embedding"][:length]
+    later = torch.ones(length, length).triu(1).bool()
+    x = _resblocks(m, x, range(layers), tower="transformer", hidden=later)
+    last = _norm(m, "ln_final", x)[torch.arange(len(x)), tokens.argmax(dim=1)]
+    return last @ m["text_projection"]
+
+
+def released_weight(total: Tensor, alphas: list[list[float]], query: Tensor, emotion: Tensor) -> Tensor:
+    """Weights (B,) of mapped queries (B, T): alpha at the most similar of all names.
+
+    Args:
+        total: (A, T) text features of the names.
+        alphas: A rows, one weight for each emotion.
+        query: mapped.
+        emotion: (B,).
+    """
+    found = [F.cosine_similarity(total, one[None]).argmax() for one in query]
+    return torch.tensor([alphas[i][e] for i, e in zip(found, emotion, strict=True)])
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -183,21 +272,26 @@ def _quick_gelu(x: Tensor) -> Tensor:
     return x / (1 + torch.exp(-1.702 * x))
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Heads of 64 features, one after the other."""
+def _attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Heads of 64 features, one after the other; where `hidden` nothing is seen."""
     heads = []
     for i in range(0, q.shape[-1], 64):
         scores = q[..., i : i + 64] @ k[..., i : i + 64].transpose(1, 2) / 8
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, -torch.inf)
         heads.append(scores.softmax(dim=-1) @ v[..., i : i + 64])
     return torch.cat(heads, dim=-1)
 
 
-def _resblocks(m: State, x: Tensor, numbers: range) -> Tensor:
+def _resblocks(
+    m: State, x: Tensor, numbers: range, *, tower: str = "visual.transformer", hidden: Tensor | None = None
+) -> Tensor:
     for i in numbers:
-        name = f"visual.transformer.resblocks.{i}"
+        name = f"{tower}.resblocks.{i}"
         y = _norm(m, f"{name}.ln_1", x)
         q, k, v = (y @ m[f"{name}.attn.in_proj_weight"].T + m[f"{name}.attn.in_proj_bias"]).chunk(3, dim=-1)
-        x = x + _attend(q, k, v) @ m[f"{name}.attn.out_proj.weight"].T + m[f"{name}.attn.out_proj.bias"]
+        seen = _attend(q, k, v, hidden)
+        x = x + seen @ m[f"{name}.attn.out_proj.weight"].T + m[f"{name}.attn.out_proj.bias"]
         y = _norm(m, f"{name}.ln_2", x)
         y = _quick_gelu(y @ m[f"{name}.mlp.c_fc.weight"].T + m[f"{name}.mlp.c_fc.bias"])
         x = x + y @ m[f"{name}.mlp.c_proj.weight"].T + m[f"{name}.mlp.c_proj.bias"]

@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from tests.models.tiny import JOINT, OBJECTS, SCENES, TEXT_WIDTH, make_net, pictures
 from uniemo_ray.config import LearningRates
+from uniemo_ray.models.clip import embed_names
 from uniemo_ray.models.uniemo import PARTS, parameter_groups, part_of, set_trainable
 
 
@@ -132,3 +133,50 @@ def test_frozen_parts_have_no_group(clip):
     set_trainable(net, stage=2, tower="train", joint_training=False)
     groups = parameter_groups(net, LearningRates(), 0.1)
     assert {g["name"] for g in groups} == {"heads", "fusion"}
+
+
+def test_mapped_queries_choose_among_all_names(clip):
+    """Scenes and objects together, by cosine of what phi makes of the query; every name has another alpha."""
+    net = with_coefficients(make_net(clip, text_width=JOINT, fusion={"match": "mapped"}))
+    net.fusion.scale.copy_(torch.linspace(0.2, 2, JOINT))
+    net.fusion.offset.fill_(3.0)
+    features = net(pictures(2)).features
+    drawn = torch.randn(2, 64, features.cls.shape[1], generator=torch.Generator().manual_seed(4))
+    wide = features._replace(cls=drawn[0], scene=drawn[0], object=drawn[1])
+    emotion = torch.arange(64) % 8
+    got = net.condition(wide, emotion)
+    names = (*OBJECTS, *SCENES)
+    assert net.choices("scene") == net.choices("object") == names
+    alphas = torch.cat([net.objects.coefficients, net.scenes.coefficients])
+    added = {
+        kind: net.fusion.scale * net.fusion.phi[kind](feature)
+        for kind, feature in (("scene", drawn[0]), ("object", drawn[1]))
+    }
+    texts = embed_names(clip, names, is_verbatim=True)
+    for kind, index, weight in (
+        ("scene", got.scene_index, got.scene_weight),
+        ("object", got.object_index, got.object_weight),
+    ):
+        expected = F.cosine_similarity(added[kind][:, None], texts[None], dim=2).argmax(dim=1)
+        assert torch.equal(index, expected)
+        torch.testing.assert_close(weight, alphas[expected, emotion])
+        assert {names[i] in SCENES for i in index} == {True, False}
+    expected = (
+        net.fusion.offset
+        + net.fusion.scale * net.fusion.phi["cls"](drawn[0])
+        + got.scene_weight[:, None] * added["scene"]
+        + got.object_weight[:, None] * added["object"]
+    )
+    torch.testing.assert_close(got.vector, expected)
+
+
+def test_a_mapped_query_that_is_not_fused_finds_nothing(clip):
+    net = make_net(clip, text_width=JOINT, fusion={"match": "mapped", "members": ["cls", "object"]})
+    got = net.condition(net(pictures(2)).features, torch.tensor([0, 1]))
+    assert got.scene_index is None
+    assert got.object_index is not None
+
+
+def test_names_of_another_width_than_conditions_cannot_be_matched(clip):
+    with pytest.raises(ValueError, match=rf"conditions are 16 wide and CLIP's names {JOINT}: take"):
+        make_net(clip, fusion={"match": "mapped"})

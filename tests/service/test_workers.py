@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.service.fake import picture
 from uniemo_ray import UniEmo
+from uniemo_ray.data.images import decode_rgb
 from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.service.backend import EncodedImage, GenerationParams, ImageInput, ImageOutput, Refusal
 from uniemo_ray.service.generations import GenerationStore
@@ -48,6 +49,17 @@ def image_requests(image_generator: ImageGenerator, *all_params: GenerationParam
     return [
         image_request for params in all_params for image_request in image_generator.image_requests(params)
     ]
+
+
+def test_pictures_are_shown_as_the_model_wants_them(registry, parts):
+    """Once: the shorter side goes to 8/7 of the input, and a second time the crop would be another."""
+    encoder = parts.config.encoder.model_copy(update={"preprocess": "half"})
+    model = UniEmo(replace(parts, config=parts.config.model_copy(update={"encoder": encoder})))
+    (seen,) = registry.understander(model).understand([ImageInput(picture(0), False, "default")])
+    (own,) = model.understand(picture(0), micro_batch=3)
+    assert list(seen.result.emotions.values()) == pytest.approx(list(own.emotions.values()), abs=1e-6)
+    (twice,) = model.understand(model.preprocess.square(decode_rgb(picture(0), 10**6)), micro_batch=3)
+    assert list(twice.emotions.values()) != pytest.approx(list(own.emotions.values()), abs=1e-5)
 
 
 def test_understanding_is_the_models_own_and_independent_of_its_batch(understander, model):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms as T
 
 from uniemo_ray.data.images import ImageError
+from uniemo_ray.data.preprocess import make_preprocess
 from uniemo_ray.emotions import EKMAN
 from uniemo_ray.training.batches import Collate, decode_latents, encode_latent
 
 COLLATE = Collate(
-    image_size_px=16,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
+    preprocess=make_preprocess("clip", size_px=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     scenes=("beach", "street"),
     objects=("lion", "toy", "boat"),
     crop_scale=(0.5, 1.0),
@@ -55,6 +55,14 @@ def test_columns_become_tensors() -> None:
     assert batch.tensors["scene"].tolist() == [0, -1, 1]
     assert batch.tensors["object"][:2].tolist() == [0, -1]
     assert set(batch.tensors) == {"pixels", "emotion", "scene", "object"}
+
+
+def test_the_encoder_sees_what_its_preprocessing_makes() -> None:
+    half = make_preprocess("half", size_px=14, mean=(0.1,) * 3, std=(0.2,) * 3)
+    batch = replace(COLLATE, preprocess=half, crop_scale=None)(raw([0, 1]), epoch=0, is_training=True)
+    steps = [T.Resize(16), T.CenterCrop(14), T.ToTensor(), T.Normalize((0.5,) * 3, (0.5,) * 3)]
+    expected = [T.Compose(steps)(Image.open(io.BytesIO(picture(i)))) for i in (0, 1)]
+    torch.testing.assert_close(batch.tensors["pixels"], torch.stack(expected), atol=1e-6, rtol=0)
 
 
 def test_a_row_does_not_depend_on_its_batch() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torchvision import transforms as T
 
 from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_xl_pipeline
 from uniemo_ray.config import Config, DiffusionConfig
@@ -325,6 +326,29 @@ def test_stored_text_embeddings_replace_the_text_tower(folders: dict[str, Path],
         build_stage(as_settings(short))
 
 
+def test_stored_embeddings_serve_mapped_queries_too(folders: dict[str, Path], tmp_path: Path) -> None:
+    clip = load_clip(str(folders["clip"]))
+    table = embed_table(clip, [*OBJECTS, *SCENES], with_verbatim=True)
+    commit_shard(open_store(str(tmp_path)), "names/part-00000", table, plan_hash="p")
+    sections = {"fusion": {"match": "mapped"}, "diffusion": {"text_widths": (12,)}}
+    both = [
+        build_stage(as_settings(settings(folders, "understanding", sections=sections, **more))).exports["net"]
+        for more in ({}, {"name_embeddings": str(tmp_path)})
+    ]
+    assert both[0].mapped.names == (*OBJECTS, *SCENES)
+    torch.testing.assert_close(both[1].mapped.embeddings, both[0].mapped.embeddings, atol=1e-6, rtol=0)
+    assert not torch.allclose(both[0].mapped.embeddings[-len(SCENES) :], both[0].scenes.embeddings, atol=1e-3)
+
+
+def test_training_shows_pictures_as_the_setting_says(folders: dict[str, Path]) -> None:
+    values = settings(folders, "understanding", sections={"encoder": {"preprocess": "half"}})
+    collate = build_stage(as_settings(values)).collate
+    steps = [T.Resize(36), T.CenterCrop(32), T.ToTensor(), T.Normalize((0.5,) * 3, (0.5,) * 3)]
+    expected = [T.Compose(steps)(Image.open(io.BytesIO(data))) for data in rows()["image"]]
+    pixels = collate(rows(), epoch=0, is_training=False).tensors["pixels"]
+    torch.testing.assert_close(pixels, torch.stack(expected), atol=1e-6, rtol=0)
+
+
 def test_settings_of_speed_reach_the_stage(folders: dict[str, Path]) -> None:
     sections = {
         "diffusion": {"channels_last": True, "frozen_dtype": "bf16", "vae_slicing": True},
@@ -351,7 +375,8 @@ def test_a_cropped_target_is_the_encoders_own_crop(folders: dict[str, Path]) -> 
     whole = collate(rows(), epoch=0, is_training=False).tensors["unit_pixels"]
     assert not torch.equal(first, whole)
     # with one size for both, the encoder and the VAE see the same crop
-    same = replace(collate, unit_size_px=collate.image_size_px, mean=(0.5,) * 3, std=(0.5,) * 3)
+    preprocess = replace(collate.preprocess, mean=(0.5,) * 3, std=(0.5,) * 3)
+    same = replace(collate, unit_size_px=preprocess.size_px, preprocess=preprocess)
     tensors = same(rows(), epoch=0, is_training=True).tensors
     torch.testing.assert_close(tensors["unit_pixels"], tensors["pixels"], atol=1e-6, rtol=0)
 

@@ -32,7 +32,13 @@ def import_checkpoint(
 ) -> None:
     """Make a model folder from a checkpoint of the released code.
 
-    It computes what that code does with it. Only tensors are loaded, no pickled objects.
+    The whole best.pth of stage 1 is read as it was saved, also from several GPUs. Only tensors,
+    plain values and the run's arguments are loaded: a file that names any other type is refused.
+
+    The model computes what the released code does with the checkpoint, from the picture on: it is
+    shown as that code shows it in the checkpoint's stage (ImageNet's mean and deviation in stage 1,
+    0.5 and a crop of 256 to 224 in stage 2). The condition of stage 2 is the released one with
+    fusion.match=mapped, which vit_l14_sd15_released sets; other presets find other attributes.
 
     \b
     Examples:
@@ -52,6 +58,8 @@ def import_checkpoint(
         typer.echo(f"not in the checkpoint, so untrained: {', '.join(report.fresh)}")
     if report.unused:
         typer.echo(f"left out: {len(report.unused)} tensors that nothing takes, such as {report.unused[0]}")
+    if "fusion" not in report.fresh and report.match != "mapped":
+        typer.echo("attributes are found by fusion.match projected, unlike in the released code")
     if not report.has_diffusion:
         typer.echo("without a diffusion model: it understands images and makes none")
 

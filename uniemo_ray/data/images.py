@@ -11,7 +11,7 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "RGB",
+    "Filter",
     "ImageError",
     "augmentation_seed",
     "check_picture",
@@ -44,6 +45,9 @@ __all__ = [
     "to_square",
     "to_unit_range",
 ]
+
+Filter = Literal["bilinear", "bicubic"]
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What is opened. Others (EPS, PDF) would start foreign programs."""
@@ -106,12 +110,16 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def to_square(rgb: RGB, size_px: int) -> RGB:
-    """Shorter side to `size_px` (bicubic), then the centre: (size_px, size_px, 3), as CLIP evaluates."""
+def to_square(rgb: RGB, size_px: int, *, resize_px: int | None = None, resample: Filter = "bicubic") -> RGB:
+    """Shorter side to `resize_px` (by default `size_px`), then the centre: (size_px, size_px, 3).
+
+    As it stands by default, CLIP evaluates so.
+    """
     height, width = rgb.shape[:2]
-    if height == width == size_px:
+    shorter = resize_px or size_px
+    if height == width == size_px == shorter:
         return rgb
-    wide, high = (size_px * side // min(height, width) for side in (width, height))
+    wide, high = (shorter * side // min(height, width) for side in (width, height))
     top, left = round((high - size_px) / 2), round((wide - size_px) / 2)
     image = Image.fromarray(rgb)
     if max(height, width) > _CROPPED_FIRST * min(height, width):
@@ -119,8 +127,8 @@ def to_square(rgb: RGB, size_px: int) -> RGB:
         edges = left * width / wide, top * height / high
         ends = (left + size_px) * width / wide, (top + size_px) * height / high
         box = (*edges, min(width, ends[0]), min(height, ends[1]))
-        return np.asarray(image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box))
-    resized = np.asarray(image.resize((wide, high), Image.Resampling.BICUBIC))
+        return np.asarray(image.resize((size_px, size_px), _FILTERS[resample], box=box))
+    resized = np.asarray(image.resize((wide, high), _FILTERS[resample]))
     return resized[top : top + size_px, left : left + size_px]
 
 
@@ -130,7 +138,9 @@ def augmentation_seed(seed: int, epoch: int, image_id: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def random_crop_flip(rgb: RGB, size_px: int, *, seed: int, crop_scale: tuple[float, float]) -> RGB:
+def random_crop_flip(
+    rgb: RGB, size_px: int, *, seed: int, crop_scale: tuple[float, float], resample: Filter = "bicubic"
+) -> RGB:
     """Random resized crop and mirror, a function of the arguments alone.
 
     Args:
@@ -138,6 +148,7 @@ def random_crop_flip(rgb: RGB, size_px: int, *, seed: int, crop_scale: tuple[flo
         size_px: Side of the result.
         seed: From `augmentation_seed`.
         crop_scale: Smallest and largest share of the area that is kept, each in (0, 1].
+        resample: Filter of the resize.
 
     Returns:
         (size_px, size_px, 3).
@@ -145,7 +156,7 @@ def random_crop_flip(rgb: RGB, size_px: int, *, seed: int, crop_scale: tuple[flo
     rng = np.random.default_rng(seed)
     box = _draw_box(rng, height=rgb.shape[0], width=rgb.shape[1], crop_scale=crop_scale)
     size = (size_px, size_px)
-    crop = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC, box=box))
+    crop = np.asarray(Image.fromarray(rgb).resize(size, _FILTERS[resample], box=box))
     return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
 
 

@@ -18,8 +18,10 @@ OUTPUT_SETTINGS = (
     "encoder.interactive_layers",
     "encoder.interactive_context",
     "encoder.interactive_residual",
+    "encoder.preprocess",
     "fusion.members",
     "fusion.use_coefficients",
+    "fusion.match",
     "losses.learn_temperature",
     "diffusion.variant",
     "diffusion.denoiser",
@@ -35,6 +37,9 @@ OUTPUT_SETTINGS = (
     "generation.threads",
 )
 """What equal weights compute differently by. The folder's fingerprint covers these and no others."""
+_LATER = {"fusion.match": "projected", "encoder.preprocess": "clip"}
+"""Of these, what older folders do not state and what it is there: stated only where it is something else, so
+that a model keeps its fingerprint."""
 TRAINING_SETTINGS = ("seed", "encoder", "fusion", "losses", "diffusion")
 """What the weights came from. Whoever trains or completes the model again goes on with it."""
 
@@ -44,7 +49,9 @@ def output_settings(config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in OUTPUT_SETTINGS:
         section, _, field = name.partition(".")
-        found.setdefault(section, {})[field] = setting(config, name)
+        value = setting(config, name)
+        if name not in _LATER or value != _LATER[name]:
+            found.setdefault(section, {})[field] = value
     return found
 
 

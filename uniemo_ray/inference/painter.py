@@ -32,7 +32,7 @@ from uniemo_ray.inference.sampler import (
     sample,
     to_pictures,
 )
-from uniemo_ray.models.attributes import NO_ATTRIBUTE, AttributeBase
+from uniemo_ray.models.attributes import NO_ATTRIBUTE
 from uniemo_ray.models.conditioning import TextStates
 from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.models.encoder import Features
@@ -156,9 +156,9 @@ class Painter:
         scene, object_ = condition.scene_index, condition.object_index
         return condition.vector[0].cpu(), Attributes(
             emotion,
-            scene=_name(self.net.scenes, scene),
+            scene=_name(self.net.choices("scene"), scene),
             scene_weight=float(condition.scene_weight[0]),
-            object=_name(self.net.objects, object_),
+            object=_name(self.net.choices("object"), object_),
             object_weight=float(condition.object_weight[0]),
         )
 
@@ -235,10 +235,10 @@ def _check_prompt(request: Request, diffusion: DiffusionParts) -> None:
     diffusion.check_prompt(request.prompt)
 
 
-def _name(base: AttributeBase, index: Tensor | None) -> str | None:
+def _name(names: Sequence[str], index: Tensor | None) -> str | None:
     if index is None or int(index[0]) == NO_ATTRIBUTE:
         return None
-    return base.names[int(index[0])]
+    return names[int(index[0])]
 
 
 def _features(drawn: dict[str, Tensor]) -> Features:

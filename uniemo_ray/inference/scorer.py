@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniemo_ray.config import MAX_PIXELS
-from uniemo_ray.data.images import ImageError, decode_rgb, normalise, to_square
+from uniemo_ray.data.images import ImageError, decode_rgb
+from uniemo_ray.data.preprocess import Preprocess
 from uniemo_ray.inference.heads import (
     ScorerHeads,
 )
@@ -30,6 +31,7 @@ class FeatureExtractor:
         clip: ClipParts | str,
         *,
         net: UniEmoNet | None = None,
+        preprocess: Preprocess | None = None,
         with_frozen: bool = True,
         micro_batch: int = 32,
         threads: int = 1,
@@ -42,23 +44,33 @@ class FeatureExtractor:
             clip: frozen CLIP, or a name for `load_clip`.
             net: adds `cls_feature`, `patch_feature`, `scene_feature`, `object_feature` (n, D) and `logits`
                 (n, C).
+            preprocess: how the net sees a picture, by default as CLIP does.
             with_frozen: whether frozen CLIP runs at all.
             micro_batch: batch that runs, padded, so that a feature does not depend on its neighbours.
             threads: CPU threads, fixed for the same reason.
             device: torch device.
             max_pixels: larger images are refused.
+
+        Raises:
+            ValueError: frozen CLIP is to run on pictures that are not prepared for it.
         """
         torch.set_num_threads(threads)
         self.device = torch.device(device)
         self.clip = load_clip(clip) if isinstance(clip, str) else clip
         self.clip.model.to(self.device).eval()
+        self.preprocess = preprocess or self.clip.preprocess()
+        if with_frozen and self.preprocess != self.clip.preprocess():
+            raise ValueError(
+                f"frozen CLIP takes pictures as {self.clip.preprocess()} gives them, not {self.preprocess}: "
+                f"extract its features by themselves"
+            )
         self.net = net.to(self.device).eval() if net else None
         self.with_frozen = with_frozen
         self.micro_batch, self.max_pixels = micro_batch, max_pixels
 
     def read(self, image: bytes) -> NDArray[np.uint8]:
         """Decode to the encoder's square. Raises ImageError for a picture that cannot be used."""
-        return to_square(decode_rgb(image, self.max_pixels), self.clip.image_size_px)
+        return self.preprocess.square(decode_rgb(image, self.max_pixels))
 
     def __call__(self, batch: Mapping[str, NDArray[Any]]) -> Columns:
         """Features of the column `image`; every other column is handed on.
@@ -92,7 +104,7 @@ class FeatureExtractor:
         parts = []
         for chunk in _chunks(squares, self.micro_batch):
             padded = [*chunk, *[chunk[-1]] * (self.micro_batch - len(chunk))]
-            pixels = normalise(np.stack(padded), self.clip.mean, self.clip.std).to(self.device)
+            pixels = self.preprocess.pixels(padded).to(self.device)
             parts.append({key: value[: len(chunk)] for key, value in encode(pixels).items()})
         return {key: torch.cat([part[key] for part in parts]) for key in (parts[0] if parts else ())}
 

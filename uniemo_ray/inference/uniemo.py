@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 
 from uniemo_ray.config import PLACEHOLDER
-from uniemo_ray.data.images import normalise, to_square
+from uniemo_ray.data.images import RGB
+from uniemo_ray.data.preprocess import make_preprocess
 from uniemo_ray.emotions import EMOTIONS, LabelSpace, emotion_index
 from uniemo_ray.inference.model_folder import NO_DIFFUSION, ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.inference.pictures import Picture, read_picture
 from uniemo_ray.inference.provenance import GeneratedImage, encode_png, library_versions
 from uniemo_ray.inference.reading import Reader, Reading, freeze
 from uniemo_ray.inference.requests import Failure, Mix, Painting, Request, SamplingSettings, Share, Watch
+from uniemo_ray.models.clip import normalisation
 
 if TYPE_CHECKING:
     from uniemo_ray.inference.painter import Painter
@@ -77,9 +78,10 @@ class UniEmo:
         self._reader = Reader(self.net).eval()
         self._frozen: dict[int, torch.nn.Module] = {}
         self._painter = _make_painter(parts, device)
-        preprocess = parts.clip_config.get("preprocess_cfg", {})
-        self.mean: tuple[float, ...] = tuple(preprocess.get("mean", OPENAI_DATASET_MEAN))
-        self.std: tuple[float, ...] = tuple(preprocess.get("std", OPENAI_DATASET_STD))
+        mean, std = normalisation(parts.clip_config)
+        self.preprocess = make_preprocess(
+            parts.config.encoder.preprocess, size_px=self.side_px, mean=mean, std=std
+        )
 
     @property
     def painter(self) -> "Painter":
@@ -91,6 +93,16 @@ class UniEmo:
         if self._painter is None:
             raise ValueError(f"this model {NO_DIFFUSION}")
         return self._painter
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of the input's normalisation, per colour channel."""
+        return self.preprocess.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Of the input's normalisation, per colour channel."""
+        return self.preprocess.std
 
     @property
     def side_px(self) -> int:
@@ -148,13 +160,26 @@ class UniEmo:
         pictures = (
             list(images) if isinstance(images, Sequence) and not isinstance(images, str | bytes) else [images]
         )
-        squares = [to_square(read_picture(picture, i), self.side_px) for i, picture in enumerate(pictures)]
+        squares = [self.preprocess.square(read_picture(picture, i)) for i, picture in enumerate(pictures)]
+        return self.understand_squares(
+            squares, with_attention=with_attention, names=names, micro_batch=micro_batch
+        )
+
+    def understand_squares(
+        self,
+        squares: Sequence[RGB],
+        *,
+        with_attention: bool = False,
+        names: int = 5,
+        micro_batch: int | None = None,
+    ) -> list[UnderstandResult]:
+        """As `understand`, of pictures that `preprocess.square` has cut already."""
         size = micro_batch or BATCH_SIZE
         results: list[UnderstandResult] = []
         for i in range(0, len(squares), size):
-            batch = squares[i : i + size]
+            batch = list(squares[i : i + size])
             filled = batch + [batch[-1]] * (size - len(batch)) if micro_batch else batch
-            pixels = normalise(np.stack(filled), self.mean, self.std).to(self.device)
+            pixels = self.preprocess.pixels(filled).to(self.device)
             results += self._understand(pixels, with_attention=with_attention, names=names)[: len(batch)]
         return results
 

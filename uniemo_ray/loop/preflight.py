@@ -15,6 +15,7 @@ from uniemo_ray.metrics.inception import INCEPTION_FILE, InceptionFeatures
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE, load_lpips_alex
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges
 from uniemo_ray.metrics.weights import has_weights
+from uniemo_ray.models.build import check_match
 from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config
 from uniemo_ray.models.clip_kinds import check_archive
 from uniemo_ray.models.encoder import stage_ends
@@ -34,6 +35,7 @@ def check_inputs(config: Config) -> None:
     check_data(config.data)
     stage_ends(check_clip(config.encoder), config.encoder)
     _check_diffusion(config.diffusion)
+    _check_match(config)
     if config.evaluation.weights_dir:
         check_published(config.evaluation.weights_dir)
 
@@ -51,6 +53,7 @@ def check_understanding(config: Config) -> None:
         return
     stage_ends(check_clip(config.encoder), config.encoder)
     text_widths(config.diffusion)
+    _check_match(config)
 
 
 def check_data(data: DataConfig) -> None:
@@ -151,6 +154,12 @@ def _check_diffusion(diffusion: DiffusionConfig) -> None:
     if diffusion.model == "tiny":
         _require(TINY_DIFFUSION / "model_index.json", setting="diffusion.model", is_tiny=True)
     check_text_widths(diffusion)
+
+
+def _check_match(config: Config) -> None:
+    clip, _ = find_clip_config(config.encoder.clip)
+    width = int(clip["model_cfg"]["embed_dim"])
+    check_match(config.fusion, joint_width=width, text_width=text_widths(config.diffusion))
 
 
 def _require(path: Path, *, setting: str, is_tiny: bool) -> None:

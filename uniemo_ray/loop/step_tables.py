@@ -40,7 +40,7 @@ def precompute_steps(config: Config) -> list[Row]:
             reads=["stage1.batch_size", "stage2.batch_size"],
             after=["ingest"],
         ),
-        Row("names", data.names, reads=FROZEN_CLIP, after=["ingest"]),
+        Row("names", data.names, reads=[*FROZEN_CLIP, "fusion.match"], after=["ingest"]),
         Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]),
         Row(
             "latents",
@@ -224,7 +224,7 @@ def _stage_1_steps(config: Config) -> list[Row]:
             reads=["stage1.batch_size"],
             after=["ingest"],
         ),
-        Row("names", data.names, reads=FROZEN_CLIP, after=["ingest"]),
+        Row("names", data.names, reads=[*FROZEN_CLIP, "fusion.match"], after=["ingest"]),
         Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]),
         *scorer_steps(),
         Row(

@@ -1,6 +1,6 @@
 """The attribute base: names of scenes or objects, found by CLIP and weighed by emotion (section 2)."""
 
-# B batch, A attributes, C emotions, E joint embedding width
+# B batch, A attributes, C emotions, E joint embedding width, T text-embedding width
 
 from collections.abc import Mapping, Sequence
 
@@ -56,20 +56,58 @@ class AttributeBase(nn.Module):
 
     @torch.no_grad()
     def find(self, query: Tensor) -> Tensor:
-        """Index (B,) of the name most similar (cosine) to each query (B, E); -1 in an empty base.
-
-        In fp32 also under autocast, so that training chooses what inference chooses.
-        """
-        if not self.names:
-            return torch.full((len(query),), NO_ATTRIBUTE, device=query.device)
-        # A query's own length changes no arg max.
-        with torch.autocast(query.device.type, enabled=False):
-            return (query.float() @ self.embeddings.float().T).argmax(dim=1)
+        """Index (B,) of the name most similar (cosine) to each query (B, E); -1 in an empty base."""
+        return _most_similar(query, self.embeddings)
 
     @torch.no_grad()
     def weight(self, index: Tensor, emotion: Tensor) -> Tensor:
         """alpha[index, emotion] (B,) for int64 indices (B,); 0 where the index is -1."""
-        if not self.names:
-            return torch.zeros(len(index), device=index.device)
-        alpha = self.coefficients[index.clamp(min=0), emotion]
-        return torch.where(index == NO_ATTRIBUTE, 0.0, alpha)
+        return _alpha(self.coefficients, index, emotion)
+
+
+class MappedNames(nn.Module):
+    """The names of both bases together, for queries that phi has mapped (`fusion.match: mapped`).
+
+    Objects come first, so that of two equal names the object counts, as in the released code.
+    """
+
+    embeddings: Tensor
+    """(A, T), L2-normalised, of objects and then scenes; underscores are part of a name."""
+
+    def __init__(self, scenes: AttributeBase, objects: AttributeBase, embeddings: Tensor) -> None:
+        """Keep the embeddings; coefficients stay where they are, in the two bases.
+
+        Raises:
+            ValueError: when names and embeddings do not match.
+        """
+        super().__init__()
+        self.names = (*objects.names, *scenes.names)
+        if embeddings.ndim != 2 or len(embeddings) != len(self.names):
+            raise ValueError(f"expected {len(self.names)} name embeddings, got {tuple(embeddings.shape)}")
+        self._bases = (objects, scenes)  # a tuple keeps them out of this module's state
+        self.register_buffer("embeddings", F.normalize(embeddings.detach().float(), dim=-1))
+
+    @torch.no_grad()
+    def find(self, query: Tensor) -> Tensor:
+        """Index (B,) of the name most similar (cosine) to each mapped query (B, T); -1 without names."""
+        return _most_similar(query, self.embeddings)
+
+    @torch.no_grad()
+    def weight(self, index: Tensor, emotion: Tensor) -> Tensor:
+        """alpha[index, emotion] (B,) for int64 indices (B,); 0 where the index is -1."""
+        return _alpha(torch.cat([base.coefficients for base in self._bases]), index, emotion)
+
+
+def _most_similar(query: Tensor, embeddings: Tensor) -> Tensor:
+    """In fp32 also under autocast, so that training chooses what inference chooses."""
+    if not len(embeddings):
+        return torch.full((len(query),), NO_ATTRIBUTE, device=query.device)
+    # A query's own length changes no arg max.
+    with torch.autocast(query.device.type, enabled=False):
+        return (query.float() @ embeddings.float().T).argmax(dim=1)
+
+
+def _alpha(coefficients: Tensor, index: Tensor, emotion: Tensor) -> Tensor:
+    if not len(coefficients):
+        return torch.zeros(len(index), device=index.device)
+    return torch.where(index == NO_ATTRIBUTE, 0.0, coefficients[index.clamp(min=0), emotion])

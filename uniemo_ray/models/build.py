@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uniemo_ray.config import EncoderConfig, FusionConfig, LossConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.models.attributes import AttributeBase
+from uniemo_ray.models.attributes import AttributeBase, MappedNames
 from uniemo_ray.models.clip import ClipParts, embed_names, make_clip
 from uniemo_ray.models.encoder import ExpertQueryEncoder
 from uniemo_ray.models.fusion import ConditionFusion
@@ -47,6 +47,7 @@ def build_net(
     object_names: Sequence[str],
     text_width: int | Sequence[int],
     embed: Callable[[Sequence[str]], Tensor] | None = None,
+    embed_verbatim: Callable[[Sequence[str]], Tensor] | None = None,
     classes: int = len(EMOTIONS),
 ) -> UniEmoNet:
     """A fresh network on a copy of CLIP's image tower; `clip` itself stays frozen and untouched.
@@ -58,11 +59,14 @@ def build_net(
         object_names: object base; empty for data without objects.
         text_width: T of the diffusion model's text encoder(s).
         embed: names (n,) to their text embeddings (n, E), such as stored ones; by default CLIP's own.
+        embed_verbatim: the same of names with their underscores, which `fusion.match: mapped` needs.
         classes: C, emotions that the heads tell apart.
 
     Raises:
-        ValueError: for layers that cannot be split, or fusion members that need missing queries.
+        ValueError: for layers that cannot be split, fusion members that need missing queries, or names and
+            conditions of two widths where they are to be compared.
     """
+    verbatim = embed_verbatim or partial(embed_names, clip, is_verbatim=True)
     embed = embed or partial(embed_names, clip)
     return _assemble(
         config,
@@ -70,6 +74,7 @@ def build_net(
         scenes=AttributeBase(scene_names, embed(scene_names), classes),
         objects=AttributeBase(object_names, embed(object_names), classes),
         text_width=text_width,
+        verbatim=verbatim,
     )
 
 
@@ -93,6 +98,7 @@ def empty_net(
         scenes=AttributeBase(scene_names, torch.zeros(len(scene_names), visual.output_dim), classes),
         objects=AttributeBase(object_names, torch.zeros(len(object_names), visual.output_dim), classes),
         text_width=text_width,
+        verbatim=lambda names: torch.zeros(len(names), total_width(text_width)),
     ).eval()
 
 
@@ -103,8 +109,14 @@ def _assemble(
     scenes: AttributeBase,
     objects: AttributeBase,
     text_width: int | Sequence[int],
+    verbatim: Callable[[Sequence[str]], Tensor],
 ) -> UniEmoNet:
     encoder = ExpertQueryEncoder(visual, config.encoder)
+    mapped = None
+    if config.fusion.match == "mapped":
+        embeddings = verbatim((*objects.names, *scenes.names))
+        check_match(config.fusion, joint_width=embeddings.shape[1], text_width=text_width)
+        mapped = MappedNames(scenes, objects, embeddings)
     return UniEmoNet(
         encoder,
         fusion=ConditionFusion(encoder.width, text_width, _members(config)),
@@ -112,7 +124,23 @@ def _assemble(
         objects=objects,
         losses=config.losses,
         use_coefficients=config.fusion.use_coefficients,
+        mapped=mapped,
     )
+
+
+def total_width(text_width: int | Sequence[int]) -> int:
+    """T over all text encoders."""
+    return text_width if isinstance(text_width, int) else sum(text_width)
+
+
+def check_match(fusion: FusionConfig, *, joint_width: int, text_width: int | Sequence[int]) -> None:
+    """Raise ValueError where mapped queries (T) are to be compared with names (E) of another width."""
+    width = total_width(text_width)
+    if fusion.match == "mapped" and width != joint_width:
+        raise ValueError(
+            f"fusion.match is 'mapped', but conditions are {width} wide and CLIP's names {joint_width}: take "
+            f"a CLIP and a diffusion model of one width (ViT-L/14 and SD 1.5), or fusion.match=projected"
+        )
 
 
 def _members(config: NetSettings) -> tuple[str, ...]:

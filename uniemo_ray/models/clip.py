@@ -18,6 +18,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from uniemo_ray.data.preprocess import Preprocess, PreprocessName, make_preprocess
 from uniemo_ray.models.clip_kinds import check_activation, check_archive, check_kind
 from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.shipped import WEIGHTS
@@ -59,6 +60,10 @@ class ClipParts(NamedTuple):
     """Content of open_clip_config.json: `model_cfg` and `preprocess_cfg`."""
     merges: Path | None = None
     """BPE merges file, when the vocabulary is not open_clip's own."""
+
+    def preprocess(self, name: PreprocessName = "clip") -> Preprocess:
+        """What turns pictures into this tower's input; frozen features are those of `clip`."""
+        return make_preprocess(name, size_px=self.image_size_px, mean=self.mean, std=self.std)
 
 
 def load_clip(name: str, *, pretrained: str | None = None) -> ClipParts:
@@ -158,9 +163,9 @@ def make_clip(config: dict[str, Any]) -> open_clip.CLIP:
 
 
 @torch.no_grad()
-def embed_names(clip: ClipParts, names: Sequence[str]) -> Tensor:
-    """L2-normalised text embeddings (n, E) of attribute names, underscores read as spaces."""
-    texts = [name.replace("_", " ") for name in names]
+def embed_names(clip: ClipParts, names: Sequence[str], *, is_verbatim: bool = False) -> Tensor:
+    """L2-normalised text embeddings (n, E) of attribute names, underscores read as spaces unless verbatim."""
+    texts = [name if is_verbatim else name.replace("_", " ") for name in names]
     device = next(clip.model.parameters()).device
     parts = [torch.empty(0, clip.model.visual.output_dim, device=device)]
     for i in range(0, len(texts), _NAMES_AT_ONCE):
@@ -246,13 +251,21 @@ def clip_parts(model: open_clip.CLIP, config: dict[str, Any], merges: Path | Non
     """A frozen model with the tokenizer and the input normalisation of its config (open_clip_config.json)."""
     length = config["model_cfg"]["text_cfg"].get("context_length", 77)
     vocabulary = {"bpe_path": str(merges)} if merges else {}
-    preprocess = config.get("preprocess_cfg", {})
+    mean, std = normalisation(config)
     return ClipParts(
         model=model,
         tokenizer=SimpleTokenizer(context_length=length, **vocabulary),
         image_size_px=int(model.visual.image_size[0]),
-        mean=tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN)),
-        std=tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD)),
+        mean=mean,
+        std=std,
         config=config,
         merges=merges,
     )
+
+
+def normalisation(config: dict[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """CLIP's own mean and deviation per colour channel, of its open_clip_config.json; by default OpenAI's."""
+    preprocess = config.get("preprocess_cfg", {})
+    mean: tuple[float, float, float] = tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN))
+    std: tuple[float, float, float] = tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD))
+    return mean, std

@@ -67,6 +67,11 @@ class ConditionFusion(nn.Module):
         parts = [self._part(name, features, scene_weight, object_weight) for name in self.members]
         return self.offset + self.scale * torch.stack(parts).sum(dim=0)
 
+    def mapped(self, member: str, feature: Tensor) -> Tensor:
+        """What a member's feature (B, D) adds to c at weight 1, (B, T)."""
+        found: Tensor = self.scale * self.phi[member](feature)
+        return found
+
     def _part(self, name: str, features: Features, scene_weight: Tensor, object_weight: Tensor) -> Tensor:
         feature = features.patches.mean(dim=1) if name == "patch" else getattr(features, name)
         if feature is None:

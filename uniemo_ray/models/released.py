@@ -20,9 +20,13 @@ from uniemo_ray.models.uniemo import UniEmoNet
 Sections = dict[str, dict[str, Tensor]]
 MODEL, CLASSIFIER = "model", "Emo_classifier"
 MAPPERS = {"cls": "mapper", "scene": "mapper_scene", "object": "mapper_object"}
+_LAYERS = "mlp."
+"""A mapper is a module that keeps its layers in an attribute of this name."""
+_RANK = "module."
+"""What training on several GPUs puts before every name."""
 _KINDS = {"scene": ("0", "logit_scale"), "object": ("1", "logit_scale_object")}
 """Number of the interactive block and name of the log scale."""
-_OURS_ALONE = ("fusion.offset", "fusion.scale", "scenes.", "objects.", "condition_head.")
+_OURS_ALONE = ("fusion.offset", "fusion.scale", "scenes.", "objects.", "mapped.", "condition_head.")
 _UNUSED = re.compile(r"_last|^input_resolution$|^context_length$|^vocab_size$|query_alpha$|^logit_scale")
 """What a checkpoint may hold beyond what a network takes: leftovers, and parameters of other switches."""
 _ALPHA_START = 1e-4
@@ -57,6 +61,19 @@ class Imported(NamedTuple):
     """Places of tensors that nothing takes."""
 
 
+def plain_names(section: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A section under the names that the released classes give on one GPU.
+
+    Mappers may also come as their layers alone, without `mlp.` before each name.
+    """
+    named = dict(state)
+    if all(key.startswith(_RANK) for key in named):
+        named = {key.removeprefix(_RANK): value for key, value in named.items()}
+    if section in MAPPERS.values() and not any(key.startswith(_LAYERS) for key in named):
+        named = {f"{_LAYERS}{key}": value for key, value in named.items()}
+    return named
+
+
 def place_of(name: str) -> TensorKey | None:
     """Where the released checkpoint keeps the tensor `name` of `UniEmoNet`; None if it is ours alone.
 
@@ -75,7 +92,7 @@ def place_of(name: str) -> TensorKey | None:
             raise ValueError(
                 f"the released code fuses {', '.join(MAPPERS)}, not {member}: change fusion.members"
             )
-        return TensorKey(MAPPERS[member], parameter)
+        return TensorKey(MAPPERS[member], f"{_LAYERS}{parameter}")
     return TensorKey(MODEL, _encoder_key(name) if head == "encoder" else _query_key(name))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniemo_ray.config import LearningRates, LossConfig
-from uniemo_ray.models.attributes import AttributeBase
+from uniemo_ray.models.attributes import AttributeBase, MappedNames
 from uniemo_ray.models.encoder import ExpertQueryEncoder, Features
 from uniemo_ray.models.fusion import ConditionFusion
 from uniemo_ray.models.heads import Temperature, make_classifier
@@ -36,9 +36,9 @@ class Condition(NamedTuple):
     vector: Tensor
     """(B, T), c of eq. 6."""
     scene_index: Tensor | None
-    """(B,) index into the scene base, -1 when that is empty; None without queries."""
+    """(B,) index into `UniEmoNet.choices("scene")`, -1 when that is empty; None without queries."""
     object_index: Tensor | None
-    """(B,) index into the object base, -1 when that is empty; None without queries."""
+    """(B,) index into `UniEmoNet.choices("object")`, -1 when that is empty; None without queries."""
     scene_weight: Tensor
     """(B,) alpha; 1 with use_coefficients off; 0 without queries."""
     object_weight: Tensor
@@ -64,7 +64,9 @@ class UniEmoNet(nn.Module):
         objects: AttributeBase,
         losses: LossConfig,
         use_coefficients: bool = True,
+        mapped: MappedNames | None = None,
     ) -> None:
+        """Assemble the parts; with `mapped`, mapped queries find their attributes, not projected ones."""
         super().__init__()
         width, text_width = encoder.width, len(fusion.offset)
         classes, joint_width = scenes.coefficients.shape[1], scenes.embeddings.shape[1]
@@ -72,6 +74,7 @@ class UniEmoNet(nn.Module):
         self.fusion = fusion
         self.scenes = scenes
         self.objects = objects
+        self.mapped = mapped
         self.use_coefficients = use_coefficients
         self.temperature = losses.temperature
         self.classifier = make_classifier(width, classes)
@@ -109,10 +112,14 @@ class UniEmoNet(nn.Module):
             features: from `understand`, or drawn from the emotion space.
             emotion: (B,) int64, the true label in training and the wanted emotion in generation.
         """
-        scene_index, scene_weight = self._weigh(self.scenes, self._embed_scene(features), emotion)
-        object_index, object_weight = self._weigh(self.objects, self._embed_object(features), emotion)
+        scene_index, scene_weight = self._weigh("scene", features, emotion)
+        object_index, object_weight = self._weigh("object", features, emotion)
         vector = self.fusion(features, scene_weight=scene_weight, object_weight=object_weight)
         return Condition(vector, scene_index, object_index, scene_weight, object_weight)
+
+    def choices(self, kind: Literal["scene", "object"]) -> tuple[str, ...]:
+        """Names that a query of this kind is matched with."""
+        return self._base(kind).names
 
     def temperatures(self) -> Temperatures:
         """Temperatures of the two contrastive terms (eq. 4)."""
@@ -128,10 +135,23 @@ class UniEmoNet(nn.Module):
             None if features.object is None else F.normalize(self.object_projection(features.object), dim=-1)
         )
 
+    def _base(self, kind: Literal["scene", "object"]) -> AttributeBase | MappedNames:
+        return self.mapped or (self.scenes if kind == "scene" else self.objects)
+
+    def _query(self, kind: Literal["scene", "object"], features: Features) -> Tensor | None:
+        """What is compared with the names: (B, E) projected or (B, T) mapped; None without such a query."""
+        if self.mapped is None:
+            return self._embed_scene(features) if kind == "scene" else self._embed_object(features)
+        feature: Tensor | None = getattr(features, kind)
+        if feature is None or kind not in self.fusion.members:
+            return None
+        return self.fusion.mapped(kind, feature)
+
     def _weigh(
-        self, base: AttributeBase, query: Tensor | None, emotion: Tensor
+        self, kind: Literal["scene", "object"], features: Features, emotion: Tensor
     ) -> tuple[Tensor | None, Tensor]:
         nothing = torch.zeros(emotion.shape, device=emotion.device)
+        query, base = self._query(kind, features), self._base(kind)
         if query is None:
             return None, nothing
         index = base.find(query)

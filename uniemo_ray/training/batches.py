@@ -15,11 +15,11 @@ from torch import Tensor
 from uniemo_ray.data.images import (
     augmentation_seed,
     decode_rgb,
-    normalise,
     random_crop_flip,
     to_square,
     to_unit_range,
 )
+from uniemo_ray.data.preprocess import Preprocess
 from uniemo_ray.emotions import MIKELS, LabelSpace
 from uniemo_ray.seeds import hash_seed
 
@@ -46,9 +46,7 @@ class Collate:
     The result of a row is a function of (seed, epoch, image id) alone, whatever batch it is in.
 
     Attributes:
-        image_size_px: S, side of the encoder's input.
-        mean: Of the encoder's normalisation, 0 to 1 scale.
-        std: Of the encoder's normalisation.
+        preprocess: How the encoder sees a picture; its input has side S.
         scenes: Attribute base of the scenes; an image's `scene` is its position there.
         objects: Attribute base of the objects.
         crop_scale: Area share of the random crop, or None for no augmentation.
@@ -59,9 +57,7 @@ class Collate:
         space: Classes of the data set.
     """
 
-    image_size_px: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocess: Preprocess
     scenes: tuple[str, ...]
     objects: tuple[str, ...]
     crop_scale: tuple[float, float] | None
@@ -90,11 +86,7 @@ class Collate:
         ids = [str(name) for name in raw["image_id"]]
         images = [decode_rgb(data, self.max_pixels) for data in raw["image"]]
         tensors = {
-            "pixels": normalise(
-                self._squares(images, ids, self.image_size_px, epoch=epoch, is_cropped=is_training),
-                self.mean,
-                self.std,
-            ),
+            "pixels": self.preprocess.pixels(self._views(images, ids, epoch=epoch, is_training=is_training)),
             "emotion": torch.tensor([self.space.position(str(name)) for name in raw["emotion"]]),
             "scene": torch.tensor([_index(self.scenes, name) for name in raw["scene"]]),
             "object": torch.tensor(
@@ -105,11 +97,24 @@ class Collate:
             tensors["latents"] = decode_latents(raw["latent"])
         elif self.unit_size_px is not None:
             is_cropped = is_training and self.crops_unit
-            squares = self._squares(images, ids, self.unit_size_px, epoch=epoch, is_cropped=is_cropped)
+            squares = self._units(images, ids, self.unit_size_px, epoch=epoch, is_cropped=is_cropped)
             tensors["unit_pixels"] = to_unit_range(squares)
         return Batch(tensors, ids)
 
-    def _squares(
+    def _views(
+        self, images: Sequence[NDArray[np.uint8]], ids: Sequence[str], *, epoch: int, is_training: bool
+    ) -> list[NDArray[np.uint8]]:
+        """B squares for the encoder: whole, or the random crop of (seed, epoch, id)."""
+        scale = self.crop_scale
+        if scale is None or not is_training:
+            return [self.preprocess.square(image) for image in images]
+        seeds = [augmentation_seed(self.seed, epoch, name) for name in ids]
+        return [
+            self.preprocess.random_square(image, seed=seed, crop_scale=scale)
+            for image, seed in zip(images, seeds, strict=True)
+        ]
+
+    def _units(
         self,
         images: Sequence[NDArray[np.uint8]],
         ids: Sequence[str],
@@ -118,7 +123,7 @@ class Collate:
         epoch: int,
         is_cropped: bool,
     ) -> NDArray[np.uint8]:
-        """(B, size_px, size_px, 3): whole, or the random crop of (seed, epoch, id), whatever its size."""
+        """(B, size_px, size_px, 3) for the VAE: whole, or the encoder's random crop at this size."""
         scale = self.crop_scale
         if scale is None or not is_cropped:
             return np.stack([to_square(image, size_px) for image in images])

@@ -2,7 +2,7 @@
 
 # n names, E joint embedding width
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +15,17 @@ from uniemo_ray.store.shards import read_shards
 
 FOLDER = "names"
 SCHEMA = pa.schema([("name", pa.string()), ("embedding", pa.list_(pa.float32()))])
+VERBATIM = pa.field("verbatim", pa.list_(pa.float32()))
+"""Column for `fusion.match: mapped`: the embedding of the name with its underscores."""
 
 
 class NameEmbeddings:
     """Names to L2-normalised text embeddings, as stored."""
 
     def __init__(self, table: pa.Table) -> None:
-        """Take SCHEMA rows."""
-        self._rows = dict(zip(table["name"].to_pylist(), table["embedding"].to_pylist(), strict=True))
-        self._width = len(next(iter(self._rows.values()), ()))
+        """Take SCHEMA rows, with VERBATIM or without."""
+        self._rows = _by_name(table, "embedding")
+        self._verbatim = _by_name(table, VERBATIM.name) if VERBATIM.name in table.column_names else {}
 
     @classmethod
     def load(cls, uri: str) -> "NameEmbeddings":
@@ -36,14 +38,34 @@ class NameEmbeddings:
         Raises:
             ValueError: naming one that is not stored.
         """
-        missing = [name for name in names if name not in self._rows]
-        if missing:
-            raise ValueError(f"no stored text embedding of {missing[0]!r}: compute the names step anew")
-        rows = np.array([self._rows[name] for name in names], dtype=np.float32)
-        return torch.from_numpy(rows.reshape(len(names), self._width))
+        return _rows_of(self._rows, names)
+
+    def verbatim(self, names: Sequence[str]) -> Tensor:
+        """Embeddings (n, E), float32, of the names with their underscores.
+
+        Raises:
+            ValueError: naming one that is not stored.
+        """
+        return _rows_of(self._verbatim, names)
 
 
-def embed_table(clip: ClipParts, names: Sequence[str]) -> pa.Table:
-    """SCHEMA rows of names, from CLIP's text tower."""
+def embed_table(clip: ClipParts, names: Sequence[str], *, with_verbatim: bool = False) -> pa.Table:
+    """SCHEMA rows of names, from CLIP's text tower; with VERBATIM if asked for."""
     embeddings = embed_names(clip, names).cpu().numpy()
-    return pa.table({"name": list(names), "embedding": list(embeddings)}, schema=SCHEMA)
+    table = pa.table({"name": list(names), "embedding": list(embeddings)}, schema=SCHEMA)
+    if not with_verbatim:
+        return table
+    verbatim = embed_names(clip, names, is_verbatim=True).cpu().numpy()
+    return table.append_column(VERBATIM, pa.array(list(verbatim), VERBATIM.type))
+
+
+def _by_name(table: pa.Table, column: str) -> dict[str, list[float]]:
+    return dict(zip(table["name"].to_pylist(), table[column].to_pylist(), strict=True))
+
+
+def _rows_of(stored: Mapping[str, list[float]], names: Sequence[str]) -> Tensor:
+    missing = [name for name in names if name not in stored]
+    if missing:
+        raise ValueError(f"no stored text embedding of {missing[0]!r}: compute the names step anew")
+    rows = np.array([stored[name] for name in names], dtype=np.float32)
+    return torch.from_numpy(rows.reshape(len(names), len(next(iter(stored.values()), ()))))

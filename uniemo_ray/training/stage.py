@@ -63,13 +63,15 @@ def load_net(settings: StageSettings) -> UniEmoNet:
 
 
 def _network(settings: StageSettings, clip: ClipParts, weights: dict[str, Tensor] | None) -> UniEmoNet:
+    stored = _stored_embeddings(settings)
     net = build_net(
         settings.config,
         clip=clip,
         scene_names=settings.scenes,
         object_names=settings.objects,
         text_width=text_widths(settings.config.diffusion),
-        embed=_stored_embeddings(settings),
+        embed=stored,
+        embed_verbatim=stored.verbatim if stored else None,
         classes=len(label_space(settings.config.data).labels),
     )
     if weights is not None:
@@ -102,9 +104,7 @@ def _start_at_words(net: UniEmoNet, diffusion: "DiffusionParts") -> None:
 def _collate(settings: StageSettings, clip: ClipParts) -> Collate:
     config, train, is_joint = settings.config, settings.train, settings.stage == "joint"
     return Collate(
-        image_size_px=clip.image_size_px,
-        mean=clip.mean,
-        std=clip.std,
+        preprocess=clip.preprocess(config.encoder.preprocess),
         scenes=settings.scenes,
         objects=settings.objects,
         crop_scale=train.crop_scale if train.augment else None,

@@ -128,7 +128,12 @@ def names(context: StepContext, config: Config) -> StepOutput:
     """Text embeddings of the attribute base; few names are not worth the start of an actor."""
     base = read_names(context)
     every = sorted({*base.scenes, *base.objects})
-    embed = partial(NameActor, clip=config.encoder.clip, pretrained=config.encoder.clip_pretrained)
+    embed = partial(
+        NameActor,
+        clip=config.encoder.clip,
+        pretrained=config.encoder.clip_pretrained,
+        with_verbatim=config.fusion.match == "mapped",
+    )
     store, plan_hash = context.artefacts, context.fingerprint
     if len(every) <= NAMES_PER_SHARD:
         table = embed()(pa.table({"name": pa.array(every, pa.string())}))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from uniemo_ray import UniEmo
-from uniemo_ray.data.images import RGB, ImageError, decode_rgb, to_square
+from uniemo_ray.data.images import RGB, ImageError, decode_rgb
 from uniemo_ray.service.backend import ImageInput, ImageOutput, Refusal
 
 _REASONS = {
@@ -56,15 +56,16 @@ class Understander:
         except ImageError as error:
             return Refusal(_REASONS[error.reason])
         height, width = picture.shape[:2]
-        square = to_square(picture, self.model.side_px)
-        return DecodedImage(square, width, height, image.with_attention, image.model)
+        return DecodedImage(
+            self.model.preprocess.square(picture), width, height, image.with_attention, image.model
+        )
 
     def __call__(self, images: Sequence[DecodedImage]) -> list[ImageOutput]:
         """Understand images; returns one result per image, in order."""
         results: dict[int, ImageOutput] = {}
         for with_attention in (False, True):
             chosen = [i for i, image in enumerate(images) if image.with_attention == with_attention]
-            found = self.model.understand(
+            found = self.model.understand_squares(
                 [images[i].pixels for i in chosen],
                 with_attention=with_attention,
                 names=self.names,

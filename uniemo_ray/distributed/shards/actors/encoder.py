@@ -21,7 +21,12 @@ class EncoderActor:
         config = stage.config
         clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
         self.extractor = FeatureExtractor(
-            clip, net=load_net(stage), with_frozen=False, device=device, max_pixels=max_pixels
+            clip,
+            net=load_net(stage),
+            preprocess=clip.preprocess(config.encoder.preprocess),
+            with_frozen=False,
+            device=device,
+            max_pixels=max_pixels,
         )
         self.dropped = set() if "patch" in config.fusion.members else {"patch_feature"}
 
