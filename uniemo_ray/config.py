@@ -8,8 +8,6 @@ from uniemo_ray.addresses import Address
 
 PLACEHOLDER = "<emotion>"
 """What stands in a prompt for the fused condition."""
-Variant = Literal["fp16", "bf16"] | None
-"""Which weight files of a diffusers folder are read; None for the plain ones."""
 MAX_PIXELS = 50_000_000
 """Width x height of an image where nobody asks for more (`data.max_pixels`)."""
 SPLITS = ("train", "val", "test")
@@ -121,7 +119,7 @@ class DiffusionConfig(Settings):
     """`tiny` (shipped), a diffusers folder of Stable Diffusion or SDXL (here or `s3://`), or a hub id."""
     revision: str | None = None
     """Commit of a hub id; means nothing for a folder."""
-    variant: Variant = None
+    variant: Literal["fp16", "bf16"] | None = None
     """Read `*.fp16.safetensors` (or bf16) instead of the plain weight files."""
     text_widths: tuple[int, ...] | None = None
     """T of each text encoder. By default read from the model, which then must be there already in stage 1."""
