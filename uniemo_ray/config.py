@@ -12,8 +12,6 @@ from uniemo_ray.addresses import Address
 
 PLACEHOLDER = "<emotion>"
 """The word of a prompt that the fused condition replaces."""
-Variant = Literal["fp16", "bf16"] | None
-"""Which weight files of a diffusers folder are read; None for the plain ones."""
 MAX_PIXELS = 50_000_000
 """Default of `data.max_pixels`, in pixels (width x height)."""
 SPLITS = ("train", "val", "test")
@@ -149,7 +147,7 @@ class DiffusionConfig(Settings):
     or a hub id. Source: paper uses Stable Diffusion 1.5 and SDXL; the default is ours."""
     revision: str | None = None
     """Commit of a hub id. It has no effect on a folder. Source: ours."""
-    variant: Variant = None
+    variant: Literal["fp16", "bf16"] | None = None
     """Read `*.fp16.safetensors` or `*.bf16.safetensors` instead of the plain weight files. Source: ours."""
     text_widths: tuple[int, ...] | None = None
     """T, the embedding width of each text encoder. None reads the widths from the model, which must then

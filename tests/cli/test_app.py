@@ -65,7 +65,7 @@ def test_unknown_option_is_code_2(monkeypatch, capsys):
 
 
 def test_an_error_without_a_file_name_keeps_its_text(monkeypatch, capsys):
-    def fail():
+    def fail(*, args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(app_module, "app", fail)

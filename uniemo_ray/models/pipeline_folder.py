@@ -6,11 +6,11 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
-from uniemo_ray.config import DiffusionConfig, Variant
+from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.models.pipeline_kinds import check_kinds, known_index
 from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.shipped import WEIGHTS
@@ -33,6 +33,8 @@ _OTHERS = {
 """Parts without weights, and the file that each must have."""
 _WHOLE_VOCABULARY, _VOCABULARY = "tokenizer.json", ("vocab.json", "merges.txt")
 """Either form is a tokenizer's; without any, transformers makes up a vocabulary of two words."""
+_VARIANTS = (None, "fp16", "bf16")
+"""As `diffusion.variant` takes them."""
 _XL_ONLY = ("text_encoder_2", "tokenizer_2")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -201,7 +203,7 @@ def _check_part(path: Path, part: str, index: dict[str, Any], variant: str | Non
 def _advice(path: Path, index: dict[str, Any], variant: str | None) -> str:
     """What to do about missing weights: ask for the variant that is whole, or get the files."""
     stems = [(path / part, stem) for part, stem in _STEMS.items() if _is_present(index, part)]
-    for other in (None, *get_args(get_args(Variant)[0])):
+    for other in _VARIANTS:
         needed = [folder / name for folder, stem in stems for name in _weight_files(folder, stem, other)]
         if other != variant and all(file.is_file() for file in needed):
             return f"set diffusion.variant={other or 'null'}, which the folder holds whole"
