@@ -29,7 +29,8 @@ time.sleep(60)
 
 @pytest.fixture
 def head(tmp_path) -> Iterator[HeadState]:
-    environment = {**os.environ, MARKER: "test-head"}
+    name = tmp_path.name  # of this test alone: others may run beside it
+    environment = {**os.environ, MARKER: name}
     child = subprocess.Popen(
         [sys.executable, "-c", LEADER],
         env=environment,
@@ -44,7 +45,7 @@ def head(tmp_path) -> Iterator[HeadState]:
     temp_dir.mkdir()
     (tmp_path / "token").write_text("t")
     yield HeadState(
-        name="test-head",
+        name=name,
         pid=child.pid,
         created_at_s=psutil.Process(child.pid).create_time(),
         address="http://127.0.0.1:1",
