@@ -2,10 +2,12 @@
 
 import functools
 import os
+import re
 import secrets
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,16 +26,32 @@ CPUS = 2
 FREE_WITHIN_S = 15.0
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """The marker of pytest-xdist, which is known only where that plugin is on."""
-    config.addinivalue_line("markers", "xdist_group(name): tests that one process runs")
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's, which may be off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Parallel runs keep together the tests of a file, and the files that share something slow."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    starts_processes = "not slow" not in config.getoption("markexpr")
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return _group(path) if starts_processes else path
+
+    return ByGroup(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own hook
+@functools.cache
+def _group(path: str) -> str:
+    """Files of the shared Ray go to one process, those that start processes themselves to another."""
+    text = (Path(__file__).parents[1] / path).read_text()
+    if "ray_session" in text:
+        return "ray"
+    return "processes" if re.search(r"mark\.(ray|slow|integration)", text) else path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Parallel runs keep a file together, and those that share something slow; GPU tests need a GPU."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    """GPU tests need a GPU, and say so where there is none."""
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu_items:
         return
@@ -42,14 +60,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
-
-
-def _group(item: pytest.Item) -> str:
-    """Tests of the shared Ray in one process, those that start processes themselves in another."""
-    if _shares_ray(item):
-        return "ray"
-    starts_processes = any(map(item.get_closest_marker, ("ray", "slow", "integration")))
-    return "processes" if starts_processes else item.path.as_posix()
 
 
 def _shares_ray(item: pytest.Item) -> bool:
