@@ -69,6 +69,12 @@ def test_declared_and_never_read_is_found():
     assert unread(view) == []
 
 
+def test_what_is_free_for_all_may_be_declared_as_deciding():
+    view = view_of(CONFIG, "s", ["resources.use_gpu"])
+    assert view.resources.use_gpu is False
+    assert unread(view) == []
+
+
 def test_methods_of_a_section_are_no_way_around():
     view = view_of(CONFIG, "s", ["diffusion.size_px"])
     with pytest.raises(UndeclaredSettingError, match=r"diffusion\.model"):

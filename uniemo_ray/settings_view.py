@@ -99,9 +99,13 @@ def view_of(config: Config, step: str, reads: Iterable[str]) -> Config:
 
 
 def unread(view: Config) -> list[str]:
-    """Declared settings that nothing has read through this view so far, and sections of which nothing has."""
+    """Declared settings that nothing has read through this view so far, and sections of which nothing has.
+
+    What every step may read is not among them: nobody notes who does.
+    """
     inner = cast(SettingsView, view)
-    return sorted(r for r in inner._reads if not any(_covers(r, s) or _covers(s, r) for s in inner._seen))
+    noted = [read for read in inner._reads if not any(_covers(free, read) for free in WHEN_NOT_WHAT)]
+    return sorted(r for r in noted if not any(_covers(r, s) or _covers(s, r) for s in inner._seen))
 
 
 def setting(config: Config, name: str) -> Any:
