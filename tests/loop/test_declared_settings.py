@@ -43,7 +43,7 @@ def run_table(config: Config, table) -> tuple[RunFolder, list, dict[str, list[st
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_the_whole_loop(ray_session, tmp_path):
     config = tiny(tmp_path)
     run, results, idle = run_table(config, feedback_loop_steps(config))
