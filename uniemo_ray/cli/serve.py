@@ -39,10 +39,4 @@ def serve(
     from uniemo_ray.service import local
 
     show_log()
-    raise typer.Exit(local.main(_arguments(model, host, port, tokens, store)))
-
-
-def _arguments(model: str, host: str, port: int, tokens: Path | None, store: str | None) -> list[str]:
-    given = {"--host": host, "--port": port, "--tokens": tokens, "--store": store}
-    options = [f"{name}={value}" for name, value in given.items() if value is not None]
-    return [*options, "--", model]
+    raise typer.Exit(local.serve(model, host=host, port=port, tokens=tokens, store=store))

@@ -114,31 +114,49 @@ class LocalBackend:
                 await asyncio.wait([done])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Start the server; errors are one line on standard error."""
-    options = _parse(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str | None) -> int:
+    """Serve a model until the process is stopped; errors are one line on standard error.
+
+    Args:
+        model: model folder, local or `s3://`.
+        host: address to listen on.
+        port: port to listen on.
+        tokens: token file; required on any address but loopback.
+        store: folder of generations, local or `s3://`; None for the default.
+
+    Returns:
+        The exit code.
+    """
     try:
-        if options.tokens is None and not is_loopback(options.host):
-            raise ValueError(f"refusing to bind to {options.host} without tokens: give --tokens FILE")
-        tokens = None if options.tokens is None else TokenFile(options.tokens)
-        _check_port(options.host, options.port)
+        if tokens is None and not is_loopback(host):
+            raise ValueError(f"refusing to bind to {host} without tokens: give --tokens FILE")
+        token_file = None if tokens is None else TokenFile(tokens)
+        _check_port(host, port)
         limits = Limits()
-        registry = ModelRegistry(models={DEFAULT_MODEL: options.model})
-        model = registry.load(DEFAULT_MODEL)
-        generation_store = GenerationStore(open_store(options.store), ttl_s=limits.result_ttl_s)
+        registry = ModelRegistry(models={DEFAULT_MODEL: model})
+        loaded = registry.load(DEFAULT_MODEL)
+        generation_store = GenerationStore(open_store(store or STORE), ttl_s=limits.result_ttl_s)
         backend = LocalBackend(
-            registry.understander(model),
-            registry.image_generator(model),
+            registry.understander(loaded),
+            registry.image_generator(loaded),
             generation_store=generation_store,
             limits=limits,
         )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    app = make_api(backend, generation_store=generation_store, limits=limits, tokens=tokens)
-    uvicorn.run(app, host=options.host, port=options.port, access_log=False, server_header=False)
+    app = make_api(backend, generation_store=generation_store, limits=limits, tokens=token_file)
+    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m uniemo_ray.service.local`."""
+    options = _parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return serve(
+        options.model, host=options.host, port=options.port, tokens=options.tokens, store=options.store
+    )
 
 
 def _check_port(host: str, port: int) -> None:
@@ -159,7 +177,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--tokens", type=Path, help="token file; required on any address but loopback")
-    parser.add_argument("--store", default=STORE, help="folder of generations, local or s3://")
+    parser.add_argument("--store", help="folder of generations, local or s3://")
     return parser.parse_args(arguments)
 
 
