@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from uniemo_ray.addresses import local_path
 from uniemo_ray.config import Config
+from uniemo_ray.text import one_line
 
 _YAML_ONLY = ("[", "{", '"', "'")
 _NOTHING = ("", "null", "~")
@@ -116,7 +117,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"config file {path} is no valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"config file {path} is no valid YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise ValueError(f"config file {path} must hold a mapping of settings, got {type(values).__name__}")
     return values

@@ -90,8 +90,8 @@ class SamplesFormat:
         """
         table = pq.read_table(pa.BufferReader(data))
         summary = read_summary(table.schema)
-        if describe := _misfit(table, summary):
-            raise ValueError(describe)
+        if fault := _misfit(table, summary):
+            raise ValueError(fault)
         return FoundShard(table, table.schema.metadata.get(_FINGERPRINT, b"").decode())
 
     def failures(self, table: pa.Table) -> dict[str, int]:

@@ -76,9 +76,7 @@ def stated_settings(folder: Path, header: dict[str, Any]) -> dict[str, Any]:
         for section, values in header["config"].items():
             trained[section] = {**trained.get(section, {}), **values} if isinstance(values, dict) else values
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{folder / CONFIG} does not hold a model's settings ({one_line(error)}): save it again"
-        ) from None
+        raise _unreadable(folder, error) from None
     found: dict[str, Any] = trained
     return found
 
@@ -92,7 +90,10 @@ def read_settings(folder: Path, header: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(stated_settings(folder, header))
     except ValidationError as error:
-        reason = one_line(error)
-        raise ValueError(
-            f"{folder / CONFIG} does not hold a model's settings ({reason}): save it again"
-        ) from None
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{folder / CONFIG} does not hold a model's settings ({one_line(error)}): save it again"
+    )

@@ -23,6 +23,11 @@ NETWORK = ("encoder", "fusion", "losses", *LABELS, *DIFFUSION_FILES, "diffusion.
 SAMPLING = ("seed", "diffusion", "generation.micro_batch", "generation.threads", "resources.use_gpu")
 """What determines an image's bytes, beside its plan row and the model."""
 MEASURING = ("evaluation", "seed", "data.kind", "data.max_pixels", "diffusion.size_px", *FROZEN_CLIP)
+STAGE_1 = (*NETWORK, "diffusion.target", "data.max_pixels", "seed", "stage1")
+MODEL = (*NETWORK, "diffusion", "generation.micro_batch", "generation.threads", "seed")
+"""What a model folder states of itself."""
+NAMES = Row("names", data.names, reads=[*FROZEN_CLIP, "fusion.match"], after=["ingest"])
+FEATURES = Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"])
 
 
 def ingest_steps(config: Config) -> list[Row]:
@@ -40,8 +45,8 @@ def precompute_steps(config: Config) -> list[Row]:
             reads=["stage1.batch_size", "stage2.batch_size"],
             after=["ingest"],
         ),
-        Row("names", data.names, reads=[*FROZEN_CLIP, "fusion.match"], after=["ingest"]),
-        Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]),
+        NAMES,
+        FEATURES,
         Row(
             "latents",
             data.latents,
@@ -126,7 +131,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             understanding_,
             partial(training.understanding, round_=round_),
-            reads=[*NETWORK, "diffusion.target", "data.max_pixels", "seed", "stage1"],
+            reads=STAGE_1,
             after=[*images, "names", *weights],
             round_=round_,
         ),
@@ -146,7 +151,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             model,
             partial(training.model, round_=round_),
-            reads=[*NETWORK, "diffusion", "generation.micro_batch", "generation.threads", "seed"],
+            reads=MODEL,
             after=["ingest", "names", "coefficients", joint, "scorers", encode],
         ),
     ]
@@ -224,20 +229,20 @@ def _stage_1_steps(config: Config) -> list[Row]:
             reads=["stage1.batch_size"],
             after=["ingest"],
         ),
-        Row("names", data.names, reads=[*FROZEN_CLIP, "fusion.match"], after=["ingest"]),
-        Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]),
+        NAMES,
+        FEATURES,
         *scorer_steps(),
         Row(
             "understanding",
             partial(training.understanding, round_=1),
-            reads=[*NETWORK, "diffusion.target", "data.max_pixels", "seed", "stage1"],
+            reads=STAGE_1,
             after=["ingest", "names"],
             round_=1,
         ),
         Row(
             "model",
             partial(training.understanding_model, step="understanding"),
-            reads=[*NETWORK, "diffusion", "generation.micro_batch", "generation.threads", "seed"],
+            reads=MODEL,
             after=["ingest", "names", "scorers", "coefficients", "understanding"],
         ),
     ]
@@ -248,7 +253,7 @@ def completion_steps(config: Config, source: SourceModel) -> list[Row]:
     model = {"model": source.fingerprint}
     return [
         *ingest_steps(config),
-        Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]),
+        FEATURES,
         *scorer_steps(),
         Row(
             "encode",

@@ -16,8 +16,7 @@ from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.data.shards import ShardLimits
 from uniemo_ray.distributed.datasets import read_split
-from uniemo_ray.distributed.ingest import SAMPLES_FOLDER as SAMPLES_FOLDER
-from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
+from uniemo_ray.distributed.ingest import SAMPLES_FOLDER, IngestResult, ingest_folder
 from uniemo_ray.distributed.shards.actors.clip import FeatureActor, NameActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
 from uniemo_ray.distributed.shards.map_shards import map_shards

@@ -10,6 +10,7 @@ from pyarrow.fs import FileType
 from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, Dataset, as_dataset, read_split
+from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.shards.actors.encoder import EncoderActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
@@ -17,7 +18,7 @@ from uniemo_ray.distributed.statistics import SPACE_COLUMNS, compute_space
 from uniemo_ray.distributed.training.train_stage import train_stage
 from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
-from uniemo_ray.loop.steps.data import SAMPLES_FOLDER, read_names
+from uniemo_ray.loop.steps.data import read_names
 from uniemo_ray.loop.steps.scorers import coefficient_table, read_coefficients
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import DiffusionParts

@@ -9,11 +9,11 @@ import numpy as np
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.datasets import read_split
+from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.understanding import UnderstandActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.emotions import LABEL_SPACES
 from uniemo_ray.inference.model_source import describe_model
-from uniemo_ray.loop.steps.data import SAMPLES_FOLDER
 from uniemo_ray.loop.steps.evaluation import measure_probabilities, shown
 from uniemo_ray.loop.steps.training import MODEL
 from uniemo_ray.metrics.accuracy import coarsen
