@@ -172,7 +172,8 @@ def test_released_presets_differ_only_where_the_released_code_does(name):
     assert encoder.interactive_residual == "replace"
     assert (paper.encoder.preprocess, encoder.preprocess) == ("clip", "imagenet")
     assert (released.losses.scene_weight, released.losses.class_weight) == (0.05, 0.9)
-    assert released.losses.learn_temperature
+    assert (released.losses.scene_temperature, released.losses.temperature) == (0.01, 0.07)
+    assert not released.losses.learn_temperature
     assert released.losses.is_symmetric
     assert (released.stage1.rates.tower, released.stage1.rates.queries) == (8e-6, 5e-4)
     assert (released.stage1.weight_decay, released.stage1.tower_weight_decay) == (1e-2, 1e-3)
@@ -181,7 +182,9 @@ def test_released_presets_differ_only_where_the_released_code_does(name):
     assert (paper.fusion.start, released.fusion.start) == ("words", "plain")
     # conditions as wide as the names of CLIP, which the released code compares
     match = "mapped" if name == "vit_l14_sd15" else "projected"
-    assert released.fusion == paper.fusion.model_copy(update={"start": "plain", "match": match})
+    head = "own" if name == "vit_l14_sdxl" else "classifier"
+    expected = {"start": "plain", "match": match, "condition_head": head}
+    assert released.fusion == paper.fusion.model_copy(update=expected)
     for section in ("diffusion", "filter", "feedback", "generation", "data"):
         assert getattr(released, section) == getattr(paper, section)
 

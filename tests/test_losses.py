@@ -13,6 +13,8 @@ from uniemo_ray.losses import (
     hard_negative,
     info_nce,
     joint_loss,
+    object_head_loss,
+    scene_head_loss,
     understanding_loss,
 )
 
@@ -74,6 +76,22 @@ def test_images_without_attribute_change_nothing():
     assert queries.grad[rows].abs().min() > 0
 
 
+def test_images_without_attribute_may_stay_negatives():
+    queries, names = unit(5).requires_grad_(), unit(5, seed=1)
+    attribute = torch.tensor([0, -1, 2, 3, -1])
+    for is_symmetric in (False, True):
+        loss = contrast(queries, names, attribute.tolist(), missing="negative", is_symmetric=is_symmetric)
+        logits = queries @ names.T / 0.07
+        logits[1, 4] = logits[4, 1] = -torch.inf  # they share what they lack
+        target = torch.tensor([0, -100, 2, 3, -100])
+        there = F.cross_entropy(logits, target)
+        back = F.cross_entropy(logits.T, target)
+        torch.testing.assert_close(loss, (there + back) / 2 if is_symmetric else there)
+    one_way = contrast(queries, names, attribute.tolist(), missing="negative")
+    assert one_way > contrast(queries, names, attribute.tolist())
+    assert contrast(queries[:2], names[:2], [-1, -1], missing="negative") == 0
+
+
 def test_images_that_share_an_attribute_do_not_repel():
     queries, names = unit(3), unit(2, seed=1)[[0, 0, 1]]
     assert contrast(queries, names, [5, 5, 7]) < contrast(
@@ -125,6 +143,19 @@ def test_negative_is_the_mistake_or_the_runner_up():
 
 def triplet(logits, margin=0.1):
     return condition_loss("triplet", logits, LABEL, understanding_logits=UNDERSTANDING, margin=margin)
+
+
+def test_the_triplet_may_measure_logits():
+    logits = torch.tensor([[0.2, 0.1, -0.3], [0.0, 0.4, 0.3]])
+    found = condition_loss(
+        "triplet", logits, LABEL, understanding_logits=UNDERSTANDING, margin=0.5, distance_of="logits"
+    )
+    eye, expected = torch.eye(3), 0.0
+    for i, (plus, minus) in enumerate([(0, 1), (2, 1)]):
+        near, far = (F.cosine_similarity(logits[i], eye[k], dim=0).item() for k in (plus, minus))
+        expected += max(0.0, 0.5 + far - near) / 2
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+    assert abs(found.item() - triplet(logits, margin=0.5).item()) > 0.02
 
 
 def test_triplet_equals_equation_seven():
@@ -180,3 +211,32 @@ def test_weighted_sums_follow_equations_nine_and_ten():
     released = LossConfig(scene_weight=0.05, object_weight=0.05, class_weight=0.9)
     total = understanding_loss(scene=one(1.0), object=one(10.0), classification=one(100.0), config=released)
     assert total.item() == pytest.approx(0.05 + 0.5 + 90)
+
+
+def test_head_losses_count_only_images_that_have_the_attribute():
+    scenes, scene = unit(3), torch.tensor([1, -1, 2])
+    expected = -(scenes.log_softmax(1)[0, 1] + scenes.log_softmax(1)[2, 2]) / 2
+    torch.testing.assert_close(scene_head_loss(scenes, scene), expected)
+    objects, labels = unit(2, seed=3), torch.tensor([[0.0, 0, 0, 0], [1, 0, 0, 1]])
+    chance = objects[1].sigmoid()
+    expected = -(chance[0].log() + (1 - chance[1]).log() + (1 - chance[2]).log() + chance[3].log()) / 4
+    torch.testing.assert_close(object_head_loss(objects, labels), expected)
+
+
+def test_head_losses_of_no_attribute_are_zero_with_a_live_graph():
+    logits = unit(2).requires_grad_()
+    loss = scene_head_loss(logits, torch.tensor([-1, -1])) + object_head_loss(logits, torch.zeros(2, 4))
+    assert loss == 0
+    loss.backward()
+    assert torch.equal(logits.grad, torch.zeros(2, 4))
+
+
+def test_eq_9_and_10_weigh_each_term_by_its_own_weight():
+    weights = {"scene_weight": 2, "object_weight": 3, "class_weight": 5}
+    joint = {"understanding_weight": 7, "condition_weight": 11, "diffusion_weight": 13}
+    config = LossConfig.model_validate({**weights, **joint, "cross_entropy_weight": 17})
+    one, ten, hundred = (torch.tensor(float(value)) for value in (1, 10, 100))
+    assert understanding_loss(scene=one, object=ten, classification=hundred, config=config) == 532
+    terms = {"understanding": one, "condition": ten, "diffusion": hundred}
+    assert joint_loss(**terms, config=config) == 7 + 110 + 1300
+    assert joint_loss(**terms, config=config, cross_entropy=torch.tensor(1000.0)) == 7 + 110 + 1300 + 17000

@@ -101,6 +101,13 @@ class EncoderConfig(Settings):
     interactive_residual: Literal["beta", "replace"] = "beta"
     """Output of an interactive block: `S + beta S~` (`beta`), or the refined query alone (`replace`). Source:
     paper, eq. 3; released code: `replace`."""
+    query_start: float = Field(0.02, gt=0)
+    """Standard deviation of the normal distribution from which fresh queries are drawn. Unit: none. Source:
+    ours; released code: 1."""
+    interactive_start: Literal["uniform", "normal"] = "uniform"
+    """Where the linear layers of fresh interactive blocks start: torch's own uniform distribution, or a
+    normal one with standard deviation 0.02 and biases of 0 (`normal`). Source: ours; released code:
+    `normal`."""
     tower: Literal["train", "frozen"] = "train"
     """Whether CLIP's own weights are trained. Source: paper."""
     preprocess: Literal["clip", "imagenet", "half"] = "clip"
@@ -131,6 +138,10 @@ class FusionConfig(Settings):
     its mapping phi, among scenes and objects together, names with their underscores (`mapped`). `mapped`
     compares conditions with CLIP's text embeddings, so both must be of one width: ViT-L/14 and SD 1.5.
     Source: paper; released code: `mapped`."""
+    condition_head: Literal["own", "classifier"] = "own"
+    """What reads the emotion from a condition in eq. 7: a linear head of its own, or the last layer of the
+    emotion classifier (`classifier`), which takes conditions of width 768 only. Source: paper; released code:
+    `classifier`."""
 
     @model_validator(mode="after")
     def _distinct(self) -> "FusionConfig":
@@ -212,39 +223,71 @@ class LossConfig(Settings):
     """Weight of the classification loss in eq. 9. Unit: none. Source: paper, eq. 9; released code: 0.9."""
     temperature: float = Field(0.07, gt=0)
     """Temperature tau of the contrast. Unit: none. Source: paper, eq. 4."""
+    scene_temperature: float | None = Field(None, gt=0)
+    """Temperature of the scene contrast. None means the value of `temperature`. Unit: none. Source: paper,
+    eq. 4; released code: 0.01."""
     learn_temperature: bool = False
     """Train one temperature per contrastive term. Source: paper, eq. 4; released code: it trains neither of
     its two."""
+    projections: Literal["trained", "random"] = "trained"
+    """What projects the queries into CLIP's joint space: matrices that train, or fixed ones that are drawn
+    from N(0, 1) (`random`). Source: ours; released code: `random`."""
+    names: Literal["spaces", "verbatim"] = "spaces"
+    """How CLIP's text tower reads the name of an attribute: with spaces in place of its underscores, or as it
+    is (`verbatim`). Source: ours; released code: `verbatim`."""
+    several_objects: Literal["drawn", "last"] = "drawn"
+    """Which object counts for an image that has several: one that each epoch draws, or the last of its list.
+    Source: ours; released code: `last`."""
+    missing_attribute: Literal["left_out", "negative"] = "left_out"
+    """What an image without the attribute does in the contrast: nothing, or it stays a negative of the others
+    with the name "scene" or "object" (`negative`). Source: ours; released code: `negative`."""
+    contrast: Literal["global", "worker"] = "global"
+    """Which images are contrasted: the whole batch, or each worker's share of it. Source: paper, eq. 4;
+    released code: `worker`."""
     is_symmetric: bool = False
     """Compute the contrast in both directions. Source: paper, eq. 4; released code: true."""
     same_attribute_negatives: bool = False
     """Treat images that share an attribute as negatives of each other. Source: ours; paper, eq. 4: true."""
+    joint_attributes: Literal["contrast", "heads"] = "contrast"
+    """How stage 2 supervises scenes and objects: by the contrast of stage 1, or by two linear heads on the
+    pooled queries, which only the training has (`heads`): cross-entropy over the scenes, binary cross-entropy
+    over the objects. Source: ours; released code: `heads`, as it trains on one image at a time."""
     understanding_weight: float = Field(0.3, ge=0)
-    """Weight of the understanding loss in stage 2. Unit: none. Source: paper, eq. 10."""
+    """Weight of the understanding loss in stage 2. Unit: none. Source: paper, eq. 10; released code: 0.5."""
     condition_weight: float = Field(0.3, ge=0)
-    """Weight of the emotional condition loss in stage 2. Unit: none. Source: paper, eq. 10."""
+    """Weight of the emotional condition loss in stage 2; with `condition: both`, of its triplet loss.
+    Unit: none. Source: paper, eq. 10; released code: 1e-6."""
     diffusion_weight: float = Field(0.4, ge=0)
-    """Weight of the diffusion loss in stage 2. Unit: none. Source: paper, eq. 10."""
-    condition: Literal["none", "cross_entropy", "triplet"] = "triplet"
-    """Form of the emotional condition loss. Source: paper, eq. 7 and table V."""
+    """Weight of the diffusion loss in stage 2. Unit: none. Source: paper, eq. 10; released code: 1."""
+    condition: Literal["none", "cross_entropy", "triplet", "both"] = "triplet"
+    """Form of the emotional condition loss. Source: paper, eq. 7 and table V; released code: `both`."""
+    cross_entropy_weight: float = Field(0.001, ge=0)
+    """Weight of the cross-entropy beside the triplet loss in stage 2, with `condition: both`. Unit: none.
+    Source: released code."""
     margin: float = Field(0.1, ge=0)
-    """Margin of the triplet loss. Unit: none. Source: paper, eq. 7."""
+    """Margin of the triplet loss. Unit: none. Source: paper, eq. 7; released code: 0.5."""
+    distance_of: Literal["probabilities", "logits"] = "probabilities"
+    """What the triplet loss measures the cosine distance of: the condition head's probabilities, or its
+    logits. Source: paper, eq. 7; released code: `logits`."""
 
 
 class LearningRates(Settings):
-    """Peak learning rate of each parameter group; with equal rates there is one rate, as in the paper."""
+    """Peak learning rate of each part; 0 freezes it. With equal rates there is one rate, as in the paper."""
 
     tower: float = Field(1e-4, ge=0)
-    """Rate of CLIP's own weights. Unit: none. Source: paper; released code: 8e-6."""
+    """Rate of CLIP's own weights. Unit: none. Source: paper; released code: 8e-6 in stage 1, 0 in stage 2."""
     queries: float = Field(1e-4, ge=0)
-    """Rate of queries, interactive blocks and projections. Unit: none. Source: paper; released code: 5e-4."""
+    """Rate of queries, interactive blocks, projections and temperatures. Unit: none. Source: paper; released
+    code: 5e-4."""
     heads: float = Field(1e-4, ge=0)
-    """Rate of the classification head and the condition head. Unit: none. Source: paper; released code:
-    1e-4."""
+    """Rate of the classification head and the condition head. Unit: none. Source: paper; released code: 1e-4
+    in stage 1, 0 in stage 2."""
     fusion: float = Field(1e-2, ge=0)
     """Rate of phi_1 to phi_3 in stage 2. Unit: none. Source: paper; released code: 1e-3."""
     denoiser: float = Field(1e-4, ge=0)
     """Rate of the denoiser, unless it is frozen. Unit: none. Source: ours."""
+    attribute_heads: float = Field(1e-4, gt=0)
+    """Rate of the heads of `losses.joint_attributes: heads`. Unit: none. Source: released code."""
 
 
 class TrainConfig(Settings):
@@ -259,8 +302,13 @@ class TrainConfig(Settings):
     """Global batch over all workers. Unit: images. Source: paper."""
     rates: LearningRates = LearningRates()
     """Peak learning rates. Source: paper."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Course of the learning rate after the warm-up. Source: released code."""
+    schedule: Literal["constant", "cosine", "cosine_cycles"] = "cosine"
+    """Course of the learning rate after the warm-up: its peak throughout, half a cosine down to 0 at the end
+    of the stage, or a cosine that falls to 0 and rises again to the peak over and over (`cosine_cycles`).
+    Source: ours; released code: `cosine_cycles`."""
+    half_cycle_steps: int = Field(32, ge=1)
+    """Steps in which `cosine_cycles` goes from the peak to 0, and again from 0 to the peak. Unit: steps.
+    Source: released code."""
     warmup_steps: int = Field(20, ge=0)
     """Steps of the linear warm-up. Unit: steps. Source: ours."""
     weight_decay: float = Field(1e-3, ge=0)
@@ -269,8 +317,9 @@ class TrainConfig(Settings):
     tower_weight_decay: float | None = Field(None, ge=0)
     """Weight decay of CLIP's own weights. None means the value of `weight_decay`. Unit: none. Source: paper;
     released code: 1e-3."""
-    gradient_clip: float = Field(1.0, gt=0)
-    """Largest global norm of the gradient. Unit: none. Source: ours."""
+    gradient_clip: float | None = Field(1.0, gt=0)
+    """Largest global norm of the gradient. None does not clip. Unit: none. Source: ours; released code:
+    none."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed's ZeRO stage. Unit: none. Source: ours."""
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
@@ -288,6 +337,13 @@ class TrainConfig(Settings):
     compile: bool = False
     """Let `torch.compile` fuse tower and denoiser. The first step then takes minutes and needs a C++
     compiler. Source: ours."""
+    validate_on: Literal["val", "test", "none"] = "val"
+    """Split on which losses and accuracy are measured after every epoch, for history and report. Source:
+    ours; released code: `test`."""
+    keep_epoch: Literal["last", "best"] = "last"
+    """Which epoch's weights the stage leaves: the last one's, or those of the epoch with the highest accuracy
+    on `validate_on`. Chosen on the test split, an accuracy on the test split is too high. Source: ours;
+    released code: `best`, on the test split."""
     augment: bool = True
     """Train with a random resized crop and a flip. Evaluation never augments. Source: ours."""
     crop_scale: tuple[float, float] = (0.6, 1.0)
@@ -298,6 +354,12 @@ class TrainConfig(Settings):
     ours."""
     keep_checkpoints: int = Field(2, ge=1)
     """Number of checkpoints that are kept. Unit: checkpoints. Source: ours."""
+
+    @model_validator(mode="after")
+    def _best_by_something(self) -> "TrainConfig":
+        if self.keep_epoch == "best" and self.validate_on == "none":
+            raise ValueError("keep_epoch is 'best', but validate_on is 'none': choose a split to judge by")
+        return self
 
     @model_validator(mode="after")
     def _scales_by_zero(self) -> "TrainConfig":
@@ -372,6 +434,9 @@ class FilterConfig(Settings):
     """Rank all images together, or each emotion by itself. Source: paper."""
     criteria: tuple[Literal["emo", "sem"], ...] = ("emo", "sem")
     """Scores that must lie in the band. Source: paper, table VI."""
+    on_empty: Literal["continue", "fail"] = "continue"
+    """What follows when no image lies in the band: the next round trains on the real images alone, with a
+    warning in log and report, or the run ends with an error. Source: ours."""
 
     @model_validator(mode="after")
     def _band(self) -> "FilterConfig":

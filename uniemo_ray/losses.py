@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from uniemo_ray.config import LossConfig
 
+IGNORED = -100
+"""Target of a row that has no positive."""
+
 
 def info_nce(
     queries: Tensor,
@@ -19,32 +22,39 @@ def info_nce(
     temperature: float | Tensor,
     same_attribute_negatives: bool = False,
     is_symmetric: bool = False,
+    missing: Literal["left_out", "negative"] = "left_out",
 ) -> Tensor:
     """Contrast pooled queries with the names of their attributes (eq. 4).
 
     Args:
-        queries: (B, E) of the global batch, L2-normalised.
+        queries: (B, E) of all images that are contrasted, L2-normalised.
         names: (B, E) text embedding of each image's attribute, L2-normalised.
-        attribute: (B,) int64 index of it; -1 leaves an image out of both sides.
+        attribute: (B,) int64 index of it, -1 without attribute.
         temperature: tau > 0.
         same_attribute_negatives: whether images that share an attribute repel each other (paper).
         is_symmetric: average with the direction from names to queries (released code).
+        missing: what images without attribute do: nothing on either side, or they stay negatives of the
+            others, with their query and their row of `names` (released code).
 
     Returns:
         A scalar, computed in fp32 also under autocast; 0, still connected to `queries`, when fewer than two
-        images take part.
+        images take part or none has an attribute.
     """
-    rows = (attribute >= 0).nonzero()[:, 0]
-    if len(rows) < 2:
+    is_left = attribute >= 0 if missing == "left_out" else torch.ones_like(attribute, dtype=torch.bool)
+    rows = is_left.nonzero()[:, 0]
+    if len(rows) < 2 or not (attribute >= 0).any():
         return queries.sum() * 0.0
     with torch.autocast(queries.device.type, enabled=False):
         logits = queries[rows].float() @ names[rows].float().T / temperature
-    target = torch.arange(len(rows), device=logits.device)
+    place = torch.arange(len(rows), device=logits.device)
     if not same_attribute_negatives:
         same = attribute[rows][:, None] == attribute[rows][None, :]
-        logits = logits.masked_fill(same & (target[:, None] != target[None, :]), -torch.inf)
-    loss = F.cross_entropy(logits, target)
-    return (loss + F.cross_entropy(logits.T, target)) / 2 if is_symmetric else loss
+        logits = logits.masked_fill(same & (place[:, None] != place[None, :]), -torch.inf)
+    target = place.masked_fill(attribute[rows] < 0, IGNORED)
+    loss = F.cross_entropy(logits, target, ignore_index=IGNORED)
+    if not is_symmetric:
+        return loss
+    return (loss + F.cross_entropy(logits.T, target, ignore_index=IGNORED)) / 2
 
 
 def classification_loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -52,30 +62,47 @@ def classification_loss(logits: Tensor, label: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), label)
 
 
+def scene_head_loss(logits: Tensor, scene: Tensor) -> Tensor:
+    """Mean cross-entropy of logits (B, A) over the images that have a scene; `scene` (B,) is -1 elsewhere."""
+    rows = (scene >= 0).nonzero()[:, 0]
+    return F.cross_entropy(logits[rows].float(), scene[rows]) if len(rows) else logits.sum() * 0.0
+
+
+def object_head_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy of logits (B, A) over the images that have objects; labels (B, A) 0 or 1."""
+    rows = labels.any(dim=1).nonzero()[:, 0]
+    if not len(rows):
+        return logits.sum() * 0.0
+    return F.binary_cross_entropy_with_logits(logits[rows].float(), labels[rows].float())
+
+
 def condition_loss(
-    kind: Literal["none", "cross_entropy", "triplet"],
+    kind: Literal["none", "cross_entropy", "triplet", "both"],
     logits: Tensor,
     label: Tensor,
     *,
     understanding_logits: Tensor,
     margin: float,
+    distance_of: Literal["probabilities", "logits"] = "probabilities",
 ) -> Tensor:
     """Emotional condition loss on the condition head's logits (B, C) (eq. 7) or its alternatives.
 
     Args:
-        kind: `triplet` (paper); `cross_entropy`; `none`, which is 0 but stays connected to `logits`.
+        kind: `triplet` (paper), also the first of `both`; `cross_entropy`; `none`, which is 0 but stays
+            connected to `logits`.
         logits: (B, C) of the head on c.
         label: (B,) int64.
         understanding_logits: (B, C), choose the negative: no gradient flows into them.
         margin: least gap of cosine distances wanted.
+        distance_of: whether softmax precedes the distances (paper) or not (released code).
     """
     if kind == "none":
         return logits.sum() * 0.0
     if kind == "cross_entropy":
         return classification_loss(logits, label)
-    probability = logits.float().softmax(dim=1)
+    values = logits.float() if distance_of == "logits" else logits.float().softmax(dim=1)
     negative = hard_negative(understanding_logits, label)
-    near, far = _distance_to_class(probability, label), _distance_to_class(probability, negative)
+    near, far = _distance_to_class(values, label), _distance_to_class(values, negative)
     return (near - far + margin).clamp(min=0).mean()
 
 
@@ -84,10 +111,10 @@ def hard_negative(logits: Tensor, label: Tensor) -> Tensor:
     return logits.detach().scatter(1, label[:, None], -torch.inf).argmax(dim=1)
 
 
-def _distance_to_class(probability: Tensor, index: Tensor) -> Tensor:
-    """Cosine distance (B,) of probabilities (B, C) to one-hot vectors."""
-    length: Tensor = torch.linalg.vector_norm(probability, dim=1)
-    return 1 - probability.gather(1, index[:, None])[:, 0] / length
+def _distance_to_class(values: Tensor, index: Tensor) -> Tensor:
+    """Cosine distance (B,) of values (B, C) to one-hot vectors."""
+    length: Tensor = torch.linalg.vector_norm(values, dim=1)
+    return 1 - values.gather(1, index[:, None])[:, 0] / length
 
 
 def understanding_loss(
@@ -97,10 +124,18 @@ def understanding_loss(
     return config.scene_weight * scene + config.object_weight * object + config.class_weight * classification
 
 
-def joint_loss(*, understanding: Tensor, condition: Tensor, diffusion: Tensor, config: LossConfig) -> Tensor:
-    """Weighted sum of the joint stage's terms (eq. 10)."""
-    return (
+def joint_loss(
+    *,
+    understanding: Tensor,
+    condition: Tensor,
+    diffusion: Tensor,
+    config: LossConfig,
+    cross_entropy: Tensor | None = None,
+) -> Tensor:
+    """Weighted sum of the joint stage's terms (eq. 10); `cross_entropy` is that of `condition: both`."""
+    loss = (
         config.understanding_weight * understanding
         + config.condition_weight * condition
         + config.diffusion_weight * diffusion
     )
+    return loss if cross_entropy is None else loss + config.cross_entropy_weight * cross_entropy

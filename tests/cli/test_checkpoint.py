@@ -53,7 +53,9 @@ def test_a_condition_that_is_not_the_released_one_is_told(clip_folder, tmp_path)
     write_released(sections, tmp_path / "stage2")
     for match, is_told in (("projected", True), ("mapped", False)):
         words = arguments(clip_folder, tmp_path / "stage2", tmp_path / match)
-        words += ["--no-diffusion", "--set", "diffusion.text_widths=[16]", "--set", f"fusion.match={match}"]
+        for setting in ("diffusion.text_widths=[16]", f"fusion.match={match}", "fusion.condition_head=own"):
+            words += ["--set", setting]
+        words.append("--no-diffusion")
         result = runner.invoke(app, words)
         assert result.exit_code == 0, result.exception
         assert ("unlike in the released code" in result.stdout) == is_told

@@ -48,6 +48,7 @@ DATA = [
 def import_tiny(folder: Path, *, names: AttributeNames, with_diffusion: bool = True) -> Path:
     """A released checkpoint of an untrained network on the tiny CLIP, imported."""
     overrides = ["preset=vit_l14_sd15_released", *TINY, "diffusion.text_widths=null"]
+    overrides.append("fusion.condition_head=own")
     config = load_config(None, [*overrides, "diffusion.revision=null", "diffusion.size_px=64"])
     clip = load_clip("tiny")
     torch.manual_seed(0)

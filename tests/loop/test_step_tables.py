@@ -51,10 +51,39 @@ def test_stage_two_keeps_stage_one(tmp_path):
     }
 
 
-def test_another_rule_of_the_attributes_redoes_names_and_trainings(tmp_path):
-    redone = changed(tmp_path, "fusion.match=mapped")
-    assert {"names", "joint-1", "model-1"} <= redone
-    assert not redone & {"ingest", "features", "latents", "scorers", "coefficients"}
+@pytest.mark.parametrize(
+    "override",
+    [
+        "fusion.members=[cls]",
+        "fusion.use_coefficients=false",
+        "fusion.joint_training=false",
+        "fusion.start=plain",
+        "fusion.match=mapped",
+        "fusion.condition_head=classifier",
+        "losses.condition=cross_entropy",
+        "losses.margin=0.5",
+        "losses.distance_of=logits",
+        "losses.understanding_weight=1",
+        "losses.condition_weight=0",
+        "losses.cross_entropy_weight=0.1",
+        "losses.diffusion_weight=0",
+        "stage2.epochs=3",
+        "diffusion.denoiser=lora",
+        "diffusion.steps=3",
+        "diffusion.text_widths=[64]",
+        "diffusion.target=crop",
+        "diffusion.size_px=128",
+    ],
+)
+def test_no_setting_of_stage_two_redoes_the_first_stage_one(tmp_path, override):
+    redone = changed(tmp_path, override)
+    assert {"joint-1", "model-1"} <= redone
+    assert not redone & {"ingest", "features", "names", "scorers", "coefficients", "understanding-1"}
+
+
+@pytest.mark.parametrize("override", ["losses.temperature=0.1", "losses.names=verbatim", "stage1.epochs=3"])
+def test_a_setting_of_stage_one_redoes_both_stages(tmp_path, override):
+    assert {"understanding-1", "joint-1"} <= changed(tmp_path, override)
 
 
 def test_more_images_keep_the_model(tmp_path):

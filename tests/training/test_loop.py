@@ -111,3 +111,47 @@ def test_evaluation_weighs_batches_by_their_size() -> None:
     expected = objective(both)["loss"].item()
     assert evaluate(engine, parts)["loss"] == pytest.approx(expected, rel=1e-5)
     assert evaluate(engine, []) == {}
+
+
+class Judged(TinyObjective):
+    """Says an accuracy that rises, falls and rises a little, whatever it has learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = iter([0.5, 0.75, 0.25, 0.75])
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        accuracy = torch.tensor(0.0 if self.training else next(self.asked))
+        return super().forward(batch) | {"accuracy": accuracy}
+
+
+def test_the_epoch_with_the_highest_validation_accuracy_is_kept(tmp_path: Path) -> None:
+    objective = Judged()
+    engine = Engine(objective, objective.groups(), train=tiny_config(), total_steps=20, seed=1)
+    kept: list[tuple[int, int]] = []
+    save = Checkpoints(engine, tmp_path)
+    final = train(
+        engine,
+        batches=lambda epoch: batches(0),
+        validation=lambda: [Batch(tiny_batch(99), ["v"] * 8)],
+        schedule=Schedule(4, 1e9),
+        state=TrainState(),
+        seen=Seen(),
+        save=save,
+        keep_best=lambda epoch: kept.append((epoch, engine.steps)),
+    )
+    assert kept == [(0, 5), (1, 10)]  # of two equal ones the earlier
+    assert (final.best_epoch, final.best_accuracy) == (1, 0.75)
+    assert [state.best_epoch for state in save.states] == [0, 1, 1, 1]
+
+
+def test_validation_draws_the_same_noise_after_every_epoch() -> None:
+    class Noisy(TinyObjective):
+        def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return super().forward(batch) | {"noise": torch.rand(())}
+
+    objective = Noisy()
+    engine = Engine(objective, objective.groups(), train=tiny_config(), total_steps=20, seed=1)
+    first = engine.evaluate(tiny_batch(0))["noise"]
+    engine.step(tiny_batch(1))
+    assert engine.evaluate(tiny_batch(0))["noise"] == first

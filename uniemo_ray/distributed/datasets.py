@@ -20,15 +20,18 @@ def read_split(store: Store, split: str, *, columns: Sequence[str] | None = None
     return read_shards(store, f"{split}/", columns=columns)
 
 
-def as_dataset(store: Store, prefix: str, *more: tuple[Store, str]) -> Dataset:
+def as_dataset(
+    store: Store, prefix: str, *more: tuple[Store, str], columns: Sequence[str] | None = None
+) -> Dataset:
     """Committed shards below a prefix (and below more of them, in the same storage) as one Ray dataset.
 
     Up to `SMALL_BYTES` the driver reads them itself: processes that read would take longer to start.
+    With `columns` the others are not read.
     """
     parts = [(store, prefix), *more]
     entries = [entry for part, folder in parts for entry in committed(part, f"{folder}/").values()]
     if entries and sum(entry.bytes for entry in entries) <= SMALL_BYTES:
-        tables = [read_shards(part, f"{folder}/") for part, folder in parts]
+        tables = [read_shards(part, f"{folder}/", columns=columns) for part, folder in parts]
         blocks = [
             table.slice(start, ROWS_PER_BLOCK)
             for table in tables
@@ -37,4 +40,6 @@ def as_dataset(store: Store, prefix: str, *more: tuple[Store, str]) -> Dataset:
         return ray.data.from_arrow(blocks)
     filesystem, _ = store.arrow()
     paths = [path for part, folder in parts for path in shard_paths(part, f"{folder}/")]
-    return ray.data.read_parquet(paths, filesystem=filesystem)
+    return ray.data.read_parquet(
+        paths, filesystem=filesystem, columns=None if columns is None else list(columns)
+    )

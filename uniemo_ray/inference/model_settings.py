@@ -22,6 +22,7 @@ OUTPUT_SETTINGS = (
     "fusion.members",
     "fusion.use_coefficients",
     "fusion.match",
+    "fusion.condition_head",
     "losses.learn_temperature",
     "diffusion.variant",
     "diffusion.denoiser",
@@ -37,7 +38,7 @@ OUTPUT_SETTINGS = (
     "generation.threads",
 )
 """What equal weights compute differently by. The folder's fingerprint covers these and no others."""
-_LATER = {"fusion.match": "projected", "encoder.preprocess": "clip"}
+_LATER = {"fusion.match": "projected", "fusion.condition_head": "own", "encoder.preprocess": "clip"}
 """Of these, what older folders do not state and what it is there: stated only where it is something else, so
 that a model keeps its fingerprint."""
 TRAINING_SETTINGS = ("seed", "encoder", "fusion", "losses", "diffusion")

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ from uniemo_ray.text import one_line
 
 logger = logging.getLogger(__name__)
 STAGE_2_FILE = "VIT_query.pth"
+_SCALES = ("logit_scale", "logit_scale_object")
+"""Log scales of the scene and the object contrast. Fixed ones become settings of the model."""
 _TEXT_PARTS = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # no public name, and files name it
 _BESIDE_TENSORS: tuple[Allowed, ...] = (
@@ -148,7 +151,7 @@ def import_checkpoint(
     sections = read_released(path)
     is_stage_1 = MAPPERS["cls"] not in sections
     has_diffusion = with_diffusion and not is_stage_1
-    config = _of_stage(config, 1 if is_stage_1 else 2)
+    config = _with_temperatures(_of_stage(config, 1 if is_stage_1 else 2), sections[MODEL], str(path))
     clip_config, clip_folder = find_clip_config(config.encoder.clip, pretrained=_tag(config))
     net = _skeleton(config, clip_config, names)
     tower = make_clip(_without_image_tower(clip_config["model_cfg"]))
@@ -180,7 +183,9 @@ def import_checkpoint(
         )
         fingerprint = save_model_folder(parts, target)
     match = config.fusion.match
-    return ImportReport(fingerprint, len(ours.net), fresh, ours.unused, has_diffusion, match)
+    taken = () if config.losses.learn_temperature else tuple(f"{MODEL}[{key}]" for key in _SCALES)
+    unused = tuple(name for name in ours.unused if name not in taken)
+    return ImportReport(fingerprint, len(ours.net), fresh, unused, has_diffusion, match)
 
 
 def export_checkpoint(model: str, path: Path) -> None:
@@ -250,8 +255,29 @@ def _of_stage(config: Config, stage: Literal[1, 2]) -> Config:
     What stage 1 has not trained is left as the paper says.
     """
     encoder = config.encoder.model_copy(update={"preprocess": "imagenet" if stage == 1 else "half"})
-    fusion = config.fusion.model_copy(update={"match": "projected"}) if stage == 1 else config.fusion
+    papers = {"match": "projected", "condition_head": "own"} if stage == 1 else {}
+    fusion = config.fusion.model_copy(update=papers)
     return config.model_copy(update={"encoder": encoder, "fusion": fusion})
+
+
+def _with_temperatures(config: Config, state: Mapping[str, Tensor], source: str) -> Config:
+    """The settings with the checkpoint's own fixed temperatures, so that an export gives them back.
+
+    Raises:
+        ValueError: a scale that is no temperature.
+    """
+    if config.losses.learn_temperature:
+        return config
+    found = {}
+    for setting, key in zip(("scene_temperature", "temperature"), _SCALES, strict=True):
+        if key in state:
+            temperature = float(torch.exp(-state[key].double()).item())
+            if not math.isfinite(temperature) or temperature <= 0:
+                raise ValueError(
+                    f"{source}: {MODEL}[{key}] is {state[key].item():g}, which is no temperature"
+                )
+            found[setting] = temperature
+    return config.model_copy(update={"losses": config.losses.model_copy(update=found)})
 
 
 def _skeleton(config: Config, clip_config: dict[str, Any], names: AttributeNames) -> UniEmoNet:

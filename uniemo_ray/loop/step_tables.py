@@ -23,10 +23,30 @@ NETWORK = ("encoder", "fusion", "losses", *LABELS, *DIFFUSION_FILES, "diffusion.
 SAMPLING = ("seed", "diffusion", "generation.micro_batch", "generation.threads", "resources.use_gpu")
 """What determines an image's bytes, beside its plan row and the model."""
 MEASURING = ("evaluation", "seed", "data.kind", "data.max_pixels", "diffusion.size_px", *FROZEN_CLIP)
-STAGE_1 = (*NETWORK, "diffusion.target", "data.max_pixels", "seed", "stage1")
+STAGE_1 = (
+    "encoder",
+    *LABELS,
+    "losses.scene_weight",
+    "losses.object_weight",
+    "losses.class_weight",
+    "losses.temperature",
+    "losses.scene_temperature",
+    "losses.learn_temperature",
+    "losses.projections",
+    "losses.names",
+    "losses.several_objects",
+    "losses.missing_attribute",
+    "losses.contrast",
+    "losses.is_symmetric",
+    "losses.same_attribute_negatives",
+    "data.max_pixels",
+    "seed",
+    "stage1",
+)
+"""Nothing of stage 2: the rows of an ablation of stage 2 share one stage 1."""
 MODEL = (*NETWORK, "diffusion", "generation.micro_batch", "generation.threads", "seed")
 """What a model folder states of itself."""
-NAMES = Row("names", data.names, reads=[*FROZEN_CLIP, "fusion.match"], after=["ingest"])
+NAMES = Row("names", data.names, reads=FROZEN_CLIP, after=["ingest"])
 FEATURES = Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"])
 
 
@@ -125,7 +145,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         f"{name}-{round_}" for name in ("understanding", "joint", "encode", "model")
     )
     generate, score, filter_ = (f"{name}-{round_}" for name in ("generate", "score", "filter"))
-    images = ["ingest", "latents"] if round_ == 1 else ["ingest", "latents", f"mix-{round_ - 1}"]
+    images = ["ingest"] if round_ == 1 else ["ingest", f"mix-{round_ - 1}"]
     weights = [] if round_ == 1 else [f"joint-{round_ - 1}"]
     training_rows = [
         Row(
@@ -139,7 +159,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
             joint,
             partial(training.joint, round_=round_),
             reads=[*NETWORK, "diffusion", "data.max_pixels", "seed", "stage2"],
-            after=[*images, "names", "coefficients", understanding_, *weights],
+            after=[*images, "latents", "names", "coefficients", understanding_, *weights],
             round_=round_,
         ),
         Row(
@@ -159,7 +179,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             filter_,
             partial(feedback.filter_images, round_=round_),
-            reads=["filter"],
+            reads=["filter.eta", "filter.delta", "filter.scope", "filter.criteria"],
             after=[score],
         ),
         Row(

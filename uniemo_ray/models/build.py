@@ -18,7 +18,8 @@ from uniemo_ray.models.attributes import AttributeBase, MappedNames
 from uniemo_ray.models.clip import ClipParts, embed_names, make_clip
 from uniemo_ray.models.encoder import ExpertQueryEncoder
 from uniemo_ray.models.fusion import ConditionFusion
-from uniemo_ray.models.uniemo import UniEmoNet
+from uniemo_ray.models.random_start import draw_seed
+from uniemo_ray.models.uniemo import Generation, UniEmoNet
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +46,11 @@ def build_net(
     clip: ClipParts,
     scene_names: Sequence[str],
     object_names: Sequence[str],
-    text_width: int | Sequence[int],
+    text_width: int | Sequence[int] | None,
     embed: Callable[[Sequence[str]], Tensor] | None = None,
     embed_verbatim: Callable[[Sequence[str]], Tensor] | None = None,
     classes: int = len(EMOTIONS),
+    seed: int | None = None,
 ) -> UniEmoNet:
     """A fresh network on a copy of CLIP's image tower; `clip` itself stays frozen and untouched.
 
@@ -57,17 +59,20 @@ def build_net(
         clip: gives the tower and the name embeddings.
         scene_names: scene base; empty for data without scenes.
         object_names: object base; empty for data without objects.
-        text_width: T of the diffusion model's text encoder(s).
+        text_width: T of the diffusion model's text encoder(s). None leaves out the parts of stage 2; then no
+            setting of `config.fusion` is read.
         embed: names (n,) to their text embeddings (n, E), such as stored ones; by default CLIP's own.
-        embed_verbatim: the same of names with their underscores, which `fusion.match: mapped` needs.
+        embed_verbatim: the same of names with their underscores, for `losses.names: verbatim` and
+            `fusion.match: mapped`.
         classes: C, emotions that the heads tell apart.
+        seed: of fresh weights; None draws one from torch's own stream.
 
     Raises:
         ValueError: for layers that cannot be split, fusion members that need missing queries, or names and
             conditions of two widths where they are to be compared.
     """
     verbatim = embed_verbatim or partial(embed_names, clip, is_verbatim=True)
-    embed = embed or partial(embed_names, clip)
+    embed = verbatim if config.losses.names == "verbatim" else embed or partial(embed_names, clip)
     return _assemble(
         config,
         visual=deepcopy(clip.model.visual).requires_grad_(True),
@@ -75,6 +80,7 @@ def build_net(
         objects=AttributeBase(object_names, embed(object_names), classes),
         text_width=text_width,
         verbatim=verbatim,
+        seed=seed,
     )
 
 
@@ -99,6 +105,7 @@ def empty_net(
         objects=AttributeBase(object_names, torch.zeros(len(object_names), visual.output_dim), classes),
         text_width=text_width,
         verbatim=lambda names: torch.zeros(len(names), total_width(text_width)),
+        seed=None,
     ).eval()
 
 
@@ -108,23 +115,27 @@ def _assemble(
     visual: VisionTransformer,
     scenes: AttributeBase,
     objects: AttributeBase,
-    text_width: int | Sequence[int],
+    text_width: int | Sequence[int] | None,
     verbatim: Callable[[Sequence[str]], Tensor],
+    seed: int | None,
 ) -> UniEmoNet:
-    encoder = ExpertQueryEncoder(visual, config.encoder)
-    mapped = None
-    if config.fusion.match == "mapped":
-        embeddings = verbatim((*objects.names, *scenes.names))
-        check_match(config.fusion, joint_width=embeddings.shape[1], text_width=text_width)
-        mapped = MappedNames(scenes, objects, embeddings)
+    seed = draw_seed() if seed is None else seed
+    encoder = ExpertQueryEncoder(visual, config.encoder, seed=seed)
+    generation = None
+    if text_width is not None:
+        mapped = None
+        if config.fusion.match == "mapped":
+            embeddings = verbatim((*objects.names, *scenes.names))
+            check_match(config.fusion, joint_width=embeddings.shape[1], text_width=text_width)
+            mapped = MappedNames(scenes, objects, embeddings)
+        generation = Generation(
+            fusion=ConditionFusion(encoder.width, text_width, _members(config), seed=seed),
+            mapped=mapped,
+            use_coefficients=config.fusion.use_coefficients,
+            has_own_head=config.fusion.condition_head == "own",
+        )
     return UniEmoNet(
-        encoder,
-        fusion=ConditionFusion(encoder.width, text_width, _members(config)),
-        scenes=scenes,
-        objects=objects,
-        losses=config.losses,
-        use_coefficients=config.fusion.use_coefficients,
-        mapped=mapped,
+        encoder, scenes=scenes, objects=objects, losses=config.losses, generation=generation, seed=seed
     )
 
 

@@ -11,9 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from uniemo_ray.config import EncoderConfig
 from uniemo_ray.models.interactive import InteractiveBlock
+from uniemo_ray.models.random_start import draw_seed, own_stream
 
 BETA_START = 1e-4
-QUERY_STD = 0.02
 
 
 class Features(NamedTuple):
@@ -61,8 +61,13 @@ class ExpertQueryEncoder(nn.Module):
     Without queries it equals the tower bit for bit.
     """
 
-    def __init__(self, visual: VisionTransformer, config: EncoderConfig) -> None:
+    def __init__(self, visual: VisionTransformer, config: EncoderConfig, *, seed: int | None = None) -> None:
         """Take over `visual` (not copied) and add queries as `config` says.
+
+        Args:
+            visual: CLIP's image tower.
+            config: of the queries and their blocks.
+            seed: of their fresh weights; None draws one from torch's own stream.
 
         Raises:
             ValueError: for a tower that is no plain CLIP ViT, or layers that cannot be split.
@@ -76,18 +81,27 @@ class ExpertQueryEncoder(nn.Module):
         visual.proj.requires_grad_(False)
         self.stage_ends = stage_ends(len(visual.transformer.resblocks), config)
         if config.queries != "none":
-            self._add_queries()
+            self._add_queries(draw_seed() if seed is None else seed)
 
-    def _add_queries(self) -> None:
+    def _add_queries(self, seed: int) -> None:
         config, width = self.config, self.width
-        heads = self.visual.transformer.resblocks[0].attn.num_heads  # D / 64 in every CLIP ViT of the paper
-        self.scene_queries = nn.Parameter(QUERY_STD * torch.randn(config.query_length, width))
-        self.object_queries = nn.Parameter(QUERY_STD * torch.randn(config.query_length, width))
-        self.scene_block = InteractiveBlock(width, config.interactive_layers, heads)
-        self.object_block = InteractiveBlock(width, config.interactive_layers, heads)
+        with own_stream(seed, "scene_queries"):
+            self.scene_queries = nn.Parameter(config.query_start * torch.randn(config.query_length, width))
+        with own_stream(seed, "object_queries"):
+            self.object_queries = nn.Parameter(config.query_start * torch.randn(config.query_length, width))
+        self.scene_block = self._make_block(seed, "scene_block")
+        self.object_block = self._make_block(seed, "object_block")
         if config.interactive_residual == "beta":
             self.scene_beta = nn.Parameter(torch.full((width,), BETA_START))
             self.object_beta = nn.Parameter(torch.full((width,), BETA_START))
+
+    def _make_block(self, seed: int, name: str) -> InteractiveBlock:
+        heads = self.visual.transformer.resblocks[0].attn.num_heads  # D / 64 in every CLIP ViT of the paper
+        with own_stream(seed, name):
+            block = InteractiveBlock(self.width, self.config.interactive_layers, heads)
+            if self.config.interactive_start == "normal":
+                block.start_normal()
+        return block
 
     def forward(self, pixels: Tensor, *, is_isolated: bool = False) -> Features:
         """Features of normalised pixels (B, 3, H, W).

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from uniemo_ray.models.encoder import Features
+from uniemo_ray.models.random_start import draw_seed, own_stream
 
 
 class ConditionFusion(nn.Module):
@@ -21,17 +22,25 @@ class ConditionFusion(nn.Module):
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, width: int, text_width: int | Sequence[int], members: Sequence[str]) -> None:
-        """Make one phi for each of `members`, any of cls, patch, scene, object."""
+    def __init__(
+        self, width: int, text_width: int | Sequence[int], members: Sequence[str], *, seed: int | None = None
+    ) -> None:
+        """Make one phi for each of `members`, any of cls, patch, scene, object.
+
+        Args:
+            width: D.
+            text_width: T, of each text encoder.
+            members: features that are fused.
+            seed: of the fresh weights; None draws one from torch's own stream.
+        """
         super().__init__()
+        seed = draw_seed() if seed is None else seed
         text = text_width if isinstance(text_width, int) else sum(text_width)
         self.members = tuple(members)
-        self.phi = nn.ModuleDict(
-            {
-                name: nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, text))
-                for name in self.members
-            }
-        )
+        self.phi = nn.ModuleDict()
+        for name in self.members:
+            with own_stream(seed, f"phi.{name}"):
+                self.phi[name] = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, text))
         self.register_buffer("offset", torch.zeros(text))
         self.register_buffer("scale", torch.ones(text))
 

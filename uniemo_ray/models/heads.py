@@ -16,6 +16,15 @@ def make_classifier(width: int, classes: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(), nn.Dropout(0.5), nn.Linear(HIDDEN, classes))
 
 
+class AttributeHeads(nn.Module):
+    """Linear heads on the pooled queries, which supervise stage 2 without contrast and end with it."""
+
+    def __init__(self, width: int, scenes: int, objects: int) -> None:
+        super().__init__()
+        self.scene = nn.Linear(width, scenes)
+        self.object = nn.Linear(width, objects)
+
+
 class Temperature(nn.Module):
     """A learnable temperature, kept as its logarithm and never below 0.01 (as CLIP does)."""
 

@@ -7,6 +7,9 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+START_STD = 0.02
+"""Standard deviation of the weights by `encoder.interactive_start: normal`."""
+
 
 class CrossAttention(nn.Module):
     """Multi-head attention of queries over a context; q, k, v without bias, output with bias."""
@@ -66,6 +69,15 @@ class InteractiveBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.layers = nn.ModuleList(InteractiveLayer(width, heads) for _ in range(layers))
+
+    @torch.no_grad()
+    def start_normal(self) -> None:
+        """Draw the weights of all linear layers from N(0, 0.02) and clear their biases."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=START_STD)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
         """Refined queries S~ (B, Q, D) from queries (B, Q, D) and context (B, L, D)."""

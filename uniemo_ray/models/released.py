@@ -181,8 +181,9 @@ def to_released(net: UniEmoNet, text: Mapping[str, Tensor]) -> Sections:
             turned = _turn(name, tensor)
             is_scale = place.key.startswith("logit_scale")
             sections[place.section][place.key] = turned.reshape(()) if is_scale else turned
-    fixed = -torch.tensor(net.temperature).log()
-    for number, scale in _KINDS.values():
+    temperatures = net.temperatures()
+    for kind, (number, scale) in _KINDS.items():
+        fixed = -torch.as_tensor(getattr(temperatures, kind)).detach().log().reshape(())
         alpha = f"visual.transformer.visual_query_interact.{number}.query_alpha"
         sections[MODEL].setdefault(alpha, torch.full((net.encoder.width,), _ALPHA_START))
         sections[MODEL].setdefault(scale, fixed)

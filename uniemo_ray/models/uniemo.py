@@ -2,7 +2,7 @@
 
 # B batch, C emotions, D encoder width, E joint embedding width, T text-embedding width
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,8 +14,11 @@ from uniemo_ray.models.attributes import AttributeBase, MappedNames
 from uniemo_ray.models.encoder import ExpertQueryEncoder, Features
 from uniemo_ray.models.fusion import ConditionFusion
 from uniemo_ray.models.heads import Temperature, make_classifier
+from uniemo_ray.models.random_start import draw_seed, own_stream
 
 PARTS = ("tower", "queries", "heads", "fusion")
+STAGE_2_PARTS = ("fusion.", "condition_head.", "mapped.")
+"""How names of tensors begin that a network without `Generation` does not have."""
 
 
 class Understanding(NamedTuple):
@@ -46,45 +49,99 @@ class Condition(NamedTuple):
 
 
 class Temperatures(NamedTuple):
-    """InfoNCE temperatures, scalars or learnable tensors of shape (1,)."""
+    """InfoNCE temperatures (eq. 4)."""
 
-    scene: Tensor | float
-    object: Tensor | float
+    scene: float
+    object: float
+
+
+class LearntTemperatures(NamedTuple):
+    """InfoNCE temperatures that train, each of shape (1,)."""
+
+    scene: Tensor
+    object: Tensor
+
+
+class Generation(NamedTuple):
+    """What stage 2 adds to a network that understands."""
+
+    fusion: ConditionFusion
+    mapped: MappedNames | None
+    """With it, mapped queries find their attributes, not projected ones."""
+    use_coefficients: bool
+    has_own_head: bool
+    """Whether a head of its own reads the emotion from a condition, not the classifier's last layer."""
 
 
 class UniEmoNet(nn.Module):
-    """Everything of UniEmo that trains, except a denoiser that is not frozen."""
+    """Everything of UniEmo that trains, except a denoiser that is not frozen.
+
+    Without the parts of stage 2 (`Generation`) it understands and makes no conditions.
+    """
+
+    fusion: ConditionFusion
+    condition_head: nn.Linear
 
     def __init__(
         self,
         encoder: ExpertQueryEncoder,
         *,
-        fusion: ConditionFusion,
         scenes: AttributeBase,
         objects: AttributeBase,
         losses: LossConfig,
-        use_coefficients: bool = True,
-        mapped: MappedNames | None = None,
+        generation: Generation | None,
+        seed: int | None = None,
     ) -> None:
-        """Assemble the parts; with `mapped`, mapped queries find their attributes, not projected ones."""
+        """Assemble the parts; `seed` is that of fresh weights, None draws one from torch's own stream.
+
+        Raises:
+            ValueError: the classifier's last layer shall read conditions of another width.
+        """
         super().__init__()
-        width, text_width = encoder.width, len(fusion.offset)
+        self._seed = draw_seed() if seed is None else seed
+        width = encoder.width
         classes, joint_width = scenes.coefficients.shape[1], scenes.embeddings.shape[1]
         self.encoder = encoder
-        self.fusion = fusion
         self.scenes = scenes
         self.objects = objects
-        self.mapped = mapped
-        self.use_coefficients = use_coefficients
-        self.temperature = losses.temperature
-        self.classifier = make_classifier(width, classes)
-        self.condition_head = nn.Linear(text_width, classes)
+        self._fixed_temperatures = Temperatures(
+            losses.scene_temperature or losses.temperature, losses.temperature
+        )
+        self.has_fixed_projections = losses.projections == "random"
+        with own_stream(self._seed, "classifier"):
+            self.classifier = make_classifier(width, classes)
         if self.has_queries:
-            self.scene_projection = nn.Linear(width, joint_width, bias=False)
-            self.object_projection = nn.Linear(width, joint_width, bias=False)
+            self.scene_projection = self._projection("scene", joint_width)
+            self.object_projection = self._projection("object", joint_width)
         if self.has_queries and losses.learn_temperature:
-            self.scene_temperature = Temperature(losses.temperature)
-            self.object_temperature = Temperature(losses.temperature)
+            self.scene_temperature = Temperature(self._fixed_temperatures.scene)
+            self.object_temperature = Temperature(self._fixed_temperatures.object)
+        self.mapped: MappedNames | None = None
+        if generation is not None:
+            self._add_generation(generation)
+
+    def _projection(self, kind: str, joint_width: int) -> nn.Linear:
+        with own_stream(self._seed, f"{kind}_projection"):
+            projection = nn.Linear(self.encoder.width, joint_width, bias=False)
+            if self.has_fixed_projections:
+                nn.init.normal_(projection.weight)
+        return projection
+
+    def _add_generation(self, generation: Generation) -> None:
+        self.fusion = generation.fusion
+        self.mapped = generation.mapped
+        self.use_coefficients = generation.use_coefficients
+        last = self.classifier[-1]
+        assert isinstance(last, nn.Linear)
+        text_width = len(self.fusion.offset)
+        if generation.has_own_head:
+            with own_stream(self._seed, "condition_head"):
+                self.condition_head = nn.Linear(text_width, last.out_features)
+        elif text_width != last.in_features:
+            raise ValueError(
+                f"fusion.condition_head is 'classifier', whose last layer reads {last.in_features} values, "
+                f"but conditions have {text_width}: set fusion.condition_head to own"
+            )
 
     @property
     def has_queries(self) -> bool:
@@ -117,15 +174,21 @@ class UniEmoNet(nn.Module):
         vector = self.fusion(features, scene_weight=scene_weight, object_weight=object_weight)
         return Condition(vector, scene_index, object_index, scene_weight, object_weight)
 
+    def condition_logits(self, vector: Tensor) -> Tensor:
+        """The emotion that a condition (B, T) tells, as logits (B, C)."""
+        head = self.condition_head if hasattr(self, "condition_head") else self.classifier[-1]
+        logits: Tensor = head(vector)
+        return logits
+
     def choices(self, kind: Literal["scene", "object"]) -> tuple[str, ...]:
         """Names that a query of this kind is matched with."""
         return self._base(kind).names
 
-    def temperatures(self) -> Temperatures:
+    def temperatures(self) -> Temperatures | LearntTemperatures:
         """Temperatures of the two contrastive terms (eq. 4)."""
         if hasattr(self, "scene_temperature"):
-            return Temperatures(self.scene_temperature(), self.object_temperature())
-        return Temperatures(self.temperature, self.temperature)
+            return LearntTemperatures(self.scene_temperature(), self.object_temperature())
+        return self._fixed_temperatures
 
     def _embed_scene(self, features: Features) -> Tensor | None:
         return None if features.scene is None else F.normalize(self.scene_projection(features.scene), dim=-1)
@@ -173,8 +236,22 @@ def set_trainable(
     for name, module in net.named_children():
         if name in ("fusion", "condition_head"):
             module.requires_grad_(stage == 2)
+        elif name.endswith("_projection"):
+            module.requires_grad_(understands and not net.has_fixed_projections)
         elif name != "encoder":
             module.requires_grad_(understands)
+
+
+def freeze_parts(net: UniEmoNet, rates: LearningRates) -> None:
+    """Freeze every part whose learning rate is 0, so that it has no gradients and no optimizer state."""
+    for name, parameter in net.named_parameters():
+        if getattr(rates, part_of(name)) == 0:
+            parameter.requires_grad_(False)
+
+
+def understanding_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a network's state, what stage 1 trains and uses: all but the parts of `Generation`."""
+    return {name: value for name, value in state.items() if not name.startswith(STAGE_2_PARTS)}
 
 
 def part_of(name: str) -> str:

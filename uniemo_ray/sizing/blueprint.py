@@ -14,7 +14,7 @@ from uniemo_ray.data.readers import label_space
 from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import CONFIG_FILE, find_clip_config
 from uniemo_ray.models.diffusion import train_denoiser
-from uniemo_ray.models.uniemo import PARTS, UniEmoNet, part_of, set_trainable
+from uniemo_ray.models.uniemo import PARTS, UniEmoNet, freeze_parts, part_of, set_trainable
 from uniemo_ray.sizing.architectures import Architecture
 from uniemo_ray.store.filesystem import open_store
 
@@ -107,6 +107,7 @@ def count(module: nn.Module, *, is_trained: bool = False) -> int:
 def choose_trained(net: UniEmoNet, config: Config, stage: Stage) -> None:
     """Set `requires_grad` as the training job does."""
     set_trainable(net, stage=stage, tower=config.encoder.tower, joint_training=config.fusion.joint_training)
+    freeze_parts(net, (config.stage1 if stage == 1 else config.stage2).rates)
 
 
 def _trained_by_part(net: UniEmoNet, config: Config, stage: Stage) -> dict[str, int]:

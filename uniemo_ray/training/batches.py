@@ -5,7 +5,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class Collate:
         unit_size_px: Side of the image in [-1, 1] for the VAE, or None if it is not needed.
         crops_unit: Whether the VAE gets the encoder's random crop in training instead of the whole image.
         space: Classes of the data set.
+        several_objects: Which object counts of several: one that each epoch draws, or the last.
+        has_object_labels: Whether a batch has all objects of its images.
     """
 
     preprocess: Preprocess
@@ -66,12 +68,15 @@ class Collate:
     unit_size_px: int | None = None
     crops_unit: bool = False
     space: LabelSpace = MIKELS
+    several_objects: Literal["drawn", "last"] = "drawn"
+    has_object_labels: bool = False
 
     def __call__(self, raw: Raw, *, epoch: int, is_training: bool) -> Batch:
         """Tensors of a batch.
 
         `pixels` (B, 3, S, S) float32 normalised; `emotion`, `scene`, `object` (B,) int64, -1 where the
-        image has no such attribute; `latents` (B, c, h, w) float32 when the rows have them, else
+        image has no such attribute; where wanted `object_labels` (B, A) float32, 1 for each object of the
+        image; `latents` (B, c, h, w) float32 when the rows have them, else
         `unit_pixels` (B, 3, U, U) in [-1, 1] when `unit_size_px` is set.
 
         Args:
@@ -93,6 +98,8 @@ class Collate:
                 [self._object(*row, epoch) for row in zip(ids, raw["objects"], strict=True)]
             ),
         }
+        if self.has_object_labels:
+            tensors["object_labels"] = torch.stack([self._all_objects(names) for names in raw["objects"]])
         if "latent" in raw:
             tensors["latents"] = decode_latents(raw["latent"])
         elif self.unit_size_px is not None:
@@ -137,10 +144,18 @@ class Collate:
         )
 
     def _object(self, image_id: str, names: Sequence[str] | None, epoch: int) -> int:
-        """If an image has several objects, one is drawn per epoch (section 1)."""
+        """If an image has several objects, one is drawn per epoch (section 1), or the last counts."""
         if names is None or len(names) == 0:
             return -1
+        if self.several_objects == "last":
+            return _index(self.objects, names[-1])
         return _index(self.objects, names[hash_seed(self.seed, "object", epoch, image_id) % len(names)])
+
+    def _all_objects(self, names: Sequence[str] | None) -> Tensor:
+        labels = torch.zeros(len(self.objects))
+        for name in () if names is None else names:
+            labels[_index(self.objects, name)] = 1
+        return labels
 
 
 def _index(base: tuple[str, ...], name: str | None) -> int:

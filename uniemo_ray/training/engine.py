@@ -56,7 +56,7 @@ def deepspeed_config(train: TrainConfig, world_size: int, *, precision: Precisio
         "train_batch_size": train.batch_size,
         "train_micro_batch_size_per_gpu": train.batch_size // world_size,
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": train.gradient_clip,
+        "gradient_clipping": train.gradient_clip or 0.0,  # 0 is DeepSpeed's word for none
         "zero_optimization": {"stage": train.zero_stage},
         "steps_per_print": 1_000_000_000,
     }
@@ -184,7 +184,11 @@ class Engine:
         """
         step = self.steps
         factor = rate_factor(
-            step, total=self._total_steps, warmup=self._train.warmup_steps, kind=self._train.schedule
+            step,
+            total=self._total_steps,
+            warmup=self._train.warmup_steps,
+            kind=self._train.schedule,
+            half_cycle=self._train.half_cycle_steps,
         )
         for group, peak in zip(self._engine.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
@@ -200,7 +204,11 @@ class Engine:
         return TrainedStep(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
 
     def evaluate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        """The objective's values on a batch in evaluation mode, averaged over ranks."""
+        """The objective's values on a batch in evaluation mode, averaged over ranks.
+
+        Noise and times of the diffusion loss are the same at every call, so that epochs can be compared.
+        """
+        torch.manual_seed(hash_seed(self._seed, "evaluate", self.rank))
         self._engine.eval()
         with torch.no_grad():
             losses = self._engine(self._move(batch))

@@ -40,6 +40,7 @@ def train(
     state: TrainState,
     seen: Seen,
     save: Save,
+    keep_best: Callable[[int], None] | None = None,
     log: MetricLog | None = None,
     progress: TrainingProgress | None = None,
 ) -> TrainState:
@@ -54,6 +55,8 @@ def train(
         state: Where to go on.
         seen: Ids that the epoch of `state` has used already.
         save: Writes a checkpoint.
+        keep_best: Collective; keeps the weights of the epoch (0-based) with the highest `val_accuracy` so
+            far, before its checkpoint. None where the last epoch counts.
         log: Metrics of rank 0; None on other ranks.
         progress: TrainingProgress lines of rank 0; None on other ranks.
 
@@ -75,6 +78,9 @@ def train(
         metrics = totals.values()
         if validation is not None:
             metrics |= {f"val_{name}": value for name, value in evaluate(engine, validation()).items()}
+        if keep_best is not None and metrics["val_accuracy"] > state.best_accuracy:
+            state = replace(state, best_epoch=state.epoch, best_accuracy=metrics["val_accuracy"])
+            keep_best(state.epoch)
         if log is not None:
             log.write({"kind": "epoch", "step": state.step, "epoch": state.epoch, **metrics}, section="epoch")
         seen.clear()

@@ -14,18 +14,22 @@ from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import read_shards
 
 FOLDER = "names"
-SCHEMA = pa.schema([("name", pa.string()), ("embedding", pa.list_(pa.float32()))])
-VERBATIM = pa.field("verbatim", pa.list_(pa.float32()))
-"""Column for `fusion.match: mapped`: the embedding of the name with its underscores."""
+SCHEMA = pa.schema(
+    [("name", pa.string()), ("embedding", pa.list_(pa.float32())), ("verbatim", pa.list_(pa.float32()))]
+)
+"""`embedding` is that of the name with spaces in place of its underscores, `verbatim` that of the name as it
+is. Every row has both, so that no setting of a stage changes them."""
+KINDS = ("scene", "object")
+"""Names stored beside those of the data set: they stand for an attribute that an image does not have."""
 
 
 class NameEmbeddings:
     """Names to L2-normalised text embeddings, as stored."""
 
     def __init__(self, table: pa.Table) -> None:
-        """Take SCHEMA rows, with VERBATIM or without."""
+        """Take SCHEMA rows."""
         self._rows = _by_name(table, "embedding")
-        self._verbatim = _by_name(table, VERBATIM.name) if VERBATIM.name in table.column_names else {}
+        self._verbatim = _by_name(table, "verbatim")
 
     @classmethod
     def load(cls, uri: str) -> "NameEmbeddings":
@@ -49,14 +53,12 @@ class NameEmbeddings:
         return _rows_of(self._verbatim, names)
 
 
-def embed_table(clip: ClipParts, names: Sequence[str], *, with_verbatim: bool = False) -> pa.Table:
-    """SCHEMA rows of names, from CLIP's text tower; with VERBATIM if asked for."""
+def embed_table(clip: ClipParts, names: Sequence[str]) -> pa.Table:
+    """SCHEMA rows of names, from CLIP's text tower."""
     embeddings = embed_names(clip, names).cpu().numpy()
-    table = pa.table({"name": list(names), "embedding": list(embeddings)}, schema=SCHEMA)
-    if not with_verbatim:
-        return table
     verbatim = embed_names(clip, names, is_verbatim=True).cpu().numpy()
-    return table.append_column(VERBATIM, pa.array(list(verbatim), VERBATIM.type))
+    columns = {"name": list(names), "embedding": list(embeddings), "verbatim": list(verbatim)}
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _by_name(table: pa.Table, column: str) -> dict[str, list[float]]:

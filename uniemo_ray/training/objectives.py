@@ -7,7 +7,7 @@ parameters there).
 # B batch, S image side in pixels, G images of all ranks
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,11 @@ from uniemo_ray.losses import (
     condition_loss,
     info_nce,
     joint_loss,
+    object_head_loss,
+    scene_head_loss,
     understanding_loss,
 )
-from uniemo_ray.models.attributes import AttributeBase
+from uniemo_ray.models.heads import AttributeHeads
 from uniemo_ray.models.uniemo import Understanding, UniEmoNet
 from uniemo_ray.training.gather import gather_batch
 
@@ -34,21 +36,36 @@ class UnderstandingObjective(nn.Module):
     Args:
         net: The network; registered, so it trains.
         losses: Weights and variants.
+        missing: Text embeddings (2, E) of "scene" and "object", which `missing_attribute: negative` needs.
+        heads: What supervises the attributes in place of the contrast; registered, so it trains.
     """
 
-    def __init__(self, net: UniEmoNet, losses: LossConfig) -> None:
+    missing: Tensor | None
+
+    def __init__(
+        self,
+        net: UniEmoNet,
+        losses: LossConfig,
+        *,
+        missing: Tensor | None = None,
+        heads: AttributeHeads | None = None,
+    ) -> None:
         super().__init__()
         self.net = net
+        self.heads = heads
         self._losses = losses
+        self.register_buffer("missing", missing, persistent=False)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Losses and accuracy of a batch.
 
         Args:
-            batch: `pixels` (B, 3, S, S), `emotion`, `scene` and `object` (B,) int64, -1 without attribute.
+            batch: `pixels` (B, 3, S, S), `emotion`, `scene` and `object` (B,) int64, -1 without attribute;
+                for heads `object_labels` (B, A), 1 where the image has the object.
 
         Returns:
-            `loss`, `scene_loss`, `object_loss` (eq. 4, over all ranks), `class_loss`, `accuracy` (top-1).
+            `loss`, `scene_loss` and `object_loss` (eq. 4, or those of the heads), `class_loss`, `accuracy`
+            (top-1).
         """
         return self.understand(batch)[0]
 
@@ -57,12 +74,10 @@ class UnderstandingObjective(nn.Module):
         said = self.net(batch["pixels"])
         temperature = self.net.temperatures()
         terms = {
-            "scene": self._contrast(said.scene_embedding, self.net.scenes, batch["scene"], temperature.scene),
-            "object": self._contrast(
-                said.object_embedding, self.net.objects, batch["object"], temperature.object
-            ),
+            "scene": self._contrast("scene", said.scene_embedding, batch["scene"], temperature.scene),
+            "object": self._contrast("object", said.object_embedding, batch["object"], temperature.object),
             "classification": classification_loss(said.logits, batch["emotion"]),
-        }
+        } | self._by_heads(said, batch)
         values = {
             "loss": understanding_loss(**terms, config=self._losses),
             "scene_loss": terms["scene"],
@@ -72,20 +87,42 @@ class UnderstandingObjective(nn.Module):
         }
         return values, said
 
+    def _by_heads(self, said: Understanding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The attribute terms where heads take the place of the contrast, else nothing."""
+        scene, object_ = said.features.scene, said.features.object
+        if self.heads is None or scene is None or object_ is None:
+            return {}
+        return {
+            "scene": scene_head_loss(self.heads.scene(scene), batch["scene"]),
+            "object": object_head_loss(self.heads.object(object_), batch["object_labels"]),
+        }
+
     def _contrast(
-        self, embedding: Tensor | None, base: AttributeBase, attribute: Tensor, temperature: Tensor | float
+        self,
+        kind: Literal["scene", "object"],
+        embedding: Tensor | None,
+        attribute: Tensor,
+        temperature: Tensor | float,
     ) -> Tensor:
-        """InfoNCE over the batches of all ranks (eq. 4); 0 without queries or without attributes."""
-        if embedding is None or not base.names:
+        """InfoNCE over the batches of all ranks or of this one (eq. 4); 0 without queries or attributes."""
+        base = self.net.scenes if kind == "scene" else self.net.objects
+        if embedding is None or not base.names or self.heads is not None:
             return torch.zeros((), device=attribute.device)
-        attributes = gather_batch(attribute)  # (G,)
+        attributes, queries = attribute, embedding.float()
+        if self._losses.contrast == "global":
+            attributes, queries = gather_batch(attributes), gather_batch(queries)  # (G,), (G, E)
+        names = base.embeddings[attributes.clamp(min=0)]
+        if self.missing is not None:
+            stand_in = self.missing[0 if kind == "scene" else 1]
+            names = torch.where(attributes[:, None] < 0, stand_in, names)
         return info_nce(
-            gather_batch(embedding.float()),
-            base.embeddings[attributes.clamp(min=0)],
+            queries,
+            names,
             attributes,
             temperature=temperature,
             same_attribute_negatives=self._losses.same_attribute_negatives,
             is_symmetric=self._losses.is_symmetric,
+            missing=self._losses.missing_attribute,
         )
 
 
@@ -98,13 +135,22 @@ class JointObjective(nn.Module):
             denoiser that trains is registered.
         losses: Weights and variants.
         prompt: Prompt of every image, with the placeholder that takes the condition.
+        missing: As for stage 1.
+        heads: As for stage 1.
     """
 
     def __init__(
-        self, net: UniEmoNet, diffusion: "DiffusionParts", losses: LossConfig, *, prompt: str
+        self,
+        net: UniEmoNet,
+        diffusion: "DiffusionParts",
+        losses: LossConfig,
+        *,
+        prompt: str,
+        missing: Tensor | None = None,
+        heads: AttributeHeads | None = None,
     ) -> None:
         super().__init__()
-        self.understanding = UnderstandingObjective(net, losses)
+        self.understanding = UnderstandingObjective(net, losses, missing=missing, heads=heads)
         self._losses, self._prompt = losses, prompt
         self._diffusion = (diffusion,)  # a tuple keeps frozen modules out of this module's parameters
         if any(parameter.requires_grad for parameter in diffusion.denoiser.parameters()):
@@ -118,13 +164,13 @@ class JointObjective(nn.Module):
 
         Returns:
             As stage 1 (with `understanding_loss`), and `condition_loss` (eq. 7), `diffusion_loss` (eq. 8),
-            `condition_accuracy`; `loss` is eq. 10.
+            `condition_accuracy`; `loss` is eq. 10. With `condition: both` also `condition_cross_entropy`.
         """
         values, said = self.understanding.understand(batch)
         net, (diffusion,) = self.understanding.net, self._diffusion
         emotion = batch["emotion"]
         condition = net.condition(said.features, emotion).vector
-        logits = net.condition_head(condition)
+        logits = net.condition_logits(condition)
         states = diffusion.text_states([self._prompt] * len(emotion), condition.float())
         terms = {
             "understanding": values["loss"],
@@ -134,15 +180,19 @@ class JointObjective(nn.Module):
                 emotion,
                 understanding_logits=said.logits,
                 margin=self._losses.margin,
+                distance_of=self._losses.distance_of,
             ),
             "diffusion": diffusion.denoise_loss(self._latents(batch), states).mean(),
         }
+        is_both = self._losses.condition == "both"
+        cross_entropy = classification_loss(logits, emotion) if is_both else None
         return values | {
-            "loss": joint_loss(**terms, config=self._losses),
+            "loss": joint_loss(**terms, config=self._losses, cross_entropy=cross_entropy),
             "understanding_loss": terms["understanding"],
             "condition_loss": terms["condition"],
             "diffusion_loss": terms["diffusion"],
             "condition_accuracy": (logits.argmax(dim=1) == emotion).float().mean(),
+            **({} if cross_entropy is None else {"condition_cross_entropy": cross_entropy}),
         }
 
     def _latents(self, batch: Mapping[str, Tensor]) -> Tensor:

@@ -23,10 +23,11 @@ class StageSettings:
     objects: tuple[str, ...] = ()
     """Attribute base of the objects."""
     weights: str | None = None
-    """Network weights (safetensors, local or s3://) to start from; otherwise CLIP's and fresh heads."""
-    is_fusion_fresh: bool = False
-    """Whether no stage 2 has trained the fusion in `weights`: then `fusion.start` decides where it starts, as
-    it does without weights. Values do not tell: an imported fusion looks fresh, and is trained."""
+    """Network weights (safetensors, local or s3://) to start from; otherwise CLIP's and fresh heads. Those of
+    stage 1 hold no fusion."""
+    fusion_weights: str | None = None
+    """For stage 2 of a later round: weights of the stage 2 before, which hold the fusion and its head. Where
+    neither file holds a fusion, it is fresh and `fusion.start` decides where it starts."""
     denoiser_weights: str | None = None
     """What an earlier round trained of the denoiser, a local path or s3://...safetensors."""
     name_embeddings: str | None = None

@@ -23,6 +23,9 @@ class TrainState:
         images: Images seen, of all ranks, counted once per epoch.
         seconds: Training time so far, summed over attempts.
         world_size: Ranks that wrote it: ZeRO shards fit this number only.
+        best_epoch: Epoch with the highest validation accuracy so far, 0-based; None before the first, and
+            where none is sought.
+        best_accuracy: That accuracy.
     """
 
     epoch: int = 0
@@ -31,6 +34,8 @@ class TrainState:
     images: int = 0
     seconds: float = 0.0
     world_size: int = 1
+    best_epoch: int | None = None
+    best_accuracy: float = -1.0
 
     def after_step(self, *, images: int, seconds: float) -> "TrainState":
         """The state one step later in the same epoch; `images` counts all ranks."""

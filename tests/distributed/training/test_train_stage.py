@@ -108,6 +108,24 @@ def test_two_workers_train_and_share_the_rows(
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_the_best_epoch_is_what_a_killed_and_resumed_stage_leaves(tmp_path: Path, ray_session: None) -> None:
+    """Its accuracy falls, so the first of three epochs counts, though a worker dies in the second."""
+    folders = [tmp_path / "one", tmp_path / "three"]
+    for folder in folders:
+        folder.mkdir()
+    options = {"schedule": "constant", "checkpoint_every_s": 1e6}
+    one = stage(folders[0], epochs=1, **options)
+    crash = {"kind": "kill", "step": STEPS + 3}
+    three = stage(folders[1], epochs=3, keep_epoch="best", crash=crash, **options)
+    assert three.attempts == 2
+    assert [r["epoch"] for r in three.history if r["kind"] == "epoch"] == [0, 1, 2]
+    first, kept = load_file(one.weights), load_file(three.weights)
+    assert all(torch.equal(value, kept[name]) for name, value in first.items())
+    assert not list(Path(three.records).glob("best-*"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_image_and_repeats_none(
     tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

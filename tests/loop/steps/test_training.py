@@ -30,10 +30,11 @@ def test_only_the_first_stage_two_has_a_fresh_fusion(tmp_path: Path, denoiser: s
         for stage in ("understanding", "joint")
         for round_ in (1, 2)
     }
-    starts = {key: (each.weights, each.is_fusion_fresh, each.denoiser_weights) for key, each in found.items()}
-    assert starts["understanding", 1] == (None, False, None)
-    assert starts["understanding", 2] == (f"{tmp_path}/joint-1/net.safetensors", False, None)
-    assert starts["joint", 1] == (f"{tmp_path}/understanding-1/net.safetensors", True, None)
+    starts = {key: (each.weights, each.fusion_weights, each.denoiser_weights) for key, each in found.items()}
+    assert starts["understanding", 1] == (None, None, None)
+    assert starts["understanding", 2] == (f"{tmp_path}/joint-1/net.safetensors", None, None)
+    assert starts["joint", 1] == (f"{tmp_path}/understanding-1/net.safetensors", None, None)
+    fusion = f"{tmp_path}/joint-1/net.safetensors"
     adapters = f"{tmp_path}/joint-1/denoiser.safetensors" if denoiser == "lora" else None
-    assert starts["joint", 2] == (f"{tmp_path}/understanding-2/net.safetensors", False, adapters)
+    assert starts["joint", 2] == (f"{tmp_path}/understanding-2/net.safetensors", fusion, adapters)
     assert {each.scenes for each in found.values()} == {("sky",)}

@@ -10,10 +10,9 @@ from typing import Any
 
 import ray.train
 import torch
-from pyarrow import fs
-from safetensors.torch import save_file
 
 from uniemo_ray.distributed.logs import show_rank
+from uniemo_ray.distributed.training.record_folder import BestWeights, RecordFolder, export
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.batches import Batch, Raw
@@ -57,7 +56,7 @@ def train_rank(work: Work) -> None:
     with ExitStack() as stack:
         log = progress = records = None
         if engine.rank == 0:
-            records = _RecordFolder(work, stack)
+            records = RecordFolder(work, stack)
             stack.callback(records.sync)
             log = stack.enter_context(MetricLog(records.local, start.history, step=start.state.step))
             progress = TrainingProgress(
@@ -66,6 +65,8 @@ def train_rank(work: Work) -> None:
                 epochs=work.settings.train.epochs,
                 step=start.state.step,
             )
+        is_best_kept = work.settings.train.keep_epoch == "best" and "val" in work.shards
+        best = BestWeights(parts, engine, records) if is_best_kept else None
         train(
             engine,
             batches=partial(_epoch_batches, work, parts, engine.rank, start.state),
@@ -73,7 +74,8 @@ def train_rank(work: Work) -> None:
             schedule=Schedule(work.settings.train.epochs, work.settings.train.checkpoint_every_s),
             state=start.state,
             seen=start.seen,
-            save=partial(_save, work, parts, engine, log, records),
+            save=partial(_save, work, parts, engine, log, records, best),
+            keep_best=best.keep if best else None,
             log=log,
             progress=progress,
         )
@@ -136,7 +138,8 @@ def _save(
     parts: StageParts,
     engine: Engine,
     log: MetricLog | None,
-    records: "_RecordFolder | None",
+    records: RecordFolder | None,
+    best: BestWeights | None,
     state: TrainState,
     seen: Seen,
     metrics: dict[str, float],
@@ -145,8 +148,10 @@ def _save(
     is_complete = state.epoch == work.settings.train.epochs
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
-        if is_complete:
-            _export(parts, engine, folder)
+        if is_complete and best is not None and state.best_epoch is not None:
+            best.export(folder, state.best_epoch)
+        elif is_complete:
+            export(parts, engine, folder)
         else:
             engine.save(folder)
         save_seen(folder, seen, rank=engine.rank)
@@ -158,25 +163,5 @@ def _save(
             {"step": state.step, "epoch": state.epoch, **metrics},
             checkpoint=ray.train.Checkpoint.from_directory(folder),
         )
-
-
-def _export(parts: StageParts, engine: Engine, folder: Path) -> None:
-    for name, module in parts.exports.items():
-        weights = engine.state_dict(module, is_trained_only=name != "net")
-        if engine.rank == 0:
-            save_file(weights, folder / f"{name}.safetensors", metadata={"format": "pt"})
-
-
-class _RecordFolder:
-    """Where rank 0 writes metrics: the storage itself if it is a local disk, else a copy that is uploaded."""
-
-    def __init__(self, work: Work, stack: ExitStack) -> None:
-        self._filesystem, self._target = work.filesystem, work.records
-        self._is_local = isinstance(work.filesystem, fs.LocalFileSystem)
-        temporary = tempfile.TemporaryDirectory
-        self.local = Path(work.records if self._is_local else stack.enter_context(temporary()))
-
-    def sync(self) -> None:
-        """Upload what is new, unless it is in place already."""
-        if not self._is_local:
-            fs.copy_files(str(self.local), self._target, destination_filesystem=self._filesystem)
+    if best is not None:
+        best.clean(keep=None if is_complete else state.best_epoch)

@@ -24,7 +24,7 @@ from uniemo_ray.distributed.sketch import TEMPORARY, SketchFolder, draw_here
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import commit_shard
 from uniemo_ray.store.steps import StepContext, StepOutput
-from uniemo_ray.training.name_embeddings import FOLDER
+from uniemo_ray.training.name_embeddings import FOLDER, KINDS
 
 logger = logging.getLogger(__name__)
 SKETCH = "emosketch"
@@ -126,12 +126,11 @@ def check_size(context: StepContext, config: Config, *, with_stage_2: bool = Tru
 def names(context: StepContext, config: Config) -> StepOutput:
     """Text embeddings of the attribute base; few names are not worth the start of an actor."""
     base = read_names(context)
-    every = sorted({*base.scenes, *base.objects})
+    every = sorted({*base.scenes, *base.objects, *KINDS})
     embed = partial(
         NameActor,
         clip=config.encoder.clip,
         pretrained=config.encoder.clip_pretrained,
-        with_verbatim=config.fusion.match == "mapped",
     )
     store, plan_hash = context.artefacts, context.fingerprint
     if len(every) <= NAMES_PER_SHARD:

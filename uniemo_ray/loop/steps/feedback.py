@@ -6,7 +6,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from uniemo_ray.config import Config
+from uniemo_ray.config import Config, FilterConfig
 from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.ranking import filter_scores
 from uniemo_ray.distributed.shards.actors.diffusion import SyntheticActor
@@ -72,14 +72,30 @@ def _output(made: MappedShards, **outputs: int) -> StepOutput:
 
 def filter_images(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Keep the rank band of both scores, from score rows alone."""
+    chosen = config.filter
     summary = filter_scores(
         context.artefacts_of(f"score-{round_}"),
         context.artefacts,
-        config=config.filter,
+        config=FilterConfig(eta=chosen.eta, delta=chosen.delta, scope=chosen.scope, criteria=chosen.criteria),
         resources=config.resources,
     )
     logger.info("kept %d of %d images", summary.kept, summary.total)
+    if not summary.kept:
+        _report_empty(summary.total, chosen, round_=round_)
     return StepOutput(metrics=summary.to_dict())
+
+
+def _report_empty(total: int, config: FilterConfig, *, round_: int) -> None:
+    """Say that nothing comes back to training; raise ValueError where that shall end the run."""
+    what = (
+        f"the filter of round {round_} keeps none of {total} images: none ranks between filter.eta "
+        f"{config.eta:g} % and filter.delta {config.delta:g} % by {' and by '.join(config.criteria)}"
+    )
+    if config.on_empty == "fail":
+        raise ValueError(
+            f"{what}. Widen the band, raise generation.per_emotion, or set filter.on_empty=continue"
+        )
+    logger.warning("%s. Round %d trains on the real images alone", what, round_ + 1)
 
 
 def read_kept(store: Store) -> pa.Table:

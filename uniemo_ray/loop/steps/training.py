@@ -7,7 +7,7 @@ from functools import partial
 import pyarrow as pa
 from pyarrow.fs import FileType
 
-from uniemo_ray.config import Config, TrainConfig
+from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, Dataset, as_dataset, read_split
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
@@ -32,6 +32,8 @@ from uniemo_ray.training.stage_settings import StageName, StageSettings
 
 logger = logging.getLogger(__name__)
 LABELS = ["emotion", "scene"]
+TRAINING_COLUMNS = ["image_id", "image", "emotion", "scene", "objects"]
+LATENT = "latent"
 MODEL = "model"
 NET_FILE, DENOISER_FILE = "net.safetensors", "denoiser.safetensors"
 
@@ -61,12 +63,13 @@ def training_settings(
     before = f"joint-{round_ - 1}"
     if stage == "understanding":
         return settings if round_ == 1 else replace(settings, weights=_file_of(context, before, NET_FILE))
-    goes_on = round_ > 1 and config.diffusion.denoiser != "frozen"
+    is_later = round_ > 1
+    goes_on = is_later and config.diffusion.denoiser != "frozen"
     alpha = config.fusion.use_coefficients
     return replace(
         settings,
         weights=_file_of(context, f"understanding-{round_}", NET_FILE),
-        is_fusion_fresh=round_ == 1,
+        fusion_weights=_file_of(context, before, NET_FILE) if is_later else None,
         denoiser_weights=_file_of(context, before, DENOISER_FILE) if goes_on else None,
         coefficients=read_coefficients(context.artefacts_of("coefficients")) if alpha else {},
     )
@@ -82,7 +85,8 @@ def _train(context: StepContext, config: Config, *, stage: StageName, round_: in
         logger.info("the data set has no attributes: stage 1 trains without the two contrastive terms")
     result = train_stage(
         settings=settings,
-        dataset=training_set(context, config, settings.train, round_=round_),
+        dataset=training_set(context, config, stage=stage, round_=round_),
+        val=validation_set(context, settings),
         storage=context.artefacts.uri,
         name=context.name,
     )
@@ -105,14 +109,19 @@ def _keep_weights(artefacts: Store, checkpoint: str) -> None:
                 artefacts.write_bytes(name, file.read())
 
 
-def training_set(context: StepContext, config: Config, train: TrainConfig, *, round_: int) -> Dataset:
-    """Real training images, from round 2 on with the chosen generated ones, sampled as the stage asks."""
-    has_latents = config.diffusion.target == "whole" and "latents" in context.inputs
+def training_set(context: StepContext, config: Config, *, stage: StageName, round_: int) -> Dataset:
+    """Real training images, from round 2 on with the chosen generated ones, sampled as the stage asks.
+
+    Only columns that the stage reads are there.
+    """
+    train = config.stage1 if stage == "understanding" else config.stage2
+    has_latents = stage == "joint" and config.diffusion.target == "whole" and "latents" in context.inputs
     real = ("latents", "train") if has_latents else ("ingest", f"{SAMPLES_FOLDER}/train")
     parts = [(context.artefacts_of(real[0]), real[1])]
     if round_ > 1:
         parts.append((context.artefacts_of(f"mix-{round_ - 1}"), "synthetic"))
-    dataset = as_dataset(*parts[0], *parts[1:])
+    columns = [*TRAINING_COLUMNS, LATENT] if has_latents else TRAINING_COLUMNS
+    dataset = as_dataset(*parts[0], *parts[1:], columns=columns)
     if train.sampling == "natural":
         return dataset
     labels = pa.concat_tables([read_split(store, split, columns=LABELS) for store, split in parts])
@@ -120,6 +129,14 @@ def training_set(context: StepContext, config: Config, train: TrainConfig, *, ro
     sampled: Dataset = dataset.map_batches(repeats, batch_format="pyarrow", batch_size=ROWS_PER_BLOCK)
     logger.info("an epoch shows %d images of %d", sampled.count(), labels.num_rows)
     return sampled
+
+
+def validation_set(context: StepContext, settings: StageSettings) -> Dataset | None:
+    """Images to validate on after each epoch; None if there are too few for every worker to have one."""
+    split, workers = settings.train.validate_on, settings.config.resources.workers
+    if split == "none" or context.inputs["ingest"].outputs["sizes"].get(split, 0) < workers:
+        return None
+    return as_dataset(context.artefacts_of("ingest"), f"{SAMPLES_FOLDER}/{split}", columns=TRAINING_COLUMNS)
 
 
 def trained_settings(context: StepContext, config: Config, *, stage: StageName, step: str) -> StageSettings:

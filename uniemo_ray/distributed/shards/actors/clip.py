@@ -42,17 +42,14 @@ class FeatureActor:
 class NameActor:
     """Names of the attribute base to their text embeddings."""
 
-    def __init__(
-        self, clip: str, pretrained: str | None = None, with_verbatim: bool = False, device: str = "cpu"
-    ) -> None:
-        """Load CLIP; see `embed_table` for `with_verbatim`."""
+    def __init__(self, clip: str, pretrained: str | None = None, device: str = "cpu") -> None:
+        """Load CLIP."""
         self.clip = load_clip(clip, pretrained=pretrained)
-        self.with_verbatim = with_verbatim
         self.clip.model.to(device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Columns `name` and `embedding`, and `verbatim` where wanted."""
-        return embed_table(self.clip, table["name"].to_pylist(), with_verbatim=self.with_verbatim)
+        """Columns `name`, `embedding` and `verbatim`."""
+        return embed_table(self.clip, table["name"].to_pylist())
 
 
 def load_heads(store: Store) -> ScorerHeads:
