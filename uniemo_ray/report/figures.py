@@ -18,7 +18,18 @@ LEFT, RIGHT, TOP, BOTTOM = 40.0, 10.0, 10.0, 36.0
 SQUARE = 330.0
 MAX_POINTS = 240
 TOTAL = "loss"
+VALIDATION = "validation loss"
 SCATTER_COLUMNS = {"image_id", "emotion", "emo_score", "sem_score", "emo_rank", "sem_rank", "kept"}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What an epoch reached on images that it was not trained on."""
+
+    step: float
+    """Last optimizer step of the epoch."""
+    loss: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -31,17 +42,24 @@ class StageHistory:
     """Optimizer step of each record, rising."""
     losses: Mapping[str, Sequence[float]]
     """By name (`loss` is the total), each as long as `steps`. A non-finite value is a gap."""
+    validation: Sequence["Validation"] = ()
+    """One for each epoch that was validated."""
 
     @staticmethod
     def of_records(records: Sequence[Mapping[str, Any]], *, round_: int, stage: str) -> "StageHistory":
-        """From a training log: its `kind: step` records, and of these `step` and all losses.
+        """From a training log: `step` and all losses of its `kind: step` records, validation of the others.
 
         A loss that some records lack is a gap there.
         """
         rows = [record for record in records if record.get("kind") == "step"]
         names = sorted({key for row in rows for key in row if key == TOTAL or key.endswith(f"_{TOTAL}")})
         losses = {name: [float(row.get(name, math.nan)) for row in rows] for name in names}
-        return StageHistory(round_, stage, [float(row["step"]) for row in rows], losses)
+        validated = [
+            Validation(float(record["step"]), float(record["val_loss"]), float(record["val_accuracy"]))
+            for record in records
+            if record.get("kind") == "epoch" and {"val_loss", "val_accuracy"} <= record.keys()
+        ]
+        return StageHistory(round_, stage, [float(row["step"]) for row in rows], losses, validated)
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,10 @@ class LineChart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...]
+    validation: Line | None = None
+    """A dot for the total loss of each validated epoch."""
+    accuracies: tuple[float, ...] = ()
+    """On the validation images, by epoch."""
 
 
 @dataclass(frozen=True)
@@ -119,20 +141,34 @@ def _line_chart(stage: StageHistory, slots: Mapping[str, int]) -> LineChart:
         name: _thin(stage.steps, stage.losses[name]) for name in sorted(stage.losses, key=slots.__getitem__)
     }
     curves = {name: curve for name, curve in curves.items() if curve.size}
-    low = min((float(curve[:, 1].min()) for curve in curves.values()), default=0.0)
-    high = max((float(curve[:, 1].max()) for curve in curves.values()), default=1.0)
+    validated = _thin([v.step for v in stage.validation], [v.loss for v in stage.validation])
+    shown = [curve for curve in (*curves.values(), validated) if curve.size]
+    low = min((float(curve[:, 1].min()) for curve in shown), default=0.0)
+    high = max((float(curve[:, 1].max()) for curve in shown), default=1.0)
     marks_y, marks_x = ticks(min(low, 0.0), high), ticks(0, max(stage.steps))
     frame_x, frame_y = (0.0, float(max(max(stage.steps), 1e-9))), (marks_y[0], marks_y[-1])
-    lines = []
-    for name, curve in curves.items():
-        x = _scale(curve[:, 0], frame_x, (LEFT, WIDTH - RIGHT))
-        y = _scale(curve[:, 1], frame_y, (HEIGHT - BOTTOM, TOP))
-        lines.append(Line(name, slots[name], _polyline(x, y), float(curve[0, 1]), float(curve[-1, 1])))
+    placed = {
+        name: (
+            _scale(c[:, 0], frame_x, (LEFT, WIDTH - RIGHT)),
+            _scale(c[:, 1], frame_y, (HEIGHT - BOTTOM, TOP)),
+        )
+        for name, c in {**curves, VALIDATION: validated}.items()
+    }
+    lines = [
+        Line(name, slots[name], _polyline(*placed[name]), float(curve[0, 1]), float(curve[-1, 1]))
+        for name, curve in curves.items()
+    ]
+    dots = None
+    if validated.size:
+        first, last = float(validated[0, 1]), float(validated[-1, 1])
+        dots = Line(VALIDATION, slots[TOTAL], _dots(*placed[VALIDATION]), first, last)
     return LineChart(
         title=f"Round {stage.round}, {stage.stage}",
         x_ticks=_axis([mark for mark in marks_x if mark <= frame_x[1]], frame_x, (LEFT, WIDTH - RIGHT)),
         y_ticks=_axis(marks_y, frame_y, (HEIGHT - BOTTOM, TOP)),
         lines=tuple(lines),
+        validation=dots,
+        accuracies=tuple(v.accuracy for v in stage.validation),
     )
 
 
