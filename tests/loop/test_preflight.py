@@ -7,7 +7,7 @@ import pytest
 from tests.data import layouts
 from tests.models.tiny import write_clip, write_pipeline
 from uniemo_ray.config import DataConfig
-from uniemo_ray.loop.preflight import check_data, check_inputs, count_layers
+from uniemo_ray.loop.preflight import check_data, check_inputs, check_understanding, count_layers
 from uniemo_ray.settings_file import load_config
 
 
@@ -57,6 +57,33 @@ def test_good_folders_pass(folders):
 def test_wrong_models_are_named(folders, override, words):
     with pytest.raises(ValueError, match=words):
         check_inputs(config(folders, override))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["evaluation.plain_per_emotion=1"], r"evaluation\.plain_per_emotion is 1, but LPIPS and Sem-D"),
+        (["generation.per_emotion=1"], r"generation\.per_emotion is 1, but LPIPS and Sem-D compare two"),
+        (["encoder.queries=none", "fusion.members=[scene]"], r"fusion\.members \['scene'\] all need queries"),
+        (["fusion.condition_head=classifier"], r"reads 768 values, but conditions have 16: set fusion\.cond"),
+        (
+            ["fusion.joint_training=false", "stage2.rates={fusion: 0, heads: 0}"],
+            r"stage 2 has nothing to train: .* stage2\.rates of 0 freeze the rest",
+        ),
+        (
+            ["encoder.tower=frozen", "stage1.rates={queries: 0, heads: 0}"],
+            "stage 1 has nothing to train: encoder.tower is 'frozen'",
+        ),
+    ],
+)
+def test_settings_that_cannot_end_well_are_refused_at_the_start(folders, overrides, words):
+    with pytest.raises(ValueError, match=words) as error:
+        check_inputs(config(folders, *overrides))
+    assert "\n" not in str(error.value)
+
+
+def test_stage_one_alone_needs_no_stage_two(folders):
+    check_understanding(config(folders, "fusion.joint_training=false", "stage2.rates={fusion: 0, heads: 0}"))
 
 
 @pytest.mark.parametrize(

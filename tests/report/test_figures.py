@@ -11,6 +11,7 @@ from uniemo_ray.config import FilterConfig
 from uniemo_ray.report.figures import (
     MAX_POINTS,
     StageHistory,
+    Validation,
     join_scores,
     line_charts,
     rank_scatter,
@@ -159,3 +160,29 @@ def test_join_puts_verdicts_to_their_scores() -> None:
 def test_no_ranked_image_draws_an_empty_chart(ranks: pa.Table) -> None:
     chart = rank_scatter(ranks.slice(800), FilterConfig())
     assert (chart.kept, chart.dropped, chart.unranked, chart.kept_path) == (0, 0, 2, "")
+
+
+def test_validation_is_dots_where_epochs_end() -> None:
+    records = [
+        {"kind": "step", "step": 1, "loss": 2.0},
+        {"kind": "step", "step": 2, "loss": 1.0},
+        {"kind": "epoch", "step": 2, "loss": 1.5, "val_loss": 4.0, "val_accuracy": 0.25},
+        {"kind": "step", "step": 4, "loss": 0.5},
+        {"kind": "epoch", "step": 4, "loss": 0.5, "val_loss": 3.0, "val_accuracy": 0.5},
+    ]
+    history = StageHistory.of_records(records, round_=1, stage="understanding")
+    assert history.validation == [Validation(2.0, 4.0, 0.25), Validation(4.0, 3.0, 0.5)]
+    (chart,) = line_charts([history])
+    assert chart.accuracies == (0.25, 0.5)
+    assert chart.validation is not None
+    assert (chart.validation.first, chart.validation.last) == (4.0, 3.0)
+    first, last = chart.validation.path.removeprefix("M").removesuffix("h0").split("h0M")
+    assert float(first.split()[0]) == pytest.approx((40 + 330) / 2, abs=0.1)  # the middle of four steps
+    assert float(last.split()[0]) == pytest.approx(330, abs=0.1)
+    assert float(first.split()[1]) < float(last.split()[1])  # a higher loss is higher up
+    assert max(float(tick.label) for tick in chart.y_ticks) >= 4  # it lies inside the frame
+
+
+def test_a_stage_without_validation_has_no_dots() -> None:
+    (chart,) = line_charts([StageHistory(1, "stage 2", [0, 50], {"loss": [2.0, 1.5]})])
+    assert (chart.validation, chart.accuracies) == (None, ())

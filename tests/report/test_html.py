@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from uniemo_ray.report.figures import StageHistory
+from uniemo_ray.report.figures import StageHistory, Validation
 from uniemo_ray.report.html import render_report, write_report
 from uniemo_ray.report.samples import ShownSample
 from uniemo_ray.report.summary import Summary
@@ -187,3 +187,21 @@ def test_images_without_attributes_or_scores(summary: Summary, samples: list[Sho
 def test_an_unreadable_picture_is_named(summary: Summary) -> None:
     with pytest.raises(ValueError, match="'broken'"):
         render_report(summary, samples=[ShownSample("broken", "real", "awe", b"")])
+
+
+def test_validation_and_an_empty_filter_are_said(
+    values: dict[str, Any], samples: list[ShownSample], coefficients: pa.Table
+) -> None:
+    def page_of(kept: int, history: list[StageHistory]) -> str:
+        values["rounds"][0]["filter"]["kept"] = kept
+        summary = Summary.model_validate(values)
+        return render_report(summary, samples=samples, history=history, coefficients=coefficients)
+
+    validated = StageHistory(1, "joint", [1, 2], {"loss": [1.0, 0.5]}, [Validation(2, 0.75, 0.625)])
+    empty = page_of(0, [validated]).replace("\N{NO-BREAK SPACE}", " ")
+    assert "No image lies in the band of every score" in empty
+    assert "validation loss, after each epoch" in empty
+    assert "Validation accuracy after each epoch: 62.5 %" in empty
+    plain = page_of(5, [StageHistory(1, "joint", [1, 2], {"loss": [1.0, 0.5]})])
+    assert "No image lies in the band" not in plain
+    assert "alidation accuracy" not in plain

@@ -1,10 +1,12 @@
 """What is checked before Ray does anything: one clear line now instead of a failure an hour later."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import open_clip
+import torch
 
 from uniemo_ray.config import Config, DataConfig, DiffusionConfig, EncoderConfig
 from uniemo_ray.data.readers import label_space, open_folder
@@ -15,18 +17,21 @@ from uniemo_ray.metrics.inception import INCEPTION_FILE, InceptionFeatures
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE, load_lpips_alex
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges
 from uniemo_ray.metrics.weights import has_weights
-from uniemo_ray.models.build import check_match
+from uniemo_ray.models.build import check_match, empty_net
 from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config
 from uniemo_ray.models.clip_kinds import check_archive
 from uniemo_ray.models.encoder import stage_ends
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as TINY_DIFFUSION
 from uniemo_ray.models.pipeline_folder import check_text_widths, text_widths
+from uniemo_ray.models.uniemo import freeze_parts, set_trainable
 
+FEWEST_PER_EMOTION = 2
+"""Images that a pair needs."""
 REBUILD = "python -m tools.tiny.pretrain makes the tiny base models"
 
 
 def check_inputs(config: Config) -> None:
-    """Check the data set, base models, encoder layers and published weights.
+    """Check the data set, base models, network, metrics and published weights.
 
     Raises:
         ValueError: one line that names the setting and what is wrong.
@@ -35,7 +40,8 @@ def check_inputs(config: Config) -> None:
     check_data(config.data)
     stage_ends(check_clip(config.encoder), config.encoder)
     _check_diffusion(config.diffusion)
-    _check_match(config)
+    check_network(config, stages=(1, 2))
+    check_measurable(config)
     if config.evaluation.weights_dir:
         check_published(config.evaluation.weights_dir)
 
@@ -53,7 +59,7 @@ def check_understanding(config: Config) -> None:
         return
     stage_ends(check_clip(config.encoder), config.encoder)
     text_widths(config.diffusion)
-    _check_match(config)
+    check_network(config, stages=(1,))
 
 
 def check_data(data: DataConfig) -> None:
@@ -156,10 +162,47 @@ def _check_diffusion(diffusion: DiffusionConfig) -> None:
     check_text_widths(diffusion)
 
 
-def _check_match(config: Config) -> None:
+def check_network(config: Config, *, stages: Sequence[Literal[1, 2]]) -> None:
+    """Build the run's network without memory, and choose what each stage trains of it.
+
+    Raises:
+        ValueError: parts that do not fit together, or a stage in which nothing trains.
+    """
     clip, _ = find_clip_config(config.encoder.clip)
-    width = int(clip["model_cfg"]["embed_dim"])
-    check_match(config.fusion, joint_width=width, text_width=text_widths(config.diffusion))
+    widths = text_widths(config.diffusion)
+    check_match(config.fusion, joint_width=int(clip["model_cfg"]["embed_dim"]), text_width=widths)
+    with torch.device("meta"):
+        net = empty_net(
+            config,
+            clip_config=clip["model_cfg"],
+            scene_names=("scene",),
+            object_names=("object",),
+            text_width=widths,
+            classes=len(label_space(config.data).labels),
+        )
+    for stage in stages:
+        joint, train = config.fusion.joint_training, config.stage1 if stage == 1 else config.stage2
+        set_trainable(net, stage=stage, tower=config.encoder.tower, joint_training=joint)
+        freeze_parts(net, train.rates)
+        has_denoiser = stage == 2 and config.diffusion.denoiser != "frozen"
+        if not has_denoiser and not any(parameter.requires_grad for parameter in net.parameters()):
+            raise ValueError(
+                f"stage {stage} has nothing to train: encoder.tower is {config.encoder.tower!r}, "
+                f"encoder.queries {config.encoder.queries!r}, and stage{stage}.rates of 0 freeze the rest"
+            )
+
+
+def check_measurable(config: Config) -> None:
+    """Raise ValueError for fewer images than the metrics at the end of a round compare."""
+    for name, count in (
+        ("generation.per_emotion", config.generation.per_emotion),
+        ("evaluation.plain_per_emotion", config.evaluation.plain_per_emotion),
+    ):
+        if count < FEWEST_PER_EMOTION:
+            raise ValueError(
+                f"{name} is {count}, but LPIPS and Sem-D compare two images of an emotion: set it to "
+                f"{FEWEST_PER_EMOTION} or more"
+            )
 
 
 def _require(path: Path, *, setting: str, is_tiny: bool) -> None:

@@ -152,6 +152,8 @@ def test_validation_images_are_those_of_the_split(ray_session: None, tmp_path: P
     assert ids("stage1.validate_on=none") is None
     assert ids("stage1.validate_on=test") is None  # no image there
     assert ids("resources.workers=4") is None  # a worker would have none
+    with pytest.raises(ValueError, match=r"stage1\.keep_epoch is 'best', but split 'test' has 0 images"):
+        ids("stage1.keep_epoch=best", "stage1.validate_on=test")
 
 
 def scores(count: int) -> list[dict[str, Any]]:

@@ -132,9 +132,20 @@ def training_set(context: StepContext, config: Config, *, stage: StageName, roun
 
 
 def validation_set(context: StepContext, settings: StageSettings) -> Dataset | None:
-    """Images to validate on after each epoch; None if there are too few for every worker to have one."""
+    """Images to validate on after each epoch; None if there are too few for every worker to have one.
+
+    Raises:
+        ValueError: there are too few, and the best epoch is to be chosen by them.
+    """
     split, workers = settings.train.validate_on, settings.config.resources.workers
-    if split == "none" or context.inputs["ingest"].outputs["sizes"].get(split, 0) < workers:
+    images = context.inputs["ingest"].outputs["sizes"].get(split, 0)
+    if split == "none" or images < workers:
+        if settings.train.keep_epoch == "best":
+            section = "stage1" if settings.stage == "understanding" else "stage2"
+            raise ValueError(
+                f"{section}.keep_epoch is 'best', but split {split!r} has {images} images for {workers} "
+                f"workers: set {section}.keep_epoch to last, or {section}.validate_on to another split"
+            )
         return None
     return as_dataset(context.artefacts_of("ingest"), f"{SAMPLES_FOLDER}/{split}", columns=TRAINING_COLUMNS)
 
