@@ -101,9 +101,9 @@ class EncoderConfig(Settings):
     interactive_residual: Literal["beta", "replace"] = "beta"
     """Output of an interactive block: `S + beta S~` (`beta`), or the refined query alone (`replace`). Source:
     paper, eq. 3; released code: `replace`."""
-    query_start: float = Field(0.02, gt=0)
+    query_start: float = Field(1.0, gt=0)
     """Standard deviation of the normal distribution from which fresh queries are drawn. Unit: none. Source:
-    ours; released code: 1."""
+    released code; the paper names none."""
     interactive_start: Literal["uniform", "normal"] = "uniform"
     """Where the linear layers of fresh interactive blocks start: torch's own uniform distribution, or a
     normal one with standard deviation 0.02 and biases of 0 (`normal`). Source: ours; released code:
