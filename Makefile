@@ -26,7 +26,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples test check format bench bench-serve bench-fullsize serve docs s3-up s3-down clean
+.PHONY: help install demo examples test lint check format bench bench-serve bench-fullsize serve docs s3-up s3-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,10 +49,12 @@ examples: $(STAMP) ## Execute the notebooks in examples/ and store their outputs
 test: $(STAMP) ## Run all tests but those that need minutes or a GPU
 	$(PYTEST) -m 'not integration and not gpu'
 
-check: $(STAMP) ## Format, lint, types and the fast tests
+lint: $(STAMP) ## Format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint ## Format, lint, types and the fast tests
 	$(PYTEST) -m '$(FAST)'
 
 format: $(STAMP) ## Format and fix what can be fixed

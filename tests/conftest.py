@@ -43,11 +43,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @functools.cache
 def _group(path: str) -> str:
-    """Files of the shared Ray go to one process, those that start processes themselves to another."""
+    """Files of the shared Ray go to one process, those that start clusters of their own to another."""
     text = (Path(__file__).parents[1] / path).read_text()
     if "ray_session" in text:
         return "ray"
-    return "processes" if re.search(r"mark\.(ray|slow|integration)", text) else path
+    return "processes" if re.search(r"mark\.(ray|integration)", text) else path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

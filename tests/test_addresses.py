@@ -136,6 +136,7 @@ def test_arguments_of_the_command_line(home: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_command_makes_no_folder_named_tilde_or_s3(home: Path) -> None:
     command = [
         sys.executable,

@@ -546,11 +546,9 @@ class Config(Settings):
                 "diffusion.target is 'crop' but stage2.augment is off, so there is no crop: "
                 "set diffusion.target to whole"
             )
-        for name in ("stage1", "stage2"):
-            size = getattr(self, name).batch_size
-            if self.data.kind == "sketch" and self.data.sketch_train < size:
-                raise ValueError(
-                    f"data.sketch_train {self.data.sketch_train} is less than one batch of {name} ({size}): "
-                    f"lower {name}.batch_size or make more images"
-                )
+        if self.data.kind == "sketch" and self.data.sketch_train < self.stage1.batch_size:
+            raise ValueError(
+                f"data.sketch_train {self.data.sketch_train} is less than one batch of stage1 "
+                f"({self.stage1.batch_size}): lower stage1.batch_size or make more images"
+            )
         return self

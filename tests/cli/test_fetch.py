@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.fetch.hub_server import running_hub
 from tests.fetch.layout import offer_models
 from tests.models.tiny import write_clip, write_pipeline
@@ -30,6 +32,7 @@ def fetch(endpoint, target, *, command=(sys.executable, "-c", SMALL_CLIP), offli
     )
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     write_clip(tmp_path / "models" / "clip")
     write_pipeline(tmp_path / "models" / "diffusion")

@@ -192,6 +192,7 @@ def meaning(word: str, parts: ModelParts, clip, folder) -> ModelParts:
     return ModelParts(**{**vars(parts), "net": net, "diffusion": diffusion})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PIPELINES)
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 @pytest.mark.parametrize("scheduler", SAMPLERS)

@@ -486,6 +486,7 @@ class TestBadInput:
             r"model\[visual\.conv1\.weight\] has shape \(64, 3, 8, 8\), expected \(128, 3, 8, 8\)",
         )
 
+    @pytest.mark.slow
     def test_another_clip_is_named_with_both_shapes(self, checkpoint, tmp_path):
         write_released(checkpoint, tmp_path / "a.pth")
         with pytest.raises(ValueError, match=r"does not fit the preset: model\[visual\.\S+ has shape .*1024"):

@@ -86,6 +86,7 @@ def test_stage_1_keeps_what_the_real_network_keeps(config, with_zero3, monkeypat
     assert kept[True] != pytest.approx(kept[False], rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_stage_2_adds_text_encoder_and_denoiser(config, dtype) -> None:
     config = config.model_copy(
@@ -107,6 +108,7 @@ def test_stage_2_adds_text_encoder_and_denoiser(config, dtype) -> None:
     assert denoised > 3 * text
 
 
+@pytest.mark.slow
 def test_checkpointing_and_precision_keep_less(config) -> None:
     plain = estimate(config, stage=2, batch=4)
     assert plain > 3 * estimate(config, stage=2, batch=1)

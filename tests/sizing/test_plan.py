@@ -10,6 +10,7 @@ from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.plan import Rates, make_plan
 
 
+@pytest.mark.slow
 def test_a_plan_that_fits_and_one_that_does_not() -> None:
     config = load_config(None, ["stage1.zero_stage=0", "stage1.batch_size=64", "stage2.batch_size=64"])
     plan = make_plan(config, gpu_memory_bytes=48_000_000_000, rates=Rates(images_per_second=5.0))
@@ -54,6 +55,7 @@ def test_half_frozen_models_take_half() -> None:
     assert saved == 2 * (sizes["denoiser"] + sizes["text encoders"])
 
 
+@pytest.mark.slow
 def test_other_classes_get_a_plan_of_stage_1_alone() -> None:
     config = load_config(None, ["data.kind=twitter2", "data.root=/data"])
     rates = Rates(images_per_second=1, generated_per_second=1)

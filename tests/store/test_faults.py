@@ -86,6 +86,7 @@ def wait_until_stopped(pid: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_killed_at_every_point(uri: str, tmp_path: Path) -> None:
     assert set(HERE) < set(POINTS)
     for point in HERE:
@@ -103,6 +104,7 @@ def test_killed_at_every_point(uri: str, tmp_path: Path) -> None:
     assert images(store) == images(open_store(undisturbed)) != {}
 
 
+@pytest.mark.slow
 def test_a_late_commit_of_a_superseded_driver_changes_nothing(uri: str, tmp_path: Path) -> None:
     """The first driver stops between its look at the lease and its manifest entry, and wakes too late."""
     with driver(uri, ttl_s=2, point="checked", skip=2, signal="STOP") as late:
@@ -120,6 +122,7 @@ def test_a_late_commit_of_a_superseded_driver_changes_nothing(uri: str, tmp_path
     assert (report.findings, report.tally.rows) == ((), 24)
 
 
+@pytest.mark.slow
 def test_a_late_entry_before_the_new_drivers_own_is_not_taken(uri: str, tmp_path: Path) -> None:
     """The first driver wakes while the second has sealed the folder, but not reached that shard."""
     with driver(uri, ttl_s=2, point="checked", skip=2, signal="STOP") as late:

@@ -204,6 +204,7 @@ with Lease(open_store(sys.argv[1]), ttl_s=2.0):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skew_s", [-3600, 3600])
 def test_clocks_an_hour_apart(tmp_path: Path, skew_s: int) -> None:
     """A driver whose clock is wrong, in a container of its own as on another machine."""

@@ -53,6 +53,7 @@ def store_at(endpoint: str) -> S3Store:
     return S3Store("bucket", "run", endpoint=endpoint, region="us-east-1", addressing="path")
 
 
+@pytest.mark.slow
 def test_many_threads_outlast_an_outage_together() -> None:
     with failing_server(5) as (endpoint, seen):
         store = store_at(endpoint)

@@ -155,6 +155,7 @@ def test_an_entry_tells_the_failures_of_the_bytes_that_are_stored(store: Store) 
     assert commit_shard(store, "a", rows(None), plan_hash="p").failed == {"killed 2 processes": 1}
 
 
+@pytest.mark.slow
 def test_killed_and_concurrent_writers_end_with_each_shard_once(store: Store, uri: str) -> None:
     rng = random.Random(1)
 

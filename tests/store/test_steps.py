@@ -177,6 +177,7 @@ def test_the_commit_record_tells_how_it_came_about(tmp_path: Path) -> None:
     assert record["seconds"] >= 0
 
 
+@pytest.mark.slow
 def test_a_driver_killed_in_every_step_gets_to_the_end_by_being_submitted_again(
     uri: str, tmp_path: Path
 ) -> None:

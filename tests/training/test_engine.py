@@ -40,6 +40,7 @@ def test_deepspeed_json_follows_our_settings() -> None:
     assert bf16["torch_autocast"]["dtype"] == "bfloat16"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_all_stages_take_the_same_steps(stage: int) -> None:
     """ZeRO only partitions: stage k equals plain AdamW with clipping, warm-up and cosine."""
@@ -61,6 +62,7 @@ def test_all_stages_take_the_same_steps(stage: int) -> None:
         torch.testing.assert_close(value, reference.net.state_dict()[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 3])
 def test_bf16_computes_in_bf16_and_keeps_fp32_weights(stage: int) -> None:
     engine, objective = make(stage, precision="bf16")
@@ -106,6 +108,7 @@ def check_fp16(stage: int) -> None:
     assert norms[0] == pytest.approx(norms[1], rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_fp16_follows_fp32(stage: int) -> None:
     check_fp16(stage)
@@ -133,6 +136,7 @@ def test_an_infinite_gradient_stops_in_fp16_too(stage: int) -> None:
     assert engine._scale.value == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 3])
 def test_a_checkpoint_keeps_the_loss_scale(stage: int, tmp_path: Path) -> None:
     straight, _ = make(stage, precision="fp16")

@@ -194,6 +194,7 @@ def test_the_heads_of_stage_two_train_and_stay_out_of_the_model(folders: dict[st
     assert not any("heads" in name for name in parts.exports["net"].state_dict())
 
 
+@pytest.mark.slow
 def test_where_queries_blocks_and_projections_start() -> None:
     config = load_config(None, ["preset=vit_b32_sd15_released"])
     torch.manual_seed(0)

@@ -51,6 +51,7 @@ def test_caption_states_carry_a_gradient_to_the_words(tokenizer):
     assert encoder.get_input_embeddings().weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_the_decoder_learns_and_the_encoder_stays():
     pixels = draw_renders(range(8), seed=0, size_px=32).pixels
     torch.manual_seed(0)
@@ -62,6 +63,7 @@ def test_the_decoder_learns_and_the_encoder_stays():
     assert all(torch.equal(p, encoder[name]) for name, p in vae.encoder.named_parameters())
 
 
+@pytest.mark.slow
 def test_diffusion_resumes_from_its_checkpoint(tokenizer, tmp_path):
     renders = draw_renders(range(8), seed=0, size_px=32)
     latents = torch.randn(8, 8, 16, 16)

@@ -1,6 +1,7 @@
 """Words that no caption has taught: which they are, and that only they learn."""
 
 import numpy as np
+import pytest
 import torch
 
 from tools.tiny.diffusion import TextToImage, make_denoiser, make_text_encoder
@@ -27,6 +28,7 @@ def test_a_vague_caption_holds_its_word_and_at_most_one_name():
     assert not any("boxing" in text for text in bare)
 
 
+@pytest.mark.slow
 def test_only_the_vague_words_learn(tokenizer):
     torch.manual_seed(0)
     parts = TextToImage(make_text_encoder(len(tokenizer)), make_denoiser())
