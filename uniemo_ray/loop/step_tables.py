@@ -17,9 +17,7 @@ from uniemo_ray.loop.steps import (
     training,
     understanding,
 )
-from uniemo_ray.metrics.emotion_judge import has_emotion_judge
-from uniemo_ray.metrics.perceptual import has_alexnet
-from uniemo_ray.metrics.resnet import has_judges
+from uniemo_ray.loop.steps.image_metrics import measured
 
 FROZEN_CLIP = ("encoder.clip", "encoder.clip_pretrained")
 LABELS = ("data.kind", "data.labels", "data.valence")
@@ -299,20 +297,3 @@ def completion_steps(config: Config, source: SourceModel) -> list[Row]:
             facts=model,
         ),
     ]
-
-
-def measured(config: Config) -> dict[str, list[str]]:
-    """The names under which a measuring step gives its metrics; other names make it run again.
-
-    So a file that is added to `evaluation.weights_dir` later adds its own metrics, and what was measured
-    under names of an earlier release is measured again. FID is not among them, as it has a step of its own,
-    and neither is what follows from the settings that the step reads.
-    """
-    folder = config.evaluation.weights_dir
-    there = {
-        ("emo_a_clip", "sem_d_clip", "sem_d_l14"): True,
-        ("lpips", "lpips_alex"): has_alexnet(folder),
-        ("sem_c",): has_judges(folder),
-        ("emo_a",): has_emotion_judge(folder),
-    }
-    return {"metrics": [name for names, is_there in there.items() if is_there for name in names]}
