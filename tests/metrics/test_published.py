@@ -27,8 +27,8 @@ from uniemo_ray.metrics import published
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import PublishedFeatures, feature_sums, measure_images
 from uniemo_ray.metrics.perceptual import alex_distance
+from uniemo_ray.metrics.pictures import as_saved
 from uniemo_ray.metrics.published import (
-    as_saved,
     chosen_rows,
     draw_published_pairs,
     is_full,

@@ -6,20 +6,18 @@ are JPEG files there, of Pillow's default quality, and the scripts read those.
 
 # M images, K pairs, B batch, H height, W width, E CLIP joint width
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from uniemo_ray.data.images import RGB, normalise
+from uniemo_ray.data.images import normalise
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics.pairs import Floats, Ints, PairMean
 from uniemo_ray.metrics.perceptual import Distance
-from uniemo_ray.metrics.pictures import Pictures
+from uniemo_ray.metrics.pictures import Pictures, as_saved
 from uniemo_ray.models.clip import ClipParts, image_features
 from uniemo_ray.seeds import named_rng
 
@@ -43,13 +41,6 @@ def chosen_rows(image_ids: Sequence[str], emotions: Sequence[str]) -> Ints:
 def is_full(emotions: Sequence[str]) -> bool:
     """Whether these are `PER_EMOTION` images of each of the eight emotions, as the published FID needs."""
     return all(list(emotions).count(emotion) == PER_EMOTION for emotion in EMOTIONS)
-
-
-def as_saved(rgb: RGB) -> RGB:
-    """A generated picture (H, W, 3) as it comes back from the JPEG file that the released code writes."""
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, format="JPEG")
-    return np.asarray(Image.open(file).convert("RGB"))
 
 
 def draw_published_pairs(image_ids: Sequence[str], emotions: Sequence[str], *, seed: int) -> dict[str, Ints]:

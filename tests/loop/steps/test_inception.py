@@ -18,7 +18,7 @@ from uniemo_ray.metrics import inception as network
 from uniemo_ray.metrics import published
 from uniemo_ray.metrics.frechet import FeatureSums, frechet
 from uniemo_ray.metrics.inception import InceptionFeatures, squashed
-from uniemo_ray.metrics.published import as_saved
+from uniemo_ray.metrics.pictures import as_saved
 from uniemo_ray.store.shards import commit_shard, iterate_shards
 
 SPLITS = {"train": 12, "val": 5, "test": 7}

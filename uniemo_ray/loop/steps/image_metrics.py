@@ -92,7 +92,7 @@ def measure_set(
         train_features(context, config, source, folder)
         if is_generated:
             published = published_features(context, config, source, folder, ids=ids, emotions=emotions)
-    judged = _judge(context, config, source, folder)
+    judged = _judge(context, config, source, folder, is_generated=is_generated)
     yardstick = _yardstick(context, config)
     with PictureFile(size_px=config.diffusion.size_px, max_pixels=config.data.max_pixels) as pictures:
         rows = needed_rows(ids, emotions, yardstick, is_generated=is_generated)
@@ -113,14 +113,16 @@ def measure_set(
         return measure_images(images, yardstick).to_dict()
 
 
-def _judge(context: StepContext, config: Config, source: Store, folder: str) -> pa.Table | None:
+def _judge(
+    context: StepContext, config: Config, source: Store, folder: str, *, is_generated: bool
+) -> pa.Table | None:
     """What both ResNet-50 say of a folder's images, or None when the user has no weights for them."""
     if not has_judges(config.evaluation.weights_dir):
         return None
     actor = partial(
         JudgeActor,
         weights_dir=str(config.evaluation.weights_dir),
-        size_px=config.diffusion.size_px,
+        source="generated" if is_generated else "real",
         max_pixels=config.data.max_pixels,
     )
     map_shards(

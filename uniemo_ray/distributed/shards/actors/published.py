@@ -4,7 +4,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from uniemo_ray.data.images import RGB, decode_rgb, to_square
 from uniemo_ray.distributed.shards.actors.tables import to_columns, to_table
 from uniemo_ray.metrics.inception import LAST_WIDTH, InceptionFeatures, squashed
-from uniemo_ray.metrics.published import as_saved
-from uniemo_ray.metrics.resnet import SemanticJudges
+from uniemo_ray.metrics.pictures import as_saved
+from uniemo_ray.metrics.resnet import SemanticJudges, cropped
 
 BATCH = 16
 
@@ -77,22 +76,25 @@ class InceptionActor:
 class JudgeActor:
     """Images to the probabilities of their likeliest scene and object."""
 
-    def __init__(self, weights_dir: str, size_px: int, max_pixels: int, device: str = "cpu") -> None:
-        """Load both networks; images are brought to `size_px` first, real and generated ones alike."""
+    def __init__(self, weights_dir: str, source: Source, max_pixels: int, device: str = "cpu") -> None:
+        """Load both networks; generated images are judged after the file that would hold them."""
         torch.set_num_threads(1)
         self.judges = SemanticJudges(weights_dir, device=device)
-        self.size_px, self.max_pixels = size_px, max_pixels
+        self.source, self.max_pixels = source, max_pixels
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Columns image_id, emotion and both probabilities (float64), of rows that have an image."""
         table = table.filter(pc.is_valid(table["image"]))
         found = [np.zeros((2, 0))]
-        square = partial(to_square, size_px=self.size_px)
-        found += [np.stack(self.judges(pixels)) for pixels in _batches(table, square, self.max_pixels)]
+        found += [np.stack(self.judges(pixels)) for pixels in _batches(table, self.prepare, self.max_pixels)]
         scene, object_ = np.concatenate(found, axis=1)
         judged = to_table(to_columns(table, ("image_id", "emotion")))
         judged = judged.append_column("scene_probability", pa.array(scene))
         return judged.append_column("object_probability", pa.array(object_))
+
+    def prepare(self, rgb: RGB) -> RGB:
+        """(H, W, 3) to (224, 224, 3)."""
+        return cropped(as_saved(rgb) if self.source == "generated" else rgb)
 
 
 def _batches(table: pa.Table, prepare: Callable[[RGB], RGB], max_pixels: int) -> Iterator[NDArray[np.uint8]]:
