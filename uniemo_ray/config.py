@@ -15,6 +15,8 @@ PLACEHOLDER = "<emotion>"
 MAX_PIXELS = 50_000_000
 """Default of `data.max_pixels`, in pixels (width x height)."""
 SPLITS = ("train", "val", "test")
+FOLDED = ("emotionroi", "twitter1", "twitter2")
+"""Kinds of data set that `data.fold` splits."""
 
 
 class Settings(BaseModel):
@@ -41,6 +43,11 @@ class DataConfig(Settings):
     its authors publish."""
     split_seed: int = 0
     """Seed that draws the splits of a set that has none. Unit: none. Source: ours."""
+    fold: int | None = Field(None, ge=0, le=4)
+    """Which of five folds of `emotionroi`, `twitter1` or `twitter2` is the test split. All images of the set
+    are dealt into them, class by class, with `split_seed`; a sixteenth of the other four validates. None
+    takes the set's own lists, or draws one fifth. Unit: none (0 to 4). Source: the literature on these sets
+    tests on five folds."""
     sketch_train: int = Field(4000, ge=16)
     """Training images that EmoSketch generates. Unit: images. Source: ours."""
     sketch_val: int = Field(500, ge=8)
@@ -64,6 +71,14 @@ class DataConfig(Settings):
     def _needs_root(self) -> "DataConfig":
         if self.kind != "sketch" and not self.root:
             raise ValueError(f"data.kind is {self.kind!r} but data.root is empty: give the data set's folder")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_where_they_are_used(self) -> "DataConfig":
+        if self.fold is not None and self.kind not in FOLDED:
+            raise ValueError(
+                f"data.fold is a setting of data.kind {', '.join(FOLDED)}, but the kind is {self.kind!r}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -460,17 +475,18 @@ class EvaluationConfig(Settings):
     """Metrics of a round (section IV)."""
 
     pairs: int = Field(1000, ge=1)
-    """Seeded pairs per emotion for LPIPS and Sem-D. All pairs are taken when there are fewer. Unit: pairs.
-    Source: ours; the published scripts: 10."""
+    """Seeded pairs per emotion for our forms of LPIPS and Sem-D. All pairs are taken when there are fewer.
+    The published protocol, `lpips` and `sem_d`, always has its 10. Unit: pairs. Source: ours."""
     plain_per_emotion: int = Field(40, ge=1)
     """Images per emotion of the plain-prompt reference. Unit: images. Source: ours."""
     model: Address | None = None
     """Model folder that the job `understanding` evaluates on the test split. None trains one. Source:
     ours."""
     weights_dir: Address | None = None
-    """Folder with the published weights of Inception-v3 (adds `fid`), AlexNet (adds `lpips_alex`) and both
-    ResNet-50, Places365 and ImageNet (add `sem_c`). Every machine must be able to read it. Source: the
-    publications of these metrics."""
+    """Folder with published weights: Inception-v3 (adds `fid` and `fid_train`), AlexNet (`lpips` and
+    `lpips_alex`), both ResNet-50, Places365 and ImageNet (`sem_c`), and EmoGen's judge (`emo_a`, where
+    `encoder.clip` is OpenAI's ViT-L/14). Every machine must be able to read it. Source: the publications of
+    these metrics."""
 
 
 class ResourceConfig(Settings):

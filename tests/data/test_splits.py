@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uniemo_ray.data.samples import Entry
-from uniemo_ray.data.splits import FIFTH, LITERATURE, OFFICIAL, Shares, stratify
+from uniemo_ray.data.splits import FIFTH, FOLDS, LITERATURE, OFFICIAL, Shares, split_by_fold, stratify
 
 
 def entries(**sizes: int) -> list[Entry]:
@@ -60,3 +60,37 @@ def test_parts_are_disjoint_whole_and_keep_training_images(awe: int, fear: int, 
         counts = [found[label] for found in sizes(parts).values()]
         assert counts[0] >= min(size, 1)
         assert all(counts) == (size >= 3)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 5))
+def test_each_image_is_in_exactly_one_test_fold(awe: int, fear: int, seed: int) -> None:
+    given_entries = entries(awe=awe, fear=fear)
+    folds = [split_by_fold(given_entries, fold=fold, seed=seed) for fold in range(FOLDS)]
+    tested = [entry for parts in folds for entry in parts["test"]]
+    assert sorted(tested) == sorted(given_entries)
+    for parts in folds:
+        assert sorted(entry for part in parts.values() for entry in part) == sorted(given_entries)
+    for label in ("awe", "fear"):
+        found = [sum(entry.emotion == label for entry in parts["test"]) for parts in folds]
+        assert max(found) - min(found) <= 1
+    sizes_of_folds = [len(parts["test"]) for parts in folds]
+    assert max(sizes_of_folds) - min(sizes_of_folds) <= 1
+
+
+def test_folds_depend_on_the_seed_and_not_on_the_order_of_files() -> None:
+    given_order = entries(awe=40, fear=40)
+    shuffled = random.Random(3).sample(given_order, len(given_order))
+    parts = split_by_fold(given_order, fold=2, seed=0)
+    assert split_by_fold(shuffled, fold=2, seed=0) == parts
+    assert split_by_fold(given_order, fold=2, seed=1)["test"] != parts["test"]
+    assert sizes(parts) == {
+        "train": Counter(awe=30, fear=30),
+        "val": Counter(awe=2, fear=2),
+        "test": Counter(awe=8, fear=8),
+    }
+
+
+def test_known_fold() -> None:
+    # Published results depend on it: another draw would be another data set.
+    parts = split_by_fold(entries(awe=10), fold=0, seed=0)
+    assert [entry.image_id for entry in parts["test"]] == ["awe/6.jpg", "awe/9.jpg"]

@@ -95,6 +95,7 @@ def test_stage_one_alone_needs_no_stage_two(folders):
     [
         (["pt_inception-2015-12-05-6726825d.pth"], "is damaged: its sha256 starts with e3b0c442"),
         (["alexnet-owt-7be5be79.pth"], "is damaged: its sha256 starts with e3b0c442, expected 7be5be79"),
+        (["time_2023-11-12_03-29-best.pth"], r"time_2023-11-12_03-29-best\.pth is damaged"),
         (["resnet50_places365.pth.tar", "resnet50-0676ba61.pth"], r"places365\.pth\.tar is damaged"),
         (["resnet50_places365.pth.tar"], r"holds resnet50_places365\.pth\.tar but no resnet50-0676ba61"),
         (["alexnet-owt-4df8aa71.pth"], r"holds alexnet-owt-4df8aa71\.pth, .* put this file there"),

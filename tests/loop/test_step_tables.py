@@ -2,6 +2,7 @@
 
 import pytest
 
+from uniemo_ray.loop import step_tables
 from uniemo_ray.loop.declare import Row, declare
 from uniemo_ray.loop.step_tables import feedback_loop_steps
 from uniemo_ray.settings_file import load_config
@@ -129,12 +130,42 @@ def test_published_files_that_come_later_redo_what_measures(tmp_path):
     measuring = {"evaluate-1", "evaluate-2", "reference-plain", "reference-real"}
     (tmp_path / "resnet50_places365.pth.tar").touch()  # alone it gives nothing
     before = fingerprints(tmp_path, override)
-    for name in ("alexnet-owt-7be5be79.pth", "resnet50-0676ba61.pth"):
+    for name in ("alexnet-owt-7be5be79.pth", "resnet50-0676ba61.pth", "time_2023-11-12_03-29-best.pth"):
         (tmp_path / name).touch()
         after = fingerprints(tmp_path, override)
         assert {step for step in before if before[step] != after[step]} == measuring
         assert before.keys() == after.keys()
         before = after
+
+
+def test_the_filter_knows_nothing_of_the_judge_that_evaluates(tmp_path):
+    """It ranks by the run's own classifier: a public judge changes no score, no verdict, no training set."""
+    override = f"evaluation.weights_dir={tmp_path}"
+    (tmp_path / "time_2023-11-12_03-29-best.pth").touch()
+    with_judge = fingerprints(tmp_path, override)
+    (tmp_path / "time_2023-11-12_03-29-best.pth").unlink()
+    without = fingerprints(tmp_path, override)
+    redone = {step for step in without if without[step] != with_judge[step]}
+    assert redone == {"evaluate-1", "evaluate-2", "reference-plain", "reference-real"}
+    rows = {row.name: row for row in feedback_loop_steps(load_config(None, [override]))}
+    for name in ("scorers", "score-1", "filter-1", "mix-1"):
+        assert not any(setting.startswith("evaluation") for setting in rows[name].reads)
+
+
+def test_other_names_or_protocols_of_metrics_are_measured_again(tmp_path, monkeypatch):
+    """What an earlier release left as `emo_a` or `fid` is never shown under these names."""
+    (tmp_path / "pt_inception-2015-12-05-6726825d.pth").touch()
+    override = f"evaluation.weights_dir={tmp_path}"
+    rows = {row.name: row for row in feedback_loop_steps(load_config(None, [override]))}
+    assert rows["inception"].facts == {"protocols": ["fid", "fid_train"]}
+    for name in ("evaluate-1", "reference-plain", "reference-real"):
+        assert "emo_a_clip" in rows[name].facts["metrics"]
+        assert "emo_a" not in rows[name].facts["metrics"]  # its file is not there
+    after = fingerprints(tmp_path, override)
+    monkeypatch.setattr(step_tables, "measured", lambda config: {})  # as an earlier release declared them
+    before = fingerprints(tmp_path, override)
+    redone = {step for step in before if before[step] != after[step]}
+    assert redone == {"evaluate-1", "evaluate-2", "reference-plain", "reference-real"}
 
 
 def test_rounds(tmp_path):

@@ -9,13 +9,22 @@ from uniemo_ray.metrics.emo_a import emo_a, emo_a_exact, exact_probabilities
 
 
 def test_emo_a_counts_the_intended_emotion() -> None:
-    found = emo_a(["awe", "awe", "fear"], np.eye(8)[[1, 3, 6]] * 0.8 + 0.025)
-    assert found.name == "emo_a"
+    found = emo_a(["awe", "awe", "fear"], np.eye(8)[[1, 3, 6]] * 0.8 + 0.025, name="emo_a_clip")
+    assert found.name == "emo_a_clip"
     assert found.top1 == pytest.approx(2 / 3)
     assert found.per_emotion == {"awe": 0.5, "fear": 1.0}
     assert found.two_class == 1.0
     assert found.mean_probability == pytest.approx((0.825 + 0.025 + 0.825) / 3)
     assert found.count == 3
+
+
+def test_two_classes_are_sums_as_in_the_published_script() -> None:
+    """The likeliest emotion is negative, but the positive ones hold more probability together."""
+    p = np.array([[0.2, 0.2, 0.2, 0.0, 0.4, 0.0, 0.0, 0.0]])
+    published = int(p.reshape(1, 2, 4).sum(axis=2).argmax(axis=1)[0])  # 0 is positive
+    assert published == 0
+    assert emo_a(["awe"], p, name="emo_a").two_class == 1.0
+    assert emo_a(["fear"], p, name="emo_a").two_class == 0.0
 
 
 def test_exact_judges_a_cemetery_sad_and_a_boxing_ring_angry() -> None:
@@ -46,9 +55,9 @@ def test_exact_probabilities_are_the_posterior_row_by_row() -> None:
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="no image"):
-        emo_a([], np.zeros((0, 8)))
+        emo_a([], np.zeros((0, 8)), name="emo_a")
     with pytest.raises(ValueError, match="unknown emotion 'joy'"):
-        emo_a(["joy"], np.ones((1, 8)))
+        emo_a(["joy"], np.ones((1, 8)), name="emo_a")
     for scene, object_ in ((-1, 0), (16, 0), (0, 24)):
         with pytest.raises(ValueError, match="scenes below 16 and objects below 24"):
             emo_a_exact(["awe"], [scene], [object_])

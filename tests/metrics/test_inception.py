@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
+from torchvision import transforms
 from torchvision.models import inception
 
 from uniemo_ray.metrics import inception as own_inception
-from uniemo_ray.metrics.inception import InceptionFeatures, make_inception
+from uniemo_ray.metrics.inception import InceptionFeatures, make_inception, squashed
 
 
 @pytest.fixture(scope="module")
@@ -54,29 +56,49 @@ def test_the_last_block_pools_by_maximum(net: inception.Inception3) -> None:
         torch.testing.assert_close(net.Mixed_7c(x)[:, -192:], expected)
 
 
-def test_features_are_pool3_of_the_resized_picture(
-    net: inception.Inception3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def inception_dir(net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Random weights cannot have the published digest, so theirs takes its place."""
     path = tmp_path / "plain.pth"
     torch.save(net.state_dict(), path)
     own = path.rename(tmp_path / f"pt_inception-2015-12-05-{sha256(path.read_bytes()).hexdigest()[:8]}.pth")
     monkeypatch.setattr(own_inception, "INCEPTION_FILE", own.name)
-    pixels = np.random.default_rng(0).integers(0, 256, size=(2, 32, 32, 3), dtype=np.uint8)
-    features = InceptionFeatures(tmp_path)(pixels)
-    assert features.shape == (2, 2048)
-    x = (
-        nn.functional.interpolate(
-            torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, size=(299, 299), mode="bilinear"
-        )
-        * 2
-        - 1
-    )
+    return tmp_path
+
+
+def pool3(net: inception.Inception3, x: torch.Tensor) -> np.ndarray:
+    """What torchmetrics takes of the network, for pictures (B, 3, 299, 299) of 0 to 255."""
     caught: list[torch.Tensor] = []
     hook = net.avgpool.register_forward_hook(lambda module, inputs, output: caught.append(output))
     with torch.no_grad():
-        net(x)
+        net((x.float() - 128) / 128)
     hook.remove()
-    np.testing.assert_allclose(features, caught[0].flatten(1).numpy(), rtol=1e-4, atol=1e-5)
+    return caught[0].flatten(1).numpy()
+
+
+def test_features_are_pool3_of_values_around_128(net: inception.Inception3, inception_dir: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(2, 299, 299, 3), dtype=np.uint8)
+    features = InceptionFeatures(inception_dir)(pixels)
+    assert features.shape == (2, 2048)
+    expected = pool3(net, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_pictures_of_the_networks_size_are_taken(inception_dir: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected pictures \(B, 299, 299, 3\), got \(1, 32, 32, 3\)"):
+        InceptionFeatures(inception_dir)(np.zeros((1, 32, 32, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("size", [(512, 512), (640, 360), (301, 900), (64, 48)])
+def test_squashed_is_the_resize_of_the_published_script(size: tuple[int, int]) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, size=(size[1], size[0], 3), dtype=np.uint8)
+    expected = np.asarray(transforms.Resize((299, 299))(Image.fromarray(rgb)))
+    np.testing.assert_array_equal(squashed(rgb), expected)
+    aliased = nn.functional.interpolate(
+        torch.from_numpy(rgb).permute(2, 0, 1)[None].float(), (299, 299), mode="bilinear", antialias=False
+    )[0].permute(1, 2, 0)
+    gap = np.abs(aliased.numpy() - expected).mean()
+    assert gap > 15 if max(size) > 299 else gap < 1  # the filter shows only where pictures shrink
 
 
 def test_without_the_file_fid_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

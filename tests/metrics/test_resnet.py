@@ -5,37 +5,51 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.models import ResNet50_Weights, resnet50
+from PIL import Image
+from torchvision import transforms
+from torchvision.models import resnet50
 
-from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges, _prepare, has_judges
+from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges, cropped, has_judges
 
 
 def pictures() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (3, 300, 420, 3), dtype=np.uint8)
+
+
+def plainly() -> torch.Tensor:
+    """What the published script does with them."""
+    script = transforms.Compose(
+        [
+            transforms.Resize(256),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    return torch.stack([script(Image.fromarray(rgb)) for rgb in pictures()])
 
 
 def test_probabilities_are_those_of_the_two_networks(resnet_dir: Path) -> None:
     assert has_judges(resnet_dir)
-    scene, object_ = SemanticJudges(resnet_dir)(pictures())
+    scene, object_ = SemanticJudges(resnet_dir)(np.stack([cropped(rgb) for rgb in pictures()]))
     plain = resnet50(num_classes=365).eval()
     state = torch.load(resnet_dir / PLACES_FILE, weights_only=True)["state_dict"]
     plain.load_state_dict({name.partition(".")[2]: value for name, value in state.items()})
     with torch.no_grad():
-        expected = plain(_prepare(pictures())).softmax(dim=1).amax(dim=1)
+        expected = plain(plainly()).softmax(dim=1).amax(dim=1)
     np.testing.assert_allclose(scene, expected.numpy(), rtol=1e-4)
     assert scene.shape == object_.shape == (3,)
     plain = resnet50().eval()
     plain.load_state_dict(torch.load(next(resnet_dir.glob("resnet50-*.pth")), weights_only=True))
     with torch.no_grad():
-        expected = plain(_prepare(pictures())).softmax(dim=1).amax(dim=1)
+        expected = plain(plainly()).softmax(dim=1).amax(dim=1)
     np.testing.assert_allclose(object_, expected.numpy(), rtol=1e-4)
     assert not np.allclose(scene, object_)
 
 
-def test_pictures_are_prepared_as_torchvision_does() -> None:
-    theirs = ResNet50_Weights.IMAGENET1K_V1.transforms()
-    pixels = torch.from_numpy(pictures()).permute(0, 3, 1, 2)
-    torch.testing.assert_close(_prepare(pictures()), theirs(pixels), atol=0.02, rtol=0)
+def test_only_prepared_pictures_are_taken(resnet_dir: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected pictures \(M, 224, 224, 3\), got \(3, 300, 420, 3\)"):
+        SemanticJudges(resnet_dir)(pictures())
 
 
 def test_one_file_alone_is_not_enough(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.tiny import write_clip
-from uniemo_ray.metrics.sem_d import sem_d, sem_d_name
+from uniemo_ray.metrics.sem_d import is_published_clip, sem_d
 from uniemo_ray.models import weights_folder
 from uniemo_ray.models.clip import CONFIG_FILE, WEIGHTS_FILE
 from uniemo_ray.store.local import LocalStore
@@ -17,7 +17,7 @@ from uniemo_ray.store.local import LocalStore
 def test_mean_squared_distance_over_all_pairs_of_one_emotion() -> None:
     rows = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     labels = ["awe"] * 5 + ["fear"] * 4
-    found = sem_d(rows, [f"{n}" for n in range(9)], labels, clip="tiny", pretrained=None, pairs=100, seed=0)
+    found = sem_d(rows, [f"{n}" for n in range(9)], labels, name="sem_d_clip", pairs=100, seed=0)
     expected = {}
     for emotion, own in (("awe", rows[:5]), ("fear", rows[5:])):
         expected[emotion] = np.mean([((a - b) ** 2).mean() for a, b in itertools.combinations(own, 2)])
@@ -28,10 +28,10 @@ def test_mean_squared_distance_over_all_pairs_of_one_emotion() -> None:
 
 def test_only_the_published_clip_earns_the_published_name() -> None:
     for clip in ("ViT-L-14", "ViT-L-14-quickgelu"):
-        assert sem_d_name(clip, pretrained="openai") == "sem_d"
-        assert sem_d_name(clip, pretrained="laion2b_s32b_b82k") == "sem_d_clip"
+        assert is_published_clip(clip, pretrained="openai")
+        assert not is_published_clip(clip, pretrained="laion2b_s32b_b82k")
     for clip in ("ViT-B-32", "tiny", "ViT-L-14-336"):
-        assert sem_d_name(clip, pretrained="openai") == "sem_d_clip"
+        assert not is_published_clip(clip, pretrained="openai")
 
 
 def test_published_weights_are_known_in_any_folder(tmp_path: Path) -> None:
@@ -39,12 +39,12 @@ def test_published_weights_are_known_in_any_folder(tmp_path: Path) -> None:
     write_clip(tmp_path)
     weights, config = tmp_path / WEIGHTS_FILE, tmp_path / CONFIG_FILE
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert sem_d_name(str(tmp_path), pretrained=None, published=digest) == "sem_d"
-    assert sem_d_name("ViT-L-14-quickgelu", pretrained=str(weights), published=digest) == "sem_d"
-    assert sem_d_name("ViT-L-14", pretrained=str(weights), published=digest) == "sem_d_clip"  # plain GELU
-    assert sem_d_name(str(tmp_path), pretrained=None) == "sem_d_clip"
+    assert is_published_clip(str(tmp_path), pretrained=None, published=digest)
+    assert is_published_clip("ViT-L-14-quickgelu", pretrained=str(weights), published=digest)
+    assert not is_published_clip("ViT-L-14", pretrained=str(weights), published=digest)  # plain GELU
+    assert not is_published_clip(str(tmp_path), pretrained=None)
     config.write_text(config.read_text().replace('"quick_gelu": true', '"quick_gelu": false'))
-    assert sem_d_name(str(tmp_path), pretrained=None, published=digest) == "sem_d_clip"
+    assert not is_published_clip(str(tmp_path), pretrained=None, published=digest)
 
 
 def test_published_weights_are_known_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,14 +52,12 @@ def test_published_weights_are_known_in_a_bucket(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(weights_folder, "open_store", lambda _: LocalStore(tmp_path / "stored"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     digest = hashlib.sha256((tmp_path / "stored" / WEIGHTS_FILE).read_bytes()).hexdigest()
-    assert sem_d_name("s3://bucket/clip", pretrained=None, published=digest) == "sem_d"
-    assert sem_d_name("s3://bucket/clip", pretrained=None) == "sem_d_clip"
+    assert is_published_clip("s3://bucket/clip", pretrained=None, published=digest)
+    assert not is_published_clip("s3://bucket/clip", pretrained=None)
 
 
 def test_bad_features_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected features \(2, E\)"):
-        sem_d(np.zeros((3, 2)), ["a", "b"], ["awe", "awe"], clip="tiny", pretrained=None, pairs=1, seed=0)
+        sem_d(np.zeros((3, 2)), ["a", "b"], ["awe", "awe"], name="sem_d_clip", pairs=1, seed=0)
     with pytest.raises(ValueError, match="not finite"):
-        sem_d(
-            np.full((2, 2), np.nan), ["a", "b"], ["awe", "awe"], clip="tiny", pretrained=None, pairs=1, seed=0
-        )
+        sem_d(np.full((2, 2), np.nan), ["a", "b"], ["awe", "awe"], name="sem_d_clip", pairs=1, seed=0)

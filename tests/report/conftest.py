@@ -14,7 +14,7 @@ from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.report.figures import StageHistory
 from uniemo_ray.report.samples import ShownSample
-from uniemo_ray.report.summary import Summary
+from uniemo_ray.report.summary import METRIC_NAMES, Summary
 
 
 def understanding(accuracy: float, seed: int) -> dict[str, Any]:
@@ -36,14 +36,18 @@ def understanding(accuracy: float, seed: int) -> dict[str, Any]:
 def generation(images: int, emo_a: float, seed: int, *, has_distance: bool = True) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     per_emotion = {
-        name: {"emo_a": float(np.clip(emo_a + rng.normal(0, 0.1), 0, 1)), "sem_d_clip": 31 + rng.normal()}
+        name: {
+            "emo_a_clip": float(np.clip(emo_a + rng.normal(0, 0.1), 0, 1)),
+            "sem_d_clip": 31 + rng.normal(),
+        }
         for name in EMOTIONS
     }
     part = {
-        "images": images, "emo_a": emo_a, "emo_a_exact": emo_a - 0.02, "emo_a_probability": emo_a - 0.1,
+        "images": images, "emo_a_clip": emo_a, "emo_a_exact": emo_a - 0.02,
+        "emo_a_clip_probability": emo_a - 0.1,
         "sem_c_clip": 0.93,
         "sem_d_clip": 31.42, "lpips_tiny": 0.2817,
-        "standard_errors": {"sem_d_clip": 0.21, "lpips_tiny": 0.0012, "emo_a": 0.016},
+        "standard_errors": {"sem_d_clip": 0.21, "lpips_tiny": 0.0012, "emo_a_clip": 0.016},
         "per_emotion": per_emotion,
     }  # fmt: skip
     return part | ({"fd_clip": 4.731} if has_distance else {})
@@ -69,6 +73,7 @@ def values() -> dict[str, Any]:
              "round_0_emotion_space", "round_0_generate", "round_0_score", "round_0_filter",
              "round_1_stage_1", "round_1_stage_2", "round_1_generate", "evaluate", "export"]  # fmt: skip
     return {
+        "metric_names": METRIC_NAMES,
         "config": config.model_dump(mode="json"),
         "dataset": {
             "name": "EmoSketch", "sizes": {"train": 2000, "val": 500, "test": 1000},

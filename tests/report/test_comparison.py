@@ -17,7 +17,7 @@ def test_cells_stand_in_their_columns(summary: Summary) -> None:
     accuracy = [cell.split("\N{NO-BREAK SPACE}")[0] for cell in rows["accuracy"]]
     found = [f"{100 * item.understanding.accuracy:.1f}" for item in summary.rounds]
     assert accuracy == ["–", *found, "–", "80.9"]
-    emo_a = [cell.split("\N{NO-BREAK SPACE}")[0] for cell in rows["emo_a"]]
+    emo_a = [cell.split("\N{NO-BREAK SPACE}")[0] for cell in rows["emo_a_clip"]]
     assert emo_a == ["31.2", "63.4", "68.1", "80.6", "–"]
     assert rows["fd_clip"] == ("4.731", "4.731", "4.731", "–", "–")
 

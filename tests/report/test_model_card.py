@@ -33,7 +33,7 @@ def test_body_says_limits_metrics_and_use(summary: Summary) -> None:
     assert "284 in round 0" in body
     table = [line for line in body.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {7}
-    assert any(line.startswith("| Emo-A ↑ | 31.2") for line in table)
+    assert any(line.startswith("| Emo-A (own classifier) ↑ | 31.2") for line in table)
 
 
 def test_its_code_is_python_and_loads_the_folder(summary: Summary) -> None:

@@ -21,7 +21,7 @@ def test_headlines_stand_beside_ceiling_and_references(summary: Summary) -> None
     assert f"{100 * accuracy / ceiling.both:.1f} % of the ceiling" in plain(
         found["Understanding accuracy"].note
     )
-    assert [plain(mark.name) for mark in found["Emo-A"].marks] == [
+    assert [plain(mark.name) for mark in found["Emo-A (own classifier)"].marks] == [
         "plain prompt 31.2 %",
         "real images 80.6 %",
     ]
@@ -63,7 +63,10 @@ def test_caption_says_attributes_score_and_fate(samples: list[ShownSample]) -> N
 
 def test_emotion_table_has_recall_and_every_measured_set(summary: Summary) -> None:
     columns, rows = emotion_table(summary)
-    assert columns == ("Recall, round 1", "Emo-A, real test images", "Emo-A, plain prompt", "Emo-A, round 1")
+    assert columns == (
+        "Recall, round 1",
+        *(f"Emo-A (own classifier), {name}" for name in ("real test images", "plain prompt", "round 1")),
+    )
     recall = summary.rounds[1].understanding.per_class["awe"]
     assert recall is not None
     assert plain(dict(rows)["awe"][0]) == f"{100 * recall:.1f} %"

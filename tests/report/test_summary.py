@@ -16,7 +16,7 @@ def test_json_has_the_documented_shape(summary: Summary) -> None:
     first, second = parsed["rounds"]
     assert parsed["config"]["data"]["sketch_train"] == 2000
     assert parsed["dataset"]["ceiling"]["both"] == pytest.approx(0.809, abs=5e-4)
-    assert first["generation"]["emo_a"] == 0.634
+    assert first["generation"]["emo_a_clip"] == 0.634
     assert first["filter"]["kept"] == 284
     assert second["filter"] is None
     assert len(first["understanding"]["confusion"]) == 8
@@ -27,14 +27,14 @@ def test_a_metric_that_was_not_measured_is_absent(summary: Summary) -> None:
     real = json.loads(to_json(summary))["references"]["real"]
     assert "fd_clip" not in real
     assert "fid" not in real
-    assert "emo_a" in real
+    assert "emo_a_clip" in real
 
 
 def test_unknown_key_and_impossible_share_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="extra"):
         Summary.model_validate(values | {"acuracy": 1})
-    values["rounds"][0]["generation"]["emo_a"] = 63.4
-    with pytest.raises(ValidationError, match=r"rounds\.0\.generation\.emo_a"):
+    values["rounds"][0]["generation"]["emo_a_clip"] = 63.4
+    with pytest.raises(ValidationError, match=r"rounds\.0\.generation\.emo_a_clip"):
         Summary.model_validate(values)
 
 
@@ -61,4 +61,17 @@ def test_last_generation_is_the_newest_round_with_images(values: dict[str, Any])
     found = Summary.model_validate(values).last_generation
     assert found is not None
     assert found[0].round == 0
-    assert found[1].emo_a == 0.634
+    assert found[1].emo_a_clip == 0.634
+
+
+def test_a_summary_of_an_earlier_release_is_refused_in_one_line(values: dict[str, Any]) -> None:
+    """Its `emo_a` was the run's own classifier, which would pass for the public judge."""
+    assert json.loads(to_json(Summary.model_validate(values)))["metric_names"] == 2
+    generation = values["rounds"][0]["generation"]
+    generation["emo_a"] = generation.pop("emo_a_clip")
+    for old in (values | {"metric_names": 1}, {k: v for k, v in values.items() if k != "metric_names"}):
+        with pytest.raises(ValidationError, match="names of an earlier release") as error:
+            Summary.model_validate(old)
+        (line,) = [e["msg"] for e in error.value.errors()]
+        assert "\n" not in line
+        assert "submit the run again" in line

@@ -16,7 +16,7 @@ def printed(summary: Summary, width: int = 140) -> str:
 
 def test_table_shows_rounds_references_and_ceiling(summary: Summary) -> None:
     text = printed(summary)
-    (line,) = [line for line in text.splitlines() if "Emo-A ↑" in line]
+    (line,) = [line for line in text.splitlines() if "Emo-A (own classifier) ↑" in line]
     assert [cell.strip() for cell in line.split("│")][2:7] == [
         "31.2 % ± 1.6", "63.4 % ± 1.6", "68.1 % ± 1.6", "80.6 % ± 1.6", "–",
     ]  # fmt: skip

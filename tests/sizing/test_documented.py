@@ -16,7 +16,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "reproducing.md"
         ("with feedback", []),
         ("the same on FI's", ["data.kind=fi", "filter.criteria=[emo]"]),
         ("with `--set generation.per_emotion=33000`", ["generation.per_emotion=33000", "filter.eta=50"]),
-        ("with `--set evaluation.plain_per_emotion=8250`", ["evaluation.plain_per_emotion=8250"]),
+        ("with `--set evaluation.plain_per_emotion=1000`", ["evaluation.plain_per_emotion=1000"]),
+        (
+            "table VI, equal steps",
+            ["feedback.synthetic_fraction=0", "stage1.later_epochs=19", "stage2.later_epochs=19"],
+        ),
         ("table VIII, 5 %", ["feedback.synthetic_fraction=0.05"]),
         ("table VIII, 10 %", ["feedback.synthetic_fraction=0.1"]),
         ("table VIII, 30 %", ["feedback.synthetic_fraction=0.3", "generation.per_emotion=14100"]),

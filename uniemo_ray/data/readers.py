@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from uniemo_ray.config import DataConfig
+from uniemo_ray.config import SPLITS, DataConfig
 from uniemo_ray.data.class_folders import ClassTable, read_class_folders
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.emotionroi import read_emotionroi
-from uniemo_ray.data.folder import DataFolder
-from uniemo_ray.data.splits import LITERATURE
+from uniemo_ray.data.folder import DataFolder, ListedFolder
+from uniemo_ray.data.splits import FOLDS, LITERATURE, split_by_fold
 from uniemo_ray.data.twitter import read_twitter1, read_twitter2
 from uniemo_ray.emotions import EKMAN, LABEL_SPACES, MIKELS, SENTIMENT, LabelSpace
 
@@ -38,6 +38,8 @@ _READERS: Mapping[str, Callable[[str | Path, DataConfig], DataFolder]] = {
     "twitter2": lambda root, data: read_twitter2(root, seed=data.split_seed),
     "folders": lambda root, data: read_class_folders(root, plain(data.labels), seed=data.split_seed),
 }
+SEED_SETTING = "data.split_seed="
+"""In every note about splits that were drawn."""
 _SPACES = {"emotionroi": EKMAN, "twitter1": SENTIMENT, "twitter2": SENTIMENT}
 
 
@@ -47,7 +49,24 @@ def open_folder(root: str | Path, data: DataConfig) -> DataFolder:
     Raises:
         FolderError: with one line for each fault of the structure.
     """
-    return _READERS[data.kind](root, data)
+    folder = _READERS[data.kind](root, data)
+    return folder if data.fold is None else with_fold(folder, fold=data.fold, seed=data.split_seed)
+
+
+def with_fold(folder: DataFolder, *, fold: int, seed: int) -> ListedFolder:
+    """A data set that one of five folds tests, whatever its own splits are.
+
+    Raises:
+        FolderError: a class without training images, or a split without images.
+    """
+    every = [entry for split in SPLITS for entry in folder.entries(split)]
+    by_split = split_by_fold(every, fold=fold, seed=seed)
+    sizes = ", ".join(f"{len(by_split[split])} {split}" for split in SPLITS)
+    note = f"fold {fold} of 0 to {FOLDS - 1} tests: {sizes} images were drawn with {SEED_SETTING}{seed}"
+    # What was said of the splits that were drawn before is no longer so.
+    notes = [text for text in folder.notes if SEED_SETTING not in text]
+    refused = tuple(folder.refused)
+    return ListedFolder(folder.root, folder.space, by_split, refused, (note, *notes), folder.names)
 
 
 def label_space(data: DataConfig) -> LabelSpace:

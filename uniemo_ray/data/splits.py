@@ -27,6 +27,10 @@ FIFTH = Shares(val=0.05, test=0.20)
 OFFICIAL = Shares(val=5 / 85, test=0.0)
 """For a training part without validation images: training to validation as 80 to 5."""
 
+OF_FOUR = Shares(val=1 / 16, test=0.0)
+"""Four folds of five train and validate: 75 to 5 percent of the set."""
+FOLDS = 5
+
 
 def stratify(entries: Iterable[Entry], shares: Shares, *, seed: int) -> dict[str, list[Entry]]:
     """Split every class by the shares.
@@ -48,6 +52,27 @@ def stratify(entries: Iterable[Entry], shares: Shares, *, seed: int) -> dict[str
         parts["test"] += drawn[val : val + test]
         parts["train"] += drawn[val + test :]
     return {split: sorted(part, key=attrgetter("image_id")) for split, part in parts.items()}
+
+
+def split_by_fold(entries: Iterable[Entry], *, fold: int, seed: int) -> dict[str, list[Entry]]:
+    """One of `FOLDS` splits; over all of them each entry is in exactly one test part.
+
+    The entries of a class are dealt like cards, and the next class goes on where the last one ended. So folds
+    differ by one image at most, in each class and in all. Which images are in a fold depends on the seed, the
+    labels and the image ids alone.
+
+    Args:
+        entries: of the whole set.
+        fold: that tests, from 0.
+        seed: of the folds and of the validation part.
+
+    Returns:
+        `train`, `val` and `test`, each sorted by image id.
+    """
+    dealt = sorted(entries, key=lambda e: (e.emotion, hash_seed("fold", seed, e.image_id), e.image_id))
+    rest = [entry for place, entry in enumerate(dealt) if place % FOLDS != fold]
+    tested = sorted(dealt[fold::FOLDS], key=attrgetter("image_id"))
+    return {**stratify(rest, OF_FOUR, seed=seed), "test": tested}
 
 
 def _count(size: int, share: float) -> int:

@@ -13,6 +13,7 @@ from uniemo_ray.data.readers import label_space, open_folder
 from uniemo_ray.emotions import MIKELS
 from uniemo_ray.inference.model_source import describe_model, locate_model
 from uniemo_ray.metrics.accuracy import coarsen
+from uniemo_ray.metrics.emotion_judge import JUDGE_FILE, EmotionJudge
 from uniemo_ray.metrics.inception import INCEPTION_FILE, InceptionFeatures
 from uniemo_ray.metrics.perceptual import ALEXNET_FILE, load_lpips_alex
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges
@@ -117,12 +118,14 @@ def check_published(weights_dir: str) -> None:
         INCEPTION_FILE: InceptionFeatures,
         ALEXNET_FILE: load_lpips_alex,
         IMAGENET_FILE: SemanticJudges,
+        JUDGE_FILE: EmotionJudge,
     }
     found = [name for name in loaders if has_weights(weights_dir, name)]
     if not found:
         raise ValueError(
             f"evaluation.weights_dir {weights_dir!r} holds neither {INCEPTION_FILE} nor {ALEXNET_FILE} nor "
-            f"{' nor '.join(pair)}: put the published files there, or leave the setting empty"
+            f"{JUDGE_FILE} nor {' nor '.join(pair)}: put the published files there, or leave the setting "
+            f"empty"
         )
     for name in found:
         loaders[name](weights_dir)

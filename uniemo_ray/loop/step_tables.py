@@ -7,11 +7,17 @@ from uniemo_ray.config import Config
 from uniemo_ray.inference.model_source import describe_model, locate_model
 from uniemo_ray.loop.declare import Row
 from uniemo_ray.loop.source_model import SourceModel
-from uniemo_ray.loop.steps import completion, data, evaluation, feedback, scorers, training, understanding
-from uniemo_ray.metrics.inception import INCEPTION_FILE
-from uniemo_ray.metrics.perceptual import has_alexnet
-from uniemo_ray.metrics.resnet import has_judges
-from uniemo_ray.metrics.weights import has_weights
+from uniemo_ray.loop.steps import (
+    completion,
+    data,
+    evaluation,
+    feedback,
+    inception,
+    scorers,
+    training,
+    understanding,
+)
+from uniemo_ray.loop.steps.image_metrics import measured
 
 FROZEN_CLIP = ("encoder.clip", "encoder.clip_pretrained")
 LABELS = ("data.kind", "data.labels", "data.valence")
@@ -91,18 +97,19 @@ def scorer_steps() -> list[Row]:
 
 def feedback_loop_steps(config: Config) -> list[Row]:
     """`jobs/feedback_loop.py`: the whole method."""
-    has_fid = has_weights(config.evaluation.weights_dir, INCEPTION_FILE)
-    real = ["features", "inception"] if has_fid else ["features"]
-    inception = Row(
-        "inception",
-        evaluation.inception_step,
+    has_fid = inception.has_inception(config)
+    real = ["features", inception.STEP] if has_fid else ["features"]
+    inception_row = Row(
+        inception.STEP,
+        inception.inception_step,
         reads=["evaluation.weights_dir", "diffusion.size_px", "data.max_pixels"],
         after=["ingest"],
+        facts={"protocols": ["fid", "fid_train"]},
     )
     return [
         *precompute_steps(config),
         *scorer_steps(),
-        *([inception] if has_fid else []),
+        *([inception_row] if has_fid else []),
         *(
             row
             for round_ in range(1, config.feedback.rounds + 2)
@@ -127,14 +134,14 @@ def feedback_loop_steps(config: Config) -> list[Row]:
             evaluation.reference_plain,
             reads=MEASURING,
             after=["generate-plain", "score-plain", *real],
-            facts=published_metrics(config),
+            facts=measured(config),
         ),
         Row(
             "reference-real",
             evaluation.reference_real,
             reads=MEASURING,
             after=["ingest", "scorers", *real],
-            facts=published_metrics(config),
+            facts=measured(config),
         ),
     ]
 
@@ -212,7 +219,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
             partial(evaluation.evaluate, round_=round_),
             reads=[*MEASURING, "data.labels", "data.valence"],
             after=[encode, generate, score, *real],
-            facts=published_metrics(config),
+            facts=measured(config),
         ),
     ]
 
@@ -290,14 +297,3 @@ def completion_steps(config: Config, source: SourceModel) -> list[Row]:
             facts=model,
         ),
     ]
-
-
-def published_metrics(config: Config) -> dict[str, list[str]]:
-    """Which metrics the files in `evaluation.weights_dir` give: a file that is added later adds its own.
-
-    True FID is not among them, as it has a step of its own. Empty without a folder.
-    """
-    folder = config.evaluation.weights_dir
-    there = {"lpips_alex": has_alexnet(folder), "sem_c": has_judges(folder)}
-    found = [name for name, is_there in there.items() if is_there]
-    return {"published": found} if found else {}

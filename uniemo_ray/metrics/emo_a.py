@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,13 +13,16 @@ from uniemo_ray.data.emosketch.rule import Rule, load_rule
 from uniemo_ray.emotions import emotion_index
 from uniemo_ray.metrics.accuracy import AccuracyCounts
 
+Judge = Literal["emo_a", "emo_a_clip", "emo_a_exact"]
+
 
 @dataclass(frozen=True)
 class EmoA:
     """Shares in [0, 1] over `count` generated images."""
 
-    name: str
-    """`emo_a` by the section-2 classifier, `emo_a_exact` by the exact posterior."""
+    name: Judge
+    """`emo_a` by the public judge, `emo_a_clip` by the run's own emotion classifier on its own CLIP,
+    `emo_a_exact` by the exact posterior."""
     top1: float
     """Share whose likeliest emotion is the intended one."""
     standard_error: float
@@ -26,23 +30,25 @@ class EmoA:
     mean_probability: float
     """Mean probability of the intended emotion."""
     two_class: float
-    """Share whose likeliest emotion has the intended valence."""
+    """Share whose more probable valence, summed over its emotions, is the intended one, as the published
+    script counts."""
     per_emotion: dict[str, float]
     """`top1` of each intended emotion."""
     count: int
 
 
-def emo_a(intended: Sequence[str], probabilities: ArrayLike) -> EmoA:
-    """Emo-A by the emotion classifier of section 2.
+def emo_a(intended: Sequence[str], probabilities: ArrayLike, *, name: Literal["emo_a", "emo_a_clip"]) -> EmoA:
+    """Emo-A by a classifier.
 
     Args:
         intended: M emotion names.
-        probabilities: (M, C) of that classifier, in EMOTIONS order.
+        probabilities: (M, C) of the classifier, in EMOTIONS order.
+        name: `emo_a` for the public judge, `emo_a_clip` for the run's own.
 
     Raises:
         ValueError: for no image, an unknown emotion or another shape.
     """
-    return _judge("emo_a", intended, probabilities)
+    return _judge(name, intended, probabilities)
 
 
 def emo_a_exact(
@@ -77,7 +83,7 @@ def exact_probabilities(scenes: ArrayLike, objects: ArrayLike, *, rule: Rule) ->
     return np.asarray(table, dtype=np.float64).reshape(len(distinct), -1)[inverse.reshape(-1)]
 
 
-def _judge(name: str, intended: Sequence[str], probabilities: ArrayLike) -> EmoA:
+def _judge(name: Judge, intended: Sequence[str], probabilities: ArrayLike) -> EmoA:
     if not len(intended):
         raise ValueError(f"{name} of no image: nothing was generated")
     counts = AccuracyCounts()
@@ -88,7 +94,7 @@ def _judge(name: str, intended: Sequence[str], probabilities: ArrayLike) -> EmoA
         top1=found.top1,
         standard_error=found.standard_error,
         mean_probability=found.mean_probability,
-        two_class=found.two_class,
+        two_class=found.two_class_sum,
         per_emotion=found.per_class,
         count=found.count,
     )

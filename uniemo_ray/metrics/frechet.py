@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from uniemo_ray.statistics.moments import combine
 
 Array = NDArray[np.float64]
-Features = Literal["fid", "fd_clip"]
+Protocol = Literal["fid", "fid_small", "fid_train", "fd_clip"]
 
 
 @dataclass
@@ -77,8 +77,8 @@ class FeatureSums:
 class Frechet:
     """A distance and what it was measured on: it shrinks with more images, so compare equal counts."""
 
-    name: Features
-    """`fid` on Inception-v3 pool3 features, `fd_clip` on CLIP image features."""
+    name: Protocol
+    """`fid`, `fid_small` and `fid_train` on Inception-v3 pool3 features, `fd_clip` on CLIP image features."""
     distance: float
     generated: int
     """Images on one side."""
@@ -86,7 +86,7 @@ class Frechet:
     """Images on the other."""
 
 
-def frechet(generated: FeatureSums, real: FeatureSums, *, name: Features) -> Frechet:
+def frechet(generated: FeatureSums, real: FeatureSums, *, name: Protocol) -> Frechet:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) between two Gaussian fits.
 
     Raises:
@@ -104,7 +104,7 @@ def frechet(generated: FeatureSums, real: FeatureSums, *, name: Features) -> Fre
 
 
 def frechet_by_emotion(
-    generated: Mapping[str, FeatureSums], real: Mapping[str, FeatureSums], *, name: Features
+    generated: Mapping[str, FeatureSums], real: Mapping[str, FeatureSums], *, name: Protocol
 ) -> dict[str, Frechet]:
     """The distance within each emotion that both sides have, in the order of `generated`."""
     return {e: frechet(generated[e], real[e], name=name) for e in generated if e in real}

@@ -1,4 +1,4 @@
-"""Inception-v3 pool3 features for true FID, from the published TensorFlow weights in PyTorch form.
+"""Inception-v3 pool3 features for FID, from the published TensorFlow weights in PyTorch form.
 
 The network is torchvision's with the three differences of the TensorFlow graph that those weights were
 trained in: average pools that do not count the padding, a max pool in the last block, 1008 classes.
@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import inception
 
+from uniemo_ray.data.images import RGB
 from uniemo_ray.metrics.weights import find_weights, load_weights
 from uniemo_ray.text import one_line
 
@@ -67,6 +69,15 @@ def make_inception() -> inception.Inception3:
     return net.eval()
 
 
+def squashed(rgb: RGB) -> RGB:
+    """The whole picture (H, W, 3) at the network's size, (299, 299, 3); what is no square is squashed.
+
+    Pillow's bilinear filter smooths where it shrinks. Without that, FID depends on the filter (Parmar et al.,
+    CVPR 2022), so both protocols resize like this. The published one is torchvision's `Resize((299, 299))`.
+    """
+    return np.asarray(Image.fromarray(rgb).resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR))
+
+
 class InceptionFeatures:
     """Pictures in, pool3 features (B, 2048) out."""
 
@@ -89,7 +100,14 @@ class InceptionFeatures:
 
     @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features (B, 2048) of pictures (B, H, W, 3), resized to 299 px."""
-        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
-        x = nn.functional.interpolate(x, size=(SIZE_PX, SIZE_PX), mode="bilinear", align_corners=False)
-        return np.asarray(self.net(2 * x - 1).cpu().numpy(), dtype=np.float32)
+        """Features (B, 2048) of pictures (B, 299, 299, 3).
+
+        Values enter as torchmetrics and torch-fidelity feed them, (x - 128) / 128.
+
+        Raises:
+            ValueError: for pictures of another size.
+        """
+        if pixels.shape[1:] != (SIZE_PX, SIZE_PX, 3):
+            raise ValueError(f"expected pictures (B, {SIZE_PX}, {SIZE_PX}, 3), got {pixels.shape}")
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        return np.asarray(self.net((x - 128) / 128).cpu().numpy(), dtype=np.float32)

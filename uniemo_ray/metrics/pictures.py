@@ -2,17 +2,26 @@
 
 # B batch
 
+import io
 from collections.abc import Callable
 from tempfile import TemporaryFile
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from uniemo_ray.data.images import decode_rgb, to_square
+from uniemo_ray.data.images import RGB, decode_rgb, to_square
 
 Pictures = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 """Rows (B,) of a set to its pictures (B, H, W, 3); only those that a metric asks for have to be there."""
+
+
+def as_saved(rgb: RGB) -> RGB:
+    """A generated picture (H, W, 3) as it comes back from the JPEG file that the released code writes."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, format="JPEG")
+    return np.asarray(Image.open(file).convert("RGB"))
 
 
 class PictureFile:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 from torchvision.models import resnet50
 
+from uniemo_ray.data.images import RGB, normalise, to_square
 from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights
 from uniemo_ray.models.pickled import read_pickled
 from uniemo_ray.text import one_line
@@ -31,6 +31,14 @@ def has_judges(weights_dir: str | Path | None) -> bool:
     return has_weights(weights_dir, PLACES_FILE) and has_weights(weights_dir, IMAGENET_FILE)
 
 
+def cropped(rgb: RGB) -> RGB:
+    """(H, W, 3) to the networks' (224, 224, 3): shorter side to 256 (bilinear), then the centre.
+
+    So they were evaluated, and so the published script does it.
+    """
+    return to_square(rgb, CROP_PX, resize_px=RESIZE_PX, resample="bilinear")
+
+
 class SemanticJudges:
     """Pictures in, probabilities of the likeliest scene and of the likeliest object out."""
 
@@ -48,10 +56,16 @@ class SemanticJudges:
 
     @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Two vectors (M,) of probabilities, for square pictures (M, H, H, 3)."""
+        """Two vectors (M,) of probabilities, for pictures (M, 224, 224, 3) as `cropped` makes them.
+
+        Raises:
+            ValueError: for pictures of another size.
+        """
+        if pixels.shape[1:] != (CROP_PX, CROP_PX, 3):
+            raise ValueError(f"expected pictures (M, {CROP_PX}, {CROP_PX}, 3), got {pixels.shape}")
         scene, object_ = [], []
         for start in range(0, len(pixels), BATCH):
-            x = _prepare(pixels[start : start + BATCH]).to(self.device)
+            x = normalise(pixels[start : start + BATCH], MEAN, STD).to(self.device)
             scene.append(_best(self.scene(x)))
             object_.append(_best(self.object(x)))
         return np.concatenate(scene), np.concatenate(object_)
@@ -79,16 +93,6 @@ def _network(path: Path, state: dict[str, Tensor], classes: int) -> nn.Module:
         reason = one_line(error)[:300]
         raise ValueError(f"{path} does not fit ResNet-50 with {classes} classes: {reason}") from None
     return net.eval()  # type: ignore[no-any-return]  # torchvision has no types
-
-
-def _prepare(pixels: NDArray[np.uint8]) -> Tensor:
-    """Shorter side to 256, centre 224, ImageNet's normalisation, as both networks were evaluated."""
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
-    x = interpolate(x, (RESIZE_PX, RESIZE_PX), mode="bilinear", align_corners=False, antialias=True)
-    edge = (RESIZE_PX - CROP_PX) // 2
-    x = x[..., edge : edge + CROP_PX, edge : edge + CROP_PX]
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return (x - mean) / std
 
 
 def _best(logits: Tensor) -> NDArray[np.float64]:

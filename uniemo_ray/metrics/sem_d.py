@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,8 +21,8 @@ PUBLISHED_SHA256 = dict(L14.sha256)[WEIGHTS_FILE]
 """Digest of the published weights as one file, which `uniemo fetch` downloads."""
 
 
-def sem_d_name(clip: str, *, pretrained: str | None, published: str = PUBLISHED_SHA256) -> str:
-    """`sem_d` for the published protocol's CLIP, `sem_d_clip` for features of any other.
+def is_published_clip(clip: str, *, pretrained: str | None, published: str = PUBLISHED_SHA256) -> bool:
+    """Whether this is the CLIP of the published Sem-D and Emo-A, OpenAI's ViT-L/14.
 
     Args:
         clip: name or folder (here or `s3://`) of the CLIP model behind the features.
@@ -30,11 +31,10 @@ def sem_d_name(clip: str, *, pretrained: str | None, published: str = PUBLISHED_
     """
     file = Path(pretrained) if pretrained else local_folder(clip) / WEIGHTS_FILE
     if not file.is_file():
-        is_published = clip in PUBLISHED_CLIP and pretrained == "openai"
-    else:  # with another activation the same weights give other features
-        model = find_clip_config(clip, pretrained=pretrained)[0]["model_cfg"]
-        is_published = bool(model.get("quick_gelu")) and file_sha256(file) == published
-    return "sem_d" if is_published else "sem_d_clip"
+        return clip in PUBLISHED_CLIP and pretrained == "openai"
+    # With another activation the same weights give other features.
+    model = find_clip_config(clip, pretrained=pretrained)[0]["model_cfg"]
+    return bool(model.get("quick_gelu")) and file_sha256(file) == published
 
 
 def sem_d(
@@ -42,8 +42,7 @@ def sem_d(
     image_ids: Sequence[str],
     emotions: Sequence[str],
     *,
-    clip: str,
-    pretrained: str | None,
+    name: Literal["sem_d_l14", "sem_d_clip"],
     pairs: int,
     seed: int,
 ) -> PairMean:
@@ -53,8 +52,7 @@ def sem_d(
         features: (M, E).
         image_ids: M distinct ids.
         emotions: M names.
-        clip: name or folder of the CLIP model behind the features.
-        pretrained: its open_clip weight tag or file; both decide the metric's name.
+        name: `sem_d_l14` for features of OpenAI's ViT-L/14, `sem_d_clip` for those of any other CLIP.
         pairs: largest number of pairs per emotion.
         seed: of the pairs.
 
@@ -71,5 +69,4 @@ def sem_d(
         ]
         return np.array(gaps, dtype=np.float64)
 
-    name = sem_d_name(clip, pretrained=pretrained)
     return mean_over_pairs(name, image_ids, emotions, distance=distance, pairs=pairs, seed=seed)

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from uniemo_ray.report.comparison import Comparison, compare
+from uniemo_ray.report.sections import JUDGES
 from uniemo_ray.report.summary import Summary
 from uniemo_ray.report.wording import MISSING, percent
 
@@ -96,10 +97,16 @@ def _front_matter(summary: Summary) -> dict[str, Any]:
     name = " ".join(summary.dataset.name.split())
     dataset = {"type": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"), "name": name}
     results = [{"task": task, "dataset": dataset | {"split": "test"}, "metrics": [accuracy]}]
-    if summary.last_generation and summary.last_generation[1].emo_a is not None:
-        emo_a = {"type": "emo_a", "name": "Emo-A", "value": summary.last_generation[1].emo_a}
+    if summary.last_generation:
+        generation = summary.last_generation[1]
+        shares = {key: getattr(generation, key) for key in JUDGES}
+        judged = [
+            {"type": key, "name": JUDGES[key], "value": share}
+            for key, share in shares.items()
+            if share is not None
+        ]
         task = {"type": "text-to-image", "name": "Emotion generation"}
-        results.append({"task": task, "dataset": dataset, "metrics": [emo_a]})
+        results += [{"task": task, "dataset": dataset, "metrics": judged}] if judged else []
     return {
         "library_name": "uniemo_ray",
         "tags": ["emotion", "visual-emotion-analysis", "image-classification", "diffusion", "uniemo"],

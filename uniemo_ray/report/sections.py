@@ -10,8 +10,14 @@ from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.report.comparison import PLAIN, REAL
 from uniemo_ray.report.samples import Picture, ShownSample, embed
 from uniemo_ray.report.summary import GenerationMetrics, Round, Summary
-from uniemo_ray.report.wording import MISSING, NBSP, duration, number, percent, words
+from uniemo_ray.report.wording import GENERATION_METRICS, MISSING, NBSP, duration, number, percent, words
 
+JUDGES = {
+    metric.key: metric.label
+    for metric in GENERATION_METRICS
+    if metric.key in ("emo_a", "emo_a_clip", "emo_a_exact")
+}
+"""Metrics that say whether an image shows the intended emotion, and their labels."""
 TOP_ATTRIBUTES = 3
 RARE = 5
 
@@ -111,7 +117,7 @@ def _emo_a(summary: Summary) -> list[Headline]:
         return []
     item, generation = summary.last_generation
     found = []
-    for key, label in (("emo_a", "Emo-A"), ("emo_a_exact", "Emo-A, exact rule")):
+    for key, label in JUDGES.items():
         value = getattr(generation, key)
         if value is None:
             continue
@@ -178,24 +184,25 @@ def _verdict(sample: ShownSample, is_hit: bool | None) -> str:
 
 
 def emotion_table(summary: Summary) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
-    """Columns and rows of the figures per emotion: recall and Emo-A, newest round and references."""
+    """Columns and rows of the figures per emotion: recall and both Emo-A, newest round and references."""
     last = summary.rounds[-1]
     newest = summary.last_generation
     sets: list[tuple[str, GenerationMetrics | None]] = [
-        (f"Emo-A, {REAL.lower()}", summary.references.real),
-        (f"Emo-A, {PLAIN.lower()}", summary.references.plain_prompt),
-        (f"Emo-A, round {newest[0].round}" if newest else "", newest[1] if newest else None),
+        (REAL.lower(), summary.references.real),
+        (PLAIN.lower(), summary.references.plain_prompt),
+        (f"round {newest[0].round}" if newest else "", newest[1] if newest else None),
     ]
     shown = [
-        (name, part)
+        (f"{JUDGES[key]}, {name}", key, part)
+        for key in ("emo_a", "emo_a_clip")
         for name, part in sets
-        if part and any("emo_a" in row for row in part.per_emotion.values())
+        if part and any(key in row for row in part.per_emotion.values())
     ]
     rows = []
     for emotion, recall in last.understanding.per_class.items():
-        shares = [part.per_emotion.get(emotion, {}).get("emo_a") for _, part in shown]
+        shares = [part.per_emotion.get(emotion, {}).get(key) for _, key, part in shown]
         rows.append((emotion, (percent(recall), *map(percent, shares))))
-    return (f"Recall, round {last.round}", *(name for name, _ in shown)), tuple(rows)
+    return (f"Recall, round {last.round}", *(name for name, *_ in shown)), tuple(rows)
 
 
 def confusion_rows(item: Round) -> tuple[tuple[str, tuple[tuple[int, float], ...]], ...]:

@@ -4,7 +4,7 @@ Shares (accuracy, Emo-A) lie in [0, 1], never in percent. A metric that was not 
 of the file; a whole part that does not apply (`ceiling`, `filter`) is null.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -77,27 +77,41 @@ class GenerationMetrics(Record):
 
     images: int = Field(ge=0)
     emo_a: Share | None = None
-    """Arg max of the section-2 classifier is the intended emotion."""
+    """Arg max of the public judge (EmoGen's linear layer on CLIP ViT-L/14) is the intended emotion."""
+    emo_a_probability: Share | None = None
+    """Mean probability of the intended emotion by the public judge."""
+    emo_a_two_class: Share | None = None
+    """The public judge's more probable valence, summed over its emotions, is the intended one."""
+    emo_a_clip: Share | None = None
+    """Arg max of the run's own emotion classifier (section 2, on the run's own CLIP) is the intended one."""
+    emo_a_clip_probability: Share | None = None
+    """Mean probability of the intended emotion by the run's own classifier."""
+    emo_a_clip_two_class: Share | None = None
+    """The own classifier's more probable valence, summed over its emotions, is the intended one."""
     emo_a_exact: Share | None = None
     """Arg max of the labelling rule's posterior for the recognised scene and object is the intended one."""
-    emo_a_probability: Share | None = None
-    """Mean probability of the intended emotion."""
-    emo_a_two_class: Share | None = None
-    """Emo-A of positive against negative."""
     sem_c: Share | None = None
     """By the published Places365 and ImageNet classifiers."""
     sem_c_clip: Share | None = None
     """By the run's scene and object heads on CLIP features."""
     sem_d: FiniteFloat | None = None
-    """On features of CLIP ViT-L/14."""
+    """Published protocol: 10 pairs of each emotion, which CLIP ViT-L/14 sees almost black."""
+    sem_d_l14: FiniteFloat | None = None
+    """Within an emotion, on features of CLIP ViT-L/14."""
     sem_d_clip: FiniteFloat | None = None
-    """On features of the run's own, other CLIP."""
+    """Within an emotion, on features of the run's own, other CLIP."""
+    lpips: FiniteFloat | None = None
+    """Published protocol: AlexNet is fed [0, 1], 10 pairs of each emotion."""
     lpips_alex: FiniteFloat | None = None
-    """By the published AlexNet weights."""
+    """AlexNet is fed [-1, 1], pairs within an emotion."""
     lpips_tiny: FiniteFloat | None = None
     """On the shipped recogniser's features."""
     fid: FiniteFloat | None = None
-    """On Inception-v3 features."""
+    """Published protocol: squashed images, 1,000 generated of each emotion against all real ones."""
+    fid_small: FiniteFloat | None = None
+    """The same on fewer generated images."""
+    fid_train: FiniteFloat | None = None
+    """Inception-v3 features of cropped images, all generated ones against the training split."""
     fd_clip: FiniteFloat | None = None
     """On features of the run's CLIP."""
     standard_errors: dict[str, FiniteFloat] = {}
@@ -179,9 +193,15 @@ class Coefficients(Record):
     """Against the exact table, where it is known."""
 
 
+METRIC_NAMES: Final = 2
+"""Release of the metrics' names: in 1, `emo_a` was the run's own classifier, and `sem_d` another protocol."""
+
+
 class Summary(Record):
     """A whole run."""
 
+    metric_names: Literal[2] = METRIC_NAMES
+    """Release of the metrics' names, in every file that is written."""
     config: Config
     dataset: Dataset
     rounds: tuple[Round, ...] = Field(min_length=1)
@@ -190,6 +210,16 @@ class Summary(Record):
     steps: tuple[StepTime, ...] = ()
     environment: dict[str, JsonValue] = {}
     """Machine, library versions and the like."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_this_release(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("metric_names") != METRIC_NAMES:
+            raise ValueError(
+                "the summary has metrics under names of an earlier release, in which emo_a was the run's own "
+                "classifier: submit the run again, which measures it anew"
+            )
+        return values
 
     @property
     def last_generation(self) -> tuple[Round, GenerationMetrics] | None:

@@ -32,21 +32,54 @@ GENERATION_METRICS: tuple[Metric, ...] = (
         "Emo-A",
         "up",
         True,
-        "share of images that the emotion classifier (two layers on frozen CLIP features, trained on the "
-        "training split) takes for the intended emotion",
+        "share of images that the public judge (EmoGen's linear layer on CLIP ViT-L/14 features) takes for "
+        "the intended emotion; the filter does not rank by it",
+    ),
+    Metric(
+        "emo_a_probability",
+        "Emo-A, probability",
+        "up",
+        False,
+        "mean probability of the intended emotion by the public judge",
+    ),
+    Metric(
+        "emo_a_two_class",
+        "Emo-A, 2-class",
+        "up",
+        True,
+        "the same judge's probabilities summed into positive and negative, as the published script does",
+    ),
+    Metric(
+        "emo_a_clip",
+        "Emo-A (own classifier)",
+        "up",
+        True,
+        "share of images that the run's own emotion classifier (two layers on the run's own frozen CLIP "
+        "features, trained on the training split) takes for the intended emotion; the filter ranks by this "
+        "classifier; not comparable with the published Emo-A",
+    ),
+    Metric(
+        "emo_a_clip_probability",
+        "Emo-A (own classifier), probability",
+        "up",
+        False,
+        "mean probability of the intended emotion by the run's own classifier",
+    ),
+    Metric(
+        "emo_a_clip_two_class",
+        "Emo-A (own classifier), 2-class",
+        "up",
+        True,
+        "the own classifier's probabilities summed into positive and negative",
     ),
     Metric(
         "emo_a_exact",
-        "Emo-A, exact rule",
+        "Emo-A (exact rule)",
         "up",
         True,
-        "the same, but judged by the known labelling rule on the scene and object that a recogniser sees; "
-        "a trained classifier's mistakes cannot flatter it",
+        "share of images that the known labelling rule takes for the intended emotion, on the scene and "
+        "object that a recogniser sees; a trained classifier's mistakes cannot flatter it",
     ),
-    Metric(
-        "emo_a_probability", "Emo-A, probability", "up", False, "mean probability of the intended emotion"
-    ),
-    Metric("emo_a_two_class", "Emo-A, 2-class", "up", True, "positive against negative emotions only"),
     Metric(
         "sem_c",
         "Sem-C",
@@ -68,7 +101,16 @@ GENERATION_METRICS: tuple[Metric, ...] = (
         "Sem-D",
         "up",
         False,
-        "semantic diversity: mean squared distance of CLIP ViT-L/14 image features over pairs of one emotion",
+        "semantic diversity by the published protocol: mean squared difference of CLIP ViT-L/14 features "
+        "over 10 pairs of each emotion, which may mix emotions and which CLIP sees almost black",
+    ),
+    Metric(
+        "sem_d_l14",
+        "Sem-D (ViT-L/14)",
+        "up",
+        False,
+        "semantic diversity: mean squared difference of CLIP ViT-L/14 image features over pairs of one "
+        "emotion; not comparable with the published Sem-D",
     ),
     Metric(
         "sem_d_clip",
@@ -79,11 +121,20 @@ GENERATION_METRICS: tuple[Metric, ...] = (
         "own CLIP; not comparable with the published Sem-D",
     ),
     Metric(
-        "lpips_alex",
+        "lpips",
         "LPIPS",
         "up",
         False,
-        "visual diversity: perceptual distance (AlexNet) over pairs of one emotion",
+        "visual diversity by the published protocol: perceptual distance (AlexNet, fed values from 0 to 1) "
+        "over 10 pairs of each emotion, which may mix emotions",
+    ),
+    Metric(
+        "lpips_alex",
+        "LPIPS (AlexNet)",
+        "up",
+        False,
+        "visual diversity: perceptual distance (AlexNet, fed values from -1 to 1) over pairs of one emotion; "
+        "not comparable with the published LPIPS",
     ),
     Metric(
         "lpips_tiny",
@@ -93,7 +144,30 @@ GENERATION_METRICS: tuple[Metric, ...] = (
         "visual diversity: perceptual distance over pairs of one emotion, on features of the small "
         "recogniser shipped with the package; not comparable with published LPIPS",
     ),
-    Metric("fid", "FID", "down", False, "Fréchet distance of Inception-v3 features to the real images"),
+    Metric(
+        "fid",
+        "FID",
+        "down",
+        False,
+        "Fréchet distance of Inception-v3 features by the published protocol: whole images squashed to "
+        "299 x 299, 1,000 generated of each emotion against the real images of all splits",
+    ),
+    Metric(
+        "fid_small",
+        "FID (fewer images)",
+        "down",
+        False,
+        "like FID, but on fewer than 1,000 generated images of some emotion, which makes it larger; not "
+        "comparable with the published FID",
+    ),
+    Metric(
+        "fid_train",
+        "FID (training split)",
+        "down",
+        False,
+        "Fréchet distance of Inception-v3 features of all images to the training split, every image "
+        "cropped to a square first; not comparable with the published FID",
+    ),
     Metric(
         "fd_clip",
         "FD (CLIP)",

@@ -14,13 +14,16 @@ from uniemo_ray.config import DiffusionConfig
 from uniemo_ray.data.images import ImageError
 from uniemo_ray.distributed.shards.actors.clip import FeatureActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
-from uniemo_ray.loop.steps import data, image_metrics, training
+from uniemo_ray.loop.steps import data, image_metrics, inception, training
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.filesystem import open_store
 
 LIMIT = 60_000_000
+NO_FEATURES = pa.table(
+    {"image_id": ["a"], "inception_feature": pa.FixedSizeListArray.from_arrays(pa.array([0.0]), 1)}
+)
 
 
 @pytest.fixture
@@ -31,10 +34,15 @@ def context(tmp_path):
 
 def published(context, config):
     weights = Path(config.evaluation.weights_dir)
-    for name in (INCEPTION_FILE, PLACES_FILE, IMAGENET_FILE):
+    for name in (PLACES_FILE, IMAGENET_FILE):
         (weights / name).touch()
-    for ask in (image_metrics.inception_features, image_metrics._judge):
-        ask(context, config, context.artefacts, "samples/test")
+    image_metrics._judge(context, config, context.artefacts, "samples/test", is_generated=False)
+
+
+def both_protocols(context, config):
+    (Path(config.evaluation.weights_dir) / INCEPTION_FILE).touch()
+    inception.inception_step(context, config)
+    inception.published_features(context, config, context.artefacts, "images", ids=["a"], emotions=["awe"])
 
 
 @pytest.mark.parametrize(
@@ -44,6 +52,7 @@ def published(context, config):
         (data, data.latents),
         (training, lambda context, config: training.run_encoder(context, config, {})),
         (image_metrics, published),
+        (inception, both_protocols),
     ],
 )
 def test_every_actor_that_decodes_samples_is_told_the_limit(context, tmp_path, monkeypatch, module, run):
@@ -51,6 +60,7 @@ def test_every_actor_that_decodes_samples_is_told_the_limit(context, tmp_path, m
     asked = []
     monkeypatch.setattr(module, "map_shards", lambda *_, actor, **__: asked.append(actor))
     monkeypatch.setattr(image_metrics, "read_shards", lambda *_: None)
+    monkeypatch.setattr(inception, "read_shards", lambda *_: NO_FEATURES)
     (tmp_path / "weights").mkdir()
     values = [f"data.max_pixels={LIMIT}", f"evaluation.weights_dir={tmp_path / 'weights'}"]
     run(context, load_config(None, values))

@@ -16,7 +16,7 @@ from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.inference.scorer import score_features
 from uniemo_ray.loop.steps.data import read_features
-from uniemo_ray.loop.steps.image_metrics import inception_features, measure_set
+from uniemo_ray.loop.steps.image_metrics import measure_set
 from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts
 from uniemo_ray.store.shards import commit_shard, read_shards
 from uniemo_ray.store.steps import StepContext, StepOutput
@@ -62,21 +62,17 @@ def reference_plain(context: StepContext, config: Config) -> StepOutput:
 
 
 def reference_real(context: StepContext, config: Config) -> StepOutput:
-    """The same metrics of real test images; their Fréchet distance is to the training split."""
+    """The same metrics of real test images; their Fréchet distances are to the training split."""
     heads = load_heads(context.artefacts_of("scorers"))
     known = conform(score_features(heads, read_features(context, "test")), SCORES)
     commit_shard(context.artefacts, "scores/part-00000", known, plan_hash=context.fingerprint)
     source = context.artefacts_of("ingest")
-    return StepOutput(metrics=measure_set(context, config, source, "samples/test", scores=known))
+    found = measure_set(context, config, source, "samples/test", scores=known, is_generated=False)
+    return StepOutput(metrics=found)
 
 
 def measure_step(context: StepContext, config: Config, *, images: str, scores: str) -> dict[str, object]:
     """Metrics of a generating step's images, with the scores of a scoring step."""
     known = read_shards(context.artefacts_of(scores), "scores/")
-    return measure_set(context, config, context.artefacts_of(images), "images", scores=known)
-
-
-def inception_step(context: StepContext, config: Config) -> StepOutput:
-    """Inception-v3 features of the training split, what true FID compares with."""
-    inception_features(context, config, context.artefacts_of("ingest"), "samples/train")
-    return StepOutput()
+    source = context.artefacts_of(images)
+    return measure_set(context, config, source, "images", scores=known, is_generated=True)

@@ -19,7 +19,7 @@ from uniemo_ray.report.figures import StageHistory, join_scores
 from uniemo_ray.report.html import write_report
 from uniemo_ray.report.model_card import model_card
 from uniemo_ray.report.samples import ShownSample, pick_samples
-from uniemo_ray.report.summary import Summary, to_json
+from uniemo_ray.report.summary import METRIC_NAMES, Summary, to_json
 from uniemo_ray.report.understanding import UnderstandingSummary, understanding_card
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.record import StepRecord, library_versions
@@ -109,6 +109,7 @@ def summarise(config: Config, results: Sequence[StepResult], records: Records) -
             }
         )
     values: dict[str, Any] = {
+        "metric_names": METRIC_NAMES,
         "config": config.model_dump(mode="json"),
         "dataset": dataset_of(config, records),
         "rounds": rounds,
@@ -126,8 +127,9 @@ def summarise(config: Config, results: Sequence[StepResult], records: Records) -
 def dataset_of(config: Config, records: Records) -> dict[str, Any]:
     """The data of the run."""
     ingest = records["ingest"]
+    fold = "" if config.data.fold is None else f", data.fold={config.data.fold}"
     return {
-        "name": "EmoSketch" if config.data.kind == "sketch" else str(config.data.root),
+        "name": "EmoSketch" if config.data.kind == "sketch" else f"{config.data.root}{fold}",
         "sizes": ingest.outputs["sizes"],
         "ceiling": ingest.metrics["ceiling"],
         "rejected": ingest.outputs["rejected"],

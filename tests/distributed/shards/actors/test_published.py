@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,8 @@ from uniemo_ray.data.images import ImageError
 from uniemo_ray.distributed.shards.actors import published
 from uniemo_ray.distributed.shards.actors.published import JudgeActor
 from uniemo_ray.metrics import resnet
-from uniemo_ray.metrics.resnet import SemanticJudges
+from uniemo_ray.metrics.pictures import as_saved
+from uniemo_ray.metrics.resnet import SemanticJudges, cropped
 
 BATCH = 2
 
@@ -29,13 +31,17 @@ def rows(pixels: np.ndarray) -> pa.Table:
     )
 
 
-def test_judges_see_every_image(resnet_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("source", ["real", "generated"])
+def test_judges_see_every_image(
+    resnet_dir: Path, monkeypatch: pytest.MonkeyPatch, source: Literal["real", "generated"]
+) -> None:
     for module in (published, resnet):
         monkeypatch.setattr(module, "BATCH", BATCH)
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH + 1, 32, 32, 3), dtype=np.uint8)
-    actor = JudgeActor(str(resnet_dir), size_px=32, max_pixels=32 * 32)
+    actor = JudgeActor(str(resnet_dir), source=source, max_pixels=32 * 32)
     found = actor(rows(pixels))
-    scene, object_ = SemanticJudges(resnet_dir)(pixels)
+    read = [as_saved(rgb) if source == "generated" else rgb for rgb in pixels]
+    scene, object_ = SemanticJudges(resnet_dir)(np.stack([cropped(rgb) for rgb in read]))
     assert found["image_id"].to_pylist() == [f"i{number}" for number in range(BATCH + 1)]
     np.testing.assert_allclose(found["scene_probability"].to_numpy(), scene, rtol=1e-5)
     np.testing.assert_allclose(found["object_probability"].to_numpy(), object_, rtol=1e-5)

@@ -1,0 +1,137 @@
+"""The protocol of the published numbers: which images and pairs are measured, and how they are read.
+
+It is that of the released scripts (UniEmo's metrics/FID.py and metrics/Semantic_metrics.py). Generated images
+are JPEG files there, of Pillow's default quality, and the scripts read those.
+"""
+
+# M images, K pairs, B batch, H height, W width, E CLIP joint width
+
+from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from uniemo_ray.data.images import normalise
+from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.metrics.pairs import Floats, Ints, PairMean
+from uniemo_ray.metrics.perceptual import Distance
+from uniemo_ray.metrics.pictures import Pictures, as_saved
+from uniemo_ray.models.clip import ClipParts, image_features
+from uniemo_ray.seeds import named_rng
+
+PER_EMOTION = 1000
+"""Generated images of an emotion that the published FID takes."""
+PAIRS = 10
+"""Pairs that the script draws for an emotion."""
+_ZERO, _ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+
+def chosen_rows(image_ids: Sequence[str], emotions: Sequence[str]) -> Ints:
+    """Sorted rows of the images that count: of each emotion the first `PER_EMOTION` by image id."""
+    found: dict[str, list[int]] = {}
+    for row in sorted(range(len(image_ids)), key=lambda i: image_ids[i]):
+        own = found.setdefault(emotions[row], [])
+        if len(own) < PER_EMOTION:
+            own.append(row)
+    return np.array(sorted(row for own in found.values() for row in own), dtype=np.int64)
+
+
+def is_full(emotions: Sequence[str]) -> bool:
+    """Whether these are `PER_EMOTION` images of each of the eight emotions, as the published FID needs."""
+    return all(list(emotions).count(emotion) == PER_EMOTION for emotion in EMOTIONS)
+
+
+def draw_published_pairs(image_ids: Sequence[str], emotions: Sequence[str], *, seed: int) -> dict[str, Ints]:
+    """`PAIRS` pairs of distinct rows (K, 2) for each emotion, seeded.
+
+    The script never empties its list of images, so those of an emotion's pairs come from this emotion and all
+    before it, in the order of `EMOTIONS`. A pair may come twice. Emotions without images have no pairs, nor
+    has a first emotion with a single image.
+    """
+    order = sorted(range(len(image_ids)), key=lambda i: image_ids[i])
+    pool: list[int] = []
+    drawn = {}
+    for emotion in EMOTIONS:
+        own = [row for row in order if emotions[row] == emotion]
+        pool += own
+        if own and len(pool) > 1:
+            rng = named_rng(seed, f"published-pairs/{emotion}")
+            pairs = [rng.choice(len(pool), size=2, replace=False) for _ in range(PAIRS)]
+            drawn[emotion] = np.array(pool, dtype=np.int64)[np.array(pairs)]
+    return drawn
+
+
+def mean_over_published_pairs(
+    name: str, drawn: Mapping[str, Ints], *, distance: Callable[[Ints, Ints], Floats]
+) -> PairMean:
+    """Mean of `distance(rows, other rows) -> (K,)` over each emotion's pairs, then over emotions.
+
+    No value of an emotion is given, because its pairs mix emotions. The standard error is that of the pairs,
+    which are drawn independently.
+
+    Raises:
+        ValueError: without pairs, or when a distance is not finite.
+    """
+    values = [distance(pairs[:, 0], pairs[:, 1]) for pairs in drawn.values()]
+    if not values:
+        raise ValueError(f"{name} needs two images, got fewer")
+    if not all(np.isfinite(v).all() for v in values):
+        raise ValueError(f"{name}: a distance is not finite, check the images")
+    variance = sum(float(v.var(ddof=1)) / len(v) for v in values)
+    return PairMean(
+        name=name,
+        mean=float(np.mean([v.mean() for v in values])),
+        standard_error=sqrt(variance) / len(values),
+        per_emotion={},
+        pairs=sum(len(v) for v in values),
+        without_pairs=(),
+    )
+
+
+def lpips_published(pictures: Pictures, drawn: Mapping[str, Ints], *, distance: Distance) -> PairMean:
+    """`lpips`: the library is fed [0, 1], where it expects [-1, 1], because the script feeds it so.
+
+    Args:
+        pictures: of the images, as generated.
+        drawn: from `draw_published_pairs`.
+        distance: `alex_distance`.
+    """
+
+    @torch.no_grad()
+    def measure(first: Ints, second: Ints) -> Floats:
+        a, b = (normalise(_saved(pictures, rows), _ZERO, _ONE) for rows in (first, second))
+        return distance(a, b).double().numpy()
+
+    return mean_over_published_pairs("lpips", drawn, distance=measure)
+
+
+def sem_d_published(pictures: Pictures, drawn: Mapping[str, Ints], *, clip: ClipParts) -> PairMean:
+    """`sem_d`: mean squared difference of unnormalised features of almost black pictures.
+
+    The script gives CLIP's processor pictures in [0, 1], and the processor divides by 255 once more.
+
+    Args:
+        pictures: of the images, as generated.
+        drawn: from `draw_published_pairs`.
+        clip: OpenAI's ViT-L/14.
+    """
+
+    @torch.no_grad()
+    def features(rows: Ints) -> NDArray[np.float64]:
+        prepare = clip.preprocess()
+        squares = np.stack([prepare.square(picture) for picture in _saved(pictures, rows)])
+        mean, std = (tuple(255 * v for v in values) for values in (prepare.mean, prepare.std))
+        device = next(clip.model.parameters()).device
+        # (x / 255 - mean) / std with x in [0, 1] is (x - 255 mean) / (255 std).
+        return image_features(clip, normalise(squares, mean, std).to(device)).double().cpu().numpy()
+
+    def measure(first: Ints, second: Ints) -> Floats:
+        return np.asarray(np.square(features(first) - features(second)).mean(axis=1))
+
+    return mean_over_published_pairs("sem_d", drawn, distance=measure)
+
+
+def _saved(pictures: Pictures, rows: Ints) -> NDArray[np.uint8]:
+    return np.stack([as_saved(picture) for picture in pictures(rows)])
