@@ -33,11 +33,22 @@ def stand_in(head: bytes) -> str | None:
 
 def stand_in_at(path: Path) -> str | None:
     """`stand_in` of a file; None for one that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return stand_in(file.read(HEAD_BYTES))
-    except OSError:
-        return None
+    return stand_in(_head(path))
+
+
+def no_weights(path: Path) -> str | None:
+    """What a file of weights is instead of one; None if it may be one, or cannot be read."""
+    head = _head(path)
+    if found := stand_in(head):
+        return found
+    if head and path.suffix == ".safetensors" and head[8:9] != b"{":
+        is_pickled = head.startswith((b"PK\x03\x04", b"\x80"))
+        return (
+            "a file of torch.save under another name: save it as safetensors"
+            if is_pickled
+            else ("no safetensors file, or a damaged one: copy or download it again")
+        )
+    return None
 
 
 def other_picture(head: bytes) -> str | None:
@@ -69,3 +80,11 @@ def _of_brands(head: bytes) -> str | None:
     if brands & {b"avif", b"avis"}:
         return None
     return "a HEIF picture of a kind that is not read" if brands & {b"mif1", b"msf1"} else "a video"
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""

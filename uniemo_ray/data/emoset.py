@@ -30,6 +30,7 @@ from uniemo_ray.data.samples import (
 )
 from uniemo_ray.data.spelling import respell
 from uniemo_ray.emotions import EMOTIONS, MIKELS
+from uniemo_ray.foreign_files import stand_in_at
 from uniemo_ray.text import is_utf8
 
 __all__ = ["EmoSetFolder", "Entry", "FolderError", "Rejected", "Sample", "read_sample"]
@@ -85,6 +86,9 @@ class EmoSetFolder:
 
 def _load_json(path: Path, faults: list[str]) -> Any:
     try:
+        if found := stand_in_at(path):
+            faults.append(f"{path}: {found}")
+            return None
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         faults.append(f"{path}: missing; a folder in EmoSet's layout has info.json and {_split_files()}")

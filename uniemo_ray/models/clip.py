@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from uniemo_ray.data.preprocess import Preprocess, PreprocessName, make_preprocess
+from uniemo_ray.foreign_files import no_weights
 from uniemo_ray.models.clip_kinds import check_activation, check_archive, check_kind
 from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.shipped import WEIGHTS
@@ -145,7 +146,13 @@ def read_clip_config(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"CLIP folder {folder} has no {CONFIG_FILE}: expected open_clip's local folder layout"
         )
-    config: dict[str, Any] = json.loads(path.read_text())
+    for name in (CONFIG_FILE, WEIGHTS_FILE, MERGES_FILE):
+        if found := no_weights(folder / name):
+            raise ValueError(f"CLIP folder {folder}: {name} is {found}")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no valid JSON ({error}): copy it again") from None
     if "model_cfg" not in config:
         raise ValueError(f"{path} has no 'model_cfg': expected open_clip's config format")
     return config
@@ -189,6 +196,8 @@ def _load_by_name(name: str, pretrained: str | None, config: dict[str, Any]) -> 
     is_tag = bool(open_clip.get_pretrained_cfg(name, pretrained))
     with _one_line(name, pretrained):
         if not is_tag and Path(pretrained).is_file():
+            if found := no_weights(Path(pretrained)):
+                raise ValueError(f"encoder.clip_pretrained {pretrained} is {found}")
             check_archive(Path(pretrained))
             _warn_of_activation(name, config["model_cfg"])
             with torch.device("meta"):

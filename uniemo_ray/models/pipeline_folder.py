@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 
 from uniemo_ray.config import DiffusionConfig
+from uniemo_ray.foreign_files import no_weights
 from uniemo_ray.models.pipeline_kinds import check_kinds, known_index
 from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.shipped import WEIGHTS
@@ -104,6 +105,7 @@ def find_pipeline(name: str, *, revision: str | None = None, variant: str | None
         raise ValueError(
             f"diffusion.model {name!r}: {path / INDEX_FILE} is missing, expected a diffusers pipeline folder"
         )
+    _check_content(path, INDEX_FILE)
     index = _read_json(path / INDEX_FILE)
     is_xl = _is_present(index, "text_encoder_2")
     for part in _parts(is_xl=is_xl):
@@ -198,6 +200,13 @@ def _check_part(path: Path, part: str, index: dict[str, Any], variant: str | Non
                 _advice(path, index, variant) if name.endswith(".safetensors") else "copy the whole folder"
             )
             raise ValueError(f"diffusion.model {path} lacks {part}/{name}: {advice}")
+        _check_content(path, f"{part}/{name}")
+
+
+def _check_content(path: Path, name: str) -> None:
+    """Refuse what lies under the name of a file and is none; what the libraries say of it misleads."""
+    if found := no_weights(path / name):
+        raise ValueError(f"diffusion.model {path}: {name} is {found}")
 
 
 def _advice(path: Path, index: dict[str, Any], variant: str | None) -> str:
@@ -219,8 +228,10 @@ def _needed_files(folder: Path, part: str, variant: str | None) -> list[str]:
     """Names of the files that a part must have."""
     if part in _STEMS:
         return ["config.json", *_weight_files(folder, _STEMS[part], variant)]
-    if part == "scheduler" or (folder / _WHOLE_VOCABULARY).is_file():
+    if part == "scheduler":
         return [_OTHERS[part]]
+    if (folder / _WHOLE_VOCABULARY).is_file():
+        return [_OTHERS[part], _WHOLE_VOCABULARY]
     return [_OTHERS[part], *_VOCABULARY]
 
 
