@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from uniemo_ray.addresses import without_proxy
 from uniemo_ray.head.state import MARKER, STATE_FILE, HeadState, is_alive, processes, read_state, write_state
 
 LOOPBACK = "127.0.0.1"
@@ -85,6 +86,7 @@ def client_environment(state: HeadState) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": state.token_path,
         "RAY_USAGE_STATS_ENABLED": "0",
         CLUSTER_SWITCH: "0",
+        **without_proxy(os.environ),
     }
 
 
