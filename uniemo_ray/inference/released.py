@@ -103,6 +103,10 @@ def read_released(path: Path) -> Sections:
                 f"{MODEL!r} and {CLASSIFIER!r}, got {', '.join(sorted(map(str, content)))[:200] or 'nothing'}"
             )
         return {name: plain_names(name, content[name]) for name in (MODEL, CLASSIFIER)}
+    if any(path.glob("**/mp_rank_*_model_states.pt")):
+        raise ValueError(
+            f"{path} is a checkpoint of DeepSpeed: give a run's folder `model` to other commands"
+        )
     sections = read_released(path / STAGE_2_FILE)
     for name in MAPPERS.values():
         content = _load(path / f"{name}.pth")

@@ -13,6 +13,8 @@ from uniemo_ray.foreign_files import stand_in_at
 
 Allowed = type[Any] | Callable[..., Any] | tuple[Any, str]
 """A type or function, or one with the name that files give it."""
+COMPILED = "_orig_mod."
+"""What torch.compile puts into the names of a module's tensors."""
 _NAMED = re.compile(r"GLOBAL (\S+)|[Uu]nsupported class:? (\S+)")
 _REASON = re.compile(r"WeightsUnpickler error: (.*)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

@@ -101,6 +101,11 @@ def find_pipeline(name: str, *, revision: str | None = None, variant: str | None
     path = TINY_FOLDER if name == "tiny" else local_folder(name)
     if name != "tiny" and not path.is_dir() and _HUB_ID.fullmatch(name):
         path = _from_hub(name, revision, variant)
+    if path.is_file():
+        raise ValueError(
+            f"diffusion.model {name!r} is a single file: expected a pipeline folder, as diffusers makes it "
+            f"(StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER))"
+        )
     if not (path / INDEX_FILE).is_file():
         raise ValueError(
             f"diffusion.model {name!r}: {path / INDEX_FILE} is missing, expected a diffusers pipeline folder"
@@ -259,7 +264,9 @@ def _from_hub(name: str, revision: str | None, variant: str | None) -> Path:
     for part in (*_STEMS, *_OTHERS):
         wanted += [f"{part}/*.json", f"{part}/*.txt"]
     for part, stem in _STEMS.items():
-        wanted += [f"{part}/{stem}{dotted}.safetensors", f"{part}/{stem}{dotted}-0*.safetensors"]
+        # shards of a variant are named in two ways, by the release that saved them
+        shards = f"{stem}{dotted}-?????-of-?????", f"{stem}-?????-of-?????{dotted}"
+        wanted += [f"{part}/{name}.safetensors" for name in (f"{stem}{dotted}", *shards)]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, ValueError, RuntimeError) as error:
