@@ -113,7 +113,7 @@ def _local_head(folder: Path) -> Cluster | None:
     if len(states) > 1:
         names = ", ".join(str(path.parent) for path in states)
         raise ClusterError(f"several local Ray heads are recorded ({names}): give --address")
-    state = json.loads(states[0].read_text())
+    state = json.loads(states[0].read_text(encoding="utf-8"))
     return Cluster(state["address"], _read_token(Path(state["token_path"])))
 
 
@@ -131,7 +131,7 @@ def _find_token(environ: Mapping[str, str]) -> str | None:
 
 def _read_token(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ClusterError(f"cannot read the token file {path}: {error.strerror}") from None
 

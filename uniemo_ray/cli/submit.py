@@ -88,7 +88,7 @@ def _read_runtime_env(path: Path | None) -> dict[str, Any]:
     Raises:
         ValueError: it is no mapping.
     """
-    found = {} if path is None else yaml.safe_load(path.read_text())
+    found = {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold `key: value` lines, as cluster/runtime_env.yaml does")
     return found

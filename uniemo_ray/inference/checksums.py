@@ -29,7 +29,7 @@ def write_checksums(folder: Path) -> str:
         sums |= {
             _relative(path, base): file_sha256(path) for part in BASE_PARTS for path in _files(base / part)
         }
-    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
+    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return _fingerprint(sums)
 
 
@@ -105,7 +105,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if found := stand_in_at(path):
         raise ValueError(f"{path} is {found}")
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no valid JSON ({error}): copy or download the folder again") from None
     if not isinstance(value, dict):

@@ -151,7 +151,7 @@ def read_clip_config(folder: Path) -> dict[str, Any]:
         if found := no_weights(folder / name):
             raise ValueError(f"CLIP folder {folder}: {name} is {found}")
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no valid JSON ({error}): copy it again") from None
     if "model_cfg" not in config:

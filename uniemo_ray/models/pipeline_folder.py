@@ -71,7 +71,7 @@ class PipelineFolder(NamedTuple):
             shutil.copyfile(self.path / name, target / name)
         index = _read_json(self.path / INDEX_FILE)
         if (kept := known_index(index, self.parts)) != index:
-            (target / INDEX_FILE).write_text(json.dumps(kept, indent=2) + "\n")
+            (target / INDEX_FILE).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -280,7 +280,7 @@ def _from_hub(name: str, revision: str | None, variant: str | None) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no valid JSON ({error}): copy it again") from None
     return content

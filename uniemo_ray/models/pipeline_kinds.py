@@ -132,7 +132,7 @@ def _has_class(entry: object) -> bool:
 
 def _config(path: Path, part: str, name: str = "config.json") -> dict[str, Any]:
     try:
-        content = json.loads((path / part / name).read_text())
+        content = json.loads((path / part / name).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path / part / name} is no valid JSON ({error}): copy it again") from None
     return content if isinstance(content, dict) else {}

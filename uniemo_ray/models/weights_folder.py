@@ -75,7 +75,7 @@ def _cache_folder() -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
     """Wait until no other process of this machine holds the lock; whether the file system has locks."""
-    with path.open("w") as lock:
+    with path.open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of a machine would all copy it at once
         except OSError as error:
