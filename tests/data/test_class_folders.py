@@ -229,3 +229,23 @@ def test_images_beside_the_split_folders_are_refused_and_not_passed_over(tmp_pat
         "loose.jpg": "lies in no split folder",
     }
     assert any("extra/notes.txt" in note for note in folder.notes)
+
+
+@pytest.mark.parametrize("kind", ["emoset", "fi", "folders"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("data/train-00000-of-00002.parquet", "holds Parquet tables"),
+        ("train/data-00000-of-00001.arrow", "holds Arrow tables"),
+        ("00000.tar", "holds tar shards, as img2dataset"),
+        ("EmoSet-118K.ZIP", "holds archives"),
+    ],
+)
+def test_a_data_set_in_tables_or_archives_is_told_from_an_empty_folder(
+    tmp_path: Path, name: str, words: str, kind: str
+) -> None:
+    layouts.put(tmp_path / name)
+    line = fault(tmp_path, kind)
+    assert words in line
+    assert name in line
+    assert "into a folder for each class" in line

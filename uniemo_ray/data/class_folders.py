@@ -19,6 +19,7 @@ from uniemo_ray.data.listing import (
     list_files,
     note_loops,
     note_others,
+    packed_form,
     refuse_unnamed,
     require_folder,
     subfolders,
@@ -160,7 +161,9 @@ def _split_folders(base: Path, table: ClassTable) -> dict[str, Path]:
             [f"{base}: holds class folders beside the split folders {names}: move one kind away"]
         )
     if len(splits) < len(found) or not splits.keys() >= {"train", "test"}:
-        raise FolderError([f"{base}: expected split folders train, test and perhaps val, got {names}"])
+        form = packed_form(base)
+        why = f"; it {form}" if form else ""
+        raise FolderError([f"{base}: expected split folders train, test and perhaps val, got {names}{why}"])
     return splits
 
 
@@ -223,7 +226,10 @@ def _hint(folder: Path, names: list[str], table: ClassTable) -> str:
         return "; with info.json it looks like data.kind=emoset"
     normal = {normalise_name(name) for name in names}
     fits = [s for s in LABEL_SPACES.values() if s != table.space and normal.issuperset(s.labels)]
-    return f"; these are the classes of {_KIND_OF_SPACE[fits[0].name]}" if fits else ""
+    if fits:
+        return f"; these are the classes of {_KIND_OF_SPACE[fits[0].name]}"
+    form = packed_form(folder)
+    return f"; it {form}" if form else ""
 
 
 def _complete(

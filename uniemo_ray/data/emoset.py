@@ -17,7 +17,7 @@ from typing import Any
 from uniemo_ray.config import SPLITS
 from uniemo_ray.data.class_folders import likely_kind
 from uniemo_ray.data.folder import FolderError
-from uniemo_ray.data.listing import refuse_unnamed
+from uniemo_ray.data.listing import packed_form, refuse_unnamed
 from uniemo_ray.data.samples import (
     IMAGE_SUFFIXES,
     AttributeNames,
@@ -64,6 +64,8 @@ class EmoSetFolder:
         kind = None if (self.root / "info.json").exists() else likely_kind(self.root)
         if kind:
             raise FolderError([f"{root}: no info.json, but a folder for each of the classes of {kind}"])
+        if not (self.root / "info.json").exists() and (form := packed_form(self.root)):
+            raise FolderError([f"{root}: no info.json, but it {form}"])
         faults: list[str] = []
         self.names, self.notes = _read_info(self.root / "info.json", faults)
         lists = {split: _read_split(self.root / f"{split}.json", faults) for split in SPLITS}
