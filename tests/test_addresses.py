@@ -156,3 +156,15 @@ def test_the_command_makes_no_folder_named_tilde_or_s3(home: Path) -> None:
     assert done.returncode == 2
     assert "expected a local path" in done.stderr
     assert os.listdir(home.parent) == ["home"]
+
+
+def test_a_relative_run_of_a_job_without_a_home_folder_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "_ray_pkg_1"
+    copy.mkdir()
+    monkeypatch.chdir(copy)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    with pytest.raises(ValueError, match=r"'runs/a' is relative, .* no home folder: give the whole path"):
+        locate("runs/a")

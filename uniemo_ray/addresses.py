@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,8 @@ from pydantic import AfterValidator
 _SCHEMES = "s3|s3a|s3n|gs|gcs|az|abfss?|https?|hdfs|file"
 _MANGLED = re.compile(rf"(?:{_SCHEMES}):(?!//)|(?:s3|gs)//", re.IGNORECASE)
 """What `s3://bucket/x` becomes as a pathlib path, or when a character is lost on the way."""
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+_NO_PROXY = ("no_proxy", "NO_PROXY")
 _OPTION = re.compile(r"(--[a-z][a-z-]*=)(~(?:/.*)?)", re.DOTALL)
 
 
@@ -66,16 +68,36 @@ def _argument(text: str) -> str:
     return expand(text) if text == "~" or text.startswith("~/") else text
 
 
+def without_proxy(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that keep clients from asking a proxy for this machine, added to those of `environ`."""
+    given = dict.fromkeys(filter(None, (environ.get(name) for name in _NO_PROXY)))
+    return dict.fromkeys(_NO_PROXY, ",".join([*given, *LOCAL_HOSTS]))
+
+
+def home_folder() -> Path | None:
+    """The home folder of whoever runs this; containers run as users that have none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
 def locate(run: str | Path) -> str:
     """The run folder's full address.
 
     Inside a submitted job a relative one lies under ~/uniemo: the job runs in a copy that Ray removes.
 
     Raises:
-        ValueError: a mangled address.
+        ValueError: a mangled address, or a relative one in a job of a user without a home folder.
     """
     address = expand(run)
     if "://" in address or Path(address).is_absolute():
         return address
-    in_job_copy = any(part.startswith("_ray_pkg_") for part in Path.cwd().parts)
-    return str((Path.home() / "uniemo" if in_job_copy else Path.cwd()) / address)
+    if not any(part.startswith("_ray_pkg_") for part in Path.cwd().parts):
+        return str(Path.cwd() / address)
+    home = home_folder()
+    if home is None:
+        raise ValueError(
+            f"{address!r} is relative, and the job's user has no home folder: give the whole path"
+        )
+    return str(home / "uniemo" / address)

@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
+import requests
 
 from uniemo_ray.cli.cluster import DEFAULT_ADDRESS, Cluster, ClusterError, find_cluster
 
@@ -119,3 +120,40 @@ def test_several_local_heads_are_not_guessed(tmp_path):
 def test_addresses_that_are_no_dashboard(tmp_path, address):
     with pytest.raises(ClusterError, match="must be the dashboard's"):
         find_cluster(address, folder=tmp_path, environ={})
+
+
+@pytest.fixture
+def proxied(monkeypatch):
+    """An environment whose proxy answers nothing."""
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_rays_own_client_asks_no_proxy_for_a_head_on_this_machine(dashboard, proxied, monkeypatch):
+    with pytest.raises(requests.exceptions.ProxyError):
+        requests.get(dashboard, timeout=5)
+    for name, value in Cluster(dashboard, "right").environment().items():
+        monkeypatch.setenv(name, value)
+    answer = requests.get(dashboard, headers={"Authorization": "Bearer right"}, timeout=5)
+    assert answer.status_code == 200
+
+
+def test_hosts_that_the_user_has_named_stay(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,.example.org")
+    monkeypatch.delenv("no_proxy", raising=False)
+    found = Cluster("http://localhost:8265", None).environment()
+    assert found["no_proxy"] == found["NO_PROXY"] == "10.0.0.0/8,.example.org,127.0.0.1,localhost,::1"
+    assert "no_proxy" not in Cluster("http://10.0.0.1:8265", None).environment()
+
+
+def test_a_head_elsewhere_that_is_asked_through_a_proxy_says_so(proxied):
+    with pytest.raises(ClusterError, match=r"the proxy http://127\.0\.0\.1:9 was asked, NO_PROXY names"):
+        Cluster("http://ray.invalid:8265", None).get("/api/jobs/")
+
+
+def test_a_user_without_a_home_folder_has_no_token(tmp_path, monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    assert find_cluster("http://a:1", folder=tmp_path, environ={}) == Cluster("http://a:1", None)

@@ -1,14 +1,18 @@
 """Arguments of `understand`, `generate` and `compact`."""
 
 import json
+import shutil
+import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from uniemo_ray.cli import model
 from uniemo_ray.cli.app import app
 from uniemo_ray.cli.model import parse_emotion
+from uniemo_ray.data.images import FORMATS
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.inference.checksums import verify
 from uniemo_ray.inference.provenance import read_provenance
@@ -76,6 +80,45 @@ def test_understand_with_a_real_model_folder(model_folder, photo):
         app, ["understand", str(photo)], env={"UNIEMO_MODEL": str(model_folder)}, catch_exceptions=False
     )
     assert f"photo.png: {seen['top']} ({seen['valence']})" in text.output
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_an_image_that_cannot_be_read_costs_no_other(model_folder, photo, tmp_path, count):
+    (tmp_path / "text.png").write_text("no picture")
+    good = []
+    for n in range(count):
+        good.append(str(tmp_path / f"{n}.png"))
+        shutil.copy(photo, good[-1])
+    given = [str(tmp_path / "text.png"), *good, str(tmp_path / "gone.png"), str(tmp_path)]
+    result = runner.invoke(app, ["understand", *given, "--model", str(model_folder), "--json"])
+    assert result.exit_code == 1
+    assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == good
+    lines = result.stderr.splitlines()
+    assert [line.partition("png: ")[2] for line in lines[:2]] == [
+        "corrupt: no picture in one of the formats " + ", ".join(FORMATS),
+        "No such file or directory",
+    ]
+    assert lines[2] == f"error: {tmp_path}: Is a directory"
+
+
+def test_one_image_at_a_time_is_in_memory_as_a_whole(model_folder, photo, monkeypatch):
+    """Decoded photographs take tens of megabytes each."""
+    pictures: list[weakref.ref[np.ndarray]] = []
+    alive = []
+    original = model._read_image
+
+    def read(path):
+        rgb = original(path)
+        pictures.append(weakref.ref(rgb))
+        alive.append(sum(picture() is not None for picture in pictures))
+        return rgb
+
+    monkeypatch.setattr(model, "_read_image", read)
+    result = runner.invoke(app, ["understand", *[str(photo)] * 20, "--model", str(model_folder)])
+    assert result.exit_code == 0
+    assert result.stdout.count("photo.png: ") == 20
+    assert len(alive) == 20
+    assert max(alive) <= 2
 
 
 def test_generate_writes_pictures_with_provenance(model_folder, tmp_path):

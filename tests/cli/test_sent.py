@@ -56,6 +56,13 @@ def test_the_home_folder_is_sent_only_when_it_is_named(tmp_path, monkeypatch):
         find_folder(Path("gone"))
 
 
+def test_a_user_without_a_home_folder_may_send_any(tmp_path, monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    monkeypatch.chdir(tmp_path)
+    assert find_folder(None) == tmp_path
+
+
 @pytest.mark.parametrize("arguments", [["--config", "demo"], ["--config=sub/my.yaml"], ["--set", "a=1"], []])
 def test_a_config_that_the_job_finds(tmp_path, arguments):
     write(tmp_path / "sub" / "my.yaml")

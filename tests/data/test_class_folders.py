@@ -206,3 +206,46 @@ def test_too_few_images_to_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["fi", "emotionroi", "twitter1", "twitter2", "folders"])
 def test_no_folder(tmp_path: Path, kind: str) -> None:
     assert "no such folder; data.root" in fault(tmp_path / "nothing", kind)
+
+
+@pytest.mark.parametrize("names", [("train", "dev", "test"), ("Training", "validation", "EVAL")])
+def test_split_folders_have_the_names_that_other_tools_write(tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = read(layouts.fi_split(tmp_path, splits=names, count=3))
+    assert sizes(folder) == {"train": 24, "val": 24, "test": 24}
+    assert folder.refused == ()
+
+
+def test_images_beside_the_split_folders_are_refused_and_not_passed_over(tmp_path: Path) -> None:
+    layouts.fi_split(tmp_path)
+    for path in ("unlabelled/a.jpg", "extra/AWE/b.jpg", "loose.jpg"):
+        layouts.put(tmp_path / path)
+    (tmp_path / "extra" / "notes.txt").touch()
+    folder = read(tmp_path)
+    assert sizes(folder) == {"train": 32, "val": 32, "test": 32}
+    refused = {rejected.path: rejected.detail for rejected in folder.refused}
+    assert refused == {
+        "unlabelled/a.jpg": "folder 'unlabelled' is no split",
+        "extra/AWE/b.jpg": "folder 'extra' is no split",
+        "loose.jpg": "lies in no split folder",
+    }
+    assert any("extra/notes.txt" in note for note in folder.notes)
+
+
+@pytest.mark.parametrize("kind", ["emoset", "fi", "folders"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("data/train-00000-of-00002.parquet", "holds Parquet tables"),
+        ("train/data-00000-of-00001.arrow", "holds Arrow tables"),
+        ("00000.tar", "holds tar shards, as img2dataset"),
+        ("EmoSet-118K.ZIP", "holds archives"),
+    ],
+)
+def test_a_data_set_in_tables_or_archives_is_told_from_an_empty_folder(
+    tmp_path: Path, name: str, words: str, kind: str
+) -> None:
+    layouts.put(tmp_path / name)
+    line = fault(tmp_path, kind)
+    assert words in line
+    assert name in line
+    assert "into a folder for each class" in line

@@ -17,6 +17,7 @@ from uniemo_ray.data.sample_reader import SampleReader
 from uniemo_ray.data.samples import Entry
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.data.shards import ShardLimits, plan_shards, shard_order
+from uniemo_ray.distributed import datasets
 from uniemo_ray.distributed.ingest import IngestResult, ingest_folder
 from uniemo_ray.distributed.shards.actors.samples import SampleActor
 from uniemo_ray.distributed.sketch import SketchFolder, draw_here
@@ -202,6 +203,26 @@ class TestThroughRay:
         repaired = ingest(root, tmp_path / "out")
         assert repaired.counts["train"] == 58
         assert repaired.skipped == 4
+
+    def test_a_shard_of_which_every_image_is_rejected_is_a_shard_without_rows(
+        self, sketch: Path, tmp_path: Path
+    ) -> None:
+        root = tmp_path / "broken"
+        shutil.copytree(sketch, root)
+        folder = EmoSetFolder(root)
+        plan = plan_shards(folder.entries("train"), "train", root=root, limits=ShardLimits(7, 1 << 30))
+        for entry in plan[3].entries:
+            (root / entry.image).write_bytes(b"nothing")
+        result = ingest(root, tmp_path / "out", limits=ShardLimits(7, 1 << 30))
+        assert result.rejected_counts == {"image_corrupt": 7}
+        assert [entry.rows for entry in result.files if "/train/" in entry.key][3] == 0
+        store = open_store(str(tmp_path / "out"))
+        for kept in (10**9, 0):  # through the driver, and by processes that read
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(datasets, "SMALL_BYTES", kept)
+                rows = datasets.as_dataset(store, "samples/train").take_all()
+            assert len(rows) == result.counts["train"] == SIZES["train"] - 7
+            assert all(row["image"] for row in rows)
 
     def test_set_without_attributes(self, sketch: Path, tmp_path: Path) -> None:
         root = tmp_path / "bare"

@@ -124,7 +124,9 @@ def test_a_whole_file_of_stage_1_comes_in(clip_folder, checkpoint, tmp_path):
     """With arguments, epoch, accuracy and the states of optimizer and schedule, all of which are left out."""
     save_stage_1(checkpoint, tmp_path / "best.pth")
     save_stage_1(checkpoint, tmp_path / "gpus.pth", prefix="module.")
-    for name in ("best", "gpus"):
+    for n, prefix in enumerate(("_orig_mod.", "_orig_mod.module.", "module._orig_mod.")):
+        save_stage_1(checkpoint, tmp_path / f"compiled{n}.pth", prefix=prefix)
+    for name in ("best", "gpus", "compiled0", "compiled1", "compiled2"):
         sections = read_released(tmp_path / f"{name}.pth")
         assert sections.keys() == checkpoint.keys()
         for section, state in checkpoint.items():
@@ -145,6 +147,13 @@ def test_the_released_classes_load_what_is_exported(clip_folder, tmp_path):
     EmotionHead(128).load_state_dict(both["Emo_classifier"], strict=True)
     missing = sections["model"].keys() ^ both["model"].keys()
     assert missing == {"visual.visual_query_last.weight", "visual_query_last_proj"}
+
+
+def test_a_checkpoint_folder_of_deepspeed_is_named(tmp_path):
+    (tmp_path / "global_step7").mkdir()
+    (tmp_path / "global_step7" / "mp_rank_00_model_states.pt").touch()
+    with pytest.raises(ValueError, match=r"is a checkpoint of DeepSpeed: give a run's folder `model`"):
+        read_released(tmp_path)
 
 
 def test_mappers_may_come_as_their_layers_alone(clip_folder, tmp_path):

@@ -1,6 +1,7 @@
 """CLIPs in the wild: read as they were trained, or refused with the reason."""
 
 import json
+import shutil
 
 import open_clip
 import pytest
@@ -142,3 +143,65 @@ def test_a_file_that_may_need_another_activation_is_told(tmp_path, caplog, name,
     with pytest.raises(ValueError, match="cannot be loaded"):
         load_clip(name, pretrained=str(tmp_path / "weights.pt"))
     assert ("need ViT-B-32-quickgelu" in caplog.text) == is_told
+
+
+WRAPPED = ("_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod.")
+
+
+@pytest.mark.parametrize("prefix", WRAPPED)
+def test_names_of_compiled_and_parallel_training_are_those_of_the_model(prefix, tmp_path):
+    plain, state = load_clip("tiny"), load_file(TINY_FOLDER / WEIGHTS_FILE)
+    folder = shutil.copytree(TINY_FOLDER, tmp_path / "clip")
+    save_file({f"{prefix}{name}": value for name, value in state.items()}, folder / WEIGHTS_FILE)
+    loaded = load_clip(str(folder)).model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in plain.model.state_dict().items())
+
+
+def test_a_compiled_image_tower_alone_is_read_too(tmp_path):
+    folder = shutil.copytree(TINY_FOLDER, tmp_path / "clip")
+    state = load_file(TINY_FOLDER / WEIGHTS_FILE)
+    save_file(
+        {name.replace("visual.", "visual._orig_mod."): value for name, value in state.items()},
+        folder / WEIGHTS_FILE,
+    )
+    loaded = load_clip(str(folder)).model.visual.conv1.weight
+    assert torch.equal(loaded, load_clip("tiny").model.visual.conv1.weight)
+
+
+def test_a_checkpoint_of_compiled_training_is_read_as_the_plain_one(tmp_path):
+    torch.manual_seed(0)
+    state = open_clip.create_model("ViT-B-32").state_dict()
+    torch.save(state, tmp_path / "plain.pt")
+    wrapped = {f"module._orig_mod.{name}": value for name, value in state.items()}
+    torch.save({"epoch": 3, "name": "run", "state_dict": wrapped}, tmp_path / "epoch_3.pt")
+    plain, compiled = (
+        load_clip("ViT-B-32", pretrained=str(tmp_path / n)) for n in ("plain.pt", "epoch_3.pt")
+    )
+    assert compiled.config == plain.config
+    assert (compiled.mean, compiled.std) == (plain.mean, plain.std)
+    found = compiled.model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in plain.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ViT-B/32", "do you mean ViT-B-32"),
+        ("vit-l-14", "do you mean ViT-L-14"),
+        ("hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "names with a colon are not taken"),
+        ("local-dir:/models/clip", "a folder goes without"),
+        (str(TINY_FOLDER / WEIGHTS_FILE), r"which is a file: .* in encoder\.clip_pretrained"),
+    ],
+)
+def test_names_that_nearly_fit_say_what_is_meant(name, words):
+    with pytest.raises(ValueError, match=words) as error:
+        find_clip_config(name, pretrained="openai")
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_of_transformers_is_told_from_an_empty_one(tmp_path):
+    with pytest.raises(ValueError, match=rf"has no {CONFIG_FILE}: expected"):
+        find_clip_config(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(ValueError, match=r"its files are those of transformers: expected .*`uniemo fetch`"):
+        find_clip_config(str(tmp_path))

@@ -1,10 +1,12 @@
 """Pipelines on disk: what is found, and what is missing by name."""
 
+import contextlib
 import json
 import shutil
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from tests.models.tiny import XL_WIDTHS
@@ -288,6 +290,20 @@ def test_a_folder_of_two_halves_is_to_be_copied_whole(copy):
             "predicts 'flow_prediction'",
         ),
         ("scheduler/scheduler_config.json", {"use_flow_sigmas": True}, "flow matching"),
+        ("scheduler/scheduler_config.json", {"_class_name": "LCMScheduler"}, "LCMScheduler .* a few steps"),
+        ("scheduler/scheduler_config.json", {"_class_name": "TCDScheduler"}, "TCDScheduler .* a few steps"),
+        *(
+            ("scheduler/scheduler_config.json", {"_class_name": name}, f"{name} is of another family")
+            for name in ("EDMEulerScheduler", "CosineDPMSolverMultistepScheduler", "FlowMatchLCMScheduler")
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"rescale_betas_zero_snr": True, "prediction_type": "epsilon"},
+            "rescale_betas_zero_snr.*epsilon says nothing",
+        ),
+        ("unet/config.json", {"time_cond_proj_dim": 256}, "its unet also hears time_cond_proj_dim"),
+        ("unet/config.json", {"num_class_embeds": 1000}, "its unet also hears num_class_embeds"),
+        ("unet/config.json", {"addition_embed_type": "text_time"}, "addition_embed_type 'text_time'"),
         ("vae/config.json", {"latents_mean": [0.0] * 4}, "latents by latents_mean per channel"),
         (
             "vae/config.json",
@@ -320,6 +336,11 @@ def test_what_is_not_computed_faithfully_is_refused_by_name(copy, file, facts, w
         "EulerDiscreteScheduler",
         "DPMSolverMultistepScheduler",
         "UniPCMultistepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "HeunDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+        "LMSDiscreteScheduler",
+        "DEISMultistepScheduler",
     ],
 )
 def test_samplers_of_the_same_noise_schedule_are_taken(copy, name):
@@ -329,6 +350,106 @@ def test_samplers_of_the_same_noise_schedule_are_taken(copy, name):
     config = json.loads((folder / "scheduler_config.json").read_text())
     getattr(diffusers, name).from_config(config).save_pretrained(folder)
     assert load_diffusion(str(copy)).schedule.config["prediction_type"] == config["prediction_type"]
+
+
+def test_every_scheduler_of_diffusers_is_taken_or_refused_by_name(copy):
+    """Taken are those that diffusers itself lets stand in for each other, but for the EDM family."""
+    import diffusers
+    from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
+
+    alike = {member.name for member in KarrasDiffusionSchedulers} - {"EDMEulerScheduler"}
+    alike |= {"DDIMParallelScheduler", "DDPMParallelScheduler", "SASolverScheduler"}
+    names = {name for name in dir(diffusers) if name.endswith("Scheduler") and not name.startswith("Flax")}
+    taken = set()
+    for name in names:
+        edit(copy / "scheduler" / "scheduler_config.json", _class_name=name)
+        with contextlib.suppress(ValueError):
+            find_pipeline(str(copy))
+            taken.add(name)
+    assert taken == alike & names
+
+
+def test_a_scheduler_that_does_not_say_its_class_is_the_one_of_the_index(copy):
+    path = copy / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in config.items() if key != "_class_name"}))
+    find_pipeline(str(copy))
+    edit(copy / "model_index.json", scheduler=["diffusers", "LCMScheduler"])
+    with pytest.raises(ValueError, match="its scheduler LCMScheduler"):
+        find_pipeline(str(copy))
+
+
+@pytest.mark.parametrize("length", [None, 10**30, 500])
+@pytest.mark.parametrize("part", ["tokenizer", "tokenizer_2"])
+def test_texts_are_as_long_as_the_text_encoder_takes(xl_copy, part, length):
+    expected = load_diffusion(str(xl_copy)).text_states(["a cat"])
+    path = xl_copy / part / "tokenizer_config.json"
+    config = {key: value for key, value in json.loads(path.read_text()).items() if key != "model_max_length"}
+    path.write_text(json.dumps(config if length is None else {**config, "model_max_length": length}))
+    found = load_diffusion(str(xl_copy)).text_states(["a cat"])
+    assert torch.equal(found.hidden, expected.hidden)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".ckpt"])
+def test_a_single_file_is_told_from_a_folder(tmp_path, ending):
+    path = tmp_path / f"model{ending}"
+    path.write_bytes(b"weights")
+    with pytest.raises(ValueError, match=r"is a single file: .*from_single_file\(FILE\)\.save_pretrained"):
+        find_pipeline(str(path))
+
+
+NAMES = "diffusion_pytorch_model"
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "is_wanted"),
+    [
+        (None, f"{NAMES}.safetensors", True),
+        (None, f"{NAMES}-00001-of-00002.safetensors", True),
+        (None, f"{NAMES}.fp16.safetensors", False),
+        (None, f"{NAMES}.fp16-00001-of-00002.safetensors", False),
+        (None, f"{NAMES}-00001-of-00002.fp16.safetensors", False),
+        ("fp16", f"{NAMES}.fp16.safetensors", True),
+        ("fp16", f"{NAMES}.fp16-00001-of-00002.safetensors", True),
+        ("fp16", f"{NAMES}-00001-of-00002.fp16.safetensors", True),
+        ("fp16", f"{NAMES}-00001-of-00002.safetensors", False),
+        ("fp16", f"{NAMES}.safetensors.index.fp16.json", True),
+        ("fp16", f"{NAMES}.non_ema.safetensors", False),
+    ],
+)
+def test_of_a_hub_id_the_files_of_the_variant_are_fetched(copy, monkeypatch, variant, name, is_wanted):
+    fetched: list[str] = []
+
+    def download(_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        fetched.extend(filter_repo_objects([f"unet/{name}"], allow_patterns=allow_patterns))
+        return str(copy)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with contextlib.suppress(ValueError):  # the folder holds no such variant
+        find_pipeline("someone/some-model", variant=variant)
+    assert fetched == ([f"unet/{name}"] if is_wanted else [])
+
+
+@pytest.mark.parametrize("form", ["{stem}.fp16-{n:05d}-of-00002", "{stem}-{n:05d}-of-00002.fp16"])
+def test_shards_of_a_variant_are_read_in_both_forms(copy, form):
+    """Releases of diffusers up to 0.29 put the variant last."""
+    plain = load_diffusion(str(copy)).denoiser.state_dict()
+    rename_to_variant(copy)
+    folder, weight_map = copy / "unet", {}
+    state = load_file(folder / f"{NAMES}.fp16.safetensors")
+    names = sorted(state)
+    for n, part in ((1, names[::2]), (2, names[1::2])):
+        file = form.format(stem=NAMES, n=n) + ".safetensors"
+        save_file({name: state[name] for name in part}, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, file)
+    (folder / f"{NAMES}.fp16.safetensors").unlink()
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (folder / f"{NAMES}.safetensors.index.fp16.json").write_text(json.dumps(index))
+    loaded = load_diffusion(str(copy), variant="fp16").denoiser.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in plain.items())
+    assert set(weight_map.values()) <= {
+        name.removeprefix("unet/") for name in find_pipeline(str(copy), variant="fp16").files
+    }
 
 
 @pytest.mark.parametrize("is_xl", [False, True])

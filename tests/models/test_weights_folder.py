@@ -1,5 +1,7 @@
 """Base weights in storage; a file system under a URI stands for any."""
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -56,4 +58,52 @@ def test_a_copy_that_was_cut_short_is_made_again(stored, monkeypatch):
 
 def test_an_empty_place_is_one_line(stored):
     with pytest.raises(ValueError, match="s3://bucket/weights holds no files: give a folder"):
+        local_folder(URI)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_cache_on_a_file_system_without_locks_works(stored, monkeypatch, code):
+    def refuse(*_: object) -> None:
+        raise OSError(code, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (stored / "config.json").write_text("1")
+    found = local_folder(URI)
+    assert (found / "config.json").read_text() == "1"
+    assert local_folder(URI) == found
+    assert [path.name for path in found.parent.iterdir() if path.is_dir()] == [found.name]
+
+
+def test_without_locks_the_first_copy_counts(stored, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (stored / "config.json").write_text("1")
+    original = LocalStore.download_dir
+
+    def slow(store: LocalStore, folder: str, target: Path) -> None:
+        original(store, folder, target)
+        monkeypatch.setattr(LocalStore, "download_dir", original)
+        local_folder(URI)  # another process, which is done first
+
+    monkeypatch.setattr(LocalStore, "download_dir", slow)
+    found = local_folder(URI)
+    assert (found / "config.json").read_text() == "1"
+    assert [path.name for path in found.parent.iterdir() if path.is_dir()] == [found.name]
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(stored, monkeypatch):
+    (stored / "config.json").write_text("1")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    with pytest.raises(ValueError, match="this user has no home folder: set XDG_CACHE_HOME"):
+        local_folder(URI)
+
+
+def test_a_cache_that_cannot_be_written_is_named(stored, monkeypatch):
+    (stored / "config.json").write_text("1")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    with pytest.raises(ValueError, match=r"copied to /proc/nowhere/.*, which fails .*: set XDG_CACHE_HOME"):
         local_folder(URI)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tests.service.fake import WHITE, encode
 from uniemo_ray.service.api import file_structure
@@ -178,3 +178,28 @@ def test_damage_never_raises_anything_else(kind, data):
     cut = bytes(file[: data.draw(st.integers(0, len(file)))])
     with contextlib.suppress(ProblemError):
         check(cut)
+
+
+def test_pictures_of_phones_that_are_not_read_are_named():
+    heic = struct.pack(">I", 24) + b"ftypheic\0\0\0\0mif1heic" + bytes(90)
+    refuse(heic, "HEIC picture, as phones write it: convert it to JPEG or PNG")
+
+
+def test_texts_of_a_png_cost_no_upload():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * 3_000_000, zip=True)
+    check(encode(NOISE, "PNG", pnginfo=info))
+
+
+def test_a_bare_code_stream_passes_and_hides_no_document():
+    data = encode(NOISE, "JPEG2000", no_jp2=True)
+    check(data, "image/jp2")
+    refuse(data + bytes(2000) + b"%PDF-1.7", "more than an image")
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG2000"])
+@pytest.mark.parametrize(
+    "rest", [b"#!/bin/sh\nid; id", FILES["PNG"], struct.pack(">I4s", 16, b"evil") + bytes(8)]
+)
+def test_what_follows_the_boxes_of_a_picture_is_refused(kind, rest):
+    refuse(FILES[kind] + rest, "more than an image")

@@ -1,6 +1,7 @@
 """A Ray cluster as the command line needs it: where it is, the token, and its Jobs API over plain HTTP."""
 
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from uniemo_ray.addresses import LOCAL_HOSTS, home_folder, without_proxy
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 HEAD_STATES = ".ray-head/*/state.json"
@@ -30,6 +33,8 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """Variables that make Ray's own clients use this cluster."""
         settings = {"RAY_API_SERVER_ADDRESS": self.address}
+        if _is_local(self.address):
+            settings |= without_proxy(os.environ)
         if self.token is None:
             return settings | {"RAY_AUTH_MODE": "disabled"}
         return settings | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
@@ -49,8 +54,14 @@ class Cluster:
             raise ClusterError(self._refusal(error.code)) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
+            proxy = _proxy_of(self.address)
+            asked = (
+                f"; the proxy {proxy} was asked, NO_PROXY names hosts that are reached without"
+                if proxy
+                else ""
+            )
             raise ClusterError(
-                f"no Ray head answers at {self.address} ({reason}): start one with "
+                f"no Ray head answers at {self.address} ({reason}{asked}): start one with "
                 "`uniemo head start`, or give --address"
             ) from None
 
@@ -102,7 +113,7 @@ def _local_head(folder: Path) -> Cluster | None:
     if len(states) > 1:
         names = ", ".join(str(path.parent) for path in states)
         raise ClusterError(f"several local Ray heads are recorded ({names}): give --address")
-    state = json.loads(states[0].read_text())
+    state = json.loads(states[0].read_text(encoding="utf-8"))
     return Cluster(state["address"], _read_token(Path(state["token_path"])))
 
 
@@ -113,18 +124,31 @@ def _find_token(environ: Mapping[str, str]) -> str | None:
         return token
     if path := environ.get("RAY_AUTH_TOKEN_PATH"):
         return _read_token(Path(path))
-    default = Path.home() / ".ray" / "auth_token"
-    return _read_token(default) if default.is_file() else None
+    home = home_folder()
+    default = home / ".ray" / "auth_token" if home else None
+    return _read_token(default) if default and default.is_file() else None
 
 
 def _read_token(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ClusterError(f"cannot read the token file {path}: {error.strerror}") from None
 
 
 def _opener(address: str) -> urllib.request.OpenerDirector:
     """Proxies are for the outside: a head on this machine is asked directly."""
-    is_local = urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_local else []))
+    no_proxy = [urllib.request.ProxyHandler({})] if _is_local(address) else []
+    return urllib.request.build_opener(*no_proxy)
+
+
+def _proxy_of(address: str) -> str | None:
+    """The proxy that the environment names for an address."""
+    parts = urlsplit(address)
+    if _is_local(address) or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+def _is_local(address: str) -> bool:
+    return urlsplit(address).hostname in LOCAL_HOSTS

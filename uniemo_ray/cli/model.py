@@ -11,12 +11,13 @@ from uniemo_ray.addresses import local_path
 from uniemo_ray.emotions import emotion_index
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from uniemo_ray import UniEmo
+    from uniemo_ray.data.pixels import RGB
     from uniemo_ray.inference.uniemo import UnderstandResult
 
 
+_AT_ONCE = 32
+"""Images in memory at a time."""
 _Model = Annotated[
     str,
     typer.Option(envvar="UNIEMO_MODEL", help="Model folder: a path, s3://bucket/prefix, or tiny (shipped)."),
@@ -30,7 +31,8 @@ def understand(
 ) -> None:
     """Tell which emotions images evoke.
 
-    Also names the scene and the objects that the model sees.
+    Also names the scene and the objects that the model sees. Of several images, those that cannot be read are
+    named on standard error and the others are understood; exit code 1 says that there were some.
 
     \b
     Examples:
@@ -38,10 +40,26 @@ def understand(
       uniemo understand *.jpg --model runs/demo/model --json | jq .emotions
       UNIEMO_MODEL=s3://bucket/model uniemo understand photo.jpg
     """
-    pictures = [_open_image(path) for path in images]
-    results = _load(model).understand(pictures)
-    for path, result in zip(images, results, strict=True):
-        typer.echo(json.dumps(_as_dict(path, result)) if as_json else _as_text(path, result))
+    seer: UniEmo | None = None
+    refused = 0
+    for start in range(0, len(images), _AT_ONCE):
+        squares: list[tuple[Path, RGB]] = []
+        for path in images[start : start + _AT_ONCE]:
+            try:
+                rgb = _read_image(path)
+            except ValueError as error:
+                if len(images) == 1:
+                    raise
+                refused += 1
+                typer.echo(f"error: {error}", err=True)
+                continue
+            seer = seer or _load(model)
+            squares.append((path, seer.preprocess.square(rgb)))
+        results = seer.understand_squares([square for _, square in squares]) if seer else []
+        for (path, _), result in zip(squares, results, strict=True):
+            typer.echo(json.dumps(_as_dict(path, result)) if as_json else _as_text(path, result))
+    if refused:
+        raise typer.Exit(1)
 
 
 def generate(
@@ -150,16 +168,21 @@ def _load(model: str) -> "UniEmo":
     return UniEmo.from_pretrained(model)
 
 
-def _open_image(path: Path) -> "Image":
-    from PIL import Image
+def _read_image(path: Path) -> "RGB":
+    """The picture in a file.
 
+    Raises:
+        ValueError: one line with the path.
+    """
     from uniemo_ray.config import MAX_PIXELS
     from uniemo_ray.data.images import ImageError, decode_rgb
 
     try:
-        return Image.fromarray(decode_rgb(path.read_bytes(), MAX_PIXELS))
+        return decode_rgb(path.read_bytes(), MAX_PIXELS)
     except ImageError as error:
         raise ValueError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
 
 
 def _as_dict(path: Path, result: "UnderstandResult") -> dict[str, Any]:

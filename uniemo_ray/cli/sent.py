@@ -1,15 +1,15 @@
 """What a submitted job gets to see: its entrypoint, its config file, and the folder that is sent with it."""
 
 import argparse
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+from uniemo_ray.addresses import home_folder
+from uniemo_ray.cli.sent_folder import default_rules, rules_of
+
 SHARED_MODULES = {"__init__", "command_line"}
 """Modules of `uniemo_ray/jobs` that are no jobs."""
-NEVER_SENT = (".git", ".venv", "venv", "__pycache__")
-"""Ray's own default, which `RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES` replaces."""
 
 
 def job_names() -> list[str]:
@@ -27,7 +27,8 @@ def find_folder(working_dir: Path | None) -> Path:
     folder = (working_dir or Path()).resolve()
     if not folder.is_dir():
         raise ValueError(f"--working-dir {folder} is no folder")
-    if working_dir is None and folder in (Path.home().resolve(), Path(folder.anchor)):
+    home = home_folder()
+    if working_dir is None and folder in (home and home.resolve(), Path(folder.anchor)):
         raise ValueError(
             f"the current folder {folder} would be sent to the cluster as a whole: "
             "submit from a folder of its own, or give --working-dir"
@@ -111,19 +112,6 @@ def _check_is_sent(path: Path, folder: Path, name: str) -> None:
 
 def _hiding_rules(path: Path, folder: Path) -> Iterator[str]:
     """What keeps Ray from sending `path`: an ignore file in one of the folders above it, or Ray's default."""
-    given = os.environ.get("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES")
-    defaults = NEVER_SENT if given is None else [name.strip() for name in given.split(",") if name.strip()]
-    if _matches(defaults, path, folder):
-        yield "Ray's default, which leaves out " + ", ".join(defaults)
-    skips_gitignore = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE") == "1"
-    for base in [above for above in path.parents if above.is_relative_to(folder)]:
-        for name in (".rayignore",) if skips_gitignore else (".gitignore", ".rayignore"):
-            file = base / name
-            if file.is_file() and _matches(file.read_text().splitlines(), path, base):
-                yield str(file)
-
-
-def _matches(rules: Iterable[str], path: Path, base: Path) -> bool:
-    from pathspec import GitIgnoreSpec
-
-    return GitIgnoreSpec.from_lines(rules).match_file(path.relative_to(base).as_posix())
+    above = [base for base in path.parents if base.is_relative_to(folder)]
+    found = [default_rules(folder), *(rules for base in above for rules in rules_of(base))]
+    return (rules.name for rules in found if rules.hide(path))

@@ -12,6 +12,7 @@ import yaml
 
 from uniemo_ray.cli.cluster import Cluster, find_cluster
 from uniemo_ray.cli.sent import check_config, find_entrypoint, find_folder, job_names
+from uniemo_ray.cli.sent_folder import check_folder
 
 STOPPED_CODE = 130
 
@@ -55,12 +56,13 @@ def submit(
     folder = find_folder(working_dir)
     entrypoint = find_entrypoint(job, folder)
     check_config(given, folder, is_ours=entrypoint[1] == "-m")
+    environment = {**_read_runtime_env(runtime_env), "working_dir": str(folder)}
+    check_folder(folder, excludes=environment.get("excludes") or ())
     cluster = find_cluster(address, folder=Path.cwd(), environ=os.environ)
     submission = next_submission_id(name or Path(job).stem, _submissions(cluster))
     options = ["--submission-id", submission, "--working-dir", str(folder)]
     options += ["--runtime-env", str(runtime_env)] if runtime_env else []
     options += [] if wait else ["--no-wait"]
-    environment = {**_read_runtime_env(runtime_env), "working_dir": str(folder)}
     command = shlex.join([*entrypoint, *given])
     typer.echo(f"ray job submit {shlex.join(options)} -- {command}", err=True)
     raise typer.Exit(_run(cluster, command, submission, environment, wait=wait))
@@ -86,7 +88,7 @@ def _read_runtime_env(path: Path | None) -> dict[str, Any]:
     Raises:
         ValueError: it is no mapping.
     """
-    found = {} if path is None else yaml.safe_load(path.read_text())
+    found = {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold `key: value` lines, as cluster/runtime_env.yaml does")
     return found

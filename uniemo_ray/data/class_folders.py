@@ -19,6 +19,7 @@ from uniemo_ray.data.listing import (
     list_files,
     note_loops,
     note_others,
+    packed_form,
     refuse_unnamed,
     require_folder,
     subfolders,
@@ -34,10 +35,13 @@ SPLIT_NAMES: Mapping[str, str] = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
     "test": "test",
     "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
 }
-"""Name of a folder to our split."""
+"""Name of a folder to our split; the names are those that Hugging Face's image folders know."""
 
 _KIND_OF_SPACE = {
     "mikels": "data.kind=fi",
@@ -88,18 +92,20 @@ def read_class_folders(root: str | Path, table: ClassTable, *, seed: int) -> Lis
     base = find_base(require_folder(root), table)
     folders = _split_folders(base, table)
     parts = {split: _scan(Path(root), folder, table, split) for split, folder in folders.items()}
+    beside = _beside(Path(root), base, folders)
     needed = [part for split, part in parts.items() if split in ("", "train")]
     faults = [fault for part in needed for fault in part.faults]
     if faults:
         raise FolderError(faults)
     by_split, note = _complete({split: part.entries for split, part in parts.items()}, table, seed=seed)
-    others = [path for part in parts.values() for path in part.others]
-    loops = [path for part in parts.values() for path in part.loops]
+    scanned = [*parts.values(), beside]
+    others = [path for part in scanned for path in part.others]
+    loops = [path for part in scanned for path in part.loops]
     return ListedFolder(
         Path(root),
         table.space,
         by_split,
-        refused=tuple(rejected for part in parts.values() for rejected in part.refused),
+        refused=tuple(rejected for part in scanned for rejected in part.refused),
         notes=(*note, *note_others(others), *note_loops(loops)),
     )
 
@@ -155,7 +161,9 @@ def _split_folders(base: Path, table: ClassTable) -> dict[str, Path]:
             [f"{base}: holds class folders beside the split folders {names}: move one kind away"]
         )
     if len(splits) < len(found) or not splits.keys() >= {"train", "test"}:
-        raise FolderError([f"{base}: expected split folders train, test and perhaps val, got {names}"])
+        form = packed_form(base)
+        why = f"; it {form}" if form else ""
+        raise FolderError([f"{base}: expected split folders train, test and perhaps val, got {names}{why}"])
     return splits
 
 
@@ -172,15 +180,32 @@ def _scan(root: Path, folder: Path, table: ClassTable, split: str) -> _Part:
         if not files.images:
             part.faults.append(f"{place}: holds no image; the class {label} needs at least one")
     for place in [folder, *(child for child in subfolders(folder) if child not in known.values())]:
-        files, at = list_files(place, is_deep=place != folder), escaped(place.relative_to(root).as_posix())
         why = (
             "lies in no class folder" if place == folder else f"folder {place.name!r} is no class of the set"
         )
-        paths = [x if at == "." else f"{at}/{x}" for x in (*files.images, *files.unnamed)]
-        part.refused.extend(Rejected(x, x, Reason.UNKNOWN_LABEL, why, split) for x in paths)
-        part.others.extend(x if at == "." else f"{at}/{x}" for x in files.others)
-        part.loops.extend(f"{at}/{x}" for x in files.loops)
+        _refuse_all(part, root, place, why, split=split, is_deep=place != folder)
     return part
+
+
+def _beside(root: Path, base: Path, splits: Mapping[str, Path]) -> _Part:
+    """What lies beside split folders, which nobody reads; of a set without splits there is nothing."""
+    part = _Part([], [], [], [], [])
+    if "" in splits:
+        return part
+    _refuse_all(part, root, base, "lies in no split folder", split="", is_deep=False)
+    for place in subfolders(base):
+        if place not in splits.values():
+            _refuse_all(part, root, place, f"folder {place.name!r} is no split", split="", is_deep=True)
+    return part
+
+
+def _refuse_all(part: _Part, root: Path, place: Path, why: str, *, split: str, is_deep: bool) -> None:
+    """Refuse every image in a folder that belongs to no class."""
+    files, at = list_files(place, is_deep=is_deep), escaped(place.relative_to(root).as_posix())
+    paths = [x if at == "." else f"{at}/{x}" for x in (*files.images, *files.unnamed)]
+    part.refused.extend(Rejected(x, x, Reason.UNKNOWN_LABEL, escaped(why), split) for x in paths)
+    part.others.extend(x if at == "." else f"{at}/{x}" for x in files.others)
+    part.loops.extend(f"{at}/{x}" for x in files.loops)
 
 
 def _missing(folder: Path, known: Mapping[str, Path], table: ClassTable) -> list[str]:
@@ -201,7 +226,10 @@ def _hint(folder: Path, names: list[str], table: ClassTable) -> str:
         return "; with info.json it looks like data.kind=emoset"
     normal = {normalise_name(name) for name in names}
     fits = [s for s in LABEL_SPACES.values() if s != table.space and normal.issuperset(s.labels)]
-    return f"; these are the classes of {_KIND_OF_SPACE[fits[0].name]}" if fits else ""
+    if fits:
+        return f"; these are the classes of {_KIND_OF_SPACE[fits[0].name]}"
+    form = packed_form(folder)
+    return f"; it {form}" if form else ""
 
 
 def _complete(

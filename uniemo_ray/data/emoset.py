@@ -17,7 +17,7 @@ from typing import Any
 from uniemo_ray.config import SPLITS
 from uniemo_ray.data.class_folders import likely_kind
 from uniemo_ray.data.folder import FolderError
-from uniemo_ray.data.listing import refuse_unnamed
+from uniemo_ray.data.listing import packed_form, refuse_unnamed
 from uniemo_ray.data.samples import (
     IMAGE_SUFFIXES,
     AttributeNames,
@@ -30,6 +30,7 @@ from uniemo_ray.data.samples import (
 )
 from uniemo_ray.data.spelling import respell
 from uniemo_ray.emotions import EMOTIONS, MIKELS
+from uniemo_ray.foreign_files import stand_in_at
 from uniemo_ray.text import is_utf8
 
 __all__ = ["EmoSetFolder", "Entry", "FolderError", "Rejected", "Sample", "read_sample"]
@@ -63,6 +64,8 @@ class EmoSetFolder:
         kind = None if (self.root / "info.json").exists() else likely_kind(self.root)
         if kind:
             raise FolderError([f"{root}: no info.json, but a folder for each of the classes of {kind}"])
+        if not (self.root / "info.json").exists() and (form := packed_form(self.root)):
+            raise FolderError([f"{root}: no info.json, but it {form}"])
         faults: list[str] = []
         self.names, self.notes = _read_info(self.root / "info.json", faults)
         lists = {split: _read_split(self.root / f"{split}.json", faults) for split in SPLITS}
@@ -85,6 +88,9 @@ class EmoSetFolder:
 
 def _load_json(path: Path, faults: list[str]) -> Any:
     try:
+        if found := stand_in_at(path):
+            faults.append(f"{path}: {found}")
+            return None
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         faults.append(f"{path}: missing; a folder in EmoSet's layout has info.json and {_split_files()}")

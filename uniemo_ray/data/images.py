@@ -27,6 +27,8 @@ from uniemo_ray.data.pixels import (
     turn_of,
     upright_rgb,
 )
+from uniemo_ray.data.png_chunks import without_texts
+from uniemo_ray.foreign_files import HEAD_BYTES, other_picture, stand_in
 from uniemo_ray.text import one_line
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ __all__ = [
 Filter = Literal["bilinear", "bicubic"]
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
 """What is opened. Others (EPS, PDF) would start foreign programs."""
 
 _CROPPED_FIRST = 4
@@ -99,15 +101,23 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         with warnings.catch_warnings():
             # Our own limit below speaks for Pillow's warning.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(without_texts(data)), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError("huge", one_line(error)) from error
     except DAMAGED as error:
-        kind = f"no picture in one of the formats {', '.join(FORMATS)}"
-        is_unknown = isinstance(error, UnidentifiedImageError)
-        raise ImageError("corrupt", kind if is_unknown else one_line(error)) from error
+        if not isinstance(error, UnidentifiedImageError):
+            raise ImageError("corrupt", one_line(error)) from error
+        raise _explain_unknown(data[:HEAD_BYTES]) from error
     check_size(image.width, image.height, max_pixels)
     return image
+
+
+def _explain_unknown(head: bytes) -> ImageError:
+    if found := stand_in(head):
+        return ImageError("corrupt", found)
+    if found := other_picture(head):
+        return ImageError("unsupported", found)
+    return ImageError("corrupt", f"no picture in one of the formats {', '.join(FORMATS)}")
 
 
 def to_square(rgb: RGB, size_px: int, *, resize_px: int | None = None, resample: Filter = "bicubic") -> RGB:

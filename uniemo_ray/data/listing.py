@@ -25,6 +25,16 @@ _OF_THE_SYSTEM = frozenset(
 )
 """Folders that network storage and operating systems put beside pictures: thumbnails, deleted files."""
 
+_PACKED = {
+    ".parquet": "holds Parquet tables, as data sets on the Hugging Face hub come",
+    ".arrow": "holds Arrow tables, as `datasets` saves them",
+    ".tar": "holds tar shards, as img2dataset and WebDataset write them",
+    ".tfrecord": "holds TFRecords",
+    ".zip": "holds archives",
+    ".tgz": "holds archives",
+    ".rar": "holds archives",
+}
+"""Endings of files in which other tools keep pictures."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -131,6 +141,16 @@ def note_others(others: Sequence[str]) -> list[str]:
     if not others:
         return []
     return [f"{len(others)} files are no images by their names and are not read ({others[0]} for example)"]
+
+
+def packed_form(folder: Path) -> str | None:
+    """In which tables or archives a data set lies, such as those of a hub, which no reader opens; or None."""
+    for pattern in ("*", "*/*"):
+        for path in sorted(folder.glob(pattern)):
+            if form := _PACKED.get(path.suffix.lower()):
+                shown = escaped(path.relative_to(folder).as_posix())
+                return f"{form} ({shown}): write its pictures as files into a folder for each class"
+    return None
 
 
 def read_lines(file: Path) -> list[str]:

@@ -26,6 +26,7 @@ DAMAGED = (
     ArithmeticError,
     LookupError,
     TypeError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )

@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 from uniemo_ray.data.images import ImageError, check_picture
 from uniemo_ray.emotions import EMOTIONS
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jfif", ".jpe", ".mpo")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jfif", ".jpe", ".mpo"),
+    *(".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".apng"),
+    *(".heic", ".heif", ".jxl"),  # not read, but pictures: refused one by one, with what to do
+)
 """Tried in this order where a split file names an image without its file ending."""
 
 _MAX_ANNOTATION_BYTES = 1 << 20

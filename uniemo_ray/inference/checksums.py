@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from uniemo_ray.foreign_files import stand_in_at
 from uniemo_ray.inference.provenance import canonical_json, sha256_hex
 from uniemo_ray.shipped import WEIGHTS
 from uniemo_ray.store.fingerprint import file_sha256
@@ -28,7 +29,7 @@ def write_checksums(folder: Path) -> str:
         sums |= {
             _relative(path, base): file_sha256(path) for part in BASE_PARTS for path in _files(base / part)
         }
-    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n")
+    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return _fingerprint(sums)
 
 
@@ -48,6 +49,8 @@ def verify(folder: Path) -> str:
         if not path.is_file():
             raise ValueError(f"{path} is missing from the model folder: copy or download the folder again")
         if file_sha256(path) != expected:
+            if found := stand_in_at(path):
+                raise ValueError(f"{path} is {found}")
             raise ValueError(
                 f"{path} is damaged or was changed (its checksum is not that of {CHECKSUMS}): "
                 f"copy or download the folder again"
@@ -99,8 +102,10 @@ def base_of(folder: Path) -> Path:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is missing from the model folder: copy or download the folder again")
+    if found := stand_in_at(path):
+        raise ValueError(f"{path} is {found}")
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no valid JSON ({error}): copy or download the folder again") from None
     if not isinstance(value, dict):

@@ -37,7 +37,7 @@ def save_compact(source: Path, target: Path) -> str:
         folder = Path(scratch) / "model"
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*BASE_PARTS))
         header = read_config(source) | {"base": "tiny"}
-        (folder / CONFIG).write_text(json.dumps(header, indent=1) + "\n")
+        (folder / CONFIG).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
         save_file(to_eight_bits(from_eight_bits(load_file(source / NET))), folder / NET)
         fingerprint = write_checksums(folder)
         folder.rename(target)
@@ -88,5 +88,7 @@ def _check_base(source: Path) -> None:
 
 def _is_same(one: Path, other: Path) -> bool:
     if one.suffix == ".json":
-        return bool(json.loads(one.read_text()) == json.loads(other.read_text()))
+        return bool(
+            json.loads(one.read_text(encoding="utf-8")) == json.loads(other.read_text(encoding="utf-8"))
+        )
     return one.read_bytes() == other.read_bytes()

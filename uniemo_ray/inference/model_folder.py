@@ -176,7 +176,7 @@ def load_model_folder(source: str | Path, *, with_diffusion: bool = True) -> Mod
         space=EmotionSpace.load(folder / SPACE, labels.labels),
         coefficients=pq.read_table(_present(folder / COEFFICIENTS)),
         scorers=ScorerHeads.load(folder / SCORERS) if (folder / SCORERS).is_file() else None,
-        card=(folder / CARD).read_text() if (folder / CARD).is_file() else "",
+        card=(folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else "",
         text_tower=text_tower if text_tower.is_file() else None,
         labels=labels,
         is_stage_1=config_file.get(_STAGE) == 1,
@@ -206,12 +206,16 @@ def _write(parts: ModelParts, folder: Path) -> str:
     header["config"] = output_settings(parts.config)
     if parts.is_stage_1:
         header[_STAGE] = 1
-    (folder / CONFIG).write_text(json.dumps(header, indent=1) + "\n")
-    (folder / TRAINING).write_text(json.dumps(training_settings(parts.config), indent=1) + "\n")
+    (folder / CONFIG).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+    (folder / TRAINING).write_text(
+        json.dumps(training_settings(parts.config), indent=1) + "\n", encoding="utf-8"
+    )
     state = {key: value.cpu().contiguous() for key, value in parts.net.state_dict().items()}
     save_file(state, folder / NET)
     (folder / "clip").mkdir()
-    (folder / "clip" / CONFIG_FILE).write_text(json.dumps(parts.clip_config, indent=1) + "\n")
+    (folder / "clip" / CONFIG_FILE).write_text(
+        json.dumps(parts.clip_config, indent=1) + "\n", encoding="utf-8"
+    )
     if parts.merges is not None:
         (folder / "clip" / MERGES_FILE).write_bytes(parts.merges)
     if parts.text_tower is not None:
@@ -224,7 +228,7 @@ def _write(parts: ModelParts, folder: Path) -> str:
     pq.write_table(parts.coefficients, folder / COEFFICIENTS)
     if parts.scorers is not None:
         parts.scorers.save(folder / SCORERS)
-    (folder / CARD).write_text(parts.card)
+    (folder / CARD).write_text(parts.card, encoding="utf-8")
     return write_checksums(folder)
 
 

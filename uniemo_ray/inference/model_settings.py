@@ -73,7 +73,7 @@ def stated_settings(folder: Path, header: dict[str, Any]) -> dict[str, Any]:
     """
     path = folder / TRAINING
     try:
-        trained = json.loads(path.read_text()) if path.is_file() else {}
+        trained = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         for section, values in header["config"].items():
             trained[section] = {**trained.get(section, {}), **values} if isinstance(values, dict) else values
     except (ValueError, KeyError, AttributeError, TypeError) as error:

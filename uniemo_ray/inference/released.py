@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from uniemo_ray.config import Config
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.feedback.schema import COEFFICIENTS
+from uniemo_ray.foreign_files import stand_in_at
 from uniemo_ray.inference.model_folder import TEXT_TOWER, ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.models.attributes import AttributeBase, MappedNames
 from uniemo_ray.models.build import check_match, empty_net
@@ -102,6 +103,10 @@ def read_released(path: Path) -> Sections:
                 f"{MODEL!r} and {CLASSIFIER!r}, got {', '.join(sorted(map(str, content)))[:200] or 'nothing'}"
             )
         return {name: plain_names(name, content[name]) for name in (MODEL, CLASSIFIER)}
+    if any(path.glob("**/mp_rank_*_model_states.pt")):
+        raise ValueError(
+            f"{path} is a checkpoint of DeepSpeed: give a run's folder `model` to other commands"
+        )
     sections = read_released(path / STAGE_2_FILE)
     for name in MAPPERS.values():
         content = _load(path / f"{name}.pth")
@@ -223,6 +228,8 @@ def export_checkpoint(model: str, path: Path) -> None:
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: expected a released checkpoint (.pth)")
+    if found := stand_in_at(path):
+        raise ValueError(f"{path} is {found}")
     try:
         content = read_pickled(path, allowed=_BESIDE_TENSORS)
     except UnpicklingError as error:

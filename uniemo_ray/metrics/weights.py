@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from uniemo_ray.foreign_files import stand_in_at
 from uniemo_ray.store.fingerprint import file_sha256
 
 
@@ -35,6 +36,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: when the digest does not match, or the file holds anything but tensors.
     """
+    if found := stand_in_at(path):
+        raise ValueError(f"{path} is {found}")
     wanted = path.stem.rpartition("-")[2]
     digest = file_sha256(path)
     if len(wanted) != 8 or not digest.startswith(wanted):

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import open_clip
 import torch
-from open_clip.factory import load_state_dict
 from open_clip.tokenizer import SimpleTokenizer
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from uniemo_ray.data.preprocess import Preprocess, PreprocessName, make_preprocess
-from uniemo_ray.models.clip_kinds import check_activation, check_archive, check_kind
+from uniemo_ray.foreign_files import no_weights
+from uniemo_ray.models.clip_kinds import check_archive, check_kind, describe_unknown
+from uniemo_ray.models.clip_weights import check_weights, plain_weights
 from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.shipped import WEIGHTS
 
@@ -29,8 +30,6 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 MERGES_FILE = "merges.txt.gz"
 TINY_FOLDER = WEIGHTS / "clip"
 _NAMES_AT_ONCE = 256
-_POSITIONS = ("visual.positional_embedding", "positional_embedding")
-"""What open_clip interpolates, without an error, when it comes from another resolution or text length."""
 _MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
 _LOADING_ERRORS = (
     RuntimeError,
@@ -86,9 +85,9 @@ def load_clip(name: str, *, pretrained: str | None = None) -> ClipParts:
             f"CLIP folder {folder} has no {WEIGHTS_FILE}: expected open_clip's local folder layout"
         )
     model = make_clip(config["model_cfg"])
-    with _one_line(name, str(weights)):
-        _check_positions(model, weights, config["model_cfg"])
-        open_clip.load_checkpoint(model, str(weights))
+    with _one_line(name, str(weights)), plain_weights(weights) as plain:
+        check_weights(model, plain, config["model_cfg"])
+        open_clip.load_checkpoint(model, str(plain))
     merges = folder / MERGES_FILE
     return clip_parts(model, config, merges if merges.is_file() else None)
 
@@ -113,11 +112,11 @@ def find_clip_config(name: str, *, pretrained: str | None = None) -> tuple[dict[
         config = read_clip_config(folder)
         _check_kind(name, config["model_cfg"])
         return config, folder
-    model_config = open_clip.get_model_config(name)
+    model_config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if model_config is None:
         raise ValueError(
-            f"unknown CLIP {name!r} (encoder.clip): expected 'tiny', a folder with {CONFIG_FILE} or an "
-            f"open_clip model"
+            f"unknown CLIP {name!r} (encoder.clip){describe_unknown(name)}: expected 'tiny', a folder with "
+            f"{CONFIG_FILE} or an open_clip model"
         )
     _check_kind(name, model_config)
     # OpenAI's weights were trained with QuickGELU; open_clip merely warns when the config says otherwise.
@@ -142,10 +141,19 @@ def read_clip_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
+        is_other = any((folder / name).is_file() for name in ("config.json", "preprocessor_config.json"))
+        form = ", its files are those of transformers" if is_other else ""
         raise ValueError(
-            f"CLIP folder {folder} has no {CONFIG_FILE}: expected open_clip's local folder layout"
+            f"CLIP folder {folder} has no {CONFIG_FILE}{form}: expected open_clip's local folder layout, as "
+            f"`uniemo fetch` brings it"
         )
-    config: dict[str, Any] = json.loads(path.read_text())
+    for name in (CONFIG_FILE, WEIGHTS_FILE, MERGES_FILE):
+        if found := no_weights(folder / name):
+            raise ValueError(f"CLIP folder {folder}: {name} is {found}")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no valid JSON ({error}): copy it again") from None
     if "model_cfg" not in config:
         raise ValueError(f"{path} has no 'model_cfg': expected open_clip's config format")
     return config
@@ -189,16 +197,32 @@ def _load_by_name(name: str, pretrained: str | None, config: dict[str, Any]) -> 
     is_tag = bool(open_clip.get_pretrained_cfg(name, pretrained))
     with _one_line(name, pretrained):
         if not is_tag and Path(pretrained).is_file():
-            check_archive(Path(pretrained))
-            _warn_of_activation(name, config["model_cfg"])
-            with torch.device("meta"):
-                shapes = make_clip(config["model_cfg"])
-            _check_positions(shapes, Path(pretrained), config["model_cfg"])
-        model = open_clip.create_model(
-            name, pretrained=pretrained, force_quick_gelu=config["model_cfg"]["quick_gelu"]
-        )
+            with _checked_file(name, Path(pretrained), config) as plain:
+                model = _create(name, str(plain), config)
+        else:
+            model = _create(name, pretrained, config)
     loaded = config | {"preprocess_cfg": dict(model.visual.preprocess_cfg)}
     return clip_parts(model.requires_grad_(False).eval(), loaded, None)
+
+
+@contextmanager
+def _checked_file(name: str, weights: Path, config: dict[str, Any]) -> Iterator[Path]:
+    """A user's file of weights in the form that open_clip loads."""
+    if found := no_weights(weights):
+        raise ValueError(f"encoder.clip_pretrained {weights} is {found}")
+    check_archive(weights)
+    _warn_of_activation(name, config["model_cfg"])
+    with torch.device("meta"):
+        shapes = make_clip(config["model_cfg"])
+    with plain_weights(weights) as plain:
+        check_weights(shapes, plain, config["model_cfg"])
+        yield plain
+
+
+def _create(name: str, pretrained: str, config: dict[str, Any]) -> open_clip.CLIP:
+    is_quick = config["model_cfg"]["quick_gelu"]
+    model: open_clip.CLIP = open_clip.create_model(name, pretrained=pretrained, force_quick_gelu=is_quick)
+    return model
 
 
 def _warn_of_activation(name: str, config: dict[str, Any]) -> None:
@@ -209,27 +233,6 @@ def _warn_of_activation(name: str, config: dict[str, Any]) -> None:
             name,
             name,
         )
-
-
-def _check_positions(model: open_clip.CLIP, weights: Path, config: dict[str, Any]) -> None:
-    """Raise RuntimeError, with both shapes, for weights of another resolution or text length.
-
-    Raises:
-        ValueError: weights of another activation than the config's.
-    """
-    expected = model.state_dict()
-    if weights.suffix == ".safetensors":
-        with safe_open(weights, "pt", device="cpu") as file:
-            present = set(file.keys())
-            found = {key: file.get_slice(key).get_shape() for key in _POSITIONS if key in present}
-            check_activation(config, present, weights)
-    else:
-        state = load_state_dict(str(weights))
-        check_activation(config, state.keys(), weights)
-        found = {key: list(state[key].shape) for key in _POSITIONS if key in state}
-    for key, shape in found.items():
-        if shape != list(expected[key].shape):
-            raise RuntimeError(f"{key} has shape {shape}, expected {list(expected[key].shape)}")
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 import zipfile
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+import open_clip
 
 _OF_OPENAI = frozenset(("input_resolution", "context_length", "vocab_size"))
 """Entries that only the weights which OpenAI published have beside those of the modules."""
@@ -65,3 +68,15 @@ def check_activation(config: Mapping[str, Any], keys: Collection[str], path: Pat
             f"{path} holds OpenAI's weights, which were trained with QuickGELU: choose the model's name with "
             f"-quickgelu, or set quick_gelu in the folder's model_cfg"
         )
+
+
+def describe_unknown(name: str) -> str:
+    """What an unknown name may be, as the middle of a sentence; empty when nothing is known."""
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return ", as names with a colon are not taken, a folder goes without"
+    if Path(name).is_file():
+        return ", which is a file: name the model here, and the file in encoder.clip_pretrained"
+    wanted = name.replace("/", "-").lower()
+    known = {model.lower(): model for model in open_clip.list_models()}
+    near = get_close_matches(wanted, known, n=1, cutoff=0.8)
+    return f", do you mean {known[near[0]]}" if near else ""

@@ -13,7 +13,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from uniemo_ray.config import PLACEHOLDER, DiffusionConfig
@@ -226,14 +226,14 @@ def load_diffusion(name: str, *, revision: str | None = None, variant: str | Non
         second = _load_text(folder, "text_encoder_2", CLIPTextModelWithProjection)
         seconds = {
             "text_encoder_2": second,
-            "tokenizer_2": _load_tokenizer(folder, "tokenizer_2", words=second.config.vocab_size),
+            "tokenizer_2": _load_tokenizer(folder, "tokenizer_2", second.config),
         }
     text_encoder = _load_text(folder, "text_encoder", CLIPTextModel)
     return DiffusionParts(
         vae=load_vae(folder),
         denoiser=load_part(folder, "unet", UNet2DConditionModel, torch_dtype=torch.float32),
         text_encoder=text_encoder,
-        tokenizer=_load_tokenizer(folder, "tokenizer", words=text_encoder.config.vocab_size),
+        tokenizer=_load_tokenizer(folder, "tokenizer", text_encoder.config),
         schedule=_training_schedule(folder.path),
         folder=folder,
         **seconds,
@@ -250,8 +250,9 @@ def _load_text(folder: PipelineFolder, part: str, kind: Any) -> Any:
     return load_part(folder, part, kind, dtype=torch.float32, ignore_mismatched_sizes=True)
 
 
-def _load_tokenizer(folder: PipelineFolder, part: str, *, words: int) -> CLIPTokenizer:
-    """A tokenizer of the folder; `words` is the size of its text encoder's table."""
+def _load_tokenizer(folder: PipelineFolder, part: str, encoder: CLIPTextConfig) -> CLIPTokenizer:
+    """A tokenizer of the folder, whose words and length of texts are those of its text encoder."""
+    words = int(encoder.vocab_size)
     try:
         tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(
             folder.path, subfolder=part, local_files_only=True
@@ -271,6 +272,8 @@ def _load_tokenizer(folder: PipelineFolder, part: str, *, words: int) -> CLIPTok
             f"diffusion.model {folder.path}: the merges of {part} never give {len(lost)} words of its "
             f"vocabulary, such as {min(lost)!r}: they are cut short, copy the folder again"
         )
+    # a config without it gives 10^30
+    tokenizer.model_max_length = min(tokenizer.model_max_length, int(encoder.max_position_embeddings))
     return tokenizer
 
 

@@ -9,8 +9,12 @@ from typing import Any
 
 import torch
 
+from uniemo_ray.foreign_files import stand_in_at
+
 Allowed = type[Any] | Callable[..., Any] | tuple[Any, str]
 """A type or function, or one with the name that files give it."""
+COMPILED = "_orig_mod."
+"""What torch.compile puts into the names of a module's tensors."""
 _NAMED = re.compile(r"GLOBAL (\S+)|[Uu]nsupported class:? (\S+)")
 _REASON = re.compile(r"WeightsUnpickler error: (.*)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -25,8 +29,10 @@ def read_pickled(path: Path, *, allowed: Sequence[Allowed] = ()) -> Any:
 
     Raises:
         RuntimeError, EOFError, OSError, LookupError: as torch finds it damaged.
-        UnpicklingError: one line, naming the first type that is not allowed.
+        UnpicklingError: one line, naming the first type that is not allowed, or what lies there instead.
     """
+    if found := stand_in_at(path):
+        raise UnpicklingError(f"it is {found}")
     is_zip = zipfile.is_zipfile(path)  # before PyTorch 1.6 it was none, and cannot be mapped
     try:
         with torch.serialization.safe_globals(list(allowed)):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 
 from uniemo_ray.config import DiffusionConfig
+from uniemo_ray.foreign_files import no_weights
 from uniemo_ray.models.pipeline_kinds import check_kinds, known_index
 from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.shipped import WEIGHTS
@@ -70,7 +71,7 @@ class PipelineFolder(NamedTuple):
             shutil.copyfile(self.path / name, target / name)
         index = _read_json(self.path / INDEX_FILE)
         if (kept := known_index(index, self.parts)) != index:
-            (target / INDEX_FILE).write_text(json.dumps(kept, indent=2) + "\n")
+            (target / INDEX_FILE).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -100,10 +101,16 @@ def find_pipeline(name: str, *, revision: str | None = None, variant: str | None
     path = TINY_FOLDER if name == "tiny" else local_folder(name)
     if name != "tiny" and not path.is_dir() and _HUB_ID.fullmatch(name):
         path = _from_hub(name, revision, variant)
+    if path.is_file():
+        raise ValueError(
+            f"diffusion.model {name!r} is a single file: expected a pipeline folder, as diffusers makes it "
+            f"(StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER))"
+        )
     if not (path / INDEX_FILE).is_file():
         raise ValueError(
             f"diffusion.model {name!r}: {path / INDEX_FILE} is missing, expected a diffusers pipeline folder"
         )
+    _check_content(path, INDEX_FILE)
     index = _read_json(path / INDEX_FILE)
     is_xl = _is_present(index, "text_encoder_2")
     for part in _parts(is_xl=is_xl):
@@ -198,6 +205,13 @@ def _check_part(path: Path, part: str, index: dict[str, Any], variant: str | Non
                 _advice(path, index, variant) if name.endswith(".safetensors") else "copy the whole folder"
             )
             raise ValueError(f"diffusion.model {path} lacks {part}/{name}: {advice}")
+        _check_content(path, f"{part}/{name}")
+
+
+def _check_content(path: Path, name: str) -> None:
+    """Refuse what lies under the name of a file and is none; what the libraries say of it misleads."""
+    if found := no_weights(path / name):
+        raise ValueError(f"diffusion.model {path}: {name} is {found}")
 
 
 def _advice(path: Path, index: dict[str, Any], variant: str | None) -> str:
@@ -219,8 +233,10 @@ def _needed_files(folder: Path, part: str, variant: str | None) -> list[str]:
     """Names of the files that a part must have."""
     if part in _STEMS:
         return ["config.json", *_weight_files(folder, _STEMS[part], variant)]
-    if part == "scheduler" or (folder / _WHOLE_VOCABULARY).is_file():
+    if part == "scheduler":
         return [_OTHERS[part]]
+    if (folder / _WHOLE_VOCABULARY).is_file():
+        return [_OTHERS[part], _WHOLE_VOCABULARY]
     return [_OTHERS[part], *_VOCABULARY]
 
 
@@ -248,7 +264,9 @@ def _from_hub(name: str, revision: str | None, variant: str | None) -> Path:
     for part in (*_STEMS, *_OTHERS):
         wanted += [f"{part}/*.json", f"{part}/*.txt"]
     for part, stem in _STEMS.items():
-        wanted += [f"{part}/{stem}{dotted}.safetensors", f"{part}/{stem}{dotted}-0*.safetensors"]
+        # shards of a variant are named in two ways, by the release that saved them
+        shards = f"{stem}{dotted}-?????-of-?????", f"{stem}-?????-of-?????{dotted}"
+        wanted += [f"{part}/{name}.safetensors" for name in (f"{stem}{dotted}", *shards)]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, ValueError, RuntimeError) as error:
@@ -262,7 +280,7 @@ def _from_hub(name: str, revision: str | None, variant: str | None) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no valid JSON ({error}): copy it again") from None
     return content

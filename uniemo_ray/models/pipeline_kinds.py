@@ -11,6 +11,24 @@ _CLASSES = {
     "text_encoder": ("CLIPTextModel",),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
 }
+_SAMPLERS = frozenset(
+    f"{name}Scheduler"
+    for name in (
+        *("DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "PNDM", "LMSDiscrete", "UniPCMultistep"),
+        *(
+            "EulerDiscrete",
+            "EulerAncestralDiscrete",
+            "HeunDiscrete",
+            "KDPM2Discrete",
+            "KDPM2AncestralDiscrete",
+        ),
+        *("DPMSolverMultistep", "DPMSolverSinglestep", "DPMSolverSDE", "DEISMultistep", "SASolver"),
+    )
+)
+"""Schedulers of models that any other of them samples as well: all go by one noise schedule."""
+_FEW_STEPS = ("LCMScheduler", "TCDScheduler")
+_UNHEARD = ("time_cond_proj_dim", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
+"""Settings of a denoiser that hears more than the noisy picture, the step and the text."""
 _SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
 _TARGETS = ("epsilon", "v_prediction", "sample")
 _BETAS = ("beta_start", "beta_end", "beta_schedule")
@@ -27,10 +45,12 @@ def check_kinds(path: Path, index: Mapping[str, Any]) -> None:
     Raises:
         ValueError: one line that names the part and the setting.
     """
+    unet = _config(path, "unet")
     faults = [
         *_wrong_classes(index),
-        *_wrong_schedule(_config(path, "scheduler", "scheduler_config.json")),
-        *_wrong_latents(_config(path, "vae"), _config(path, "unet")),
+        *_wrong_schedule(_config(path, "scheduler", "scheduler_config.json"), index),
+        *_wrong_latents(_config(path, "vae"), unet),
+        *_wrong_inputs(unet, is_xl=_has_class(index.get("text_encoder_2"))),
     ]
     if faults:
         raise ValueError(f"diffusion.model {path}: {faults[0]}: choose a Stable Diffusion 1, 2 or XL model")
@@ -60,8 +80,9 @@ def _wrong_classes(index: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _wrong_schedule(config: Mapping[str, Any]) -> list[str]:
-    name = f"its scheduler {config.get('_class_name')}"
+def _wrong_schedule(config: Mapping[str, Any], index: Mapping[str, Any]) -> list[str]:
+    kind = config.get("_class_name") or index["scheduler"][1]
+    name = f"its scheduler {kind}"
     if config.get("trained_betas") is None and any(config.get(key) is None for key in _BETAS):
         return [f"{name} has no noise schedule in betas (beta_start, beta_end, beta_schedule)"]
     if config.get("trained_betas") is None and config["beta_schedule"] not in _SCHEDULES:
@@ -72,6 +93,26 @@ def _wrong_schedule(config: Mapping[str, Any]) -> list[str]:
         return [f"{name} predicts {config['prediction_type']!r}, not one of {', '.join(_TARGETS)}"]
     if config.get("use_flow_sigmas"):
         return [f"{name} goes by flow matching (use_flow_sigmas)"]
+    if kind in _FEW_STEPS:
+        return [f"{name} is for models distilled to a few steps, which other samplers do not sample"]
+    if kind not in _SAMPLERS:
+        return [f"{name} is of another family than diffusion by one noise schedule, such as DDIMScheduler"]
+    if config.get("rescale_betas_zero_snr") and config.get("prediction_type", "epsilon") == "epsilon":
+        return [
+            f"{name} ends in pure noise (rescale_betas_zero_snr), of which the target epsilon says nothing"
+        ]
+    return []
+
+
+def _wrong_inputs(unet: Mapping[str, Any], *, is_xl: bool) -> list[str]:
+    named = [key for key in _UNHEARD if unet.get(key) is not None]
+    if named:
+        return [f"its unet also hears {named[0]} (a distilled, class-conditional or image-conditional model)"]
+    added, expected = unet.get("addition_embed_type"), "text_time" if is_xl else None
+    if added != expected:
+        return [
+            f"its unet has addition_embed_type {added!r}, expected {expected!r} beside these text encoders"
+        ]
     return []
 
 
@@ -91,7 +132,7 @@ def _has_class(entry: object) -> bool:
 
 def _config(path: Path, part: str, name: str = "config.json") -> dict[str, Any]:
     try:
-        content = json.loads((path / part / name).read_text())
+        content = json.loads((path / part / name).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path / part / name} is no valid JSON ({error}): copy it again") from None
     return content if isinstance(content, dict) else {}

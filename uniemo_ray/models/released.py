@@ -15,6 +15,7 @@ from torch import Tensor
 
 from uniemo_ray.config import EncoderConfig
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.models.pickled import COMPILED
 from uniemo_ray.models.uniemo import UniEmoNet
 
 Sections = dict[str, dict[str, Tensor]]
@@ -62,11 +63,11 @@ class Imported(NamedTuple):
 
 
 def plain_names(section: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A section under the names that the released classes give on one GPU.
+    """A section under the names that the released classes give on one GPU, not compiled.
 
     Mappers may also come as their layers alone, without `mlp.` before each name.
     """
-    named = dict(state)
+    named = {key.replace(COMPILED, ""): value for key, value in state.items()}
     if all(key.startswith(_RANK) for key in named):
         named = {key.removeprefix(_RANK): value for key, value in named.items()}
     if section in MAPPERS.values() and not any(key.startswith(_LAYERS) for key in named):

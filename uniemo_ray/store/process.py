@@ -53,7 +53,7 @@ def is_stopped(process: ProcessIdentity) -> bool:
 
 def _machine() -> tuple[str, str]:
     try:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return boot_id, os.readlink("/proc/self/ns/pid")
     except OSError:
         return "", ""  # not Linux: leases then go by their heartbeat
@@ -61,7 +61,7 @@ def _machine() -> tuple[str, str]:
 
 def _state_and_start(pid: int) -> tuple[str, str] | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()  # the command name before it may hold spaces and brackets

@@ -28,7 +28,7 @@ class MetricLog:
 
         folder.mkdir(parents=True, exist_ok=True)
         self.history = list(history)
-        self._file = (folder / METRICS_FILE).open("w", buffering=1)
+        self._file = (folder / METRICS_FILE).open("w", buffering=1, encoding="utf-8")
         self._file.writelines(json.dumps(record) + "\n" for record in self.history)
         self._writer = SummaryWriter(str(folder), purge_step=step if step else None, flush_secs=10)
 

@@ -87,8 +87,10 @@ def load_seen(folder: Path) -> np.ndarray:
 
 def save_state(folder: Path, state: TrainState, history: list[dict[str, Any]]) -> None:
     """Write the position and the metrics so far (rank 0)."""
-    (folder / STATE_FILE).write_text(json.dumps({"format": FORMAT, **asdict(state)}))
-    (folder / HISTORY_FILE).write_text("".join(json.dumps(record) + "\n" for record in history))
+    (folder / STATE_FILE).write_text(json.dumps({"format": FORMAT, **asdict(state)}), encoding="utf-8")
+    (folder / HISTORY_FILE).write_text(
+        "".join(json.dumps(record) + "\n" for record in history), encoding="utf-8"
+    )
 
 
 def load_state(folder: Path) -> TrainState:
@@ -97,7 +99,7 @@ def load_state(folder: Path) -> TrainState:
     Raises:
         ValueError: a file of another format.
     """
-    values = json.loads((folder / STATE_FILE).read_text())
+    values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     if values.pop("format", None) != FORMAT:
         raise ValueError(
             f"checkpoint {folder} was written by another version of uniemo_ray: "
@@ -108,4 +110,4 @@ def load_state(folder: Path) -> TrainState:
 
 def load_history(folder: Path) -> list[dict[str, Any]]:
     """Read the metrics of a checkpoint, one record per step or epoch."""
-    return [json.loads(line) for line in (folder / HISTORY_FILE).read_text().splitlines()]
+    return [json.loads(line) for line in (folder / HISTORY_FILE).read_text(encoding="utf-8").splitlines()]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from uniemo_ray.distributed.shards.progress import NodeMeter, Progress, shown
+from uniemo_ray.distributed.shards.progress import NodeMeter, Progress, WorkerMetrics, shown
 from uniemo_ray.distributed.shards.report import ShardReport
 
 
@@ -61,3 +61,16 @@ def test_machines_cost_money_between_two_steps_too() -> None:
     assert meter.read(2, now=110.0) == 20
     assert meter.read(3, now=120.0) == 50
     assert meter.read(3, now=60.0) == 50, "a clock that was put back"
+
+
+@pytest.mark.parametrize(("rows", "failed", "counted"), [(5, 2, [3]), (0, 4, []), (3, 3, [])])
+def test_a_shard_that_holds_no_result_counts_no_row(
+    monkeypatch: pytest.MonkeyPatch, rows: int, failed: int, counted: list[int]
+) -> None:
+    """Ray's counters take no number below one; samples are rows only where they are usable."""
+    meter = WorkerMetrics("ingest")
+    found: list[int] = []
+    original = meter.rows.inc
+    monkeypatch.setattr(meter.rows, "inc", lambda value, tags: (original(value, tags), found.append(value)))
+    meter.count(ShardReport("a", rows=rows, failed=failed))
+    assert found == counted

@@ -118,7 +118,7 @@ def _draw_occluder(rng: np.random.Generator, object_: Placement) -> tuple[Placem
 @cache
 def _art(kind: str, name: str) -> str:
     """Inner markup of one SVG file, without its root element."""
-    text = (files(__package__) / "art" / kind / f"{name}.svg").read_text()
+    text = (files(__package__) / "art" / kind / f"{name}.svg").read_text(encoding="utf-8")
     start = text.index(">", text.index("<svg")) + 1
     return text[start : text.rindex("</svg>")]
 

@@ -72,7 +72,7 @@ class Rule:
 @cache
 def load_rule() -> Rule:
     """The shipped rule: 16 scenes and 24 objects with their EmoSet counts."""
-    with (files(__package__) / "counts.csv").open() as file:
+    with (files(__package__) / "counts.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names, tables = {}, {}
     for kind in ("scene", "object"):

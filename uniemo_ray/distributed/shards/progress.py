@@ -148,7 +148,8 @@ class WorkerMetrics:
         if report.kind:
             self.errors.inc(1, self.tags)
             return
-        groups = json.loads(report.groups) or {"": report.rows - report.failed}
+        # a shard of samples holds no row of what was rejected, unlike one of results
+        groups = json.loads(report.groups) or {"": max(0, report.rows - report.failed)}
         for emotion, count in groups.items():
             if count:
                 self.rows.inc(count, {**self.tags, "emotion": emotion})

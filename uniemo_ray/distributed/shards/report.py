@@ -1,10 +1,18 @@
 """What the driver and the actors of a pool tell each other about a shard: numbers and text only."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ray.exceptions import RayError
+
 from uniemo_ray.store.entry import ShardEntry
+
+_RAISED = re.compile(
+    r"^(?P<kind>[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)): (?P<text>.*)$", re.MULTILINE
+)
+"""The line of a traceback that says what was raised; the first one is where it began."""
 
 
 class ShardTask(NamedTuple):
@@ -41,9 +49,15 @@ class ShardReport(NamedTuple):
 
     @staticmethod
     def of_error(error: Exception, shard: str) -> "ShardReport":
-        """The report of a shard that is not committed."""
-        reason = (str(error).splitlines() or ["no message"])[0]
-        return ShardReport(shard, kind=type(error).__name__, reason=reason)
+        """The report of a shard that is not committed.
+
+        Ray's errors hold the whole traceback of the process that raised, below a line that says nothing.
+        """
+        kind, text = type(error).__name__, str(error)
+        raised = _RAISED.search(text) if isinstance(error, RayError) else None
+        if raised:
+            kind, text = raised["kind"].rpartition(".")[2], raised["text"]
+        return ShardReport(shard, kind=kind, reason=(text.splitlines() or ["no message"])[0])
 
     @staticmethod
     def of_entry(entry: ShardEntry, groups: Mapping[str, int]) -> "ShardReport":

@@ -8,13 +8,24 @@ _MARKER = re.compile(rb"\xff+[^\xff]", re.DOTALL)
 _SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """The marker that ends a scan: 0xFF followed by neither a stuffed zero nor a restart marker."""
 _PADDING = re.compile(rb"[\0\r\n ]*")
+_BOXES = frozenset(
+    [*b"ftyp meta mdat moov free skip uuid jp2h jp2c jp2i uinf asoc nlst rreq".split(), b"jP  ", b"xml "]
+)
+"""Boxes at the top of AVIF and JPEG 2000 files."""
 _MOST_JPEGS = 64
 """Most JPEG images in one file."""
 
 
 def picture_end(data: bytes, kind: str) -> int:
-    """Offset of the end of the image. For BMP and TIFF, which do not store it, it is the end of the file."""
-    readers = {"PNG": _png_end, "WEBP": _riff_end, "GIF": _gif_end, "JPEG": _jpeg_end}
+    """Offset of the end of the image; for kinds that do not store it (BMP, TIFF), the end of the file."""
+    readers = {
+        "PNG": _png_end,
+        "WEBP": _riff_end,
+        "GIF": _gif_end,
+        "JPEG": _jpeg_end,
+        "AVIF": _boxes_end,
+        "JPEG2000": _boxes_end,
+    }
     reader = readers.get(kind)
     return len(data) if reader is None else reader(data)
 
@@ -27,6 +38,21 @@ def _png_end(data: bytes) -> int:
         if name == b"IEND":
             return place
     return len(data)
+
+
+def _boxes_end(data: bytes) -> int:
+    """Behind the last box of a known kind; a JPEG 2000 file may also be a bare code stream without boxes."""
+    if data.startswith(b"\xff\x4f\xff\x51"):
+        return len(data)
+    place = 0
+    while place + 8 <= len(data) and data[place + 4 : place + 8] in _BOXES:
+        length = int.from_bytes(data[place : place + 4])
+        if length == 1:
+            length = int.from_bytes(data[place + 8 : place + 16])
+        if length == 0 or place + length > len(data):  # 0: as far as the file goes
+            return len(data)
+        place += max(8, length)
+    return place
 
 
 def _riff_end(data: bytes) -> int:

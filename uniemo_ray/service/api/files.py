@@ -8,6 +8,8 @@ import warnings
 from PIL import Image
 
 from uniemo_ray.data.images import FORMATS
+from uniemo_ray.data.png_chunks import without_texts
+from uniemo_ray.foreign_files import HEAD_BYTES, other_picture, stand_in
 from uniemo_ray.service.api.file_structure import further_jpegs_end, gif_frames, picture_end, tiff_frames
 from uniemo_ray.service.api.problems import ProblemError
 from uniemo_ray.service.settings import Limits
@@ -19,8 +21,16 @@ MEDIA_TYPES = {
     "GIF": "image/gif",
     "BMP": "image/bmp",
     "TIFF": "image/tiff",
+    "AVIF": "image/avif",
+    "JPEG2000": "image/jp2",
 }
-_ALIASES = {"image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp", "image/apng": "image/png"}
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/x-ms-bmp": "image/bmp",
+    "image/apng": "image/png",
+    "image/jpx": "image/jp2",
+    "image/j2c": "image/jp2",
+}
 _VAGUE = ("", "application/octet-stream", "image/*", "multipart/form-data")
 _SCRIPT = re.compile(rb"<(?:\?php|script|!doctype html)", re.IGNORECASE)
 _ARCHIVE_END = b"PK\x05\x06"
@@ -62,7 +72,7 @@ def _header(data: bytes, most_frames: int, field: str) -> tuple[str, int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `limits.pixels` decides
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(without_texts(data)), formats=FORMATS) as image:
                 kind, pixels = str(image.format), image.width * image.height
                 # Pillow counts the frames of GIF and TIFF one by one, which a file can make slow
                 slow = {"GIF": gif_frames, "TIFF": tiff_frames}.get(kind)
@@ -70,10 +80,12 @@ def _header(data: bytes, most_frames: int, field: str) -> tuple[str, int, int]:
     except Image.DecompressionBombError:
         raise ProblemError(422, "the image has too many pixels", field=field) from None
     except Exception:  # Pillow raises many kinds of errors on damaged files
+        found = stand_in(data[:HEAD_BYTES]) or other_picture(data[:HEAD_BYTES])
         names = ", ".join(FORMATS)
-        raise ProblemError(
-            422, f"the file is damaged or not an image: send one of {names}", field=field
-        ) from None
+        what = (
+            f"the file is {found}" if found else f"the file is damaged or not an image: send one of {names}"
+        )
+        raise ProblemError(422, what, field=field) from None
     return (
         ("JPEG", pixels, 1) if kind == "MPO" else (kind, pixels, frames)
     )  # an MPO file is a JPEG with further images behind it
@@ -81,8 +93,8 @@ def _header(data: bytes, most_frames: int, field: str) -> tuple[str, int, int]:
 
 def _is_polyglot(data: bytes, kind: str) -> bool:
     """Whether another program could read the file as something else."""
-    # PDF readers search the start of a file. A BMP or TIFF does not store its end, so all of it is searched.
-    start = data if kind in ("BMP", "TIFF") else data[:1024]
+    # PDF readers search the start of a file. Some formats do not store their end, so all of it is searched.
+    start = data if kind in ("BMP", "TIFF", "JPEG2000") else data[:1024]
     if b"%PDF-" in start or _SCRIPT.search(data) or _is_archive(data):
         return True
     end = picture_end(data, kind)
