@@ -92,9 +92,10 @@ def make_router(models: Sequence[str]) -> APIRouter:
 
     @router.get("/readyz", responses=problem_responses(403, 503))
     async def ready(request: Request) -> Health:
-        """Check that the models are loaded. A busy model is ready."""
-        if not await service_of(request).backend.is_ready():
-            raise ProblemError(503, "the models are not ready", retry_after_s=RETRY_AFTER_S)
+        """Check that the models answer and that generations can be stored. A busy model is ready."""
+        problem = await service_of(request).readiness.problem()
+        if problem is not None:
+            raise ProblemError(503, problem, retry_after_s=RETRY_AFTER_S)
         return Health(status="ready")
 
     @router.get(

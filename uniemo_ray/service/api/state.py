@@ -10,6 +10,7 @@ from fastapi import Request
 
 from uniemo_ray.service.api.metrics import Metrics
 from uniemo_ray.service.api.problems import ProblemError
+from uniemo_ray.service.api.readiness import Readiness
 from uniemo_ray.service.backend import Backend
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
@@ -29,6 +30,7 @@ class Service:
     generation_store: GenerationStore
     models: tuple[str, ...]
     """Names of the served models."""
+    readiness: Readiness
     metrics: Metrics = field(default_factory=Metrics)
     unfinished: Counter[str] = field(default_factory=Counter)
     """Number of unfinished generations per caller that were started in this process."""
