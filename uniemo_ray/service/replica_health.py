@@ -1,7 +1,7 @@
 """Whether the replicas of a deployment respond, asked beside the queue of their work.
 
-A ping through a handle waits behind work, so it cannot tell a busy replica from a hung one. The health check with
-which Serve's controller looks after a replica does not wait.
+A ping through a handle waits behind work, so it cannot tell a busy replica from a hung one. The health
+check with which Serve's controller looks after a replica does not wait.
 """
 
 import asyncio
