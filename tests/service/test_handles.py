@@ -199,7 +199,7 @@ def test_a_generation_that_is_cancelled_while_it_waits_frees_its_place(generatio
     async def describe(_model: str) -> Any:
         return DESCRIPTION
 
-    backend = backend_of(generation_store, run_generation=never, describe=describe)
+    backend = backend_of(generation_store, run_generation=never, describe=describe, timeout_s=0.5)
     app = make_api(
         backend,
         generation_store=generation_store,

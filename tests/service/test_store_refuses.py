@@ -100,7 +100,8 @@ class Filling(Brightness):
 
     def __init__(self, generation_store: GenerationStore, disk: Path) -> None:
         super().__init__(generation_store)
-        self.disk, self.filler = disk, asyncio.Future[Path]()
+        self.disk = disk
+        self.filler: Path | None = None
         self.tracker = GenerationTracker(generation_store)
 
     async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
@@ -109,7 +110,7 @@ class Filling(Brightness):
             request.on_step(SamplingProgress(1, 9, b"preview"))
             if request.request.seed == params.seed + 1:
                 await asyncio.sleep(0.6)
-                self.filler.set_result(fill(self.disk))
+                self.filler = fill(self.disk)
             request.on_step(SamplingProgress(9, 9, None))
             return EncodedImage(grey(1, "png"), {"prompt": PROMPT}, 1)
 
@@ -133,10 +134,11 @@ def test_a_disk_that_fills_at_work_ends_the_generation_and_its_stream(tiny_disk)
         path = f"{URL}/{created.json()['id']}"
         name, last = read_events(client.get(f"{path}/events").text)[-1]
         assert (name, last["status"]) == ("failed", "failed")
-        assert last["problem"]["detail"] == NOT_STORED.detail
+        assert last["problem"]["detail"] == f"{NOT_STORED.detail}; 1 of 2 images are finished and kept"
         assert client.get(last["images"][0]["url"]).content == grey(1, "png")  # what was kept is there
         assert "url" not in last["images"][1]
-        backend.filler.result().unlink()
+        assert backend.filler is not None
+        backend.filler.unlink()
         fresh = GenerationStore(LocalStore(tiny_disk / "store"), ttl_s=600)  # as another process sees it
         generation = fresh.find(created.json()["id"], owner="local")
         wait_for(lambda: fresh.state(generation).status == "failed")

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -87,6 +87,16 @@ class GenerationState:
     def is_final(self) -> bool:
         """Whether the state can no longer change."""
         return self.status in FINAL
+
+
+def explain_kept(problem: Refusal, images: Sequence[ImageState]) -> Refusal:
+    """A problem of a generation; if some of its images are finished, it says that they are kept."""
+    finished = sum(bool(image.sha256) for image in images)
+    if not finished:
+        return problem
+    return problem._replace(
+        detail=f"{problem.detail}; {finished} of {len(images)} images are finished and kept"
+    )
 
 
 class GenerationStore:
@@ -164,7 +174,8 @@ class GenerationStore:
         """
         failed = GenerationState("failed", (), problem)
         try:
-            failed = replace(self._stored_state(generation_id) or failed, status="failed", problem=problem)
+            stored = self._stored_state(generation_id) or failed
+            failed = replace(stored, status="failed", problem=explain_kept(problem, stored.images))
             self._write_final(generation_id, failed)
         except StoreError as error:
             logger.error("the end of a generation could not be stored: %s", error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
@@ -56,11 +57,21 @@ async def follow(
         if state.is_final:
             yield event(state.status, show(state).model_dump_json(exclude_none=True))
             return
-        await asyncio.sleep(pause_s)
+        await _pause(service, pause_s)
         quiet_s += pause_s
         if quiet_s >= KEEP_ALIVE_S:
             quiet_s = 0.0
             yield b": still here\n\n"
+
+
+async def _pause(service: Service, pause_s: float) -> None:
+    """Wait until it is time to look again, or until the process is about to end."""
+    if service.closing.is_set():
+        await asyncio.sleep(POLL_INTERVAL_S)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(pause_s):
+            await service.closing.wait()
 
 
 def _changes(

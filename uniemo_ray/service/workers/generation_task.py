@@ -8,7 +8,14 @@ from functools import partial
 
 from uniemo_ray.inference.provenance import sha256_hex
 from uniemo_ray.service.backend import EncodedImage, Refusal
-from uniemo_ray.service.generations import NOT_STORED, GenerationState, GenerationStore, ImageState, Status
+from uniemo_ray.service.generations import (
+    INTERRUPTED,
+    NOT_STORED,
+    GenerationState,
+    GenerationStore,
+    ImageState,
+    explain_kept,
+)
 from uniemo_ray.service.workers.image_generator import ImageRequest, SamplingProgress
 from uniemo_ray.store.errors import StoreError, StoreFullError
 
@@ -51,12 +58,27 @@ class GenerationTask:
                 last = await self._watch(tasks, limit, timeout_s)
         except TimeoutError:
             what = "it took too long to generate" if self._is_started else "it waited in the queue too long"
-            last = GenerationState("failed", tuple(self.images), Refusal(what, is_server_error=True))
+            images = tuple(self.images)
+            problem = explain_kept(Refusal(what, is_server_error=True), images)
+            last = GenerationState("failed", images, problem)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(self._keep_interrupted, tasks)
+            raise
         finally:
             self._cancel_requests()
             for task in tasks:
                 task.cancel()
         return await asyncio.to_thread(self._write_final, last)
+
+    def _keep_interrupted(self, tasks: list["asyncio.Task[EncodedImage | Refusal]"]) -> None:
+        """Keep the images that are finished, although this process is about to end."""
+        self._take_progress()
+        self._keep_finished({i: task.result() for i, task in enumerate(tasks) if _has_result(task)})
+        images = tuple(self.images)
+        try:
+            self._write_final(GenerationState("failed", images, explain_kept(INTERRUPTED, images)))
+        except StoreError as error:
+            logger.error("the end of a generation could not be stored: %s", error)
 
     def _write_final(self, last: GenerationState) -> GenerationState:
         """Write the final state. What was written after a cancel is deleted here.
@@ -92,8 +114,10 @@ class GenerationTask:
             await asyncio.to_thread(self._take_progress)
             await asyncio.to_thread(self._keep_finished, results)
             if is_last:
-                status: Status = "done" if self.problem is None else "failed"
-                return GenerationState(status, tuple(self.images), self.problem)
+                images = tuple(self.images)
+                if self.problem is None:
+                    return GenerationState("done", images)
+                return GenerationState("failed", images, explain_kept(self.problem, images))
             if self._is_started and not was_started:
                 was_started = True
                 limit.reschedule(asyncio.get_running_loop().time() + timeout_s)
@@ -147,6 +171,10 @@ class GenerationTask:
     def _cancel_requests(self) -> None:
         for image_request in self.image_requests:
             image_request.is_cancelled = True
+
+
+def _has_result(task: "asyncio.Task[EncodedImage | Refusal]") -> bool:
+    return task.done() and not task.cancelled()
 
 
 async def _settled(generate: Generate, image_request: ImageRequest) -> EncodedImage | Refusal:
