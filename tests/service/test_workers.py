@@ -4,10 +4,12 @@ import asyncio
 import io
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import uniemo_ray
 from tests.service.fake import picture
 from uniemo_ray import UniEmo
 from uniemo_ray.data.images import decode_rgb
@@ -16,6 +18,7 @@ from uniemo_ray.service.backend import EncodedImage, GenerationParams, ImageInpu
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.workers.generation_task import execute_generation
 from uniemo_ray.service.workers.image_generator import ABANDONED, ImageGenerator, SamplingProgress
+from uniemo_ray.service.workers.knowledge import trained_on
 from uniemo_ray.service.workers.model_registry import ModelRegistry, describe
 from uniemo_ray.service.workers.understander import Understander
 from uniemo_ray.store.local import LocalStore
@@ -162,6 +165,19 @@ def test_a_description_says_what_the_model_can(image_generator, model):
     assert "sadness" not in found.paintable
     assert found.pixels_multiple == 4
     assert found.defaults == {"steps": 3, "guidance": 4.0, "width": 32, "height": 32, "prompt": "{}"}
+
+
+def test_a_description_says_what_the_model_has_seen(image_generator, model):
+    found = describe(image_generator)
+    assert found.scenes == tuple(model.parts.net.scenes.names)
+    card = Path(uniemo_ray.__file__).with_name("tiny") / "model" / "README.md"
+    assert trained_on(card.read_text()) == "drawings (EmoSketch)"
+    photographs = (
+        "---\nmodel-index:\n- results:\n  - dataset: {type: emoset-118k, name: EmoSet-118K}\n---\n# x"
+    )
+    assert trained_on(photographs) == "the pictures of EmoSet-118K"
+    for unknown in ("", "# A card", "---\n[\n---\n", "---\nmodel-index: []\n---\n", "---\nx: 1\n---\n"):
+        assert trained_on(unknown) == ""
 
 
 def test_a_model_that_only_understands_can_generate_nothing(registry, parts):

@@ -29,7 +29,7 @@ FINAL = ("done", "failed", "cancelled")
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 """Anything else in the store is not a generation and is never deleted."""
 INTERRUPTED = Refusal(
-    "the server was restarted or overloaded before the images were finished: send the request again",
+    "the server was stopped or overloaded before all images were finished: send the request again",
     is_server_error=True,
 )
 NOT_STORED = Refusal(

@@ -52,6 +52,12 @@ class ModelResponse(Schema):
     """Images per pass of the sampler. It affects the bytes of images."""
     limits: Limits
     """Limits of requests."""
+    trained_on: str
+    """Pictures that the model has seen in training; empty if its card does not say. It knows no others."""
+    scenes: list[str]
+    """The scenes that the model can name."""
+    objects: list[str]
+    """The objects that the model can name."""
     card: str
     """The model card, in Markdown."""
     uniemo_ray: str
