@@ -20,6 +20,7 @@ from PIL import Image
 
 from tests.service.fake import assert_problem, client_of, encode
 from uniemo_ray.inference.provenance import read_provenance
+from uniemo_ray.service import port
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.backend import GenerationParams, ImageInput, ImageOutput
 from uniemo_ray.service.local import LocalBackend, main
@@ -187,15 +188,15 @@ def test_understanding_does_not_wait_for_images_and_leaves_their_bytes_alone(
 def command(folder) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The server as a process of its own, and its address."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    options = ("--port", str(port), "--store", str(folder))
+        number = probe.getsockname()[1]
+    options = ("--port", str(number), "--store", str(folder))
     started = subprocess.Popen(
         [sys.executable, "-m", "uniemo_ray.service.local", "tiny", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    url, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    url, end = f"http://127.0.0.1:{number}", time.monotonic() + 120
     try:
         while True:
             assert started.poll() is None, started.stdout.read()
@@ -284,5 +285,17 @@ def test_a_port_that_is_taken_is_said_before_a_model_is_loaded(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         started = time.monotonic()
         assert main(["tiny", "--port", str(taken.getsockname()[1])]) == 2
+        assert port.main(["127.0.0.1", str(taken.getsockname()[1])]) == 2  # `make serve` asks this
     assert time.monotonic() - started < 1
-    assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == ["give another --port", "give another PORT=number"]
+    assert all(line.startswith("error: cannot listen on 127.0.0.1") for line in lines)
+
+
+def test_a_port_that_another_server_would_share_is_taken():
+    with socket.socket() as shared:
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as HAProxy does
+        shared.bind(("127.0.0.1", 0))
+        shared.listen()
+        with pytest.raises(ValueError, match="give another"):
+            port.check_port("127.0.0.1", shared.getsockname()[1])

@@ -34,6 +34,7 @@ from uniemo_ray.service.backend import (
 from uniemo_ray.service.generation_tracker import GenerationTracker
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.model_thread import ModelThread
+from uniemo_ray.service.port import check_port
 from uniemo_ray.service.settings import RETRY_AFTER_S, STORE, Limits
 from uniemo_ray.service.tokens import TokenFile
 from uniemo_ray.service.workers.generation_task import execute_generation
@@ -176,7 +177,7 @@ def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str |
         if tokens is None and not is_loopback(host):
             raise ValueError(f"refusing to bind to {host} without tokens: give --tokens FILE")
         token_file = None if tokens is None else TokenFile(tokens)
-        _check_port(host, port)
+        check_port(host, port)
         limits = Limits()
         print(f"loading the model {model} ...", flush=True)
         registry = ModelRegistry(models={DEFAULT_MODEL: model})
@@ -207,18 +208,6 @@ def main(arguments: list[str] | None = None) -> int:
     return serve(
         options.model, host=options.host, port=options.port, tokens=options.tokens, store=options.store
     )
-
-
-def _check_port(host: str, port: int) -> None:
-    """Refuse an address that is taken or not this machine's, before a model is loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
-            probe.bind((host, port))
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot listen on {host} port {port} ({reason}): give another --port") from None
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
