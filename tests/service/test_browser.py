@@ -80,6 +80,7 @@ def test_both_directions(url, photo, tmp_path, size, is_dark):
             await browser.open(url, width=size[0], height=size[1], is_dark=is_dark)
             await browser.until("document.querySelectorAll('.slider').length === 8")
             await shoot(browser, f"{name}-empty")
+            assert await browser.run(_SMALL_TARGETS) == []
             await browser.choose_file("#file", photo)
             await browser.until("document.querySelector('.bars .is-top') !== null")
             shares = await browser.run(
@@ -114,6 +115,11 @@ _OVERLAY_IS_INSIDE = """(() => {
   const isWide = a.left >= b.left - 1 && a.right <= b.right + 1;
   return a.width > 20 && isWide && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
 })()"""
+_SMALL_TARGETS = """[
+    ...document.querySelectorAll('a.quiet, button, summary, .slider input, .segments span, select')]
+  .map((e) => [e, e.getBoundingClientRect()])
+  .filter(([e, box]) => box.width > 0 && box.height < 43.5)
+  .map(([e, box]) => `${e.id || e.className || e.tagName} ${e.textContent} ${box.height}`)"""
 _NOTHING_IS_SEEN = """document.querySelector('.bars .is-top') === null
   && document.getElementById('found').hidden
   && [...document.querySelectorAll('.bars .percent')].every((share) => share.textContent === '–')"""
@@ -122,6 +128,27 @@ _MIX = """for (const [name, value] of [['awe', 60], ['fear', 40]]) {
   slider.value = value;
   slider.dispatchEvent(new Event('input', { bubbles: true }));
 }"""
+
+
+def test_the_shares_of_a_mixture_sum_to_100_percent(tmp_path):
+    async def visit(url: str) -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=PHONE[0], height=PHONE[1])
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            await browser.run(
+                "document.querySelectorAll('.slider input').forEach((slider) => { slider.value = 100;"
+                " slider.dispatchEvent(new Event('input', { bubbles: true })); })"
+            )
+            shares = await browser.run(
+                "[...document.querySelectorAll('.slider .percent')].map((one) => parseInt(one.textContent))"
+            )
+            assert sum(shares) == 100
+            assert set(shares) == {12, 13}
+            await shoot(browser, "mixture")
+            await check_sound(browser, url)
+
+    with Served(ModelRegistry(models={"default": "tiny"}), tmp_path / "store") as url:
+        asyncio.run(visit(url))
 
 
 def test_keyboard_and_names(url, tmp_path):

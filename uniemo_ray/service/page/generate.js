@@ -1,7 +1,7 @@
 // Generating: reads the form, starts a generation and shows its previews and images.
 
 import { cancelGeneration, getFile, startGeneration, watch } from "./api.js";
-import { $, make, notice, percent, toBlob } from "./dom.js";
+import { $, make, notice, toBlob, wholePercents } from "./dom.js";
 import { addToGallery } from "./gallery.js";
 
 const state = { model: null, running: null };
@@ -19,13 +19,15 @@ export function heaviest(emotions) {
 function showMix() {
   const chosen = weights();
   const total = Object.values(chosen).reduce((sum, weight) => sum + weight, 0);
-  for (const slider of sliders()) {
+  const shares = sliders().map((slider) => (total ? Number(slider.value) / 100 / total : 0));
+  const texts = wholePercents(shares);
+  for (const [i, slider] of sliders().entries()) {
     const row = slider.closest(".slider");
-    const share = total ? Number(slider.value) / 100 / total : 0;
+    const share = shares[i];
     row.classList.toggle("is-on", share > 0);
     slider.style.setProperty("--share", Number(slider.value) / 100);
-    row.querySelector(".percent").textContent = percent(share);
-    slider.ariaValueText = `${percent(share)} of the mixture`;
+    row.querySelector(".percent").textContent = texts[i];
+    slider.ariaValueText = `${texts[i]} of the mixture`;
   }
   document.body.dataset.emotion = heaviest(chosen) ?? "";
   $("paint").disabled = total === 0 || state.running !== null;
