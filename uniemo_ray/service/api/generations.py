@@ -175,6 +175,8 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Store
             f"more than {service.limits.concurrent_generations} unfinished generations",
             retry_after_s=RETRY_AFTER_S,
         )
+    if await service.readiness.kept_bytes.get() > service.limits.kept_bytes:
+        raise ProblemError(507, "the server keeps as many generations as it may: delete some, or wait")
     service.unfinished[caller] += 1
     with ExitStack() as counted:
         counted.callback(_decrease_unfinished, service, caller)

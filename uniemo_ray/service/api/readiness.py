@@ -11,6 +11,7 @@ from uniemo_ray.store.errors import StoreError, StoreFullError
 logger = logging.getLogger(__name__)
 
 STORE_FRESH_S, STORE_TIMEOUT_S = 2.0, 5.0
+KEPT_FRESH_S = 5.0
 MODELS, FULL, REFUSED, SILENT = (
     "the models are not ready",
     "the store of generations is full",
@@ -32,6 +33,7 @@ class Readiness:
         """
         self.backend, self.generation_store, self.only_default = backend, generation_store, only_default
         self.store = CachedValue(self._check_store, fresh_s=STORE_FRESH_S, patience_s=2 * STORE_TIMEOUT_S)
+        self.kept_bytes = CachedValue(self._measure, fresh_s=KEPT_FRESH_S, patience_s=STORE_TIMEOUT_S)
         self.probe: asyncio.Task[None] | None = None
         self.reported: str | None = None
 
@@ -41,6 +43,9 @@ class Readiness:
             return MODELS
         problem = await self.store.get()
         return None if problem is None or await self._only_understands() else problem
+
+    async def _measure(self) -> int:
+        return await asyncio.to_thread(self.generation_store.kept_bytes)
 
     async def _only_understands(self) -> bool:
         try:
