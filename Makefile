@@ -72,6 +72,7 @@ bench-serve: $(STAMP) ## Measure the service alone: half an hour (SCALE=0.1: a t
 
 serve: $(STAMP) ## Serve the demo's model, else the shipped one, on port 8000 of this machine (MODEL=folder PORT=number)
 	@test '$(MODEL)' = tiny || test -d '$(MODEL)' || { echo "no model folder $(MODEL): give another MODEL=folder, or none"; exit 2; }
+	@$(BIN)/python -m uniemo_ray.service.port 127.0.0.1 '$(PORT)'
 	@echo "serving $(MODEL) at http://127.0.0.1:$(PORT)"
 	$(SERVE_ENV) $(PROXY_ENV) $(HEAD) --state .ray-head/serve run -- sh -c 'serve start --http-host 127.0.0.1 --http-port $(PORT) \
 		&& exec serve run --working-dir . uniemo_ray.service.app:build_app "model=$$1"' serve \

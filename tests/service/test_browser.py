@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from tests.service.browser import CHROMIUM, Browser, chromium
 from tests.service.fake import picture
 from tests.service.served import Served
+from tests.service.test_local import command
 from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.service.tokens import TokenFile, add_token
 from uniemo_ray.service.workers.model_registry import ModelRegistry
@@ -33,8 +36,13 @@ def registry(model_folder) -> ModelRegistry:
 
 
 @pytest.fixture(scope="module")
-def url(registry, tmp_path_factory) -> Iterator[str]:
-    with Served(registry, tmp_path_factory.mktemp("generations")) as url:
+def store(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("generations")
+
+
+@pytest.fixture(scope="module")
+def url(registry, store) -> Iterator[str]:
+    with Served(registry, store) as url:
         yield url
 
 
@@ -72,6 +80,7 @@ def test_both_directions(url, photo, tmp_path, size, is_dark):
             await browser.open(url, width=size[0], height=size[1], is_dark=is_dark)
             await browser.until("document.querySelectorAll('.slider').length === 8")
             await shoot(browser, f"{name}-empty")
+            assert await browser.run(_SMALL_TARGETS) == []
             await browser.choose_file("#file", photo)
             await browser.until("document.querySelector('.bars .is-top') !== null")
             shares = await browser.run(
@@ -92,6 +101,7 @@ def test_both_directions(url, photo, tmp_path, size, is_dark):
             await shoot(browser, name)
             words = await browser.run("document.querySelector('#gallery li').innerText")
             assert "seed 8" in words
+            assert "drawn" not in words
             assert "street" in words
             await browser.run("document.querySelector('#gallery .card-actions button:nth-child(2)').click()")
             assert await browser.run("document.getElementById('seed').value") == "8"
@@ -105,6 +115,11 @@ _OVERLAY_IS_INSIDE = """(() => {
   const isWide = a.left >= b.left - 1 && a.right <= b.right + 1;
   return a.width > 20 && isWide && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
 })()"""
+_SMALL_TARGETS = """[
+    ...document.querySelectorAll('a.quiet, button, summary, .slider input, .segments span, select')]
+  .map((e) => [e, e.getBoundingClientRect()])
+  .filter(([e, box]) => box.width > 0 && box.height < 43.5)
+  .map(([e, box]) => `${e.id || e.className || e.tagName} ${e.textContent} ${box.height}`)"""
 _NOTHING_IS_SEEN = """document.querySelector('.bars .is-top') === null
   && document.getElementById('found').hidden
   && [...document.querySelectorAll('.bars .percent')].every((share) => share.textContent === '–')"""
@@ -113,6 +128,27 @@ _MIX = """for (const [name, value] of [['awe', 60], ['fear', 40]]) {
   slider.value = value;
   slider.dispatchEvent(new Event('input', { bubbles: true }));
 }"""
+
+
+def test_the_shares_of_a_mixture_sum_to_100_percent(tmp_path):
+    async def visit(url: str) -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=PHONE[0], height=PHONE[1])
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            await browser.run(
+                "document.querySelectorAll('.slider input').forEach((slider) => { slider.value = 100;"
+                " slider.dispatchEvent(new Event('input', { bubbles: true })); })"
+            )
+            shares = await browser.run(
+                "[...document.querySelectorAll('.slider .percent')].map((one) => parseInt(one.textContent))"
+            )
+            assert sum(shares) == 100
+            assert set(shares) == {12, 13}
+            await shoot(browser, "mixture")
+            await check_sound(browser, url)
+
+    with Served(ModelRegistry(models={"default": "tiny"}), tmp_path / "store") as url:
+        asyncio.run(visit(url))
 
 
 def test_keyboard_and_names(url, tmp_path):
@@ -178,16 +214,146 @@ def test_cancelling_and_a_bad_file(url, photo, tmp_path):
     asyncio.run(visit())
 
 
+_SLOW_POST = """(() => {
+  const send = window.fetch;
+  window.fetch = async (url, options) => {
+    if (options?.method === 'POST') await new Promise((done) => setTimeout(done, 1500));
+    return send(url, options);
+  };
+})()"""
+
+
+def test_cancelling_before_the_server_has_answered(url, store, tmp_path):
+    before = set(store.iterdir())
+
+    async def visit() -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            await browser.run(_SLOW_POST)
+            await browser.run("document.getElementById('steps').value = 100")
+            await browser.run("document.getElementById('paint').click()")
+            await browser.run("document.getElementById('cancel').click()")
+            await browser.until("document.getElementById('status').textContent === 'Cancelled.'", timeout_s=1)
+            assert not await browser.run("document.getElementById('paint').disabled")
+            async with asyncio.timeout(20):
+                while not [p for p in set(store.iterdir()) - before if (p / "cancel").exists()]:
+                    await asyncio.sleep(0.1)
+            assert await browser.run("document.getElementById('made').hidden")
+            assert browser.errors == []
+
+    asyncio.run(visit())
+
+
+def test_a_server_that_stops_leaves_the_page_what_is_finished(tmp_path):
+    async def visit(server: subprocess.Popen[str], url: str) -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            await browser.run(
+                "document.getElementById('steps').value = 60; document.getElementById('count').value = 8"
+            )
+            await browser.run("document.getElementById('paint').click()")
+            await browser.until("document.querySelector('#easel img:not(.is-unfinished)') !== null")
+            server.send_signal(signal.SIGINT)
+            await browser.until("!document.getElementById('paint').disabled", timeout_s=10)
+            shown = await browser.run("document.querySelectorAll('#gallery li').length")
+            assert 1 <= shown < 8
+            assert f"{shown} of 8 images are finished" in await browser.run(
+                "document.getElementById('status').textContent"
+            )
+            assert await browser.run("document.querySelectorAll('#easel > *').length") == shown
+            await shoot(browser, "stopped")
+            assert browser.errors == []
+
+    with command(tmp_path / "store") as (server, url):
+        asyncio.run(visit(server, url))
+
+
+def test_a_wrong_number_in_closed_settings_is_named(url, tmp_path):
+    async def visit() -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            await browser.run("document.getElementById('steps').value = 5000")
+            await browser.run("document.getElementById('paint').click()")
+            assert await browser.run("document.querySelector('#make details').open")
+            assert await browser.run("document.activeElement.id") == "steps"
+            problem = await browser.run("document.getElementById('form-problem').innerText")
+            assert problem.startswith("Steps: ")
+            assert "100" in problem
+            await shoot(browser, "wrong-number")
+            await browser.run(
+                "document.getElementById('steps').value = 2;"
+                "document.getElementById('steps').dispatchEvent(new Event('input', {bubbles: true}))"
+            )
+            assert await browser.run("document.getElementById('form-problem').hidden")
+            await browser.run("document.getElementById('paint').click()")
+            await browser.until("document.querySelectorAll('#gallery li').length === 1")
+            await check_sound(browser, url)
+
+    asyncio.run(visit())
+
+
+def test_files_that_the_server_cannot_take_are_not_sent(url, tmp_path):
+    heic, large = tmp_path / "IMG_1.HEIC", tmp_path / "large.png"
+    heic.write_bytes(b"heic")
+    large.write_bytes(bytes(20_000_001))
+
+    async def visit() -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            for path, words in ((heic, "HEIC"), (large, "at most 20 MB")):
+                await browser.choose_file("#file", path)
+                await browser.until(f"document.getElementById('notice').textContent.includes('{words}')")
+                assert await browser.run(_NOTHING_IS_SEEN)
+            assert not [request for request in browser.requests if "/v1/understand" in request]
+
+    asyncio.run(visit())
+
+
+def test_the_page_says_what_its_model_knows(photo, tmp_path):
+    async def visit(url: str) -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=PHONE[0], height=PHONE[1])
+            await browser.choose_file("#file", photo)
+            await browser.until("document.querySelector('.bars .is-top') !== null")
+            words = await browser.run("document.getElementById('knows').innerText")
+            assert "This model was trained on drawings (EmoSketch)." in words
+            assert "It knows 16 scenes and 24 objects" in words
+            await browser.run("document.getElementById('paint').click()")
+            await browser.until("document.querySelectorAll('#gallery li').length === 1")
+            assert "asked for: " in await browser.run("document.querySelector('#gallery li').innerText")
+            await shoot(browser, "knows")
+            await check_sound(browser, url)
+
+    with Served(ModelRegistry(models={"default": "tiny"}), tmp_path / "store") as url:
+        asyncio.run(visit(url))
+
+
 def test_a_token_is_asked_for_and_used(registry, tmp_path):
     token = add_token(tmp_path / "tokens.json", "ann")
 
     async def visit(url: str) -> None:
         async with chromium(tmp_path / "profile") as browser:
             await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
-            await browser.until("document.getElementById('token-dialog').open")
+            for given, words in (
+                (f"{token[:9]}–{token[10:]}", "No token contains the character “–”"),
+                ("uniemo wrong", "A token is one word"),
+                ("uniemo_wrong", "The server does not accept this token."),
+            ):
+                await browser.until("document.getElementById('token-dialog').open")
+                await browser.run(f"document.getElementById('token').value = {json.dumps(given)}")
+                await browser.run("document.querySelector('#token-dialog button').click()")
+                problem = "document.getElementById('token-problem')"
+                await browser.until(f"!{problem}.hidden && {problem}.innerText.includes({json.dumps(words)})")
+                assert await browser.run("sessionStorage.getItem('token')") is None
+            await shoot(browser, "token")
             await browser.run(f"document.getElementById('token').value = {json.dumps(token)}")
             await browser.run("document.querySelector('#token-dialog button').click()")
             await browser.until("document.querySelectorAll('.slider').length === 8")
+            assert await browser.run("sessionStorage.getItem('token')") == token
 
     with Served(registry, tmp_path / "store", tokens=TokenFile(tmp_path / "tokens.json")) as url:
         asyncio.run(visit(url))

@@ -73,6 +73,9 @@ def test_the_shipped_config_deploys_and_nothing_of_haproxy_listens_beyond_this_m
     seen = httpx.post(f"{url}/v1/understand", content=picture.content, timeout=120).json()
     assert len(seen["results"][0]["emotions"]) == 8
 
+    for deployment in ("Generation", "Understanding"):
+        _assert_a_hung_replica_is_not_ready(head, url, deployment)
+
     listening = {
         (process.name(), found.laddr.ip)
         for process in processes(head)
@@ -80,6 +83,26 @@ def test_the_shipped_config_deploys_and_nothing_of_haproxy_listens_beyond_this_m
         if found.status == psutil.CONN_LISTEN and process.name() == "haproxy"
     }
     assert listening == {("haproxy", "127.0.0.1")}
+
+
+def _assert_a_hung_replica_is_not_ready(head: HeadState, url: str, deployment: str) -> None:
+    """Stop the only replica of a deployment with work in its queue, and let it go on."""
+    [replica] = [p for p in processes(head) if f":{deployment}" in " ".join(p.cmdline())]
+    replica.suspend()
+    try:
+        stopped, body = time.monotonic(), {"emotion": "awe", "n": 4}
+        waiting = [httpx.post(f"{url}/v1/generations", json=body, timeout=20) for _ in range(3)]
+        assert {answer.status_code for answer in waiting} <= {202, 503}
+        while _is_ready(url):
+            assert time.monotonic() < stopped + 15, f"{deployment} hangs, and the service is ready"
+            time.sleep(0.5)
+        print(f"{deployment}: not ready after {time.monotonic() - stopped:.1f} s")
+    finally:
+        replica.resume()
+    resumed = time.monotonic()
+    while not _is_ready(url):
+        assert time.monotonic() < resumed + 60
+        time.sleep(0.5)
 
 
 def _is_ready(url: str) -> bool:

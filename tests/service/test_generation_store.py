@@ -54,9 +54,7 @@ def test_a_cancelled_generation_is_final_before_its_replica_reports_it(generatio
     generation = generation_store.create(PARAMS, owner="ann", timeout_s=50)
     generation_store.write_state(generation.id, GenerationState("running", (ImageState(1, 9), ImageState())))
     generation_store.cancel(generation.id)
-    assert generation_store.state(generation) == GenerationState(
-        "cancelled", (ImageState(1, 9), ImageState())
-    )
+    assert generation_store.state(generation).status == "cancelled"
     generation_store.write_state(generation.id, GenerationState("done", ()))
     assert generation_store.state(generation).status == "done"
 

@@ -28,11 +28,13 @@ def test_from_queued_to_the_image(client):
     assert created.headers["location"] == path
     assert generation["status"] in ("queued", "running")
     events = read_events(client.get(f"{path}/events").text)
-    assert [name for name, _ in events] == ["queued", "step", "preview", "step", "done"]
+    assert [name for name, _ in events] == ["queued", "step", "preview", "step", "image", "done"]
     assert events[1][1] == {"image": 0, "step": 1, "steps": 2}
     assert events[2][1]["data"] == "cHJldmlldw=="
     done = events[-1][1]
     assert done["status"] == "done"
+    finished = {"image": 0, "seed": 7, "media_type": "image/webp", "url": f"{path}/images/0", "sha256": "ab"}
+    assert events[4][1] == finished
     assert done["images"][0]["url"] == f"{path}/images/0"
     image = client.get(done["images"][0]["url"])
     assert image.headers["content-type"] == "image/webp"

@@ -65,6 +65,14 @@ async def never(*_arguments: Any) -> Any:
     await asyncio.Event().wait()
 
 
+async def responds(_handle: Any) -> bool:
+    return True
+
+
+async def hangs(_handle: Any) -> bool:
+    return False
+
+
 async def full(*_arguments: Any) -> Any:
     raise BackPressureError(num_queued_requests=1, max_queued_requests=1)
 
@@ -73,12 +81,15 @@ def backend_of(
     generation_store: GenerationStore,
     ping: Callable[..., Awaitable[Any]] = at_once,
     timeout_s: float = 60,
+    health: Callable[[Any], Awaitable[bool]] = responds,
     **methods: Any,
 ) -> HandleBackend:
     understanding = Deployment("Understanding", ping=at_once)
     generation = Deployment("Generation", ping=ping, **methods)
     limits = Limits(generate_timeout_s=timeout_s)
-    return HandleBackend(understanding, generation, generation_store=generation_store, limits=limits)
+    return HandleBackend(
+        understanding, generation, generation_store=generation_store, limits=limits, responds=health
+    )
 
 
 def test_an_updated_model_is_described_after_seconds(generation_store):
@@ -109,16 +120,23 @@ def test_probes_share_one_ping(generation_store):
 
 
 @pytest.mark.parametrize(
-    ("ping", "is_busy", "expected"), [(full, False, True), (never, True, True), (never, False, False)]
+    ("ping", "is_busy", "health", "expected"),
+    [
+        (full, False, responds, True),
+        (never, True, responds, True),
+        (never, False, responds, False),
+        (full, False, hangs, False),
+        (never, True, hangs, False),
+    ],
 )
-def test_busy_models_are_ready_and_silent_ones_are_not(
-    ping, is_busy, expected, generation_store, monkeypatch
+def test_busy_models_are_ready_and_silent_or_hung_ones_are_not(
+    ping, is_busy, health, expected, generation_store, monkeypatch
 ):
     async def generate_one(_params: GenerationParams) -> str:
         return "image"
 
     async def talk() -> bool:
-        backend = backend_of(generation_store, ping, generate_one=generate_one)
+        backend = backend_of(generation_store, ping, health=health, generate_one=generate_one)
         if is_busy:
             assert await backend.generate(PARAMS) == ["image"]
         return await backend.is_ready()
@@ -181,7 +199,7 @@ def test_a_generation_that_is_cancelled_while_it_waits_frees_its_place(generatio
     async def describe(_model: str) -> Any:
         return DESCRIPTION
 
-    backend = backend_of(generation_store, run_generation=never, describe=describe)
+    backend = backend_of(generation_store, run_generation=never, describe=describe, timeout_s=0.5)
     app = make_api(
         backend,
         generation_store=generation_store,
@@ -194,7 +212,7 @@ def test_a_generation_that_is_cancelled_while_it_waits_frees_its_place(generatio
         end = time.monotonic() + 20
         while (again := client.post("/v1/generations", json={"emotion": "awe"})).status_code != 202:
             assert time.monotonic() < end
-    assert generation_store.store.read_json(f"{ids[0]}/state.json")["status"] == "cancelled"
+    assert generation_store.store.list(ids[0]) == [f"{ids[0]}/cancel"]
     assert again.json()["status"] == "queued"
 
 

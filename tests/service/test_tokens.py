@@ -2,7 +2,8 @@
 
 import pytest
 
-from uniemo_ray.service.tokens import TokenFile, add_token, main, read_tokens, revoke_token
+from uniemo_ray.service.api import guard
+from uniemo_ray.service.tokens import RESERVED, TokenFile, add_token, main, read_tokens, revoke_token
 
 
 def test_tokens_are_hashed_and_named(tmp_path):
@@ -62,3 +63,14 @@ def test_the_command(tmp_path, capsys):
         assert capsys.readouterr().err.startswith("error: ")
     assert main(["revoke", "ann", "--file", str(path)]) == 0
     assert read_tokens(path).tokens == ()
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_names_of_callers_without_a_token_are_reserved(tmp_path, name):
+    with pytest.raises(ValueError, match="stands for callers without a token"):
+        add_token(tmp_path / "tokens.json", name)
+    assert not (tmp_path / "tokens.json").exists()
+
+
+def test_the_reserved_names_are_those_of_the_guard():
+    assert {guard.LOCAL, guard.UNKNOWN} < set(RESERVED)

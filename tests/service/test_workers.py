@@ -4,10 +4,12 @@ import asyncio
 import io
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import uniemo_ray
 from tests.service.fake import picture
 from uniemo_ray import UniEmo
 from uniemo_ray.data.images import decode_rgb
@@ -16,6 +18,7 @@ from uniemo_ray.service.backend import EncodedImage, GenerationParams, ImageInpu
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.workers.generation_task import execute_generation
 from uniemo_ray.service.workers.image_generator import ABANDONED, ImageGenerator, SamplingProgress
+from uniemo_ray.service.workers.knowledge import trained_on
 from uniemo_ray.service.workers.model_registry import ModelRegistry, describe
 from uniemo_ray.service.workers.understander import Understander
 from uniemo_ray.store.local import LocalStore
@@ -164,6 +167,19 @@ def test_a_description_says_what_the_model_can(image_generator, model):
     assert found.defaults == {"steps": 3, "guidance": 4.0, "width": 32, "height": 32, "prompt": "{}"}
 
 
+def test_a_description_says_what_the_model_has_seen(image_generator, model):
+    found = describe(image_generator)
+    assert found.scenes == tuple(model.parts.net.scenes.names)
+    card = Path(uniemo_ray.__file__).with_name("tiny") / "model" / "README.md"
+    assert trained_on(card.read_text()) == "drawings (EmoSketch)"
+    photographs = (
+        "---\nmodel-index:\n- results:\n  - dataset: {type: emoset-118k, name: EmoSet-118K}\n---\n# x"
+    )
+    assert trained_on(photographs) == "the pictures of EmoSet-118K"
+    for unknown in ("", "# A card", "---\n[\n---\n", "---\nmodel-index: []\n---\n", "---\nx: 1\n---\n"):
+        assert trained_on(unknown) == ""
+
+
 def test_a_model_that_only_understands_can_generate_nothing(registry, parts):
     image_generator = registry.image_generator(UniEmo(replace(parts, diffusion=None)))
     found = describe(image_generator)
@@ -219,7 +235,7 @@ def test_a_generation_that_is_cancelled_stops_painting(image_generator, generati
 
     assert run(image_generator, generation_store, generation, generate=generate_slowly).status == "cancelled"
     assert started == [False, False]
-    assert generation_store.store.read_json(f"{generation.id}/state.json")["status"] == "cancelled"
+    assert generation_store.store.list() == [f"{generation.id}/cancel"]
 
 
 class Hasty(GenerationStore):
@@ -235,11 +251,7 @@ def test_nothing_is_kept_of_what_is_cancelled_at_the_last_moment(image_generator
     generation_store = Hasty(LocalStore(tmp_path), ttl_s=60)
     generation = generation_store.create(replace(PARAMS, n=2), owner="ann", timeout_s=60)
     assert run(image_generator, generation_store, generation).status == "cancelled"
-    assert sorted(path.name for path in (tmp_path / generation.id).iterdir()) == [
-        "cancel",
-        "request.json",
-        "state.json",
-    ]
+    assert [path.name for path in (tmp_path / generation.id).iterdir()] == ["cancel"]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,8 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,14 +15,12 @@ from pathlib import Path
 import psutil
 
 from uniemo_ray.addresses import without_proxy
+from uniemo_ray.head.private import LOOPBACK, free_ports, make_private_folder, ray_folder, serve_environment
 from uniemo_ray.head.state import MARKER, STATE_FILE, HeadState, is_alive, processes, read_state, write_state
 
-LOOPBACK = "127.0.0.1"
 CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Off, the node's address is 127.0.0.1 and all servers of Ray bind to it (the default on macOS and Windows);
 on, `--node-ip-address=127.0.0.1` is replaced by the address of the network interface."""
-SOCKET_PATH_LIMIT = 107
-SOCKET_SUFFIX = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 5.0
 
@@ -91,8 +87,11 @@ def client_environment(state: HeadState) -> dict[str, str]:
 
 
 def _plan_head(folder: Path, *, num_cpus: int | None, store_mb: int) -> tuple[HeadState, list[str]]:
-    temp_dir = _make_temp_dir()
-    gcs, dashboard, agent, client = _free_ports(4)
+    try:
+        temp_dir = make_private_folder()
+    except ValueError as error:
+        raise HeadError(str(error)) from None
+    gcs, dashboard, agent, client = free_ports(4)
     state = HeadState(
         name=secrets.token_hex(8),
         pid=0,
@@ -111,7 +110,7 @@ def _plan_head(folder: Path, *, num_cpus: int | None, store_mb: int) -> tuple[He
         "dashboard-port": dashboard,
         "dashboard-agent-listen-port": agent,
         "ray-client-server-port": client,
-        "temp-dir": temp_dir,
+        "temp-dir": ray_folder(temp_dir),
         "num-cpus": num_cpus or max(2, os.cpu_count() or 2),
         "object-store-memory": store_mb * 1_000_000,
     }
@@ -128,7 +127,9 @@ def _plan_head(folder: Path, *, num_cpus: int | None, store_mb: int) -> tuple[He
 
 
 def _launch(folder: Path, state: HeadState, command: list[str]) -> HeadState:
-    environment = client_environment(state) | {
+    environment = client_environment(state)
+    environment |= serve_environment(state.temp_dir, environment)
+    environment |= {
         MARKER: state.name,
         # One machine: what answers late is busy, not dead.
         "RAY_health_check_failure_threshold": "20",
@@ -187,17 +188,6 @@ def _end_processes(state: HeadState) -> bool:
     return found
 
 
-def _make_temp_dir() -> str:
-    temp_dir = tempfile.mkdtemp(prefix="uniemo-")
-    if len(temp_dir + SOCKET_SUFFIX) > SOCKET_PATH_LIMIT:
-        os.rmdir(temp_dir)
-        raise HeadError(
-            f"the temporary folder {temp_dir} is too long for Ray's sockets: "
-            f"set TMPDIR to a folder of at most {SOCKET_PATH_LIMIT - len(SOCKET_SUFFIX) - 16} characters"
-        )
-    return temp_dir
-
-
 def _write_token(folder: Path) -> Path:
     path = folder / "token"
     path.unlink(missing_ok=True)
@@ -205,11 +195,3 @@ def _write_token(folder: Path) -> Path:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(secrets.token_hex(32))
     return path
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports

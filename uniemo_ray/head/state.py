@@ -32,7 +32,7 @@ class HeadState:
     token_path: str
     """File with the authentication token, readable by its owner only."""
     temp_dir: str
-    """Ray's sessions, sockets and logs."""
+    """Folder that only its owner can enter: Ray's sessions, sockets and logs, and the files of HAProxy."""
     log_path: str
     """Output of the head process."""
 

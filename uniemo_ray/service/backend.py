@@ -104,6 +104,12 @@ class ModelDescription:
     """Images per pass of the sampler. Like threads and versions, it affects the bytes of images."""
     uniemo_ray: str
     """Version of the package."""
+    trained_on: str = ""
+    """What kind of pictures the model has seen in training; empty if its card does not say."""
+    scenes: tuple[str, ...] = ()
+    """The scenes that the model can name."""
+    objects: tuple[str, ...] = ()
+    """The objects that the model can name."""
 
 
 class UnavailableError(Exception):

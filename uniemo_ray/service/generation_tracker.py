@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from uniemo_ray.service.generations import GenerationStore
+from uniemo_ray.service.generations import INTERRUPTED, NOT_STORED, GenerationStore
+from uniemo_ray.store.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class GenerationTracker:
             raise
         except Exception as error:
             logger.error("a generation ended with an error: %s", type(error).__name__)
-            await asyncio.to_thread(self.generation_store.fail_unfinished, generation_id)
+            problem = NOT_STORED if isinstance(error, StoreError) else INTERRUPTED
+            await asyncio.to_thread(self.generation_store.fail_unfinished, generation_id, problem)
 
     async def drain(self, *, within_s: float) -> None:
         """Wait for all generations; those that take longer are cancelled and recorded as failed."""

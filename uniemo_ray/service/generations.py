@@ -2,9 +2,11 @@
 
 ID/request.json   the parameters, the owner and the deadlines
 ID/state.json     the progress, written by the replica that generates
-ID/cancel         exists after somebody cancelled the generation
+ID/cancel         exists after somebody cancelled the generation; the other files are deleted then
 ID/preview-I      the latest preview of image I (WebP)
 ID/image-I        image I
+
+On a disk the files have mode 0600, in folders of mode 0700.
 """
 
 import logging
@@ -12,13 +14,14 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from uniemo_ray.service.backend import GenerationParams, Refusal
 from uniemo_ray.store.base import Store, to_json
-from uniemo_ray.store.errors import DamagedError
+from uniemo_ray.store.errors import DamagedError, StoreError, StoreFullError
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +30,15 @@ FINAL = ("done", "failed", "cancelled")
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 """Anything else in the store is not a generation and is never deleted."""
 INTERRUPTED = Refusal(
-    "the server was restarted or overloaded before the images were finished: send the request again",
+    "the server was stopped or overloaded before all images were finished: send the request again",
     is_server_error=True,
 )
+NOT_STORED = Refusal(
+    "the server's storage is full or cannot be written, so the images were not kept: send the request again",
+    is_server_error=True,
+)
+PROBE_BYTES = 65_536
+"""Size of the file that shows whether the store takes more. Some small images need about as much."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,16 @@ class GenerationState:
         return self.status in FINAL
 
 
+def explain_kept(problem: Refusal, images: Sequence[ImageState]) -> Refusal:
+    """A problem of a generation; if some of its images are finished, it says that they are kept."""
+    finished = sum(bool(image.sha256) for image in images)
+    if not finished:
+        return problem
+    return problem._replace(
+        detail=f"{problem.detail}; {finished} of {len(images)} images are finished and kept"
+    )
+
+
 class GenerationStore:
     """All generations of a service."""
 
@@ -92,7 +111,22 @@ class GenerationStore:
             ttl_s: how long a generation is kept after its request.
             clock: Unix time in seconds.
         """
-        self.store, self.ttl_s, self.clock = store, ttl_s, clock
+        self.store, self.ttl_s, self.clock = store.private(), ttl_s, clock
+        self.unrecorded: dict[str, GenerationState] = {}
+        """Final states of generations of this process that could not be written yet."""
+        self.probe = f"probe-{secrets.token_hex(8)}"
+
+    def check_writable(self) -> None:
+        """Write a small file and delete it again. Raises StoreError if that fails."""
+        try:
+            self.store.write_bytes(self.probe, bytes(PROBE_BYTES))
+        finally:
+            self.store.delete(self.probe)
+
+    def kept_bytes(self) -> int:
+        """Size of all files on a disk; 0 on S3, which has quotas of its own."""
+        root = self.store.local_path_or_none()
+        return 0 if root is None else sum(_size(path) for path in root.rglob("*"))
 
     def create(self, params: GenerationParams, *, owner: str, timeout_s: float) -> StoredGeneration:
         """Store a new generation, which must finish within `timeout_s`."""
@@ -115,14 +149,15 @@ class GenerationStore:
 
     def state(self, generation: StoredGeneration) -> GenerationState:
         """The state of a generation for its caller, with cancelling and the deadline taken into account."""
-        try:
-            state = _read_state(self.store.read_json(f"{generation.id}/state.json"))
-        except FileNotFoundError:
+        state = self._stored_state(generation.id)
+        if state is None:
             state = GenerationState("queued", (ImageState(),) * generation.params.n)
         if state.is_final:
             return state
         if self.is_cancelled(generation.id):
             return replace(state, status="cancelled")
+        if generation.id in self.unrecorded:
+            return self.unrecorded[generation.id]
         if self.clock() > generation.deadline_at:
             return replace(state, status="failed", problem=INTERRUPTED)
         return state
@@ -131,28 +166,68 @@ class GenerationStore:
         """Store the state of a generation."""
         self.store.write_bytes(f"{generation_id}/state.json", to_json(asdict(state)))
 
-    def fail_unfinished(self, generation_id: str) -> None:
-        """Record that a generation was cancelled or has failed, unless its state is final."""
+    def _stored_state(self, generation_id: str) -> GenerationState | None:
         try:
-            state = _read_state(self.store.read_json(f"{generation_id}/state.json"))
+            return _read_state(self.store.read_json(f"{generation_id}/state.json"))
         except FileNotFoundError:
-            state = GenerationState("queued", ())
-        if state.is_final:
+            return None
+
+    def fail_unfinished(self, generation_id: str, problem: Refusal = INTERRUPTED) -> None:
+        """Record that a generation has failed, unless its state is final or somebody cancelled it.
+
+        Images that are finished are kept. If the store cannot be written, this process answers with the
+        failure, and `record_failures` writes it later.
+        """
+        failed = GenerationState("failed", (), problem)
+        try:
+            stored = self._stored_state(generation_id) or failed
+            failed = replace(stored, status="failed", problem=explain_kept(problem, stored.images))
+            self._write_final(generation_id, failed)
+        except StoreError as error:
+            logger.error("the end of a generation could not be stored: %s", error)
+            self.unrecorded[generation_id] = failed
+
+    def record_failures(self) -> None:
+        """Write what `fail_unfinished` could not write. Does nothing while the store still refuses."""
+        for generation_id, failed in list(self.unrecorded.items()):
+            try:
+                self._write_final(generation_id, failed)
+            except StoreError:
+                return
+            self.unrecorded.pop(generation_id, None)
+
+    def _write_final(self, generation_id: str, failed: GenerationState) -> None:
+        state = self._stored_state(generation_id)
+        if state is not None and state.is_final:
             return
         if self.is_cancelled(generation_id):
-            self.write_state(generation_id, replace(state, status="cancelled"))
+            self.cancel(generation_id)  # deletes what was written meanwhile
         else:
-            self.write_state(generation_id, replace(state, status="failed", problem=INTERRUPTED))
+            self.write_state(generation_id, failed)
 
     def delete(self, generation_id: str) -> None:
         """Delete every file of a generation that never started."""
         self._delete(generation_id, self.store.list(generation_id))
 
     def cancel(self, generation_id: str) -> None:
-        """Cancel a generation: the replica that works on it stops, and its images are deleted."""
-        self.store.write_bytes(f"{generation_id}/cancel", b"")
+        """Cancel a generation: the replica that works on it stops, and all its other files are deleted."""
+        mark = to_json({"expires_at": self._expires_at(generation_id)})
+        try:
+            self.store.write_bytes(f"{generation_id}/cancel", mark)
+        except StoreFullError:
+            self._delete_content(generation_id)  # makes room
+            self.store.write_bytes(f"{generation_id}/cancel", mark)
+        self._delete_content(generation_id)
+
+    def _delete_content(self, generation_id: str) -> None:
         for key in self.store.list(generation_id):
-            if key.partition("/")[2].startswith(("image-", "preview-")):
+            if key != f"{generation_id}/cancel":
+                self.store.delete(key)
+
+    def delete_previews(self, generation_id: str) -> None:
+        """Delete the previews of a generation, which makes room in a full store."""
+        for key in self.store.list(generation_id):
+            if key.partition("/")[2].startswith("preview-"):
                 self.store.delete(key)
 
     def is_cancelled(self, generation_id: str) -> bool:
@@ -192,13 +267,26 @@ class GenerationStore:
             shutil.rmtree(folder, ignore_errors=True)  # a disk keeps the empty folder otherwise
 
     def _is_expired(self, generation_id: str) -> bool:
-        try:
-            return bool(self.clock() >= self.store.read_json(f"{generation_id}/request.json")["expires_at"])
-        except FileNotFoundError:
-            return True  # an earlier deletion was interrupted, or a state was written after it
-        except (DamagedError, KeyError, TypeError):
-            logger.warning("deleting a generation whose request cannot be read")
-            return True
+        return bool(self.clock() >= self._expires_at(generation_id, unknown=0.0))
+
+    def _expires_at(self, generation_id: str, *, unknown: float | None = None) -> float:
+        """When a generation expires; without a readable file, `unknown` or after the ordinary time."""
+        for name in ("request.json", "cancel"):
+            try:
+                return float(self.store.read_json(f"{generation_id}/{name}")["expires_at"])
+            except FileNotFoundError:
+                continue  # cancelled, or a deletion was interrupted, or a state was written after it
+            except (DamagedError, KeyError, TypeError, ValueError):
+                logger.warning("a generation has a file that cannot be read")
+                break
+        return self.clock() + self.ttl_s if unknown is None else unknown
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0  # deleted meanwhile
 
 
 def _read_state(raw: dict[str, Any]) -> GenerationState:

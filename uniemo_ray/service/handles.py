@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,16 +28,17 @@ from uniemo_ray.service.cached_value import CachedValue
 from uniemo_ray.service.generation_tracker import GenerationTracker
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.inline_inference import InlineInference
+from uniemo_ray.service.replica_health import RESPONSE_TIMEOUT_S, has_responsive_replica
 from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
 
 logger = logging.getLogger(__name__)
 
 RETRY_PAUSES_S = (0.1, 0.3, 1.0)
 """Pauses before a call whose replica died is repeated. Equal calls give equal results."""
-READY_TIMEOUT_S, READY_FRESH_S = 5.0, 1.0
+READY_TIMEOUT_S, READY_FRESH_S = 4.0, 1.0
 ALIVE_AFTER_ANSWER_S = 30.0
-"""How long a replica that has answered counts as ready although it has no time for a ping. A replica for
-generation counts as ready for as long as its work may take."""
+"""How long a replica that has answered counts as ready although it has no time for a ping, as long as it
+passes Serve's health check. A replica for generation counts as ready for as long as its work may take."""
 MODEL_FRESH_S, MODEL_PATIENCE_S = 5.0, 0.5
 """Age and waiting time of a model description. Deployments are updated one after the other, so an endpoint
 may have asked a replica that is about to be replaced."""
@@ -62,11 +63,13 @@ class HandleBackend:
         generation_store: GenerationStore,
         limits: Limits,
         inline: InlineInference | None = None,
+        responds: Callable[[Handle], Awaitable[bool]] = has_responsive_replica,
     ) -> None:
         self.understanding, self.generation = (_pickled(handle) for handle in (understanding, generation))
-        self.inline, self.limits = inline, limits
+        self.inline, self.limits, self.responds = inline, limits, responds
         self.descriptions: dict[str, CachedValue[ModelDescription]] = {}
-        self.ready = CachedValue(self._check_ready, fresh_s=READY_FRESH_S, patience_s=READY_TIMEOUT_S)
+        patience_s = READY_TIMEOUT_S + RESPONSE_TIMEOUT_S
+        self.ready = CachedValue(self._check_ready, fresh_s=READY_FRESH_S, patience_s=patience_s)
         self.answered_at: dict[str, float] = {}
         self.tracker = GenerationTracker(generation_store)
 
@@ -79,14 +82,17 @@ class HandleBackend:
         return all(await _gather(self._is_alive(handle) for handle in handles))
 
     async def _is_alive(self, handle: Handle) -> bool:
-        """Whether a deployment works. A full queue, or a ping that waits behind work, is no failure."""
+        """Whether a deployment works. A full queue, or a ping that waits behind work, is no failure.
+
+        A replica that hangs looks the same to a ping, so such a deployment must also pass a health check.
+        """
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await _call(handle.ping.remote)
         except FullError:
-            return True
+            return await self.responds(handle)
         except TimeoutError:
-            return self._has_answered_lately(handle)
+            return self._has_answered_lately(handle) and await self.responds(handle)
         except UnavailableError:
             return False
         self._note_answer(handle)

@@ -6,17 +6,21 @@ python -m uniemo_ray.service.local runs/demo/model
 
 import argparse
 import asyncio
+import contextlib
+import gc
 import logging
+import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import uvicorn
+from fastapi import FastAPI
 
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
+from uniemo_ray.service.api.state import Service
 from uniemo_ray.service.backend import (
     DEFAULT_MODEL,
     EncodedImage,
@@ -25,10 +29,13 @@ from uniemo_ray.service.backend import (
     ImageOutput,
     ModelDescription,
     Refusal,
+    UnavailableError,
 )
 from uniemo_ray.service.generation_tracker import GenerationTracker
 from uniemo_ray.service.generations import GenerationStore
-from uniemo_ray.service.settings import STORE, Limits
+from uniemo_ray.service.model_thread import ModelThread
+from uniemo_ray.service.port import check_port
+from uniemo_ray.service.settings import RETRY_AFTER_S, STORE, Limits
 from uniemo_ray.service.tokens import TokenFile
 from uniemo_ray.service.workers.generation_task import execute_generation
 from uniemo_ray.service.workers.image_generator import ImageGenerator, ImageRequest
@@ -37,12 +44,21 @@ from uniemo_ray.service.workers.understander import Understander
 from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.filesystem import open_store
 
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
+logger = logging.getLogger(__name__)
+
+CLOSE_S = 0.8
+"""How long the end of the process waits until generations have recorded their end."""
+LINGER_S = 0.7
+"""How long the server still answers then, so that whoever watches can fetch the finished images."""
+OPEN_REQUESTS_S = 1
+"""How long requests that are still open are waited for."""
 
 
 class LocalBackend:
-    """A model in this process. It does one piece of work at a time."""
+    """A model in this process. It does one piece of work at a time.
+
+    Understanding is quick, so it does not wait for images: it is done between two sampling steps.
+    """
 
     def __init__(
         self,
@@ -55,7 +71,9 @@ class LocalBackend:
         self.understander, self.image_generator = understander, image_generator
         self.generation_store, self.limits = generation_store, limits
         self.tracker = GenerationTracker(generation_store)
-        self.lock = asyncio.Lock()
+        self.thread = ModelThread()
+        if image_generator is not None:
+            image_generator.between_steps = self.thread.run_urgent
 
     async def is_ready(self) -> bool:
         """Return True: the model was loaded before the server started."""
@@ -66,8 +84,8 @@ class LocalBackend:
         return describe(self.image_generator)
 
     async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
-        """Understand images in a thread, so that other requests are answered meanwhile."""
-        return await self._run_exclusively(self.understander.understand, images)
+        """Understand images, at the latest after the sampling step that runs."""
+        return await self.thread.run(self.understander.understand, images, is_urgent=True)
 
     async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
         """Generate images in a thread, one after the other."""
@@ -88,6 +106,8 @@ class LocalBackend:
 
     async def start(self, generation_id: str, params: GenerationParams) -> "asyncio.Task[None]":
         """Start a generation as a task of this process."""
+        if self.thread.is_closed:
+            raise UnavailableError("the server is stopping", retry_after_s=RETRY_AFTER_S)
         work = execute_generation(
             generation_id,
             self.image_generator.image_requests(params),
@@ -98,20 +118,46 @@ class LocalBackend:
         return self.tracker.start(generation_id, work)
 
     async def close(self) -> None:
-        """Cancel the generations: the user who stops this process does not want to wait."""
-        await self.tracker.drain(within_s=0)
+        """Cancel all work: the user who stops this process does not want to wait.
+
+        Images that are finished are kept.
+        """
+        try:
+            await self.tracker.drain(within_s=0)
+        finally:
+            self.thread.close()
 
     async def _generate_one(self, image_request: ImageRequest) -> EncodedImage | Refusal:
-        return (await self._run_exclusively(self.image_generator, [image_request]))[0]
+        return (await self.thread.run(self.image_generator, [image_request]))[0]
 
-    async def _run_exclusively(self, work: Callable[[Argument], Result], argument: Argument) -> Result:
-        """Run work in a thread, one call at a time. A cancelled caller keeps the lock until its work ends."""
-        async with self.lock:
-            done = asyncio.ensure_future(asyncio.to_thread(work, argument))
-            try:
-                return await asyncio.shield(done)
-            finally:
-                await asyncio.wait([done])
+
+class LocalServer(uvicorn.Server):
+    """A server that ends within seconds: it ends its generations first, and lets their images be fetched."""
+
+    def __init__(self, app: FastAPI, *, host: str, port: int, log_level: str | None = None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                log_level=log_level,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=OPEN_REQUESTS_S,
+            )
+        )
+        self.service: Service = app.state.service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the generations and their event streams, and then the server."""
+        is_watched = bool(self.service.generation_tasks)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.service.backend.close()
+        self.service.closing.set()
+        if is_watched:
+            await asyncio.sleep(LINGER_S)
+        await super().shutdown(sockets)
 
 
 def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str | None) -> int:
@@ -131,8 +177,9 @@ def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str |
         if tokens is None and not is_loopback(host):
             raise ValueError(f"refusing to bind to {host} without tokens: give --tokens FILE")
         token_file = None if tokens is None else TokenFile(tokens)
-        _check_port(host, port)
+        check_port(host, port)
         limits = Limits()
+        print(f"loading the model {model} ...", flush=True)
         registry = ModelRegistry(models={DEFAULT_MODEL: model})
         loaded = registry.load(DEFAULT_MODEL)
         generation_store = GenerationStore(open_store(store or STORE), ttl_s=limits.result_ttl_s)
@@ -145,8 +192,12 @@ def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str |
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     app = make_api(backend, generation_store=generation_store, limits=limits, tokens=token_file)
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+    with contextlib.suppress(KeyboardInterrupt):  # raised again when the server has ended
+        LocalServer(app, host=host, port=port).run()
+    gc.freeze()  # the process ends: looking through all objects of torch once more would take seconds
     return 0
 
 
@@ -157,18 +208,6 @@ def main(arguments: list[str] | None = None) -> int:
     return serve(
         options.model, host=options.host, port=options.port, tokens=options.tokens, store=options.store
     )
-
-
-def _check_port(host: str, port: int) -> None:
-    """Refuse an address that is taken or not this machine's, before a model is loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
-            probe.bind((host, port))
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot listen on {host} port {port} ({reason}): give another --port") from None
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

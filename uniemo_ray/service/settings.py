@@ -57,6 +57,9 @@ class Limits(Settings):
     """Most open requests of a token per endpoint replica, event streams included. Further ones get 429."""
     concurrent_generations: int = Field(16, ge=1)
     """Most unfinished generations of a token. Further ones get 429."""
+    kept_bytes: int = Field(10_000_000_000, ge=1)
+    """Most bytes of all generations that are kept on a disk, measured once in five seconds. Further
+    generations get 507 until some expire or are deleted. On S3 the bucket's own quota decides."""
     result_ttl_s: float = Field(3600, gt=0)
     """How long a generation and its images can be fetched."""
 

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 PREFIX = "uniemo_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _CHECK_INTERVAL_S = 1.0
+RESERVED = ("anyone", "local", "unknown")
+"""Names of callers without a token, whose limits and generations nobody else may share."""
 
 
 class Token(Settings):
@@ -103,6 +105,8 @@ def add_token(path: Path, name: str) -> str:
     """Add a token to a file, which is created if missing. Returns the token; the file holds its hash."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"expected a name of letters, digits, '.', '_' and '-', got {name!r}")
+    if name in RESERVED:
+        raise ValueError(f"the name {name!r} stands for callers without a token: choose another name")
     secret = PREFIX + secrets.token_urlsafe(32)
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     with _changing(path):

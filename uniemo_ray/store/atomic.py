@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +20,7 @@ _PREFIX, _SUFFIX = ".tmp-", ".part"
 
 
 @contextmanager
-def write_atomically(path: Path, *, is_durable: bool = True) -> Iterator[BinaryIO]:
+def write_atomically(path: Path, *, is_durable: bool = True, is_private: bool = False) -> Iterator[BinaryIO]:
     """A binary file to write to; it takes the path's name, replacing what was there, once all is written.
 
     Leaving the block by an exception leaves the path as it was.
@@ -28,12 +29,13 @@ def write_atomically(path: Path, *, is_durable: bool = True) -> Iterator[BinaryI
         path: Target; its folder is made where it is missing.
         is_durable: Whether to wait for the disk. Without that, a process that dies leaves no torn file, but
             a machine that dies may; it is for many small files that can be made again.
+        is_private: Whether only the owner may read the file and enter folders that are made for it.
 
     Raises:
         StoreError: disk full, no permission and the like, as one clear line.
     """
-    with clear_errors(path), _staged(path) as temporary:
-        with temporary.open("xb") as file:
+    with clear_errors(path), _staged(path, is_private) as temporary:
+        with open(temporary, "xb", opener=partial(os.open, mode=0o600 if is_private else 0o666)) as file:
             yield file
             if is_durable:
                 _flush(file)
@@ -42,16 +44,16 @@ def write_atomically(path: Path, *, is_durable: bool = True) -> Iterator[BinaryI
             _flush_folder(path.parent)
 
 
-def create_atomically(path: Path, data: bytes) -> bool:
+def create_atomically(path: Path, data: bytes, *, is_private: bool = False) -> bool:
     """Create a file unless one has this name; of all racing processes exactly one gets True.
 
     Raises:
         StoreError: disk full, no permission, or a file system without links and exclusive renames.
     """
-    with clear_errors(path), _staged(path) as temporary:
+    with clear_errors(path), _staged(path, is_private) as temporary:
         if path.exists():
             return False
-        with temporary.open("xb") as file:
+        with open(temporary, "xb", opener=partial(os.open, mode=0o600 if is_private else 0o666)) as file:
             file.write(data)
             _flush(file)
         if temporary.read_bytes() != data:
@@ -107,9 +109,12 @@ def clear_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _staged(path: Path) -> Iterator[Path]:
+def _staged(path: Path, is_private: bool = False) -> Iterator[Path]:
     # A sibling, because only names on one file system can be exchanged in one step.
-    _make_folder(path.parent)
+    try:
+        _make_folder(path.parent, 0o700 if is_private else 0o777)
+    except FileNotFoundError as error:  # as in /proc; to callers it would look like a key that is not there
+        raise StoreError(f"no folder can be made at {path.parent}: choose another folder") from error
     temporary = path.parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
     try:
         yield temporary
@@ -160,9 +165,9 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, mode: int) -> None:
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    _make_folder(folder.parent, mode)
+    folder.mkdir(mode, exist_ok=True)
     _flush_folder(folder.parent)

@@ -115,6 +115,10 @@ class Store(ABC):
     def sub(self, folder: str) -> "Store":
         """The store whose root is a folder of this one."""
 
+    def private(self) -> Self:
+        """The same store, whose new files only their owner may read; on S3 the bucket decides that."""
+        return self
+
     @abstractmethod
     def local_path_or_none(self, key: str = "") -> Path | None:
         """The path of a key (or of the root) on this machine's disk; None when it is remote."""

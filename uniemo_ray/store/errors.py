@@ -17,6 +17,10 @@ class StoreError(RuntimeError):
     """Storage failed (full, gone, forbidden, damaged). The message is one line to show as it is."""
 
 
+class StoreFullError(StoreError):
+    """The disk, or the quota, is full."""
+
+
 class DamagedError(StoreError):
     """A file of the run is gone or not as it was written; storage itself works."""
 
@@ -32,7 +36,7 @@ class SupersededError(StoreError):
 def explain_os(error: OSError, where: str) -> StoreError:
     """The clear line for an operating system's error at a path."""
     if is_full(error):
-        return StoreError(
+        return StoreFullError(
             f"disk full while writing {where}: free some space or choose another run folder, {_RESUME}"
         )
     if error.errno in (errno.EACCES, errno.EPERM):

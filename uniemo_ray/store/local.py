@@ -1,10 +1,12 @@
 """A store in a folder of this machine (or of a file system all machines share)."""
 
+import copy
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from pyarrow.fs import FileSystem, LocalFileSystem
 from typing_extensions import override
@@ -24,6 +26,7 @@ class LocalStore(Store):
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.is_private = False
 
     def __repr__(self) -> str:
         return f"LocalStore({str(self.root)!r})"
@@ -41,12 +44,12 @@ class LocalStore(Store):
 
     @override
     def write_bytes(self, key: str, data: bytes) -> None:
-        with write_atomically(self._path(key)) as file:
+        with write_atomically(self._path(key), is_private=self.is_private) as file:
             file.write(data)
 
     @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        return create_atomically(self._path(key), data)
+        return create_atomically(self._path(key), data, is_private=self.is_private)
 
     @override
     def replace(self, key: str, data: bytes, *, expected: bytes) -> bool:
@@ -58,7 +61,8 @@ class LocalStore(Store):
 
     @override
     def put_file(self, path: Path, key: str) -> None:
-        with path.open("rb") as source, write_atomically(self._path(key)) as file:
+        target = write_atomically(self._path(key), is_private=self.is_private)
+        with path.open("rb") as source, target as file:
             shutil.copyfileobj(source, file, 1 << 20)
 
     @override
@@ -96,7 +100,13 @@ class LocalStore(Store):
     @override
     def sub(self, folder: str) -> "LocalStore":
         store = LocalStore(self._path(folder))
-        store.fence = self.fence
+        store.fence, store.is_private = self.fence, self.is_private
+        return store
+
+    @override
+    def private(self) -> Self:
+        store = copy.copy(self)
+        store.is_private = True
         return store
 
     @override

@@ -4,7 +4,7 @@ from boto3.exceptions import S3UploadFailedError
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 
-from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.errors import StoreError, StoreFullError
 
 _UNREACHABLE = (boto.HTTPClientError, boto.ConnectionError)  # resolve, connect, read, proxy, TLS
 _NO_KEYS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError)
@@ -62,7 +62,9 @@ def explain_s3(error: Exception, *, where: str, endpoint: str | None) -> StoreEr
             f"the bucket of {where} lies in another region ({code}): set AWS_DEFAULT_REGION to {own}"
         )
     if code in _FULL:
-        return StoreError(f"storage full while writing {where} ({code}): free some space or raise the quota")
+        return StoreFullError(
+            f"storage full while writing {where} ({code}): free some space or raise the quota"
+        )
     if code in _SKEWED:
         return StoreError(f"this machine's clock is wrong, {server} refuses {where} ({code}): set the clock")
     return StoreError(f"S3 failed for {where} at {server}: {' '.join(str(error).split())}")

@@ -52,6 +52,12 @@ class ModelResponse(Schema):
     """Images per pass of the sampler. It affects the bytes of images."""
     limits: Limits
     """Limits of requests."""
+    trained_on: str
+    """Pictures that the model has seen in training; empty if its card does not say. It knows no others."""
+    scenes: list[str]
+    """The scenes that the model can name."""
+    objects: list[str]
+    """The objects that the model can name."""
     card: str
     """The model card, in Markdown."""
     uniemo_ray: str
@@ -92,9 +98,10 @@ def make_router(models: Sequence[str]) -> APIRouter:
 
     @router.get("/readyz", responses=problem_responses(403, 503))
     async def ready(request: Request) -> Health:
-        """Check that the models are loaded. A busy model is ready."""
-        if not await service_of(request).backend.is_ready():
-            raise ProblemError(503, "the models are not ready", retry_after_s=RETRY_AFTER_S)
+        """Check that the models answer and that generations can be stored. A busy model is ready."""
+        problem = await service_of(request).readiness.problem()
+        if problem is not None:
+            raise ProblemError(503, problem, retry_after_s=RETRY_AFTER_S)
         return Health(status="ready")
 
     @router.get(

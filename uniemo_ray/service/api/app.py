@@ -17,6 +17,7 @@ from uniemo_ray.service.api.metrics import Metrics
 from uniemo_ray.service.api.metrics_snapshot import Peers
 from uniemo_ray.service.api.problems import Problem, add_problem_handlers
 from uniemo_ray.service.api.rate_limiter import RateLimiter
+from uniemo_ray.service.api.readiness import Readiness
 from uniemo_ray.service.api.state import Service
 from uniemo_ray.service.backend import DEFAULT_MODEL, Backend, UnavailableError
 from uniemo_ray.service.generations import GenerationStore
@@ -26,6 +27,7 @@ from uniemo_ray.service.tokens import TokenFile
 logger = logging.getLogger(__name__)
 
 DELETE_INTERVAL_S = 300.0
+RECORD_INTERVAL_S = 2.0
 EXCHANGE_INTERVAL_S = 3.0
 """How old the metrics of another endpoint replica may be at `/metrics`."""
 DESCRIPTION = """Understand which emotions images evoke, and generate images that evoke chosen emotions.
@@ -62,7 +64,8 @@ def make_api(
         redoc_url=None,
         lifespan=_lifespan,
     )
-    service = Service(backend, limits, generation_store, tuple(models), Metrics(peers))
+    readiness = Readiness(backend, generation_store, only_default=len(models) == 1)
+    service = Service(backend, limits, generation_store, tuple(models), readiness, Metrics(peers))
     rate_limiter = RateLimiter(limits)
     service.metrics.watch(active=lambda: rate_limiter.active, unfinished=service.unfinished.total)
     app.state.service = service
@@ -85,7 +88,10 @@ def make_api(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Run the background tasks while the application runs, and close the backend afterwards."""
     service: Service = app.state.service
-    tasks = [asyncio.create_task(_delete_expired(service.generation_store))]
+    tasks = [
+        asyncio.create_task(_delete_expired(service.generation_store)),
+        asyncio.create_task(_record_failures(service.generation_store)),
+    ]
     if service.metrics.peers is not None:
         tasks.append(asyncio.create_task(_exchange(service.metrics)))
     try:
@@ -107,6 +113,14 @@ async def _delete_expired(generation_store: GenerationStore) -> None:
             if count:
                 logger.info("deleted %d expired generations", count)
         await asyncio.sleep(DELETE_INTERVAL_S)
+
+
+async def _record_failures(generation_store: GenerationStore) -> None:
+    """Write the ends of generations that the store refused, as soon as it takes them."""
+    while True:
+        await asyncio.sleep(RECORD_INTERVAL_S)
+        if generation_store.unrecorded:
+            await asyncio.to_thread(generation_store.record_failures)
 
 
 async def _exchange(metrics: Metrics) -> None:

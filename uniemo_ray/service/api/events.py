@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 from pydantic import BaseModel
 
@@ -16,14 +18,26 @@ KEEP_ALIVE_S = 15.0
 """Time after which a comment is sent, because proxies close idle connections."""
 
 
+class Shown(Protocol):
+    """A generation as the API shows it."""
+
+    @property
+    def images(self) -> Sequence[BaseModel]:
+        """Its images, in order."""
+
+    def model_dump_json(self, *, exclude_none: bool) -> str:
+        """The generation as JSON."""
+
+
 async def follow(
-    service: Service, generation: StoredGeneration, show: Callable[[GenerationState], BaseModel]
+    service: Service, generation: StoredGeneration, show: Callable[[GenerationState], "Shown"]
 ) -> AsyncIterator[bytes]:
     """Yield events until the generation has ended.
 
     queued    {"id"}                             the first event
     step      {"image", "step", "steps"}         after sampling steps of an image
     preview   {"image", "step", "media_type", "data"}   a preview in base64
+    image     {"image", "seed", "media_type", "url", "sha256"}   an image is finished and can be fetched
     done, failed, cancelled   the generation, as GET returns it
     """
     yield event("queued", json.dumps({"id": generation.id}))
@@ -35,16 +49,29 @@ async def follow(
             for chunk in await asyncio.to_thread(_changes, service, generation, i, old, new):
                 quiet_s = 0.0
                 yield chunk
+            if new.sha256 and not old.sha256:
+                shown = show(state).images[i].model_dump(include={"seed", "media_type", "url", "sha256"})
+                yield event("image", json.dumps({"image": i, **shown}))
         pause_s = min(2 * pause_s, LONGEST_INTERVAL_S) if state.images == before else POLL_INTERVAL_S
         before = state.images
         if state.is_final:
             yield event(state.status, show(state).model_dump_json(exclude_none=True))
             return
-        await asyncio.sleep(pause_s)
+        await _pause(service, pause_s)
         quiet_s += pause_s
         if quiet_s >= KEEP_ALIVE_S:
             quiet_s = 0.0
             yield b": still here\n\n"
+
+
+async def _pause(service: Service, pause_s: float) -> None:
+    """Wait until it is time to look again, or until the process is about to end."""
+    if service.closing.is_set():
+        await asyncio.sleep(POLL_INTERVAL_S)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(pause_s):
+            await service.closing.wait()
 
 
 def _changes(

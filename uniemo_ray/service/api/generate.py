@@ -18,7 +18,7 @@ from uniemo_ray.service.api.schemas import (
     GenerateResponse,
     limited_generate,
 )
-from uniemo_ray.service.api.state import Service, service_of, with_timeout
+from uniemo_ray.service.api.state import Service, service_of, while_connected, with_timeout
 from uniemo_ray.service.backend import EncodedImage, Format, GenerationParams, Refusal
 from uniemo_ray.service.settings import Limits
 
@@ -53,7 +53,8 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         kind = _choose_kind(request.headers.get("accept", ""), asked)
         params = await resolve_params(service, asked, "png" if kind == _JSON else _format(kind))
         with service.metrics.in_progress(GENERATE, params.n):
-            images = await with_timeout(service.limits.generate_timeout_s, service.backend.generate(params))
+            work = while_connected(request, service.backend.generate(params))
+            images = await with_timeout(service.limits.generate_timeout_s, work)
         if isinstance(images, Refusal):
             raise to_problem(images)
         service.metrics.count_generated(params.emotions, [image.batch for image in images])

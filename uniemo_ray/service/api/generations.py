@@ -84,7 +84,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         status_code=202,
         responses={
             202: {"headers": {"Location": {"schema": {"type": "string"}}}, "links": _LINKS},
-            **problem_responses(400, 401, 403, 408, 413, 422, 429, 500, 503),
+            **problem_responses(400, 401, 403, 408, 413, 422, 429, 500, 503, 507),
         },
     )
     async def create_generation(request: Request, response: Response, asked: model) -> Generation:  # type: ignore[valid-type]
@@ -110,20 +110,21 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
     async def watch_generation(request: Request, id: ID) -> StreamingResponse:
         """Watch a generation as server-sent events.
 
-        The events are `queued`, `step` and `preview`. The last event is `done`, `failed` or `cancelled`. The
-        data of each event is JSON. A stream can be opened again at any time; it then starts with the current
-        state.
+        The events are `queued`, `step`, `preview` and `image`, which says that an image is finished. The last
+        event is `done`, `failed` or `cancelled`. The data of each event is JSON. A stream can be opened
+        again at any time; it then starts with the current state.
         """
         service = service_of(request)
         generation = await _find(request, id)
         events = follow(service, generation, lambda state: show(service, generation, state))
         return StreamingResponse(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
-    @router.delete("/{id}", operation_id="cancel_generation", responses=problem_responses(*_GET))
+    @router.delete("/{id}", operation_id="cancel_generation", responses=problem_responses(*_GET, 507))
     async def cancel_generation(request: Request, id: ID) -> Generation:
         """Cancel and delete a generation. Returns its last state; later requests return 404.
 
-        The images are deleted. A replica that works on nothing else is free after its current sampling step.
+        The images, the prompt and the provenance are deleted. A replica that works on nothing else is free
+        after its current sampling step.
         """
         service = service_of(request)
         generation = await _find(request, id)
@@ -174,6 +175,8 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Store
             f"more than {service.limits.concurrent_generations} unfinished generations",
             retry_after_s=RETRY_AFTER_S,
         )
+    if await service.readiness.kept_bytes.get() > service.limits.kept_bytes:
+        raise ProblemError(507, "the server keeps as many generations as it may: delete some, or wait")
     service.unfinished[caller] += 1
     with ExitStack() as counted:
         counted.callback(_decrease_unfinished, service, caller)

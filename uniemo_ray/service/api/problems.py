@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from uniemo_ray.service.backend import Refusal, UnavailableError
+from uniemo_ray.service.settings import RETRY_AFTER_S
+from uniemo_ray.store.errors import StoreError, StoreFullError
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,17 @@ def to_problem(refusal: Refusal, *, field: str | None = None) -> ProblemError:
     return ProblemError(422, refusal.detail, field=field or refusal.field)
 
 
+def store_problem(error: StoreError) -> ProblemError:
+    """Turn an error of the generation store into a problem."""
+    if isinstance(error, StoreFullError):
+        return ProblemError(507, "the server's storage is full, so no generation can be kept now")
+    return ProblemError(
+        503,
+        "the server's storage cannot be used, so no generation can be kept now",
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
 def add_problem_handlers(app: FastAPI) -> None:
     """Turn every error of the application into a JSON problem."""
 
@@ -88,6 +101,11 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnavailableError)
     async def handle_unavailable(_request: Request, error: UnavailableError) -> JSONResponse:
         return ProblemError(503, str(error), retry_after_s=error.retry_after_s).response()
+
+    @app.exception_handler(StoreError)
+    async def handle_store(_request: Request, error: StoreError) -> JSONResponse:
+        logger.error("the generation store refuses a request: %s", error)  # names a path: not for callers
+        return store_problem(error).response()
 
     @app.exception_handler(HTTPException)
     async def handle_http_error(request: Request, error: HTTPException) -> JSONResponse:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from uniemo_ray.service.api.metrics import Metrics
 from uniemo_ray.service.api.problems import ProblemError
+from uniemo_ray.service.api.readiness import Readiness
 from uniemo_ray.service.backend import Backend
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
@@ -29,11 +31,14 @@ class Service:
     generation_store: GenerationStore
     models: tuple[str, ...]
     """Names of the served models."""
+    readiness: Readiness
     metrics: Metrics = field(default_factory=Metrics)
     unfinished: Counter[str] = field(default_factory=Counter)
     """Number of unfinished generations per caller that were started in this process."""
     generation_tasks: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
     """Unfinished generations of this process by id. A task ends when its generation does."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process is about to end and all its generations have ended."""
 
     def check_model(self, name: str) -> None:
         """Raise ProblemError if no model of this name is served."""
@@ -58,6 +63,28 @@ def caller_of(request: Request) -> str:
 async def run_off_loop(is_small: bool, work: Callable[..., T], *args: object) -> T:
     """Run work in a thread, or in the event loop if it is small."""
     return work(*args) if is_small else await asyncio.to_thread(work, *args)
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Await work and cancel it if the caller leaves. Raises ClientDisconnect then.
+
+    The body of the request must have been read.
+    """
+    task, leaving = asyncio.ensure_future(work), asyncio.create_task(_wait_until_gone(request))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for each in (task, leaving):
+            each.cancel()
+        await asyncio.gather(task, leaving, return_exceptions=True)
+
+
+async def _wait_until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def with_timeout(timeout_s: float, work: Awaitable[T]) -> T:

@@ -23,7 +23,7 @@ from uniemo_ray.service.api.schemas import (
     limited_understand,
     one_of,
 )
-from uniemo_ray.service.api.state import SMALL_BYTES, run_off_loop, service_of, with_timeout
+from uniemo_ray.service.api.state import SMALL_BYTES, run_off_loop, service_of, while_connected, with_timeout
 from uniemo_ray.service.backend import DEFAULT_MODEL, ImageInput, ImageOutput, Refusal
 from uniemo_ray.service.settings import Limits
 
@@ -81,9 +81,8 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         await run_off_loop(is_small, _inspect, uploads, service.limits)
         images = [ImageInput(upload.data, options.attention, options.model) for upload in uploads]
         with service.metrics.in_progress(UNDERSTAND, len(images)):
-            outputs = await with_timeout(
-                service.limits.understand_timeout_s, service.backend.understand(images)
-            )
+            work = while_connected(request, service.backend.understand(images))
+            outputs = await with_timeout(service.limits.understand_timeout_s, work)
         service.metrics.count_understood(outputs)
         return await run_off_loop(not options.attention, _to_response, uploads, outputs, options)
 

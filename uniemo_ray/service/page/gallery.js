@@ -33,7 +33,7 @@ export function addToGallery(request, url, provenance) {
     part.style.setProperty("--share", weight);
     strip.append(part);
   }
-  const drawn = provenance?.attributes?.map((a) => [a.scene, a.object]).flat().filter(Boolean) ?? [];
+  const wanted = provenance?.attributes?.map((a) => [a.scene, a.object]).flat().filter(Boolean) ?? [];
   const name = title(request.emotion);
   const subject = request.prompt?.replace("{}", "").trim();
   const copying = make("button", { type: "button", textContent: "Copy settings" });
@@ -47,7 +47,7 @@ export function addToGallery(request, url, provenance) {
     "div", { className: "words" },
     make("h3", { textContent: subject ? `${name}: ${subject}` : name }),
     make("p", {}, "seed ", make("code", { textContent: request.seed }), ` · ${request.steps} steps`),
-    drawn.length ? make("p", { textContent: `condition: ${[...new Set(drawn)].join(", ").replaceAll("_", " ")}` }) : null,
+    wanted.length ? make("p", { textContent: `asked for: ${[...new Set(wanted)].join(", ").replaceAll("_", " ")}` }) : null,
   );
   const actions = make(
     "div", { className: "card-actions" }, copying, again, understanding,

@@ -1,7 +1,7 @@
 // Generating: reads the form, starts a generation and shows its previews and images.
 
 import { cancelGeneration, getFile, startGeneration, watch } from "./api.js";
-import { $, make, notice, percent, toBlob } from "./dom.js";
+import { $, make, notice, toBlob, wholePercents } from "./dom.js";
 import { addToGallery } from "./gallery.js";
 
 const state = { model: null, running: null };
@@ -19,13 +19,15 @@ export function heaviest(emotions) {
 function showMix() {
   const chosen = weights();
   const total = Object.values(chosen).reduce((sum, weight) => sum + weight, 0);
-  for (const slider of sliders()) {
+  const shares = sliders().map((slider) => (total ? Number(slider.value) / 100 / total : 0));
+  const texts = wholePercents(shares);
+  for (const [i, slider] of sliders().entries()) {
     const row = slider.closest(".slider");
-    const share = total ? Number(slider.value) / 100 / total : 0;
+    const share = shares[i];
     row.classList.toggle("is-on", share > 0);
     slider.style.setProperty("--share", Number(slider.value) / 100);
-    row.querySelector(".percent").textContent = percent(share);
-    slider.ariaValueText = `${percent(share)} of the mixture`;
+    row.querySelector(".percent").textContent = texts[i];
+    slider.ariaValueText = `${texts[i]} of the mixture`;
   }
   document.body.dataset.emotion = heaviest(chosen) ?? "";
   $("paint").disabled = total === 0 || state.running !== null;
@@ -119,66 +121,133 @@ function say(text) {
   if ($("status").textContent !== text) $("status").textContent = text;
 }
 
-async function finish(frames, request, generation) {
-  for (const [i, image] of generation.images.entries()) {
-    // image.url is not used, because it may point to the storage of another server
-    const blob = await getFile(`/v1/generations/${generation.id}/images/${i}`);
-    const url = put(frames, i, blob, `Generated: ${heaviest(request.emotion)}`, true);
-    addToGallery({ ...request, n: 1, seed: image.seed }, url, image.provenance);
+// The finished images that are not in the gallery yet, with their seeds. `images` is what the server says of them, if it does.
+async function finish(frames, request, run, images) {
+  for (let i = 0; i < request.n; i += 1) {
+    if (!run.files.has(i) && images?.[i]?.url) await fetchImage(run, i);
+    if (!run.files.has(i) || run.shown.has(i)) continue;
+    run.shown.add(i);
+    const url = put(frames, i, run.files.get(i), `Generated: ${heaviest(request.emotion)}`, true);
+    addToGallery({ ...request, n: 1, seed: request.seed + i }, url, images?.[i]?.provenance);
   }
+  if (run.files.size) for (const frame of $("easel").querySelectorAll(".blank, .is-unfinished")) frame.remove();
+  return run.files.size;
+}
+
+async function fetchImage(run, i) {
+  // image.url is not used, because it may point to the storage of another server
+  run.files.set(i, await getFile(`/v1/generations/${run.id}/images/${i}`));
+}
+
+// A generation of this page. `cancelled` fails as soon as somebody cancels it.
+function makeRun(request) {
+  const run = {
+    id: null, isCancelled: false, stop: new AbortController(),
+    steps: Array(request.n).fill(0), files: new Map(), shown: new Set(), fetching: [],
+  };
+  run.cancelled = new Promise((_, fail) => {
+    run.cancel = () => { run.isCancelled = true; run.stop.abort(); fail(new Error("cancelled")); };
+  });
+  run.cancelled.catch(() => {});
+  return run;
+}
+
+function showEvent(frames, request, run, name, data) {
+  if (run.isCancelled) return;
+  if (name === "lost") say("The connection to the server was lost. Trying again …");
+  if (name === "step") {
+    run.steps[data.image] = data.step / data.steps;
+    $("bar").value = run.steps.reduce((sum, share) => sum + share, 0) / request.n;
+    const which = request.n > 1 ? `Picture ${data.image + 1} of ${request.n}, step` : "Step";
+    $("step").textContent = `${which} ${data.step} of ${data.steps}`;
+    say("Generating …");
+  }
+  if (name === "preview" && !run.files.has(data.image)) {
+    put(frames, data.image, toBlob(data.data, data.media_type), "Unfinished picture", false);
+  }
+  if (name === "image") {
+    // fetched at once: what is finished is shown even if the server stops before the rest is
+    const showing = fetchImage(run, data.image).then(() => {
+      if (!run.isCancelled) put(frames, data.image, run.files.get(data.image), "Finished picture", true);
+    });
+    run.fetching.push(showing.catch(() => {}));
+  }
+}
+
+async function follow(frames, request, run, started) {
+  run.id = (await started).id;
+  const last = await watch(run.id, (name, data) => showEvent(frames, request, run, name, data), run.stop.signal);
+  await Promise.all(run.fetching);
+  return last;
 }
 
 async function generate(request) {
   const frames = prepareFrames(request.n);
-  const steps = Array(request.n).fill(0);
-  setRunning({ id: null });
+  const run = makeRun(request);
+  setRunning(run);
   $("bar").removeAttribute("value");
   $("step").textContent = "";
   say("Waiting in the queue …");
+  const started = startGeneration(request);
+  const following = follow(frames, request, run, started);
+  following.catch(() => {});
   try {
-    const generation = await startGeneration(request);
-    setRunning({ id: generation.id });
-    const last = await watch(generation.id, (name, data) => {
-      if (name === "step") {
-        steps[data.image] = data.step / data.steps;
-        $("bar").value = steps.reduce((sum, share) => sum + share, 0) / request.n;
-        const which = request.n > 1 ? `Picture ${data.image + 1} of ${request.n}, step` : "Step";
-        $("step").textContent = `${which} ${data.step} of ${data.steps}`;
-        say("Generating …");
-      }
-      if (name === "preview") put(frames, data.image, toBlob(data.data, data.media_type), "Unfinished picture", false);
-    });
+    const last = await Promise.race([following, run.cancelled]);
+    const count = await finish(frames, request, run, last.content.images);
     if (last.name === "done") {
-      await finish(frames, request, last.content);
       say(request.n > 1
         ? `Done, with seeds ${request.seed} to ${request.seed + request.n - 1}.` : `Done, with seed ${request.seed}.`);
     } else {
       const reason = last.name === "cancelled" ? "Cancelled." : last.content.problem?.detail ?? "The generation failed.";
-      $("easel").replaceChildren(make("p", { textContent: reason }));
+      if (!count) $("easel").replaceChildren(make("p", { textContent: reason }));
       say(reason);
     }
   } catch (error) {
-    const isCancelled = Boolean(state.running?.isCancelled);  // a cancelled generation is no longer found
-    $("easel").replaceChildren(make("p", { textContent: isCancelled ? "Cancelled." : "No picture was generated." }));
-    say(isCancelled ? "Cancelled." : "");
-    if (!isCancelled) notice(error.message);
+    if (run.isCancelled) {
+      dropOnServer(started);
+      $("easel").replaceChildren(make("p", { textContent: "Cancelled." }));
+      say("Cancelled.");
+      return;
+    }
+    const count = await finish(frames, request, run);
+    if (!count) $("easel").replaceChildren(make("p", { textContent: "No picture was generated." }));
+    say(count ? `${count} of ${request.n} pictures were generated.` : "");
+    notice(error.message);
   } finally {
     setRunning(null);
   }
+}
+
+// A generation may be cancelled before the server has given it an id.
+async function dropOnServer(started) {
+  const generation = await started.catch(() => null);
+  if (!generation) return;
+  await cancelGeneration(generation.id).catch((error) => {
+    if (error.status !== 404) notice(`The server could not be told to cancel: ${error.message}`);
+  });
+}
+
+// The browser cannot show its own message at a field in closed settings.
+function explainInvalid(event) {
+  const field = event.target;
+  const details = field.closest("details");
+  if (details) details.open = true;
+  const label = field.closest("label")?.firstChild.textContent.trim() ?? field.id;
+  $("form-problem").textContent = `${label}: ${field.validationMessage}`;
+  $("form-problem").hidden = false;
 }
 
 export function startGenerating() {
   $("generate-form").addEventListener("submit", (event) => {
     event.preventDefault();
     notice("");
+    $("form-problem").hidden = true;
     if (state.running === null) generate(readRequest());
   });
   $("dice").addEventListener("click", () => {
     $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0] % 1000000;
   });
-  $("cancel").addEventListener("click", () => {
-    if (!state.running?.id) return;
-    state.running.isCancelled = true;
-    cancelGeneration(state.running.id).catch((error) => notice(error.message));
-  });
+  $("cancel").addEventListener("click", () => state.running?.cancel());
+  $("generate-form").addEventListener("invalid", explainInvalid, true);
+  $("generate-form").addEventListener("input", () => { $("form-problem").hidden = true; });
 }

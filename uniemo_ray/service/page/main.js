@@ -14,7 +14,7 @@ async function load(name) {
   if (turn !== shown.latest) return;  // another model was chosen meanwhile
   shown.model = name;
   showEmotions(model.emotions);
-  useModel(name);
+  useModel(model);
   showSliders(model);
   $("model-choice").hidden = model.models.length < 2;
   $("model").replaceChildren(...model.models.map((other) => make("option", { value: other, textContent: other, selected: other === name })));

@@ -3,7 +3,8 @@
 import { understand } from "./api.js";
 import { $, make, notice, percent } from "./dom.js";
 
-const state = { model: "default", latest: 0, attention: null, url: null, file: null };
+const state = { model: "default", limits: null, latest: 0, attention: null, url: null, file: null };
+const HEIC = /\.(heic|heif)$/i;
 
 export function showEmotions(emotions) {
   $("bars").replaceChildren(
@@ -21,8 +22,14 @@ export function showEmotions(emotions) {
 }
 
 // The results belong to one model, so a change of the model sends the picture again.
-export function useModel(name) {
-  state.model = name;
+export function useModel(model) {
+  state.model = model.model;
+  state.limits = model.limits;
+  const seen = model.trained_on ? `This model was trained on ${model.trained_on}. ` : "";
+  const names = model.scenes.length && model.objects.length
+    ? `It knows ${model.scenes.length} scenes and ${model.objects.length} objects, and takes everything else for one of them.` : "";
+  $("knows").textContent = seen + names;
+  $("knows").hidden = !seen;
   if (state.file) understandFile(state.file);
 }
 
@@ -86,7 +93,26 @@ function placeOverlay() {
   });
 }
 
+// Why a file need not be sent; empty if it may be a picture that the server takes.
+function refuse(file) {
+  if (HEIC.test(file.name ?? "") || /^image\/hei[cf]/.test(file.type)) {
+    return "This is a HEIC picture, which the server cannot read. Save or export it as JPEG first.";
+  }
+  const most = state.limits?.body_bytes;
+  if (most && file.size > most) {
+    return `This file has ${Math.ceil(file.size / 1e6)} MB, and the server takes at most ${Math.floor(most / 1e6)} MB. Choose a smaller one.`;
+  }
+  return "";
+}
+
 export async function understandFile(file) {
+  const refusal = refuse(file);
+  if (refusal) {
+    state.latest += 1;
+    reset();
+    notice(refusal);
+    return;
+  }
   const turn = (state.latest += 1);
   const hadFocus = $("drop").contains(document.activeElement);
   notice("");

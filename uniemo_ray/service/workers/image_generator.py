@@ -61,6 +61,8 @@ class ImageGenerator:
             threads: CPU threads. They affect the bytes of images.
         """
         self.model, self.micro_batch, self.threads = model, micro_batch, threads
+        self.between_steps: Callable[[], None] | None = None
+        """Called after each sampling step, in the thread that runs the model."""
 
     def image_requests(self, params: GenerationParams) -> list[ImageRequest] | Refusal:
         """One request per image, or why this model cannot generate them."""
@@ -102,6 +104,8 @@ class ImageGenerator:
         self, image_requests: list[ImageRequest], settings: SamplingSettings
     ) -> list[EncodedImage | Refusal]:
         def watch(step: Step) -> bool:
+            if self.between_steps is not None:
+                self.between_steps()
             return _report(step, image_requests)
 
         requests = [image_request.request for image_request in image_requests]

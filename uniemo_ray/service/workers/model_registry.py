@@ -9,6 +9,7 @@ from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.service.backend import DEFAULT_MODEL, ModelDescription
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.workers.image_generator import ImageGenerator
+from uniemo_ray.service.workers.knowledge import trained_on
 from uniemo_ray.service.workers.understander import Understander
 
 
@@ -78,6 +79,9 @@ def describe(image_generator: ImageGenerator) -> ModelDescription:
         pixels_multiple=model.painter.pixels_per_latent if can_generate else 1,
         micro_batch=image_generator.micro_batch,
         uniemo_ray=__version__,
+        trained_on=trained_on(parts.card),
+        scenes=tuple(parts.net.scenes.names),
+        objects=tuple(parts.net.objects.names),
     )
 
 
