@@ -64,10 +64,6 @@ def test_wrong_models_are_named(folders, override, words):
     [
         (["evaluation.plain_per_emotion=1"], r"evaluation\.plain_per_emotion is 1, but LPIPS and Sem-D"),
         (["generation.per_emotion=1"], r"generation\.per_emotion is 1, but LPIPS and Sem-D compare two"),
-        (
-            ["data.sketch_train=48", "stage1.batch_size=16"],
-            r"data\.sketch_train 48 is less than one batch of stage2 \(128\): lower stage2\.batch_size",
-        ),
         (["encoder.queries=none", "fusion.members=[scene]"], r"fusion\.members \['scene'\] all need queries"),
         (["fusion.condition_head=classifier"], r"reads 768 values, but conditions have 16: set fusion\.cond"),
         (

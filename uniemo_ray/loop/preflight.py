@@ -81,11 +81,6 @@ def check_trainable(config: Config) -> None:
             f"know the eight emotions of EmoSet and FI only: jobs/understanding.py trains and judges stage 1 "
             f"on these"
         )
-    if data.kind == "sketch" and data.sketch_train < config.stage2.batch_size:
-        raise ValueError(
-            f"data.sketch_train {data.sketch_train} is less than one batch of stage2 "
-            f"({config.stage2.batch_size}): lower stage2.batch_size or make more images"
-        )
     has_attributes = data.kind in ("sketch", "emoset")
     if not has_attributes and config.feedback.rounds and "sem" in config.filter.criteria:
         raise ValueError(
