@@ -13,7 +13,7 @@ from PIL import Image
 from tests.service.fake import assert_problem, client_of, encode
 from uniemo_ray.inference.provenance import read_provenance
 from uniemo_ray.service.api.app import make_api
-from uniemo_ray.service.backend import GenerationParams
+from uniemo_ray.service.backend import GenerationParams, ImageInput
 from uniemo_ray.service.local import LocalBackend, main
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.workers.model_registry import ModelRegistry
@@ -108,6 +108,7 @@ def test_a_caller_that_leaves_stops_the_model(registry, model, generation_store)
 
 
 def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(generation_store):
+    first, second = (ImageInput(word, False, "default") for word in (b"first", b"second"))
     starts: list[float] = []
     ends: list[float] = []
 
@@ -120,10 +121,10 @@ def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(generation_s
 
     async def leave() -> None:
         backend = LocalBackend(Slow(), None, generation_store=generation_store, limits=LIMITS)
-        task = asyncio.create_task(backend.understand(["first"]))
+        task = asyncio.create_task(backend.understand([first]))
         await asyncio.sleep(0.1)
         task.cancel()
-        assert await backend.understand(["second"]) == ["second"]
+        assert await backend.understand([second]) == [second]
         assert task.cancelled()
 
     asyncio.run(leave())

@@ -6,7 +6,6 @@ python -m uniemo_ray.service.local runs/demo/model
 
 import argparse
 import asyncio
-import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +27,8 @@ from uniemo_ray.service.backend import (
 )
 from uniemo_ray.service.generation_tracker import GenerationTracker
 from uniemo_ray.service.generations import GenerationStore
+from uniemo_ray.service.memory import MemoryBudget
+from uniemo_ray.service.request_log import log_to_stderr
 from uniemo_ray.service.settings import STORE, Limits
 from uniemo_ray.service.tokens import TokenFile
 from uniemo_ray.service.workers.generation_task import execute_generation
@@ -51,7 +52,9 @@ class LocalBackend:
         *,
         generation_store: GenerationStore,
         limits: Limits,
+        memory: MemoryBudget | None = None,
     ) -> None:
+        self.memory = memory or MemoryBudget.of(limits)
         self.understander, self.image_generator = understander, image_generator
         self.generation_store, self.limits = generation_store, limits
         self.tracker = GenerationTracker(generation_store)
@@ -67,7 +70,8 @@ class LocalBackend:
 
     async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
         """Understand images in a thread, so that other requests are answered meanwhile."""
-        return await self._run_exclusively(self.understander.understand, images)
+        async with self.memory.decoding(max(image.decode_bytes for image in images)):  # one after the other
+            return await self._run_exclusively(self.understander.understand, images)
 
     async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
         """Generate images in a thread, one after the other."""
@@ -133,6 +137,7 @@ def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str |
         token_file = None if tokens is None else TokenFile(tokens)
         _check_port(host, port)
         limits = Limits()
+        memory = MemoryBudget.of(limits)
         registry = ModelRegistry(models={DEFAULT_MODEL: model})
         loaded = registry.load(DEFAULT_MODEL)
         generation_store = GenerationStore(open_store(store or STORE), ttl_s=limits.result_ttl_s)
@@ -141,19 +146,22 @@ def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str |
             registry.image_generator(loaded),
             generation_store=generation_store,
             limits=limits,
+            memory=memory,
         )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    app = make_api(backend, generation_store=generation_store, limits=limits, tokens=token_file)
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+    app = make_api(
+        backend, generation_store=generation_store, limits=limits, tokens=token_file, memory=memory
+    )
+    log_to_stderr()
+    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False, log_config=None)
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """`python -m uniemo_ray.service.local`."""
     options = _parse(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     return serve(
         options.model, host=options.host, port=options.port, tokens=options.tokens, store=options.store
     )
