@@ -127,7 +127,7 @@ def test_a_small_picture_in_a_large_tile_costs_the_tile():
 MEASURE = """
 import os, random, sys
 os.environ["OMP_NUM_THREADS"] = "1"
-from hypothesis import given, settings, strategies as st, HealthCheck
+from hypothesis import example, given, settings, strategies as st, HealthCheck
 from tests.service.picture_headers import FORMATS, make
 from uniemo_ray.data.images import ImageError, decode_rgb, to_square
 from uniemo_ray.service.api.files import inspect
@@ -156,6 +156,10 @@ before = peak()
 @settings(max_examples=int(sys.argv[1]), database=None, deadline=None, derandomize=True,
           suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(FORMATS), *[st.sampled_from((1, 3, 10, 99, 1000, 9000, 70000))] * 4)
+@example("TIFF tile", 99, 99, 12000, 12000)
+@example("TIFF strip", 99, 99, 99, 1_000_000)
+@example("PNG", 70000, 70000, 1, 1)
+@example("GIF", 10, 10, 65000, 65000)
 def check(kind, width, height, inner_width, inner_height):
     look(make(kind, width, height, inner_width, inner_height))
 
