@@ -204,7 +204,7 @@ def _check_tags(data: bytes, most: int) -> int:
         _, kind, values = struct.unpack_from(f"{order}HH{link}", data, place + entry * i)
         if kind not in _TEXT_TYPES:
             _counted(min(values, len(data)) - 1, most)
-    return count
+    return int(count)
 
 
 def _tiff(data: bytes, most: int) -> Structure:
