@@ -11,8 +11,8 @@ STAMP := $(VENV)/.installed
 HEAD := $(BIN)/uniemo head
 FULLSIZE := benchmarks/bench_fullsize.py
 # cheaper hops from the proxy to the model; bodies up to 4 MB without a detour over shared memory; replicas with
-# the priority of other processes (Ray gives its workers less)
-SERVE_ENV := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_max_direct_call_object_size=4000000 RAY_worker_niceness=0
+# the priority of other processes (Ray gives its workers less); log lines are not held back
+SERVE_ENV := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE=1 RAY_max_direct_call_object_size=4000000 RAY_worker_niceness=0
 # HAProxy, which comes with Ray, kept to this machine; PROXY=python: Serve's own proxy, which is slower
 PROXY ?= $(if $(filter Linux,$(shell uname -s)),haproxy,python)
 HAPROXY_ENV := RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_HAPROXY_BINARY_PATH='$(CURDIR)/$(BIN)/uniemo-haproxy'

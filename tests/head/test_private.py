@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from uniemo_ray.head import private
 from uniemo_ray.head.private import free_ports, make_private_folder, serve_environment
 from uniemo_ray.head.state import HeadState, processes, read_state
 
@@ -84,7 +85,7 @@ def test_all_files_of_haproxy_lie_in_the_folder_and_what_the_user_set_stays(tmp_
 def test_a_port_that_is_taken_is_not_given_away(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr("uniemo_ray.head.private._PORTS", range(port, port + 2))
+        monkeypatch.setattr(private, "_PORTS", range(port, port + 2))
         assert port not in free_ports(2)
 
 

@@ -1,6 +1,5 @@
 """The Serve application in process, without a cluster, over a tiny random model folder."""
 
-import logging
 import re
 import shutil
 from pathlib import Path
@@ -11,10 +10,10 @@ from pydantic import ValidationError
 from ray import serve
 
 from uniemo_ray.service import deployments
-from uniemo_ray.service.api import guard
 from uniemo_ray.service.app import BuildArgs, build_app
 from uniemo_ray.service.deployments import check_exposure
 from uniemo_ray.service.pool import GenerationPool, Pool
+from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile, add_token
 from uniemo_ray.service.workers.model_registry import ModelRegistry
 
@@ -61,7 +60,7 @@ def test_a_folder_that_is_not_a_model_stops_a_replica(model_folder, tmp_path):
     for folder in (tmp_path / "missing", tmp_path):
         registry = ModelRegistry(models={"default": "tiny", "b": str(folder)})
         with pytest.raises(ValueError, match=re.escape(str(folder))):
-            deployments.UnderstandingDeployment(registry, Pool())
+            deployments.UnderstandingDeployment(registry, Pool(), Limits())
     ModelRegistry(models={"default": "tiny", "b": str(model_folder), "c": "tiny"}).check_others()
 
 
@@ -83,7 +82,7 @@ def test_a_missing_model_names_itself(tmp_path):
     with pytest.raises(Exception, match="gone"):
         serve.run(
             serve.deployment(deployments.UnderstandingDeployment).bind(
-                ModelRegistry(models={"default": str(tmp_path / "gone")}), Pool()
+                ModelRegistry(models={"default": str(tmp_path / "gone")}), Pool(), Limits()
             ),
             name="gone",
             _local_testing_mode=True,
@@ -120,19 +119,6 @@ def test_an_old_name_of_a_setting_is_refused_with_the_new_one(values, line):
         BuildArgs.model_validate(asked | values)
     (found,) = error.value.errors()
     assert found["msg"] == f"Value error, {line}"
-
-
-def test_request_lines_reach_a_handler_of_the_replica():
-    parent, guard_logger = logging.getLogger("uniemo_ray.service"), logging.getLogger(guard.__name__)
-    before = parent.level, list(parent.handlers)
-    try:
-        deployments._log_requests()
-        assert guard_logger.isEnabledFor(logging.INFO)
-        assert parent.handlers
-        assert guard_logger.name.startswith(f"{parent.name}.")
-    finally:
-        parent.setLevel(before[0])
-        parent.handlers[:] = before[1]
 
 
 def test_a_batch_is_made_of_whole_passes():

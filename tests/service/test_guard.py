@@ -1,5 +1,6 @@
 """Access control, rate limits, the request log and the headers of every response."""
 
+import json
 import logging
 
 import pytest
@@ -7,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from tests.service.fake import SLOW_SEED, WHITE, assert_problem, client_of, make_fake
 from uniemo_ray.service.api.guard import is_loopback
+from uniemo_ray.service.request_log import log_fields
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile, add_token, revoke_token
 
@@ -126,6 +128,7 @@ def test_logs_hold_no_token_no_prompt_and_no_id(generation_store, tokens, caplog
         client.get(f"/v1/generations/{generation['id']}", headers=headers)
         client.get("/v1/model?model=secretgarden", headers=headers)
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("uniemo_ray.service")]
+    lines += [json.dumps(log_fields(record)) for record in caplog.records]
     assert any(line.startswith("POST /v1/generate 200") and line.endswith("ann") for line in lines), lines
     assert any("GET /v1/generations/{id} 200" in line for line in lines), lines
     for hidden in (secrets["ann"], "secretgarden", generation["id"]):

@@ -7,7 +7,9 @@ import pytest
 from uniemo_ray.service import deployments
 from uniemo_ray.service.backend import DEFAULT_MODEL, ImageInput, Refusal
 from uniemo_ray.service.inline_inference import InlineInference
+from uniemo_ray.service.memory import MemoryBudget
 from uniemo_ray.service.pool import Pool
+from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.workers.model_registry import ModelRegistry
 
 IMAGE = ImageInput(b"", False, DEFAULT_MODEL)
@@ -48,4 +50,4 @@ def test_images_take_room_until_they_are_done_or_have_failed():
 def test_an_endpoint_that_cannot_load_the_model_does_not_come_up(tmp_path):
     registry = ModelRegistry(models={DEFAULT_MODEL: str(tmp_path / "gone")})
     with pytest.raises(ValueError, match="gone"):
-        deployments._load_inline(registry, Pool())
+        deployments._load_inline(registry, Pool(), Limits(), MemoryBudget.of(Limits()))

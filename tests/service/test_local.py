@@ -117,6 +117,7 @@ def test_a_caller_that_leaves_stops_the_model(registry, model, generation_store)
 
 
 def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(generation_store):
+    first, second = (ImageInput(word, False, "default") for word in (b"first", b"second"))
     starts: list[float] = []
     ends: list[float] = []
 
@@ -129,10 +130,10 @@ def test_a_model_is_used_by_one_at_a_time_also_when_a_caller_leaves(generation_s
 
     async def leave() -> None:
         backend = LocalBackend(Slow(), None, generation_store=generation_store, limits=LIMITS)
-        task = asyncio.create_task(backend.understand(["first"]))
+        task = asyncio.create_task(backend.understand([first]))
         await asyncio.sleep(0.1)
         task.cancel()
-        assert await backend.understand(["second"]) == ["second"]
+        assert await backend.understand([second]) == [second]
         assert task.cancelled()
 
     asyncio.run(leave())

@@ -113,7 +113,7 @@ def test_not_ready_and_wrong_methods_are_problems(served):
     assert client.get("/healthz").json() == {"status": "ok"}
     wrong = client.get("/v1/generate")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
-    assert client.put(f"/v1/generations/{'x' * 22}").headers["allow"] == "DELETE, GET"
+    assert client.put(f"/v1/generations/{'x' * 22}").headers["allow"] == "DELETE, GET, HEAD"
     assert wrong.headers["content-type"] == "application/problem+json"
 
 

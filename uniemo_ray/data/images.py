@@ -23,6 +23,7 @@ from uniemo_ray.data.pixels import (
     ImageError,
     check_size,
     damage_named,
+    tile_pixels,
     to_rgb,
     turn_of,
     upright_rgb,
@@ -109,6 +110,10 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             raise ImageError("corrupt", one_line(error)) from error
         raise _explain_unknown(data[:HEAD_BYTES]) from error
     check_size(image.width, image.height, max_pixels)
+    with damage_named():
+        in_tile = tile_pixels(image)
+    if in_tile > max_pixels:
+        raise ImageError("huge", f"a tile of {in_tile} pixels is more than data.max_pixels = {max_pixels}")
     return image
 
 

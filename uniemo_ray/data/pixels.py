@@ -39,6 +39,7 @@ ON_THEIR_SIDE = (
     Image.Transpose.ROTATE_90,
 )
 _ORIENTATION_TAG = 0x0112
+_TILE_WIDTH_TAG, _TILE_HEIGHT_TAG = 0x0142, 0x0143
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -72,6 +73,13 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageError("huge", f"{width} x {height} is more than data.max_pixels = {max_pixels}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError("thin", f"{width} x {height}: one side is more than {MAX_ASPECT} times the other")
+
+
+def tile_pixels(image: Image.Image) -> int:
+    """Pixels of one tile of a TIFF file, 0 for other files. A small picture can have large tiles."""
+    tags = getattr(image, "tag_v2", {})
+    sides = tags.get(_TILE_WIDTH_TAG, 0), tags.get(_TILE_HEIGHT_TAG, 0)
+    return sides[0] * sides[1] if all(isinstance(side, int) for side in sides) else 0
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from transformers import CLIPTokenizer, PreTrainedModel
 
 from uniemo_ray.config import PLACEHOLDER
 
+_QUOTED_CHARACTERS = 60
+
 
 class Prompts(NamedTuple):
     """Tokenised prompts."""
@@ -72,11 +74,16 @@ def _tokenize_one(tokenizer: CLIPTokenizer, text: str, length: int) -> tuple[lis
         mask += [False] * len(words)
     if any(mask[length - 1 :]):
         raise ValueError(
-            f"prompt {text!r} is too long: {PLACEHOLDER} lies beyond {length} tokens, shorten it"
+            f"prompt {_start_of(text)!r} is too long: {PLACEHOLDER} lies beyond {length} tokens, shorten it"
         )
     ids, mask = [*ids[: length - 1], tokenizer.eos_token_id], [*mask[: length - 1], False]
     padding = length - len(ids)
     return ids + [tokenizer.pad_token_id] * padding, mask + [False] * padding
+
+
+def _start_of(text: str) -> str:
+    """Enough of a prompt to recognise it."""
+    return text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}..."
 
 
 @contextmanager

@@ -24,8 +24,9 @@ from uniemo_ray.service.settings import RETRY_AFTER_S, STORE, Limits
 from uniemo_ray.service.workers.model_registry import ModelRegistry
 from uniemo_ray.shipped import SHIPPED
 
-LOGGING = LoggingConfig(enable_access_log=False)
-"""Serve's access log is off: the endpoint logs its requests itself, without ids and contents."""
+LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
+"""The log of every replica: one JSON object a line. Serve's access log is off, because the endpoint logs its
+requests itself, without the ids of generations and without contents."""
 HEALTH_CHECK_PERIOD_S = 0.5
 """Longest time until a dead replica is noticed and its replacement starts to load."""
 SHUTDOWN_MARGIN_S = 30.0
@@ -115,7 +116,7 @@ def build_app(args: BuildArgs) -> serve.Application:
     limits = args.limits
     understanding = _pooled("Understanding", args.understanding, limits.understand_timeout_s)(
         UnderstandingDeployment
-    ).bind(registry, args.understanding)
+    ).bind(registry, args.understanding, limits)
     # a generation may wait as long as it may run
     generation = _pooled("Generation", args.generation, 2 * limits.generate_timeout_s)(
         GenerationDeployment

@@ -20,6 +20,8 @@ class ImageInput(NamedTuple):
     with_attention: bool
     model: str
     """Name of the model."""
+    decode_bytes: int = 0
+    """Most bytes of memory that decoding takes."""
 
 
 class ImageOutput(NamedTuple):
@@ -83,6 +85,8 @@ class Refusal(NamedTuple):
     """The part of the request that is at fault."""
     is_server_error: bool = False
     """Whether the service failed (5xx) and not the request (4xx)."""
+    retry_after_s: float | None = None
+    """Seconds after which the same request may succeed (503)."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The Ray Serve deployments: thin shells around `api` and `workers`."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,8 +24,10 @@ from uniemo_ray.service.backend import (
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.handles import AggregatorPeers, Handle, HandleBackend
 from uniemo_ray.service.inline_inference import InlineInference
+from uniemo_ray.service.memory import MemoryBudget
 from uniemo_ray.service.model_loader import ModelLoader
 from uniemo_ray.service.pool import Pool
+from uniemo_ray.service.request_log import log_to_serve
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
 from uniemo_ray.service.workers.generation_task import execute_generation
@@ -85,8 +86,11 @@ class BatchedModels(Generic[Model, Item, Result]):
 class UnderstandingDeployment:
     """Understands images in batches. The next images are decoded while a batch runs."""
 
-    def __init__(self, registry: ModelRegistry, pool: Pool) -> None:
+    def __init__(
+        self, registry: ModelRegistry, pool: Pool, limits: Limits, memory: MemoryBudget | None = None
+    ) -> None:
         registry.check_others()
+        self.memory = memory or MemoryBudget.of(limits)
         self.models: BatchedModels[Understander, DecodedImage, ImageOutput] = BatchedModels(
             lambda name: registry.understander(registry.load(name, with_diffusion=False)), pool
         )
@@ -96,7 +100,8 @@ class UnderstandingDeployment:
         """Understand one image, in a batch with others that wait."""
         understander = await self.models.get(image.model)
         loop = asyncio.get_running_loop()
-        decoded = await loop.run_in_executor(self.decoders, understander.decode, image)
+        async with self.memory.decoding(image.decode_bytes):
+            decoded = await loop.run_in_executor(self.decoders, understander.decode, image)
         return decoded if isinstance(decoded, Refusal) else await self.models.run(decoded)
 
     async def ping(self) -> None:
@@ -158,9 +163,10 @@ class Endpoint:
         tokens: str | None,
         aggregator: Handle | None = None,
     ) -> None:
-        _log_requests()
+        log_to_serve()
+        self.memory = MemoryBudget.of(limits)
         self.tokens = check_exposure(tokens)
-        inline = None if inline_inference is None else _load_inline(*inline_inference)
+        inline = None if inline_inference is None else _load_inline(*inline_inference, limits, self.memory)
         self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
         self.backend = HandleBackend(
             understanding, generation, generation_store=self.generation_store, limits=limits, inline=inline
@@ -177,21 +183,17 @@ class Endpoint:
             tokens=self.tokens,
             models=self.models,
             peers=self.peers,
+            memory=self.memory,
+            sends_request_id=False,
         )
 
 
-def _load_inline(registry: ModelRegistry, pool: Pool) -> InlineInference:
+def _load_inline(
+    registry: ModelRegistry, pool: Pool, limits: Limits, memory: MemoryBudget
+) -> InlineInference:
     """The work of a replica for understanding, in this process. A damaged folder stops the endpoint."""
-    understanding = UnderstandingDeployment(registry, pool)
+    understanding = UnderstandingDeployment(registry, pool, limits, memory)
     return InlineInference(understanding.understand_one, max_images=pool.batch_size)
-
-
-def _log_requests() -> None:
-    """Write the lines of this package, and of no other library, to the replica's log."""
-    logger = logging.getLogger("uniemo_ray.service")
-    logger.setLevel(logging.INFO)
-    if not logger.handlers:
-        logger.addHandler(logging.StreamHandler())
 
 
 def check_exposure(tokens: str | None) -> TokenFile | None:

@@ -33,8 +33,10 @@ from uniemo_ray.service.backend import (
 )
 from uniemo_ray.service.generation_tracker import GenerationTracker
 from uniemo_ray.service.generations import GenerationStore
+from uniemo_ray.service.memory import MemoryBudget
 from uniemo_ray.service.model_thread import ModelThread
 from uniemo_ray.service.port import check_port
+from uniemo_ray.service.request_log import log_to_stderr
 from uniemo_ray.service.settings import RETRY_AFTER_S, STORE, Limits
 from uniemo_ray.service.tokens import TokenFile
 from uniemo_ray.service.workers.generation_task import execute_generation
@@ -67,7 +69,9 @@ class LocalBackend:
         *,
         generation_store: GenerationStore,
         limits: Limits,
+        memory: MemoryBudget | None = None,
     ) -> None:
+        self.memory = memory or MemoryBudget.of(limits)
         self.understander, self.image_generator = understander, image_generator
         self.generation_store, self.limits = generation_store, limits
         self.tracker = GenerationTracker(generation_store)
@@ -85,7 +89,8 @@ class LocalBackend:
 
     async def understand(self, images: Sequence[ImageInput]) -> list[ImageOutput | Refusal]:
         """Understand images, at the latest after the sampling step that runs."""
-        return await self.thread.run(self.understander.understand, images, is_urgent=True)
+        async with self.memory.decoding(max(image.decode_bytes for image in images)):  # one after the other
+            return await self.thread.run(self.understander.understand, images, is_urgent=True)
 
     async def generate(self, params: GenerationParams) -> list[EncodedImage] | Refusal:
         """Generate images in a thread, one after the other."""
@@ -143,6 +148,7 @@ class LocalServer(uvicorn.Server):
                 log_level=log_level,
                 access_log=False,
                 server_header=False,
+                log_config=None,  # its lines are JSON as well, see `log_to_stderr`
                 timeout_graceful_shutdown=OPEN_REQUESTS_S,
             )
         )
@@ -179,6 +185,7 @@ def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str |
         token_file = None if tokens is None else TokenFile(tokens)
         check_port(host, port)
         limits = Limits()
+        memory = MemoryBudget.of(limits)
         print(f"loading the model {model} ...", flush=True)
         registry = ModelRegistry(models={DEFAULT_MODEL: model})
         loaded = registry.load(DEFAULT_MODEL)
@@ -188,13 +195,17 @@ def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str |
             registry.image_generator(loaded),
             generation_store=generation_store,
             limits=limits,
+            memory=memory,
         )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    app = make_api(backend, generation_store=generation_store, limits=limits, tokens=token_file)
+    app = make_api(
+        backend, generation_store=generation_store, limits=limits, tokens=token_file, memory=memory
+    )
+    log_to_stderr()
     with contextlib.suppress(KeyboardInterrupt):  # raised again when the server has ended
         LocalServer(app, host=host, port=port).run()
     gc.freeze()  # the process ends: looking through all objects of torch once more would take seconds
@@ -204,7 +215,6 @@ def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str |
 def main(arguments: list[str] | None = None) -> int:
     """`python -m uniemo_ray.service.local`."""
     options = _parse(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     return serve(
         options.model, host=options.host, port=options.port, tokens=options.tokens, store=options.store
     )

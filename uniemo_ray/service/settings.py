@@ -6,9 +6,12 @@ from pydantic import Field, model_validator
 
 from uniemo_ray.config import Settings
 from uniemo_ray.renamed_settings import refuse_renamed
+from uniemo_ray.service.decode_cost import MB, largest_decode_bytes
 
 RETRY_AFTER_S = 2.0
 """`Retry-After` of a refused request where the time until a place is free is not known."""
+BODY_COPIES = 2
+"""A body lies in memory as the chunks that arrived and as a whole, or as a whole and as its parts."""
 STORE = "~/.cache/uniemo_ray/generations"
 """Default folder of the generation store. It serves one machine."""
 
@@ -20,6 +23,9 @@ class Limits(Settings):
     """Largest body of an understand request, counted while it arrives."""
     generate_body_bytes: int = Field(65_536, ge=1)
     """Largest body of every other request. Only understand requests carry files."""
+    memory_mb: int = Field(3000, ge=1)
+    """Memory of one endpoint replica for bodies in flight and for decoded images, beside its models. A body
+    beyond it gets 503, and images wait for their turn. Unit: MB (1,000,000 bytes)."""
     body_timeout_s: float = Field(30, gt=0)
     """Seconds in which a body must arrive."""
     images: int = Field(16, ge=1)
@@ -62,6 +68,16 @@ class Limits(Settings):
     generations get 507 until some expire or are deleted. On S3 the bucket's own quota decides."""
     result_ttl_s: float = Field(3600, gt=0)
     """How long a generation and its images can be fetched."""
+
+    @model_validator(mode="after")
+    def _memory_holds_a_request(self) -> "Limits":
+        needed_mb = -(-(BODY_COPIES * self.body_bytes + largest_decode_bytes(self.pixels)) // MB)
+        if self.memory_mb < needed_mb:
+            raise ValueError(
+                f"memory_mb {self.memory_mb} does not hold one body of body_bytes and one image of pixels: "
+                f"set it to at least {needed_mb}, or lower body_bytes or pixels"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

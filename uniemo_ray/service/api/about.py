@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
 from uniemo_ray.service.api.problems import ProblemError, problem_responses
-from uniemo_ray.service.api.schemas import MODEL_QUERY, Schema, one_of
+from uniemo_ray.service.api.schemas import MODEL_QUERY, Schema, one_of, side_multiple
 from uniemo_ray.service.api.state import service_of, with_timeout
 from uniemo_ray.service.backend import DEFAULT_MODEL
 from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
@@ -88,6 +88,7 @@ def make_router(models: Sequence[str]) -> APIRouter:
             "model": name,
             "models": sorted(service.models),
             "limits": service.limits,
+            "pixels_multiple": side_multiple(found.pixels_multiple),
         }
         return ModelResponse.model_validate(entries)
 

@@ -13,6 +13,7 @@ from uniemo_ray import __version__
 from uniemo_ray.service.api import about, generate, generations, page, understand
 from uniemo_ray.service.api.body import BodyLimit
 from uniemo_ray.service.api.guard import Guard
+from uniemo_ray.service.api.http_habits import HttpHabits
 from uniemo_ray.service.api.metrics import Metrics
 from uniemo_ray.service.api.metrics_snapshot import Peers
 from uniemo_ray.service.api.problems import Problem, add_problem_handlers
@@ -21,6 +22,7 @@ from uniemo_ray.service.api.readiness import Readiness
 from uniemo_ray.service.api.state import Service
 from uniemo_ray.service.backend import DEFAULT_MODEL, Backend, UnavailableError
 from uniemo_ray.service.generations import GenerationStore
+from uniemo_ray.service.memory import MemoryBudget
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile
 
@@ -45,6 +47,8 @@ def make_api(
     tokens: TokenFile | None = None,
     models: Sequence[str] = (DEFAULT_MODEL,),
     peers: Peers | None = None,
+    memory: MemoryBudget | None = None,
+    sends_request_id: bool = True,
 ) -> FastAPI:
     """Build the HTTP API.
 
@@ -55,6 +59,8 @@ def make_api(
         tokens: the valid tokens. Without them, only this machine is served.
         models: names of the served models.
         peers: the other endpoint replicas, if there are any.
+        memory: the budget of this process, which a backend that decodes images shares. None: one of its own.
+        sends_request_id: whether responses get the header `X-Request-ID`. Serve sends it by itself.
     """
     app = FastAPI(
         title="UniEmo",
@@ -69,8 +75,15 @@ def make_api(
     rate_limiter = RateLimiter(limits)
     service.metrics.watch(active=lambda: rate_limiter.active, unfinished=service.unfinished.total)
     app.state.service = service
-    app.add_middleware(BodyLimit, limits=limits)
-    app.add_middleware(Guard, tokens=tokens, rate_limiter=rate_limiter, metrics=service.metrics)
+    app.add_middleware(BodyLimit, limits=limits, memory=memory or MemoryBudget.of(limits))
+    app.add_middleware(HttpHabits)
+    app.add_middleware(
+        Guard,
+        tokens=tokens,
+        rate_limiter=rate_limiter,
+        metrics=service.metrics,
+        sends_request_id=sends_request_id,
+    )
     add_problem_handlers(app)
     for router in (
         understand.make_router(limits, models),
@@ -100,6 +113,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await service.backend.close()
+        service.uploads.shutdown(wait=False)
 
 
 async def _delete_expired(generation_store: GenerationStore) -> None:

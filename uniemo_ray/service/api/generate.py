@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from uniemo_ray.inference.provenance import sha256_hex
 from uniemo_ray.service.api.accept import choose
+from uniemo_ray.service.api.json_route import JsonRoute
 from uniemo_ray.service.api.metrics import GENERATE
 from uniemo_ray.service.api.problems import ProblemError, problem_responses, to_problem
 from uniemo_ray.service.api.schemas import (
@@ -17,6 +18,7 @@ from uniemo_ray.service.api.schemas import (
     GenerateRequest,
     GenerateResponse,
     limited_generate,
+    side_multiple,
 )
 from uniemo_ray.service.api.state import Service, service_of, while_connected, with_timeout
 from uniemo_ray.service.backend import EncodedImage, Format, GenerationParams, Refusal
@@ -28,7 +30,7 @@ _JSON = "application/json"
 
 def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
     """Build the route, with the service's limits and models in its description."""
-    router = APIRouter(prefix="/v1", tags=["generate"])
+    router = APIRouter(prefix="/v1", tags=["generate"], route_class=JsonRoute)
     model = limited_generate(limits, models)
 
     @router.post(
@@ -39,7 +41,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
                 "description": "The images as JSON, or one image as a file if `Accept` names an image type.",
                 "content": {kind: _FILE for kind in MEDIA_TYPE.values()},
             },
-            **problem_responses(400, 401, 403, 406, 408, 413, 422, 429, 500, 503),
+            **problem_responses(400, 401, 403, 406, 408, 413, 415, 422, 429, 500, 503),
         },
         response_class=Response,
     )
@@ -85,10 +87,9 @@ async def resolve_params(service: Service, asked: GenerateRequest, default: Form
         raise ProblemError(422, "this model only understands images and cannot generate any", field="model")
     width, height = params.width or described.defaults["width"], params.height or described.defaults["height"]
     for name, side in (("width", width), ("height", height)):
-        if side % described.pixels_multiple:
-            raise ProblemError(
-                422, f"{name} must be a multiple of {described.pixels_multiple}, got {side}", field=name
-            )
+        multiple = side_multiple(described.pixels_multiple)
+        if side % multiple:
+            raise ProblemError(422, f"{name} must be a multiple of {multiple}, got {side}", field=name)
     if params.n * width * height > service.limits.generated_pixels:
         raise ProblemError(
             422, f"n x width x height is more than {service.limits.generated_pixels} pixels", field="n"

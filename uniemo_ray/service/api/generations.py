@@ -13,7 +13,9 @@ from pydantic import Field
 
 from uniemo_ray.service.api.events import follow
 from uniemo_ray.service.api.generate import resolve_params
+from uniemo_ray.service.api.json_route import JsonRoute
 from uniemo_ray.service.api.metrics import GENERATE
+from uniemo_ray.service.api.paths import link
 from uniemo_ray.service.api.problems import Problem, ProblemError, problem_responses, to_problem
 from uniemo_ray.service.api.schemas import MEDIA_TYPE, GenerateRequest, Schema, limited_generate
 from uniemo_ray.service.api.state import Service, caller_of, service_of
@@ -76,7 +78,7 @@ class Generation(Schema):
 
 def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
     """Build the routes, with the service's limits and models in their description."""
-    router = APIRouter(prefix="/v1/generations", tags=["generations"])
+    router = APIRouter(prefix="/v1/generations", tags=["generations"], route_class=JsonRoute)
     model = limited_generate(limits, models)
 
     @router.post(
@@ -84,22 +86,22 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         status_code=202,
         responses={
             202: {"headers": {"Location": {"schema": {"type": "string"}}}, "links": _LINKS},
-            **problem_responses(400, 401, 403, 408, 413, 422, 429, 500, 503, 507),
+            **problem_responses(400, 401, 403, 408, 413, 415, 422, 429, 500, 503, 507),
         },
     )
     async def create_generation(request: Request, response: Response, asked: model) -> Generation:  # type: ignore[valid-type]
         """Start a generation. Returns its state at once; the images follow later."""
         service, caller = service_of(request), caller_of(request)
         generation = await _start(service, asked, caller)
-        response.headers["location"] = f"/v1/generations/{generation.id}"
-        return show(service, generation, await asyncio.to_thread(service.generation_store.state, generation))
+        response.headers["location"] = link(request.scope, f"/v1/generations/{generation.id}")
+        return show(request, generation, await asyncio.to_thread(service.generation_store.state, generation))
 
     @router.get("/{id}", operation_id="get_generation", responses=problem_responses(*_GET))
     async def get_generation(request: Request, id: ID) -> Generation:
         """Get the state of a generation."""
         service = service_of(request)
         generation = await _find(request, id)
-        return show(service, generation, await asyncio.to_thread(service.generation_store.state, generation))
+        return show(request, generation, await asyncio.to_thread(service.generation_store.state, generation))
 
     @router.get(
         "/{id}/events",
@@ -116,7 +118,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         """
         service = service_of(request)
         generation = await _find(request, id)
-        events = follow(service, generation, lambda state: show(service, generation, state))
+        events = follow(service, generation, lambda state: show(request, generation, state))
         return StreamingResponse(events, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     @router.delete("/{id}", operation_id="cancel_generation", responses=problem_responses(*_GET, 507))
@@ -134,7 +136,7 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
             service.generation_tasks[generation.id].cancel()  # its place in the queue becomes free at once
         if not state.is_final:
             state = replace(state, status="cancelled")
-        return show(service, generation, state)
+        return show(request, generation, state)
 
     def add_image_route(path: str, name: str, summary: str) -> None:
         types = MEDIA_TYPE.values() if name == "image" else ["image/webp"]
@@ -227,7 +229,7 @@ async def _find(request: Request, generation_id: str) -> StoredGeneration:
     return generation
 
 
-def show(service: Service, generation: StoredGeneration, state: GenerationState) -> Generation:
+def show(request: Request, generation: StoredGeneration, state: GenerationState) -> Generation:
     """Build the response of a generation."""
     return Generation(
         id=generation.id,
@@ -235,17 +237,17 @@ def show(service: Service, generation: StoredGeneration, state: GenerationState)
         created_at=datetime.fromtimestamp(generation.created_at, UTC),
         expires_at=datetime.fromtimestamp(generation.expires_at, UTC),
         seed=generation.params.seed,
-        images=[_image(service, generation, i, image) for i, image in enumerate(state.images)],
+        images=[_image(request, generation, i, image) for i, image in enumerate(state.images)],
         problem=None if state.problem is None else _problem(state.problem),
     )
 
 
-def _image(service: Service, generation: StoredGeneration, i: int, image: ImageState) -> GenerationImage:
-    url = None
+def _image(request: Request, generation: StoredGeneration, i: int, image: ImageState) -> GenerationImage:
+    path, url = link(request.scope, f"/v1/generations/{generation.id}"), None
     if image.sha256:
         url = (
-            service.generation_store.presigned_url(generation, f"image-{i}")
-            or f"/v1/generations/{generation.id}/images/{i}"
+            service_of(request).generation_store.presigned_url(generation, f"image-{i}")
+            or f"{path}/images/{i}"
         )
     return GenerationImage(
         seed=generation.params.seed + i,
@@ -253,7 +255,7 @@ def _image(service: Service, generation: StoredGeneration, i: int, image: ImageS
         steps=image.of,
         media_type=MEDIA_TYPE[generation.params.format],
         url=url,
-        preview_url=f"/v1/generations/{generation.id}/previews/{i}" if image.previews else None,
+        preview_url=f"{path}/previews/{i}" if image.previews else None,
         sha256=image.sha256 or None,
         provenance=image.provenance or None,
     )

@@ -11,12 +11,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from uniemo_ray.service.api.metrics import Metrics
+from uniemo_ray.service.api.paths import route_path
 from uniemo_ray.service.api.problems import ProblemError, internal_error
 from uniemo_ray.service.api.rate_limiter import RateLimiter
+from uniemo_ray.service.api.request_id import HEADER, choose_request_id, set_request_id
+from uniemo_ray.service.request_log import FIELDS
 from uniemo_ray.service.tokens import TokenFile
 
 logger = logging.getLogger(__name__)
 
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 OPEN_PATHS = HEALTH_PATHS | {"/", "/docs", "/openapi.json", "/favicon.ico"}
 OPEN_FOLDER = "/page/"
@@ -39,9 +43,16 @@ class Guard:
     """ASGI middleware that checks origin, token and rate limits before the body is read."""
 
     def __init__(
-        self, app: ASGIApp, *, tokens: TokenFile | None, rate_limiter: RateLimiter, metrics: Metrics
+        self,
+        app: ASGIApp,
+        *,
+        tokens: TokenFile | None,
+        rate_limiter: RateLimiter,
+        metrics: Metrics,
+        sends_request_id: bool,
     ) -> None:
         self.app, self.tokens, self.rate_limiter, self.metrics = app, tokens, rate_limiter, metrics
+        self.sends_request_id = sends_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer with a problem."""
@@ -49,12 +60,15 @@ class Guard:
             await self.app(scope, receive, send)  # startup and shutdown; there are no websockets
             return
         started, status = time.perf_counter(), 0
+        request_id = choose_request_id(Headers(scope=scope).get(HEADER))
+        set_request_id(request_id)
+        ours = [*HEADERS, (HEADER.encode(), request_id.encode())] if self.sends_request_id else [*HEADERS]
 
         async def send_guarded(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *_missing(message["headers"])]
+                message["headers"] = [*message["headers"], *_missing(message["headers"], ours)]
             await send(message)
 
         caller = UNKNOWN
@@ -62,7 +76,7 @@ class Guard:
             caller = self._admit(scope)
             scope.setdefault("state", {})["caller"] = caller
             # health checks must be answered under any load
-            is_free = scope["path"] in HEALTH_PATHS
+            is_free = route_path(scope) in HEALTH_PATHS
             with contextlib.nullcontext() if is_free else self.rate_limiter.request(caller):
                 await self.app(scope, receive, send_guarded)
         except ProblemError as error:
@@ -78,7 +92,7 @@ class Guard:
                 raise  # the response has begun, so the server can only close the connection
             await response(scope, receive, send_guarded)
         finally:
-            self._record(scope, status, caller, time.perf_counter() - started)
+            self._record(scope, status, caller, request_id, time.perf_counter() - started)
 
     def _admit(self, scope: Scope) -> str:
         """The caller's name. Raises ProblemError."""
@@ -87,7 +101,7 @@ class Guard:
         if self.tokens is None:
             _check_loopback(scope, headers)
             return LOCAL
-        path = scope["path"]
+        path = route_path(scope).rstrip("/") or "/"
         if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
             return "anyone"
         kind, _, token = headers.get("authorization", "").partition(" ")
@@ -96,11 +110,26 @@ class Guard:
             raise ProblemError(401, "a valid token is required: send the header Authorization: Bearer TOKEN")
         return name
 
-    def _record(self, scope: Scope, status: int, caller: str, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, caller: str, request_id: str, seconds: float) -> None:
         """Log one line per request. It names the route's template, so it holds no id and no content."""
-        route = getattr(scope.get("route"), "path", "other")
-        self.metrics.count_request(route, scope["method"], status, seconds)
-        logger.info("%s %s %s %.0f ms %s", scope["method"], route, status, 1000 * seconds, caller)
+        method, route = _method(scope), getattr(scope.get("route"), "path", "other")
+        self.metrics.count_request(route, method, status, seconds)
+        fields = {
+            "request_id": request_id,
+            "token": caller,
+            "method": method,
+            "route": route,
+            "status": status,
+            "ms": round(1000 * seconds, 1),
+        }
+        logger.info(
+            "%s %s %s %.0f ms %s", method, route, status, 1000 * seconds, caller, extra={FIELDS: fields}
+        )
+
+
+def _method(scope: Scope) -> str:
+    """The method, or `other`: callers must not make names of metrics."""
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:
@@ -139,7 +168,8 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def _missing(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _missing(
+    headers: list[tuple[bytes, bytes]], ours: list[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
     present = {name.lower() for name, _ in headers}
-    ours = [*HEADERS, (b"cache-control", b"no-store")]
-    return [(name, value) for name, value in ours if name not in present]
+    return [(name, value) for name, value in [*ours, (b"cache-control", b"no-store")] if name not in present]

@@ -5,9 +5,10 @@ its own, takes a few files instead of megabytes and makes no request to any othe
 tokens and limits as every other client.
 """
 
+import os
 from pathlib import Path
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 
 from uniemo_ray.service.api.problems import ProblemError
@@ -23,28 +24,37 @@ def make_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
-    async def page() -> Response:
-        return _file("index.html")
+    async def page(request: Request) -> Response:
+        return _file("index.html", request)
 
     @router.get("/docs")
-    async def docs() -> Response:
-        return _file("docs.html")
+    async def docs(request: Request) -> Response:
+        return _file("docs.html", request)
 
     @router.get("/favicon.ico")
-    async def icon() -> Response:
-        return _file("icon.svg")
+    async def icon(request: Request) -> Response:
+        return _file("icon.svg", request)
 
     @router.get("/page/{name}")
-    async def part(name: str) -> Response:
-        return _file(name)
+    async def part(name: str, request: Request) -> Response:
+        return _file(name, request)
 
     return router
 
 
-def _file(name: str) -> Response:
+def _file(name: str, request: Request) -> Response:
     path = FILES.get(
         name
     )  # names are looked up and not joined to a path, so a request cannot leave the folder
     if path is None:
         raise ProblemError(404, "there is no such page")
-    return FileResponse(path, media_type=TYPES[path.suffix], headers=_CACHE)
+    response = FileResponse(path, media_type=TYPES[path.suffix], headers=_CACHE, stat_result=os.stat(path))
+    if _has_current(request.headers.get("if-none-match", ""), response.headers["etag"]):
+        return Response(status_code=304, headers={"etag": response.headers["etag"], **_CACHE})
+    return response
+
+
+def _has_current(if_none_match: str, etag: str) -> bool:
+    """Whether a caller names the current version of a file among those it has."""
+    known = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return etag in known or "*" in known

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from uniemo_ray.service.api.request_id import current_request_id
 from uniemo_ray.service.backend import Refusal, UnavailableError
 from uniemo_ray.service.settings import RETRY_AFTER_S
 from uniemo_ray.store.errors import StoreError, StoreFullError
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 _FIELD_CHARACTERS = 100
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+NO_MEMORY = "the server has not enough memory for this request now"
 _RETRY_AFTER = {
     "description": "Seconds to wait before the next attempt.",
     "schema": {"type": "integer", "minimum": 0},
@@ -56,25 +58,37 @@ class Problem(BaseModel):
     """What is wrong, in words for people."""
     field: str | None = None
     """The part of the request that is at fault, for example `images.2`."""
+    request_id: str | None = None
+    """The id of the request, as in the header `X-Request-ID` and in the server's log."""
 
 
 class ProblemError(HTTPException):
     """An error that ends a request with a problem."""
 
     def __init__(
-        self, status: int, detail: str, *, field: str | None = None, retry_after_s: float | None = None
+        self,
+        status: int,
+        detail: str,
+        *,
+        field: str | None = None,
+        retry_after_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(status, detail)
+        super().__init__(status, detail, headers)
         self.field, self.retry_after_s = field, retry_after_s
 
     def response(self) -> JSONResponse:
         """The response that holds the problem."""
-        headers = {} if self.retry_after_s is None else {"retry-after": str(math.ceil(self.retry_after_s))}
+        headers = dict(self.headers or {})
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(math.ceil(self.retry_after_s))
         return problem_response(self.status_code, self.detail, field=self.field, headers=headers)
 
 
 def to_problem(refusal: Refusal, *, field: str | None = None) -> ProblemError:
     """Turn a refusal into a problem."""
+    if refusal.retry_after_s is not None:
+        return ProblemError(503, refusal.detail, retry_after_s=refusal.retry_after_s)
     if refusal.is_server_error:
         return ProblemError(500, refusal.detail)
     return ProblemError(422, refusal.detail, field=field or refusal.field)
@@ -127,15 +141,21 @@ def add_problem_handlers(app: FastAPI) -> None:
 def _allowed(request: Request) -> str:
     """The methods of all routes of a path. Starlette itself names only those of the first route."""
     scopes = ({**request.scope, "method": method} for method in _METHODS)
-    return ", ".join(
+    found = [
         scope["method"]
         for scope in scopes
         if any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
-    )
+    ]
+    return ", ".join(sorted([*found, *(["HEAD"] if "GET" in found else [])]))
 
 
 def internal_error(error: Exception) -> JSONResponse:
     """The response to an unexpected error. Its details go to the log and not to the caller."""
+    if isinstance(error, MemoryError):
+        logger.error(
+            "the memory was not enough for a request: set limits.memory_mb, pixels or body_bytes lower"
+        )
+        return ProblemError(503, NO_MEMORY, retry_after_s=RETRY_AFTER_S).response()
     logger.error("a request failed: %s", type(error).__name__, exc_info=error)
     return problem_response(500, "the request could not be completed; the server's log says why")
 
@@ -149,6 +169,7 @@ def problem_response(
         status=status,
         detail=_clean(detail),
         field=_clean(field or "") or None,
+        request_id=current_request_id(),
     )
     content = problem.model_dump(exclude_none=True)
     return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))

@@ -1,6 +1,7 @@
 """Requests and responses of the HTTP API, with the limits of the service in them."""
 
 import base64
+import math
 import re
 import secrets
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from uniemo_ray.service.settings import Limits
 MEDIA_TYPE: dict[Format, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 SMALLEST_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mOo6DkBAANMAc3Rz2dLAAAAAElFTkSuQmCC"
 """An image of one pixel in base64, for examples."""
+SIDE_MULTIPLE = 8
+"""Width and height of every generated image are multiples of it, whatever the model."""
 LARGEST_SEED = 2**53 - 1
 """Larger integers are not exact in every reader of JSON."""
 LARGEST_DRAWN_SEED = 2**32
@@ -78,12 +81,12 @@ Emotions = Annotated[
     Annotated[Emotion, Tag("<name>")] | Annotated[Weights, Tag("<weights>")],
     Discriminator(_form),
 ]
-Prompt = Annotated[
-    str,
+_PROMPT_RULES = (
     AfterValidator(_has_placeholder),
     # the format `prompt` is our own: a schema cannot say whether a text fits into the model's tokens
     Field(json_schema_extra={"pattern": r"\{\}", "format": "prompt"}),
-]
+)
+Prompt = Annotated[str, *_PROMPT_RULES]
 
 
 def _whole(value: object) -> object:
@@ -177,10 +180,10 @@ class GenerateRequest(Schema):
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Guidance scale: how strongly the emotion steers the image. At 1 or less, guidance is off. Default: the
     value used in training."""
-    width: int | None = Field(None, ge=8, multiple_of=8)
+    width: int | None = Field(None, ge=SIDE_MULTIPLE, multiple_of=SIDE_MULTIPLE)
     """Width in pixels, a multiple of 8. Some models need a larger multiple: `pixels_multiple` of `/v1/model`.
     Default: the size used in training."""
-    height: int | None = Field(None, ge=8, multiple_of=8)
+    height: int | None = Field(None, ge=SIDE_MULTIPLE, multiple_of=SIDE_MULTIPLE)
     """Height in pixels, with the same rules as the width."""
     mix: Literal["condition", "guidance"] = "condition"
     """How several emotions are combined: `condition` interpolates their conditions, `guidance` uses one
@@ -295,10 +298,10 @@ def limited_understand(limits: Limits, models: Sequence[str]) -> type[Understand
 
 def limited_generate(limits: Limits, models: Sequence[str]) -> type[GenerateRequest]:
     """The type of a request, with the limits and models of a service."""
-    side = whole(ge=8, le=limits.side_px, multiple_of=8) | None
+    side = whole(ge=SIDE_MULTIPLE, le=limits.side_px, multiple_of=SIDE_MULTIPLE) | None
     return _limited(
         GenerateRequest,
-        prompt=Annotated[Prompt, Field(max_length=limits.prompt_characters)] | None,
+        prompt=Annotated[str, Field(max_length=limits.prompt_characters), *_PROMPT_RULES] | None,
         n=whole(ge=1, le=limits.n),
         seed=whole(ge=0, le=LARGEST_SEED - limits.n + 1) | None,  # the seed of the last image must fit too
         steps=whole(ge=1, le=limits.steps) | None,
@@ -307,6 +310,11 @@ def limited_generate(limits: Limits, models: Sequence[str]) -> type[GenerateRequ
         height=side,
         model=one_of(models),
     )
+
+
+def side_multiple(of_model: int) -> int:
+    """The number of which sides must be multiples: for every request, and for a model."""
+    return math.lcm(SIDE_MULTIPLE, of_model)
 
 
 def one_of(models: Sequence[str]) -> Any:

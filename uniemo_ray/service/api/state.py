@@ -3,7 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from fastapi import Request
@@ -18,7 +20,8 @@ from uniemo_ray.service.settings import RETRY_AFTER_S, Limits
 
 SMALL_BYTES = 250_000
 """Smaller inputs are processed in the event loop: an ordinary one takes a millisecond, about as much as a
-change of threads. A file that is made to be slow, with many tiny blocks, takes tens of milliseconds."""
+change of threads."""
+UPLOAD_THREADS = 2
 T = TypeVar("T")
 
 
@@ -35,6 +38,8 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     unfinished: Counter[str] = field(default_factory=Counter)
     """Number of unfinished generations per caller that were started in this process."""
+    uploads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(UPLOAD_THREADS, "upload"))
+    """Threads for the inspection of uploads, which nothing but uploads waits for."""
     generation_tasks: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
     """Unfinished generations of this process by id. A task ends when its generation does."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,9 +65,11 @@ def caller_of(request: Request) -> str:
     return name
 
 
-async def run_off_loop(is_small: bool, work: Callable[..., T], *args: object) -> T:
-    """Run work in a thread, or in the event loop if it is small."""
-    return work(*args) if is_small else await asyncio.to_thread(work, *args)
+async def run_upload(service: Service, is_small: bool, work: Callable[..., T], *args: object) -> T:
+    """Run work on an upload in a thread for uploads, or in the event loop if it is small."""
+    if is_small:
+        return work(*args)
+    return await asyncio.get_running_loop().run_in_executor(service.uploads, partial(work, *args))
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from uniemo_ray.service.api.files import MEDIA_TYPES, inspect
+from uniemo_ray.service.api.file_structure import has_few_blocks, is_image
+from uniemo_ray.service.api.files import MEDIA_TYPES, VAGUE, Inspected, inspect
 from uniemo_ray.service.api.form import Part, read_form
 from uniemo_ray.service.api.metrics import UNDERSTAND
 from uniemo_ray.service.api.overlays import centre_square, overlay_png
@@ -23,12 +24,21 @@ from uniemo_ray.service.api.schemas import (
     limited_understand,
     one_of,
 )
-from uniemo_ray.service.api.state import SMALL_BYTES, run_off_loop, service_of, while_connected, with_timeout
+from uniemo_ray.service.api.state import (
+    SMALL_BYTES,
+    Service,
+    run_upload,
+    service_of,
+    while_connected,
+    with_timeout,
+)
 from uniemo_ray.service.backend import DEFAULT_MODEL, ImageInput, ImageOutput, Refusal
 from uniemo_ray.service.settings import Limits
 
 MORE_VALUES = 50
 """Most commas of a JSON request beyond those between its images."""
+SIMPLE_BLOCKS = 256
+"""Most blocks of a file that is inspected in the event loop."""
 SCENE_COLOUR, OBJECT_COLOUR = (255, 176, 0), (0, 200, 220)
 
 
@@ -75,38 +85,60 @@ def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
         """
         service = service_of(request)
         options = UnderstandOptions(attention, names, model_name)
-        uploads, options = await _read(request, model, options, service.limits)
+        uploads, options = await _read(request, model, options, service)
         service.check_model(options.model)
-        is_small = sum(len(upload.data) for upload in uploads) < SMALL_BYTES
-        await run_off_loop(is_small, _inspect, uploads, service.limits)
-        images = [ImageInput(upload.data, options.attention, options.model) for upload in uploads]
+        files = await run_upload(service, _are_simple(uploads), _inspect, uploads, service.limits)
+        images = [
+            ImageInput(file.data, options.attention, options.model, file.decode_bytes) for file in files
+        ]
         with service.metrics.in_progress(UNDERSTAND, len(images)):
             work = while_connected(request, service.backend.understand(images))
             outputs = await with_timeout(service.limits.understand_timeout_s, work)
         service.metrics.count_understood(outputs)
-        return await run_off_loop(not options.attention, _to_response, uploads, outputs, options)
+        return await run_upload(service, not options.attention, _to_response, uploads, outputs, options)
 
     return router
 
 
 async def _read(
-    request: Request, model: type[UnderstandRequest], options: UnderstandOptions, limits: Limits
+    request: Request, model: type[UnderstandRequest], options: UnderstandOptions, service: Service
 ) -> tuple[list[Upload], UnderstandOptions]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         body = await request.body()
+        if is_image(body):
+            raise ProblemError(
+                415,
+                "the body is an image and not JSON: send the header Content-Type: application/octet-stream",
+            )
         # Base64 has no commas: many of them mean many values, and each value could become an error.
-        if body.count(b",") > limits.images + MORE_VALUES:
+        if body.count(b",") > service.limits.images + MORE_VALUES:
             raise ProblemError(422, "the JSON has more values than a request can have")
-        return await run_off_loop(len(body) < SMALL_BYTES, _from_json, body, model, options)
+        return await run_upload(service, len(body) < SMALL_BYTES, _from_json, body, model, options)
     if kind == "multipart/form-data":
         content_type = request.headers["content-type"]
         body = await request.body()
-        form = await run_off_loop(len(body) < SMALL_BYTES, read_form, body, content_type, limits.images)
+        is_small = len(body) < SMALL_BYTES
+        form = await run_upload(service, is_small, read_form, body, content_type, service.limits.images)
         return _from_form(form), options
-    if kind.startswith("image/") or kind in ("", "application/octet-stream"):
-        return [Upload(await request.body(), kind, "")], options
-    raise ProblemError(415, "send an image, multipart/form-data or application/json")
+    if kind.startswith("image/") or kind in VAGUE:
+        body = await request.body()
+        _check_kind(body)
+        return [Upload(body, kind, "")], options
+    raise ProblemError(
+        415,
+        "send an image, a form or JSON, and say which by the header Content-Type: "
+        "application/octet-stream (for any image), multipart/form-data or application/json",
+    )
+
+
+def _check_kind(body: bytes) -> None:
+    """Refuse JSON and forms that are sent as an image. Raises ProblemError."""
+    for start, kind in ((b"{", "application/json"), (b"--", "multipart/form-data; boundary=...")):
+        if body.startswith(start):
+            raise ProblemError(
+                415, f"the body is not an image: if it is {kind}, send the header Content-Type: {kind}"
+            )
 
 
 def _from_json(
@@ -132,9 +164,18 @@ def _from_form(form: list[Part]) -> list[Upload]:
     ]
 
 
-def _inspect(uploads: list[Upload], limits: Limits) -> None:
-    for upload in uploads:
+def _are_simple(uploads: list[Upload]) -> bool:
+    """Whether files can be inspected in the event loop: they are small, and made of few blocks."""
+    if sum(len(upload.data) for upload in uploads) >= SMALL_BYTES:
+        return False
+    return all(has_few_blocks(upload.data, SIMPLE_BLOCKS) for upload in uploads)
+
+
+def _inspect(uploads: list[Upload], limits: Limits) -> list[Inspected]:
+    return [
         inspect(upload.data, media_type=upload.media_type, limits=limits, field=upload.field)
+        for upload in uploads
+    ]
 
 
 def _to_response(

@@ -81,20 +81,20 @@ export async function call(path, options = {}) {
 }
 
 export const getModel = async (name) =>
-  (await call(`/v1/model?model=${encodeURIComponent(name)}`)).json();
+  (await call(`v1/model?model=${encodeURIComponent(name)}`)).json();
 
 export async function understand(file, model) {
   const query = new URLSearchParams({ attention: "true", model });
   const headers = { "content-type": "application/octet-stream" };
-  return (await call(`/v1/understand?${query}`, { method: "POST", headers, body: file })).json();
+  return (await call(`v1/understand?${query}`, { method: "POST", headers, body: file })).json();
 }
 
 export async function startGeneration(request) {
   const headers = { "content-type": "application/json" };
-  return (await call("/v1/generations", { method: "POST", headers, body: JSON.stringify(request) })).json();
+  return (await call("v1/generations", { method: "POST", headers, body: JSON.stringify(request) })).json();
 }
 
-export const cancelGeneration = (id) => call(`/v1/generations/${id}`, { method: "DELETE" });
+export const cancelGeneration = (id) => call(`v1/generations/${id}`, { method: "DELETE" });
 
 export const getFile = async (url) => (await call(url)).blob();
 
@@ -108,7 +108,7 @@ export async function watch(id, onEvent, signal) {
     }
     let text = "";
     try {
-      const response = await call(`/v1/generations/${id}/events`, { signal });
+      const response = await call(`v1/generations/${id}/events`, { signal });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { value, done } = await reader.read();

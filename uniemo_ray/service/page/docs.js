@@ -46,7 +46,7 @@ function operation(path, method, entry, schemas) {
   );
 }
 
-const description = await (await fetch("/openapi.json")).json();
+const description = await (await fetch("openapi.json")).json();
 $("intro").replaceChildren(make("h1", { textContent: "API" }), make("p", { textContent: description.info.description }));
 for (const [path, operations] of Object.entries(description.paths)) {
   for (const method of METHODS.filter((name) => name in operations)) {

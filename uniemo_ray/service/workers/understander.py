@@ -8,6 +8,7 @@ import torch
 from uniemo_ray import UniEmo
 from uniemo_ray.data.images import RGB, ImageError, decode_rgb
 from uniemo_ray.service.backend import ImageInput, ImageOutput, Refusal
+from uniemo_ray.service.settings import RETRY_AFTER_S
 
 _REASONS = {
     "corrupt": "the file is damaged or not an image",
@@ -53,12 +54,13 @@ class Understander:
         """Decode an image. Another thread may run the model meanwhile."""
         try:
             picture = decode_rgb(image.data, self.max_pixels)
+            square = self.model.preprocess.square(picture)
         except ImageError as error:
             return Refusal(_REASONS[error.reason])
+        except MemoryError:
+            return Refusal("the server has not enough memory for this image now", retry_after_s=RETRY_AFTER_S)
         height, width = picture.shape[:2]
-        return DecodedImage(
-            self.model.preprocess.square(picture), width, height, image.with_attention, image.model
-        )
+        return DecodedImage(square, width, height, image.with_attention, image.model)
 
     def __call__(self, images: Sequence[DecodedImage]) -> list[ImageOutput]:
         """Understand images; returns one result per image, in order."""
