@@ -52,8 +52,9 @@ def send(generation_store, understander, count: int, seed: int) -> dict[str, Cou
 
 def check(statuses: dict[str, Counter[int]]) -> None:
     assert {status for counts in statuses.values() for status in counts} <= {200, 415, 422}, statuses
-    for how in ("bomb", "noise", "no picture"):
-        assert set(statuses[how]) == {422}, (how, statuses[how])
+    for how in ("bomb", "noise", "no picture"):  # noise may begin as a picture of another kind
+        assert set(statuses[how]) <= {415, 422}, (how, statuses[how])
+        assert statuses[how][422] > 10 * statuses[how][415], (how, statuses[how])
     for how in ("an archive behind", "a script behind"):  # it is cut off; few files are damaged in other ways
         assert statuses[how][200] > statuses[how][422], (how, statuses[how])
     for how in ("bit flips", "truncation", "overwritten"):
