@@ -61,6 +61,14 @@ on_dependency_change = "ignore"
 use_git_change_detection = false
 """
 
+COMMANDS = """
+import json, sys
+from mutmut.__main__ import cli
+for command in json.loads(sys.argv[1]):
+    cli(command, standalone_mode=False)
+"""
+"""One process for many commands, each of which would import mutmut anew."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -91,15 +99,15 @@ def prepare(file: str, root: Path = ROOT, folder: Path = FOLDER) -> Path:
     return work
 
 
-def mutmut(work: Path, *arguments: str) -> str:
-    """Run a command of mutmut in a prepared folder and return what it prints.
+def mutmut(work: Path, *commands: list[str]) -> str:
+    """Run commands of mutmut in a prepared folder, one after the other, and return what they print.
 
     Raises:
-        SystemExit: with its output when it failed: the tests fail without a mutant, or it is not installed.
+        SystemExit: with their output when one failed: tests fail without a mutant, or there is no mutmut.
     """
     threads = {"OMP_NUM_THREADS": "1"}  # it forks a process that has imported torch
     done = subprocess.run(
-        [sys.executable, "-m", "mutmut", *arguments],
+        [sys.executable, "-c", COMMANDS, json.dumps(commands)],
         cwd=work,
         env=os.environ | threads,
         stdout=subprocess.PIPE,
@@ -107,7 +115,7 @@ def mutmut(work: Path, *arguments: str) -> str:
         text=True,
     )
     if done.returncode:
-        raise SystemExit(f"{done.stdout[-4000:]}\nmutmut {' '.join(arguments)} failed in {work}")
+        raise SystemExit(f"{done.stdout[-4000:]}\nmutmut failed in {work}")
     return done.stdout
 
 
@@ -122,10 +130,9 @@ def measure(file: str, processes: int) -> Result:
     """Make the mutants of a file, run its tests against each and print the survivors."""
     start = time.monotonic()
     work = prepare(file)
-    mutmut(work, "run", "--max-children", str(processes))
+    mutmut(work, ["run", "--max-children", str(processes)])
     result = read(work, file, time.monotonic() - start)
-    for name in result.survivors:
-        print(mutmut(work, "show", name), flush=True)
+    print(mutmut(work, *(["show", name] for name in result.survivors)), flush=True)
     return result
 
 
