@@ -128,7 +128,10 @@ def test_digests_of_a_table_depend_on_every_value() -> None:
 def test_digests_are_those_of_older_runs() -> None:
     """A run goes on only where its shards carry the same digests."""
     assert lazy().digest(5, 5) == "7c137afb2d67a0976df1df9c8fa9c3c54c9cfc66495355b862c60b40dc6de707"
-    assert TablePlan(make_plan()).digest(5, 5) == "155a252af97522ae9a2719537be32f05cc798f809b59dabc04356cf150df466c"
+    assert (
+        TablePlan(make_plan()).digest(5, 5)
+        == "155a252af97522ae9a2719537be32f05cc798f809b59dabc04356cf150df466c"
+    )
 
 
 def test_the_prompts_that_emotions_get_decide_the_digest() -> None:
