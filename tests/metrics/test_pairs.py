@@ -98,3 +98,41 @@ def test_bad_input_is_refused() -> None:
         )
     with pytest.raises(ValueError, match="distinct ids"):
         emotion_pairs(["a", "a"], ["awe", "awe"], pairs=9, seed=0)
+
+
+def jackknife(values: np.ndarray) -> float:
+    """Variance of the mean squared gap of all pairs, by leaving out one image after the other."""
+
+    def mean(rows: list[int]) -> float:
+        return float(np.mean([(values[a] - values[b]) ** 2 for a, b in itertools.combinations(rows, 2)]))
+
+    count = len(values)
+    left = np.array([mean([i for i in range(count) if i != out]) for out in range(count)])
+    return float((count - 1) / count * np.square(left - left.mean()).sum())
+
+
+def test_the_standard_error_is_the_jackknife_over_the_images_of_each_emotion() -> None:
+    values = np.array([0.0, 1.0, 3.0, 7.0, 2.0, 2.5, 5.0])
+    ids, labels = list("abcdefg"), ["awe"] * 4 + ["fear"] * 3
+    found = mean_over_pairs(
+        "gap", ids, labels, distance=lambda a, b: np.square(values[a] - values[b]), pairs=99, seed=0
+    )
+    expected = np.sqrt(jackknife(values[:4]) + jackknife(values[4:])) / 2
+    assert found.standard_error == pytest.approx(expected, rel=1e-12)
+    assert found.name == "gap"
+
+
+def test_the_seed_chooses_the_pairs_that_are_measured() -> None:
+    def mean(seed: int) -> float:
+        return mean_over_pairs(
+            "gap", IDS, LABELS, distance=lambda a, b: a * 61.0 + b, pairs=5, seed=seed
+        ).mean
+
+    assert mean(0) == mean(0)
+    assert mean(0) != mean(1)
+
+
+def test_emotions_draw_from_streams_of_their_own() -> None:
+    labels = ["awe"] * 30 + ["fear"] * 30
+    drawn = emotion_pairs(IDS, labels, pairs=20, seed=0)
+    assert not np.array_equal(drawn["awe"], drawn["fear"] - 30)

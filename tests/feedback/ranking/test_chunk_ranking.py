@@ -88,6 +88,13 @@ def test_each_step_tells_its_rows_and_is_done_once(store: Store) -> None:
     assert other.rank(Partition(0, first_rank=0)) == routed[:, 0].sum()
 
 
+def test_interim_results_have_names_by_which_an_interrupted_run_finds_them(store: Store) -> None:
+    rank_chunks(ranking(store, values(), limit=10_000), CHUNKS_OF_ROWS, in_turn)
+    steps = {"samples": CHUNKS, "routed": CHUNKS, "ranked": 3}
+    names = {f"{step}/{number:05d}" for step, count in steps.items() for number in range(count)}
+    assert set(store.list()) == {f"{name}.{ending}" for name in names for ending in ("json", "arrow")}
+
+
 def test_partitions_stay_within_the_limit(store: Store) -> None:
     job = ranking(store, values())
     splitters = job.choose([job.sample(chunk) for chunk in CHUNKS_OF_ROWS])
@@ -102,6 +109,13 @@ def test_a_repeated_key_is_named(store: Store, chunk: int) -> None:
     keys.keys[chunk, 6] = keys.keys[0, 4]
     with pytest.raises(ValueError, match=f"image {keys.keys[0, 4]} more than once"):
         rank_chunks(ranking(store, keys), CHUNKS_OF_ROWS, in_turn)
+
+
+def test_a_chunk_with_a_repeated_key_is_refused_before_others_are_routed(store: Store) -> None:
+    keys = values()
+    keys.keys[0, 6] = keys.keys[0, 4]
+    with pytest.raises(ValueError, match=f"image {keys.keys[0, 4]} more than once"):
+        ranking(store, keys).sample(CHUNKS_OF_ROWS[0])
 
 
 def test_the_plain_runner_keeps_the_order() -> None:
