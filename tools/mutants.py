@@ -32,7 +32,10 @@ TESTS = {
     "uniemo_ray/feedback/mixing.py": ("tests/feedback/test_mixing.py",),
     "uniemo_ray/feedback/plan.py": ("tests/feedback/test_plan.py",),
     "uniemo_ray/feedback/plan_shards.py": ("tests/feedback/test_plan_shards.py",),
-    "uniemo_ray/feedback/rank_filter.py": ("tests/feedback/test_rank_filter.py",),
+    "uniemo_ray/feedback/rank_filter.py": (
+        "tests/feedback/test_rank_filter.py",
+        "tests/feedback/test_rank_filter_storage.py",
+    ),
     "uniemo_ray/feedback/schema.py": ("tests/feedback/test_schema.py",),
     "uniemo_ray/feedback/verdicts.py": ("tests/feedback/test_verdicts.py",),
     "uniemo_ray/feedback/ranking/chunk_ranking.py": ("tests/feedback/ranking/test_chunk_ranking.py",),
