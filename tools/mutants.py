@@ -37,7 +37,7 @@ TESTS = {
         "tests/feedback/test_rank_filter_storage.py",
     ),
     "uniemo_ray/feedback/schema.py": ("tests/feedback/test_schema.py",),
-    "uniemo_ray/feedback/verdicts.py": ("tests/feedback/test_verdicts.py",),
+    "uniemo_ray/feedback/verdicts.py": ("tests/feedback/test_judging.py", "tests/feedback/test_verdicts.py"),
     "uniemo_ray/feedback/ranking/chunk_ranking.py": ("tests/feedback/ranking/test_chunk_ranking.py",),
     "uniemo_ray/feedback/ranking/external_sort.py": ("tests/feedback/ranking/test_external_sort.py",),
     "uniemo_ray/feedback/ranking/score_chunks.py": ("tests/feedback/ranking/test_score_chunks.py",),
