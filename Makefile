@@ -4,6 +4,7 @@ SCALE ?= 1
 CONFIG ?= demo
 RUN ?= runs/demo
 PORT ?= 8000
+FILE ?=
 MODEL ?= $(if $(wildcard $(RUN)/model),$(RUN)/model,tiny)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +27,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples test lint check format bench bench-serve bench-fullsize serve docs s3-up s3-down clean
+.PHONY: help install demo examples test lint check format bench bench-serve bench-fullsize serve docs mutants s3-up s3-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +85,13 @@ docs: $(VENV)/.docs ## Build the documentation: build/site/index.html
 
 $(VENV)/.docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+mutants: $(VENV)/.mutants ## Break the code in small ways and count what the tests notice (FILE=uniemo_ray/losses.py)
+	$(BIN)/python -m tools.mutants $(FILE)
+
+$(VENV)/.mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutants]'
 	touch $@
 
 s3-up: ## Start a real S3 server for the tests (Ceph; needs root and Debian packages)

@@ -214,8 +214,8 @@ def test_weighted_sums_follow_equations_nine_and_ten():
 
 
 def test_head_losses_count_only_images_that_have_the_attribute():
-    scenes, scene = unit(3), torch.tensor([1, -1, 2])
-    expected = -(scenes.log_softmax(1)[0, 1] + scenes.log_softmax(1)[2, 2]) / 2
+    scenes, scene = unit(3), torch.tensor([0, -1, 2])
+    expected = -(scenes.log_softmax(1)[0, 0] + scenes.log_softmax(1)[2, 2]) / 2
     torch.testing.assert_close(scene_head_loss(scenes, scene), expected)
     objects, labels = unit(2, seed=3), torch.tensor([[0.0, 0, 0, 0], [1, 0, 0, 1]])
     chance = objects[1].sigmoid()
@@ -235,8 +235,8 @@ def test_eq_9_and_10_weigh_each_term_by_its_own_weight():
     weights = {"scene_weight": 2, "object_weight": 3, "class_weight": 5}
     joint = {"understanding_weight": 7, "condition_weight": 11, "diffusion_weight": 13}
     config = LossConfig.model_validate({**weights, **joint, "cross_entropy_weight": 17})
-    one, ten, hundred = (torch.tensor(float(value)) for value in (1, 10, 100))
-    assert understanding_loss(scene=one, object=ten, classification=hundred, config=config) == 532
-    terms = {"understanding": one, "condition": ten, "diffusion": hundred}
-    assert joint_loss(**terms, config=config) == 7 + 110 + 1300
-    assert joint_loss(**terms, config=config, cross_entropy=torch.tensor(1000.0)) == 7 + 110 + 1300 + 17000
+    ten, hundred, thousand, myriad = (torch.tensor(10.0**power) for power in (1, 2, 3, 4))
+    assert understanding_loss(scene=ten, object=hundred, classification=thousand, config=config) == 5320
+    terms = {"understanding": ten, "condition": hundred, "diffusion": thousand}
+    assert joint_loss(**terms, config=config) == 70 + 1100 + 13000
+    assert joint_loss(**terms, config=config, cross_entropy=myriad) == 70 + 1100 + 13000 + 170000

@@ -2,14 +2,14 @@
 
 # M rows
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from uniemo_ray.config import FilterConfig
-from uniemo_ray.feedback.schema import require_columns
+from uniemo_ray.feedback.schema import SCORES, require_columns
 from uniemo_ray.feedback.verdicts import (
     NEEDED,
     FilterSummary,
@@ -20,6 +20,22 @@ from uniemo_ray.feedback.verdicts import (
     read_scores,
     summarise,
 )
+
+Row = dict[str, Any]
+
+
+def to_table(values: list[Row]) -> pa.Table:
+    return pa.Table.from_pylist(values, schema=SCORES)
+
+
+def simple(scores: list[float], *, sem: list[float] | None = None) -> pa.Table:
+    pairs = zip(scores, sem or scores, strict=True)
+    return to_table(
+        [
+            {"image_id": f"i{n}", "emotion": "awe", "emo_score": e, "sem_score": s, "reason": None}
+            for n, (e, s) in enumerate(pairs)
+        ]
+    )
 
 
 class FilterResult(NamedTuple):

@@ -52,3 +52,8 @@ def test_bad_input_is_refused() -> None:
         mix(REAL, [*KEPT, KEPT[0]], fraction=0.2, seed=0)
     with pytest.raises(ValueError, match=r"both real and generated.*'real3'"):
         mix(REAL, [*KEPT, "real3"], fraction=0.2, seed=0)
+
+
+def test_of_nothing_there_is_no_share() -> None:
+    mixture = mix([], KEPT, fraction=0.2, seed=0)
+    assert (mixture.synthetic_ids, mixture.real, mixture.fraction) == ((), 0, 0.0)

@@ -123,3 +123,39 @@ def test_digests_of_a_table_depend_on_every_value() -> None:
     assert TablePlan(make_plan(9)).digest(0, 24) == TablePlan(table).digest(0, 24)
     with pytest.raises(ValueError, match="must be distinct, 24 rows repeat one"):
         TablePlan(pa.concat_tables([table, table]))
+
+
+def test_digests_are_those_of_older_runs() -> None:
+    """A run goes on only where its shards carry the same digests."""
+    assert lazy().digest(5, 5) == "7c137afb2d67a0976df1df9c8fa9c3c54c9cfc66495355b862c60b40dc6de707"
+    assert (
+        TablePlan(make_plan()).digest(5, 5)
+        == "155a252af97522ae9a2719537be32f05cc798f809b59dabc04356cf150df466c"
+    )
+
+
+def test_the_prompts_that_emotions_get_decide_the_digest() -> None:
+    def digest(kind: Kind, prompt: str) -> str:
+        diffusion = DiffusionConfig(plain_prompt=prompt)
+        plan = PlannedImages(
+            round_=1,
+            kind=kind,
+            per_emotion=3,
+            seed=0,
+            model="abc",
+            diffusion=diffusion,
+            generation=GenerationConfig(),
+        )
+        return plan.digest(0, 5)
+
+    assert digest("plain", "an image of {emotion}") != digest("plain", "a photo of {emotion}")
+    assert digest("emotion", "an image of {emotion}") == digest("emotion", "a photo of {emotion}")
+
+
+def test_one_image_of_each_emotion_is_a_plan() -> None:
+    assert make_plan(1)["emotion"].to_pylist() == list(EMOTIONS)
+
+
+def test_a_table_that_is_no_plan_is_named() -> None:
+    with pytest.raises(ValueError, match="plan table does not fit its schema: column 'seed' is missing"):
+        TablePlan(make_plan().drop_columns(["seed"]))

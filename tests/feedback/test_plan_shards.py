@@ -69,3 +69,56 @@ def test_a_lost_shard_comes_back_with_the_same_rows(store: Store, lost: int, is_
         store.delete(f"manifest/{folder}/part-{lost:05d}.json")
     commit_plan(plan(4), store, rows_per_shard=5)
     assert committed(store, "plan/") == {k: v for k, v in before.items() if k.startswith("plan/")}
+
+
+def lose(store: Store, number: int, *folders: str) -> None:
+    for folder in folders:
+        store.delete(f"{folder}/part-{number:05d}.parquet")
+        store.delete(f"manifest/{folder}/part-{number:05d}.json")
+
+
+def test_shards_are_numbered_from_zero_on(store: Store) -> None:
+    commit_plan(plan(2), store, rows_per_shard=5)
+    assert list(committed(store, "plan/")) == [f"plan/part-{number:05d}" for number in range(4)]
+
+
+def test_a_plan_may_be_one_shard(store: Store) -> None:
+    commit_plan(plan(1), store, rows_per_shard=8)
+    assert sizes(store) == [8]
+    commit_plan(plan(1), store, rows_per_shard=8)
+    assert sizes(store) == [8]
+
+
+def test_a_plan_that_ends_with_an_earlier_shard_would_shrink(store: Store) -> None:
+    commit_plan(plan(2), store, rows_per_shard=8)
+    with pytest.raises(ValueError, match="more than 8 images: a run can grow, not shrink"):
+        commit_plan(plan(1), store, rows_per_shard=8)
+
+
+@pytest.mark.parametrize("rows_per_shard", [5, 7], ids=["one row", "two rows"])
+def test_a_short_shard_that_was_lost_before_the_plan_grew_has_the_rows_of_its_images(
+    store: Store, rows_per_shard: int
+) -> None:
+    commit_plan(plan(2), store, rows_per_shard=rows_per_shard)
+    small = sizes(store)
+    last = len(small) - 1
+    entry = committed(store, "plan/")[f"plan/part-{last:05d}"]
+    images = pa.table({"image_id": ["x"] * entry.rows})
+    commit_shard(store, f"images/part-{last:05d}", images, plan_hash=entry.plan_hash)
+    lose(store, last, "plan")
+    commit_plan(plan(4), store, rows_per_shard=rows_per_shard)
+    assert sizes(store)[: last + 1] == small
+    assert committed(store, "plan/")[f"plan/part-{last:05d}"].plan_hash == entry.plan_hash
+
+
+@pytest.mark.parametrize("rows_per_shard", [5, 7], ids=["one row", "two rows"])
+def test_a_short_shard_that_was_lost_with_its_images_fits_before_the_next(
+    store: Store, rows_per_shard: int
+) -> None:
+    commit_plan(plan(2), store, rows_per_shard=rows_per_shard)
+    last = len(sizes(store)) - 1
+    commit_plan(plan(4), store, rows_per_shard=rows_per_shard)
+    before = committed(store, "plan/")
+    lose(store, last, "plan")
+    commit_plan(plan(4), store, rows_per_shard=rows_per_shard)
+    assert committed(store, "plan/") == before

@@ -23,6 +23,8 @@ from uniemo_ray.feedback.schema import KEPT, SCORES
 from uniemo_ray.feedback.verdicts import rank_band
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import Store, open_store
+from uniemo_ray.store.fingerprint import fingerprint
+from uniemo_ray.store.record import library_versions
 from uniemo_ray.store.shards import commit_shard, committed, read_shards
 
 TINY, HALF = 2.0**-149, 2.0**-126  # the smallest float32, and the smallest with full precision
@@ -174,6 +176,16 @@ def test_no_piece_is_larger_than_a_task_may_hold(tmp_path: Path) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return write_scores(open_store(str(tmp_path)), simple(300), 40)
+
+
+def test_entries_tell_what_the_verdicts_were_made_for_and_with(store: Store) -> None:
+    config = FilterConfig()
+    filter_shards(store, store, config=config, rows_per_task=100)
+    hashes = {name: entry.sha256 for name, entry in committed(store, "scores/").items()}
+    entries = committed(store, "kept/").values()
+    assert {entry.plan_hash for entry in entries} == {fingerprint({"filter": config, "scores": hashes})}
+    assert all(entry.versions == library_versions() for entry in entries)
+    assert all(0 < entry.seconds < 60 for entry in entries)
 
 
 class ProcessDiedError(Exception):

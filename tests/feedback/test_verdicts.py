@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.feedback.reference_filter import FilterResult, filter_by_rank
+from tests.feedback.reference_filter import FilterResult, Row, filter_by_rank, simple, to_table
 from uniemo_ray.config import FilterConfig
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.schema import KEPT, SCORES
+from uniemo_ray.feedback.schema import KEPT
 from uniemo_ray.feedback.verdicts import FilterSummary, rank_band
 
-Row = dict[str, Any]
 CRITERIA = [("emo", "sem"), ("sem", "emo"), ("emo",), ("sem",)]
 
 tied = st.sampled_from([0.0, 0.25, 0.5, 1.0])
@@ -33,10 +32,6 @@ row = st.fixed_dictionaries(
 ids = st.text("aZ0-é字", min_size=1, max_size=4)
 rows = st.dictionaries(ids, row, max_size=40).map(lambda d: [{"image_id": k, **v} for k, v in d.items()])
 percent = st.one_of(st.integers(0, 100).map(float), st.decimals(0, 100, places=2).map(float))
-
-
-def to_table(values: list[Row]) -> pa.Table:
-    return pa.Table.from_pylist(values, schema=SCORES)
 
 
 def reference(values: list[Row], config: FilterConfig) -> dict[str, tuple[bool, str | None]]:
@@ -118,16 +113,6 @@ def test_equals_the_reference_on_many_random_and_tied_scores(scope: Any) -> None
     result = filter_by_rank(to_table(values), config)
     assert verdicts(result) == reference(values, config)
     assert 500 < result.summary.kept < 1500
-
-
-def simple(scores: list[float], *, sem: list[float] | None = None) -> pa.Table:
-    pairs = zip(scores, sem or scores, strict=True)
-    return to_table(
-        [
-            {"image_id": f"i{n}", "emotion": "awe", "emo_score": e, "sem_score": s, "reason": None}
-            for n, (e, s) in enumerate(pairs)
-        ]
-    )
 
 
 def test_ranks_reasons_and_thresholds_of_ten_images() -> None:

@@ -116,3 +116,41 @@ def test_probabilities_of_eight_emotions_become_two() -> None:
     for source, target in ((EKMAN, SENTIMENT), (MIKELS, EKMAN), (SENTIMENT, MIKELS)):
         with pytest.raises(ValueError, match="say nothing certain about the classes"):
             coarsen(np.ones((1, len(source.labels))), source, target)
+
+
+def test_batches_add_up() -> None:
+    rng = np.random.default_rng(1)
+    labels, p = rng.integers(0, 8, size=30).tolist(), rng.dirichlet(np.ones(8), size=30)
+    counts, first, second = AccuracyCounts(), AccuracyCounts(), AccuracyCounts()
+    counts.update(labels[:11], p[:11])
+    counts.update(labels[11:], p[11:])
+    first.update(labels[:11], p[:11])
+    second.update(labels[11:], p[11:])
+    whole = measure(labels, p)
+    for found in (counts.result(), first.merge(second).result()):
+        assert found.mean_probability == pytest.approx(whole.mean_probability, abs=1e-12)
+        assert (found.top2, found.two_class, found.two_class_sum) == (
+            whole.top2,
+            whole.two_class,
+            whole.two_class_sum,
+        )
+    assert 0 < whole.two_class_sum < 1
+
+
+def test_of_equally_likely_valences_positive_wins() -> None:
+    p = np.eye(8)[[0]] / 2 + np.eye(8)[[7]] / 2  # amusement and sadness
+    assert (measure([0], p).two_class_sum, measure([7], p).two_class_sum) == (1.0, 0.0)
+
+
+def test_a_label_without_valence_is_no_negative_one() -> None:
+    counts = AccuracyCounts(EKMAN)
+    p = np.zeros((1, 6))
+    p[0, 3], p[0, 5], p[0, 0] = 0.3, 0.6, 0.1  # joy, surprise, anger
+    counts.update([3], p)
+    assert counts.result().two_class_sum == 1.0
+
+
+def test_sums_of_single_precision_probabilities_are_exact() -> None:
+    p = np.random.default_rng(2).dirichlet(np.ones(8), size=5000).astype(np.float32)
+    expected = p[:, 3].astype(np.float64).mean()
+    assert measure([3] * 5000, p).mean_probability == pytest.approx(expected, rel=1e-12)

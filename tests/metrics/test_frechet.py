@@ -100,3 +100,7 @@ def test_bad_input_is_refused() -> None:
         frechet(two, FeatureSums.of(np.ones((2, 3))), name="fd_clip")
     with pytest.raises(ValueError, match="non-finite"):
         FeatureSums.of(np.full((2, 2), np.inf))
+
+
+def test_two_images_have_a_covariance() -> None:
+    assert FeatureSums.of([[0.0], [2.0]]).covariance().tolist() == [[2.0]]

@@ -98,3 +98,41 @@ def test_bad_input_is_refused() -> None:
         )
     with pytest.raises(ValueError, match="distinct ids"):
         emotion_pairs(["a", "a"], ["awe", "awe"], pairs=9, seed=0)
+
+
+def jackknife(pairs: np.ndarray, values: np.ndarray) -> float:
+    """Variance of the mean squared gap over pairs, by leaving out one image after the other."""
+    images = sorted(set(pairs.reshape(-1).tolist()))
+    kept = [[(values[a] - values[b]) ** 2 for a, b in pairs if out not in (a, b)] for out in images]
+    left = np.array([np.mean(gaps) for gaps in kept])
+    return float((len(images) - 1) / len(images) * np.square(left - left.mean()).sum())
+
+
+@pytest.mark.parametrize("pairs", [99, 5], ids=["all pairs", "some pairs"])
+def test_the_standard_error_is_the_jackknife_over_the_images_of_each_emotion(pairs: int) -> None:
+    values = np.array([0.0, 1.0, 3.0, 7.0, 2.0, 2.5, 5.0])
+    ids, labels = list("abcdefg"), ["awe"] * 4 + ["fear"] * 3
+    found = mean_over_pairs(
+        "gap", ids, labels, distance=lambda a, b: np.square(values[a] - values[b]), pairs=pairs, seed=0
+    )
+    drawn = emotion_pairs(ids, labels, pairs=pairs, seed=0)
+    assert len(drawn["awe"]) == min(pairs, 6)
+    expected = np.sqrt(sum(jackknife(own, values) for own in drawn.values())) / 2
+    assert found.standard_error == pytest.approx(expected, rel=1e-12)
+    assert found.name == "gap"
+
+
+def test_the_seed_chooses_the_pairs_that_are_measured() -> None:
+    def mean(seed: int) -> float:
+        return mean_over_pairs(
+            "gap", IDS, LABELS, distance=lambda a, b: a * 61.0 + b, pairs=5, seed=seed
+        ).mean
+
+    assert mean(0) == mean(0)
+    assert mean(0) != mean(1)
+
+
+def test_emotions_draw_from_streams_of_their_own() -> None:
+    labels = ["awe"] * 30 + ["fear"] * 30
+    drawn = emotion_pairs(IDS, labels, pairs=20, seed=0)
+    assert not np.array_equal(drawn["awe"], drawn["fear"] - 30)

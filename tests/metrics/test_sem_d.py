@@ -61,3 +61,19 @@ def test_bad_features_are_refused() -> None:
         sem_d(np.zeros((3, 2)), ["a", "b"], ["awe", "awe"], name="sem_d_clip", pairs=1, seed=0)
     with pytest.raises(ValueError, match="not finite"):
         sem_d(np.full((2, 2), np.nan), ["a", "b"], ["awe", "awe"], name="sem_d_clip", pairs=1, seed=0)
+
+
+def test_a_folder_takes_no_weights_from_elsewhere(tmp_path: Path) -> None:
+    write_clip(tmp_path)
+    with pytest.raises(ValueError, match="brings its own weights"):
+        is_published_clip(str(tmp_path), pretrained=str(tmp_path / WEIGHTS_FILE))
+
+
+def test_name_and_seed_reach_the_pairs() -> None:
+    rows, ids = np.random.default_rng(1).normal(size=(12, 4)), [f"{n:02d}" for n in range(12)]
+    first, again, other = (
+        sem_d(rows, ids, ["awe"] * 12, name="sem_d_l14", pairs=5, seed=seed) for seed in (3, 3, 4)
+    )
+    assert first.name == "sem_d_l14"
+    assert first.mean == again.mean
+    assert first.mean != other.mean

@@ -5,6 +5,8 @@ import torch
 from tests.models.tiny import WIDTH, clip_config, make_tower, pictures
 from uniemo_ray.config import EncoderConfig
 from uniemo_ray.models.encoder import BETA_START, ExpertQueryEncoder
+from uniemo_ray.models.interactive import InteractiveBlock
+from uniemo_ray.models.random_start import own_stream
 
 
 def make_encoder(*, layers=6, **settings):
@@ -95,6 +97,46 @@ def test_beta_starts_small():
     assert pytest.approx(1e-4) == BETA_START
 
 
+def seeded(seed, **settings):
+    config = EncoderConfig(**{"query_length": 3, "interactive_layers": 1} | settings)
+    return ExpertQueryEncoder(make_tower(), config, seed=seed)
+
+
+def test_a_seed_gives_each_part_the_start_that_its_name_says():
+    """Finished runs are made again from their seeds, so these draws must not move."""
+    encoder = seeded(7, query_start=0.5, interactive_layers=2)
+    for name in ("scene_queries", "object_queries"):
+        with own_stream(7, name):
+            torch.testing.assert_close(getattr(encoder, name).data, 0.5 * torch.randn(3, WIDTH))
+    for name in ("scene_block", "object_block"):
+        with own_stream(7, name):
+            expected = InteractiveBlock(WIDTH, 2, 2)
+        torch.testing.assert_close(getattr(encoder, name).state_dict(), expected.state_dict())
+
+
+def test_blocks_may_start_as_in_the_released_code():
+    block = seeded(7, interactive_start="normal").scene_block
+    weights = torch.cat([m.weight.flatten() for m in block.modules() if isinstance(m, torch.nn.Linear)])
+    assert weights.std().item() == pytest.approx(0.02, rel=0.1)
+    biases = [m.bias for m in block.modules() if isinstance(m, torch.nn.Linear) and m.bias is not None]
+    assert all(bias.abs().max() == 0 for bias in biases)
+    with own_stream(7, "scene_block"):
+        expected = InteractiveBlock(WIDTH, 1, 2)
+        expected.start_normal()
+    torch.testing.assert_close(block.state_dict(), expected.state_dict())
+
+
+def test_without_a_seed_torch_decides_the_start():
+    starts = []
+    for seed in (1, 1, 2):
+        tower = make_tower()
+        torch.manual_seed(seed)
+        config = EncoderConfig(query_length=3, interactive_layers=1)
+        starts.append(ExpertQueryEncoder(tower, config).scene_queries)
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+
+
 def test_every_parameter_but_the_projection_gets_a_gradient():
     encoder = make_encoder()
     features = encoder(pictures())
@@ -148,7 +190,9 @@ def test_layers_that_cannot_be_split_are_refused(stage_layers):
 def test_two_layers_are_too_few():
     with pytest.raises(ValueError, match=r"encoder\.stage_layers"):
         make_encoder(layers=2)
-    assert make_encoder(layers=2, queries="none")(pictures()).cls.shape == (2, WIDTH)
+    plain = make_encoder(layers=2, queries="none")
+    assert plain(pictures()).cls.shape == (2, WIDTH)
+    assert plain.stage_ends == (0, 0, 0, 2)
 
 
 def test_another_picture_size_is_refused():
@@ -165,15 +209,17 @@ def test_other_towers_are_refused():
         ExpertQueryEncoder(open_clip.CLIP(**config).visual, EncoderConfig())
 
 
-def test_gradient_checkpointing_changes_no_gradient():
+@pytest.mark.parametrize("is_isolated", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(is_isolated):
     gradients = []
     for is_saving in (False, True):
         encoder = make_encoder().train()
         encoder.visual.set_grad_checkpointing(is_saving)
-        value(encoder(pictures()).cls).backward()
-        gradients.append(encoder.scene_queries.grad)
-    assert gradients[0].abs().max() > 1e-4
-    torch.testing.assert_close(gradients[0], gradients[1])
+        features = encoder(pictures(), is_isolated=is_isolated)
+        value(torch.stack([features.cls, features.scene])).backward()
+        gradients.append((encoder.scene_queries.grad, encoder.visual.positional_embedding.grad))
+    assert all(gradient.abs().max() > 1e-4 for gradient in gradients[0])
+    torch.testing.assert_close(*gradients)
 
 
 def test_bf16_autocast_stays_near_fp32():

@@ -82,6 +82,33 @@ def test_several_text_encoders_share_the_hidden_layer(features):
     assert fuse(fusion, features).shape == (2, 8)
 
 
+def start(members, *, seed, name="cls"):
+    return ConditionFusion(4, 3, members, seed=seed).phi[name][0].weight
+
+
+def test_a_member_starts_alike_whatever_else_is_fused():
+    assert torch.equal(start(("cls",), seed=5), start(("scene", "cls", "object"), seed=5))
+    assert not torch.equal(start(("cls",), seed=5), start(("cls",), seed=6))
+    assert not torch.equal(start(("cls", "scene"), seed=5), start(("cls", "scene"), seed=5, name="scene"))
+
+
+def test_without_a_seed_torch_decides_the_start():
+    starts = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        starts.append(start(("cls",), seed=None))
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+
+
+def test_a_mapped_feature_is_what_it_adds_to_the_condition_at_weight_one(features):
+    fusion = ConditionFusion(4, 3, ("cls", "scene"))
+    fusion.start_at_words(torch.randn(9, 3, generator=torch.Generator().manual_seed(2)))
+    without = fuse(fusion, features, scene=(0.0, 0.0))
+    with_scene = fuse(fusion, features, scene=(1.0, 1.0))
+    torch.testing.assert_close(fusion.mapped("scene", features.scene), with_scene - without)
+
+
 def test_missing_queries_are_named(features):
     fusion = ConditionFusion(4, 3, ("cls", "scene"))
     with pytest.raises(ValueError, match=r"fusion\.members holds 'scene'"):

@@ -66,8 +66,15 @@ def test_the_limit_holds_for_crowded_keys_with_steps_between_samples(limit):
     assert len(sizes) < 1.5 * len(keys) / limit  # and they are not much smaller than they may be
 
 
+def test_places_take_four_bytes_as_a_task_holds_millions():
+    merged = merge([pa.array([1, 4], pa.uint64()), pa.array([2], pa.uint64())])
+    assert [run.tolist() for run in merged.positions] == [[0, 2], [1]]
+    assert all(run.dtype == np.uint32 for run in merged.positions)
+
+
 def test_repeated_keys_are_found():
     assert find_repeated(pa.array([], pa.uint64())) is None
     assert find_repeated(pa.array(["a", "b", "b"])) == "b"
+    assert find_repeated(pa.array(["a", "a", "b"])) == "a"
     assert merge([pa.array(["a", "c"]), pa.array(["b", "c"])]).repeated == "c"
     assert merge([pa.array(["a", "c"]), pa.array(["b", "d"])]).repeated is None
