@@ -538,7 +538,7 @@ class TestBadInput:
                 return (open, (str(tmp_path / "sprung"), "w"))
 
         torch.save({"model": Trap()}, tmp_path / "a.pth")
-        refuse(tmp_path / "a.pth", r"\(it names io\.open, which is not allowed\): nothing of it is loaded")
+        refuse(tmp_path / "a.pth", r"\(it names _?io\.open, which is not allowed\): nothing of it")
         assert not (tmp_path / "sprung").exists()
 
     def test_a_type_that_is_not_allowed_is_named_in_full(self, checkpoint, refuse, tmp_path):
