@@ -1,4 +1,4 @@
-# Needs Python 3.11 or 3.12 and make; everything else is installed into .venv.
+# Needs Python 3.11, 3.12 or 3.13 and make; everything else is installed into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 SCALE ?= 1
 CONFIG ?= demo
@@ -35,7 +35,7 @@ help: ## Show this list
 install: $(STAMP) ## Create .venv with everything pinned in constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.11")'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
