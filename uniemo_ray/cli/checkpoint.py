@@ -13,7 +13,7 @@ def import_checkpoint(
         Path,
         typer.Argument(help="A .pth file of stage 1, or the folder that stage 2 writes (VIT_query.pth)."),
     ],
-    preset: Annotated[str, typer.Option(help="Such as vit_l14_sd15_released.")],
+    preset: Annotated[str, typer.Option(help="Preset of the checkpoint, such as vit_l14_sd15_released.")],
     out: Annotated[str, typer.Option(help="Model folder to write: a local path or s3://bucket/prefix.")],
     data: Annotated[
         Path | None,
@@ -70,7 +70,7 @@ def export_checkpoint(
 ) -> None:
     """Write a model folder as a checkpoint of the released code.
 
-    Possible for what that code can compute: the settings of a *_released preset, and eight
+    This works for what that code can compute: the settings of a *_released preset, and eight
     emotions. A model of stage 1 alone goes to a .pth file, as its mappers are untrained.
 
     \b

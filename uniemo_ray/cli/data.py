@@ -54,7 +54,8 @@ def check(
         typer.Option("--set", metavar="A=VALUE", help="Other data settings, such as labels=ekman."),
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Larger images are refused (default: data.max_pixels).")
+        int | None,
+        typer.Option(min=1, help="Images with more pixels than this are refused (default: data.max_pixels)."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = max(
         1, (os.cpu_count() or 1) - 1

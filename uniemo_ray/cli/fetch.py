@@ -23,9 +23,9 @@ def fetch(
 ) -> None:
     """Download the weights of a preset, on a machine that reaches a model hub.
 
-    Pinned revisions, CLIP's weights checked against hashes known here and every file against the one that
-    the hub states, .bin converted to safetensors without running what is in it.
-    Interrupted, it goes on where it stopped. HF_ENDPOINT and HF_TOKEN apply.
+    Revisions are pinned. CLIP's weights are checked against hashes that the package knows, every other file
+    against the hash that the hub states. A .bin file becomes safetensors without running what is in it. An
+    interrupted download goes on where it stopped. HF_ENDPOINT and HF_TOKEN apply.
 
     \b
     Examples:

@@ -67,10 +67,14 @@ def generate(
     model: _Model,
     prompt: Annotated[
         str | None,
-        typer.Option(help='Where the emotion stands: "{} room" (default: the prompt of training).'),
+        typer.Option(
+            help='Text in which {} stands for the emotion, such as "{} room" (default: that of training).'
+        ),
     ] = None,
     n: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first image; the next has the next seed.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first image. Each further image has the next seed.")
+    ] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps (default: the model's).")] = None,
     guidance: Annotated[
         float | None, typer.Option(min=0, help="Guidance scale (default: the model's).")
@@ -108,8 +112,8 @@ def compact(
 ) -> None:
     """Write a model folder as small as it gets.
 
-    Its weights take eight bits, the tiny base weights are those of the package. The model that is shipped
-    was made this way.
+    Its weights take eight bits each, and the tiny base weights are taken from the package. The shipped
+    model was made this way.
 
     \b
     Example:

@@ -23,32 +23,38 @@ def plan(
         float | None,
         typer.Option(
             min=1e-6,
-            help="Training images a second of one GPU: gives hours. One rate for both stages: of rates a and "
-            "b give 2 / (1/a + 1/b).",
+            help="Training images that one GPU takes in a second. With it the plan shows hours. It is one rate "
+            "for both stages; for two rates a and b, give 2 / (1/a + 1/b).",
         ),
     ] = None,
     generated_per_second: Annotated[
-        float | None, typer.Option(min=1e-6, help="Generated images a second of one GPU: adds generation.")
+        float | None,
+        typer.Option(
+            min=1e-6,
+            help="Images that one GPU generates in a second. With it the plan includes generation.",
+        ),
     ] = None,
     price: Annotated[
-        float | None, typer.Option(min=0, help="Price of one GPU for one hour: gives the cost.")
+        float | None,
+        typer.Option(min=0, help="Price of one GPU for one hour. With it the plan shows the cost."),
     ] = None,
     train_images: Annotated[
-        int | None, typer.Option(min=1, help="Training images, where the config does not tell.")
+        int | None, typer.Option(min=1, help="Number of training images, if the config does not say it.")
     ] = None,
     diffusion: Annotated[
         str | None, typer.Option(help="Architecture instead of diffusion.model: sd15, sdxl or a folder.")
     ] = None,
     activations: Annotated[
-        bool, typer.Option(help="Estimate activations (most of this command's time).")
+        bool, typer.Option(help="Estimate activations, which takes most of this command's time.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
 ) -> None:
     """Count what a run needs: parameters, memory per GPU, steps, images, bytes, hours, cost.
 
-    Reads no weights. Of classes other than the eight emotions, plans stage 1 alone (jobs/understanding.py).
-    Parameters are counted on the real modules, memory follows DeepSpeed's ZeRO 0 to 3;
-    activations are an estimate and said to be one. Exit code 0: it fits; 1: it does not, and how it would.
+    It reads no weights. Parameters are counted on the real modules. Memory follows DeepSpeed's ZeRO 0 to 3,
+    and the part of the activations is an estimate. For classes other than the eight emotions it plans stage
+    1 alone, which jobs/understanding.py trains. The exit code is 0 if the run fits, and 1 if it does not;
+    then the plan says how it would.
 
     \b
     Examples:

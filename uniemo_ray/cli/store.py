@@ -46,7 +46,7 @@ def verify(run: _Run) -> None:
 def repair(run: _Run) -> None:
     """Remove what verify names, so that submitting the job again makes just that anew.
 
-    Refused while a driver works on the run.
+    It is refused while a driver works on the run.
 
     \b
     Example:
@@ -68,8 +68,8 @@ def regenerate(
 ) -> None:
     """Make one image of a run again, from its provenance alone.
 
-    Says whether the bytes are those of the run; on the same kind of processor and the same library
-    versions they are. Exit code 1: they differ.
+    It says whether the bytes are those of the run. They are on the same kind of processor with the same
+    library versions. The exit code is 1 if they differ.
 
     \b
     Example:

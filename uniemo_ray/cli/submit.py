@@ -31,7 +31,10 @@ def submit(
         Path | None, typer.Option(help="Folder that is sent to the cluster (default: the current one).")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the submission (default: the job's).")] = None,
-    runtime_env: Annotated[Path | None, typer.Option(help="As cluster/runtime_env.yaml.")] = None,
+    runtime_env: Annotated[
+        Path | None,
+        typer.Option(help="Runtime environment of the job: a YAML file such as cluster/runtime_env.yaml."),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Follow the log until the job ends.")] = True,
 ) -> None:
     """Run a job on a Ray cluster and follow its log.
