@@ -23,8 +23,8 @@ def plan(
         float | None,
         typer.Option(
             min=1e-6,
-            help="Training images that one GPU takes in a second. With it the plan shows hours. It is one rate "
-            "for both stages; for two rates a and b, give 2 / (1/a + 1/b).",
+            help="Training images that one GPU takes in a second. With it the plan shows hours. It is one "
+            "rate for both stages; for two rates a and b, give 2 / (1/a + 1/b).",
         ),
     ] = None,
     generated_per_second: Annotated[
