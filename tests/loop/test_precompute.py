@@ -58,7 +58,7 @@ def test_the_loop_finds_what_the_job_has_computed(tmp_path, monkeypatch, caplog)
     names = data.read_names(context)
     stored = NameEmbeddings.load(context.artefacts_of("names").uri)(names.objects)
     torch.testing.assert_close(stored, embed_names(load_clip("tiny"), names.objects), atol=1e-5, rtol=1e-5)
-    row = training_set(context, config, config.stage2, round_=1).take(1)[0]
+    row = training_set(context, config, stage="joint", round_=1).take(1)[0]
     square = to_square(decode_rgb(row["image"], 10**6), config.diffusion.size_px)
     expected = load_diffusion("tiny").encode_images(to_unit_range(square[None]))
     torch.testing.assert_close(decode_latents([row["latent"]]), expected, atol=1e-2, rtol=1e-2)
@@ -73,7 +73,7 @@ def test_the_loop_finds_what_the_job_has_computed(tmp_path, monkeypatch, caplog)
         crop, again, folder = run(tmp_path, "diffusion.target=crop")
     assert [name for name, result in again.items() if not result.is_skipped] == ["latents"]
     assert "latents are computed in every step" in caplog.text
-    rows = training_set(context_of(folder, again), crop, crop.stage2, round_=1)
+    rows = training_set(context_of(folder, again), crop, stage="joint", round_=1)
     assert rows.count() == 32
     assert "latent" not in rows.schema().names
 

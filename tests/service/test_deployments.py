@@ -150,14 +150,14 @@ def test_page_health_and_guard(client):
 
 
 def test_a_generation_is_watched_as_it_happens(client):
-    path = client.post("/v1/generations", json=AWE | {"steps": 60}).headers["location"]
+    path = client.post("/v1/generations", json=AWE | {"steps": 400}).headers["location"]
     with client.stream("GET", f"{path}/events") as stream:
         text = "".join(stream.iter_text())
     assert text.startswith("event: queued")
     assert text.count("event: preview") >= 1
     done = json.loads(text.rpartition("data: ")[2])
     assert done["status"] == "done"
-    plain = client.post("/v1/generate", json=AWE | {"steps": 60}, headers={"accept": "image/png"})
+    plain = client.post("/v1/generate", json=AWE | {"steps": 400}, headers={"accept": "image/png"})
     assert client.get(done["images"][0]["url"]).content == plain.content
 
 
