@@ -7,7 +7,6 @@ unnormalised image features of OpenAI's CLIP ViT-L/14.
 # M images, C emotions
 
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -15,10 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.metrics.weights import find_weights, has_weights
-from uniemo_ray.models.pickled import read_pickled
+from uniemo_ray.metrics.weights import find_weights, has_weights, read_checkpoint, tensors_of
 from uniemo_ray.store.fingerprint import file_sha256
-from uniemo_ray.text import one_line
 
 JUDGE_FILE = "time_2023-11-12_03-29-best.pth"
 """The file of EmoGen."""
@@ -67,13 +64,7 @@ class EmotionJudge:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        state = read_pickled(path)
-    except (RuntimeError, EOFError, OSError, LookupError, UnpicklingError) as error:
-        reason = one_line(error)[:200]
-        raise ValueError(f"{path} is damaged, or holds more than tensors ({reason})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no plain state dict of tensors")
+    state = tensors_of(read_checkpoint(path), path)
     found = {name: tuple(value.shape) for name, value in state.items()}
     if found != SHAPES:
         raise ValueError(f"{path} is no Emo-A judge: expected {_text(SHAPES)}, got {_text(found)}")

@@ -3,7 +3,6 @@
 # M images, B batch
 
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from uniemo_ray.data.images import RGB, normalise, to_square
-from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights
-from uniemo_ray.models.pickled import read_pickled
+from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights, read_checkpoint
 from uniemo_ray.text import one_line
 
 PLACES_FILE = "resnet50_places365.pth.tar"
@@ -73,11 +71,7 @@ class SemanticJudges:
 
 def _places_state(path: Path) -> dict[str, Tensor]:
     """The tensors of the training checkpoint that is published; its names say that it ran on several GPUs."""
-    try:
-        content = read_pickled(path)
-    except (RuntimeError, EOFError, OSError, LookupError, UnpicklingError) as error:
-        reason = one_line(error)[:200]
-        raise ValueError(f"{path} is damaged, or holds more than tensors ({reason})") from None
+    content = read_checkpoint(path)
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise ValueError(f"{path} has no 'state_dict': expected the published checkpoint of Places365")

@@ -1,12 +1,15 @@
 """Published weight files that the user may have put into `evaluation.weights_dir`. Never downloaded."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
 
 from uniemo_ray.foreign_files import stand_in_at
+from uniemo_ray.models.pickled import read_pickled
 from uniemo_ray.store.fingerprint import file_sha256
+from uniemo_ray.text import one_line
 
 
 def find_weights(weights_dir: str | Path | None, pattern: str, *, metric: str) -> Path:
@@ -42,7 +45,24 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     digest = file_sha256(path)
     if len(wanted) != 8 or not digest.startswith(wanted):
         raise ValueError(f"{path} is damaged: its sha256 starts with {digest[:8]}, expected {wanted}")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    return tensors_of(torch.load(path, map_location="cpu", weights_only=True), path)
+
+
+def read_checkpoint(path: Path) -> object:
+    """What a published file holds whose name has no digest; nothing in it is run.
+
+    Raises:
+        ValueError: when it is damaged, or holds more than tensors.
+    """
+    try:
+        return read_pickled(path)
+    except (RuntimeError, EOFError, OSError, LookupError, UnpicklingError) as error:
+        reason = one_line(error)[:200]
+        raise ValueError(f"{path} is damaged, or holds more than tensors ({reason})") from None
+
+
+def tensors_of(state: object, path: Path) -> dict[str, Tensor]:
+    """The content of a file as a state dict; raises ValueError when it is none."""
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds no plain state dict of tensors")
     return state

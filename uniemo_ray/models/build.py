@@ -18,7 +18,7 @@ from uniemo_ray.models.attributes import AttributeBase, MappedNames
 from uniemo_ray.models.clip import ClipParts, embed_names, make_clip
 from uniemo_ray.models.encoder import ExpertQueryEncoder
 from uniemo_ray.models.fusion import ConditionFusion
-from uniemo_ray.models.random_start import draw_seed
+from uniemo_ray.models.random_start import given_or_drawn
 from uniemo_ray.models.uniemo import Generation, UniEmoNet
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _assemble(
     verbatim: Callable[[Sequence[str]], Tensor],
     seed: int | None,
 ) -> UniEmoNet:
-    seed = draw_seed() if seed is None else seed
+    seed = given_or_drawn(seed)
     encoder = ExpertQueryEncoder(visual, config.encoder, seed=seed)
     generation = None
     if text_width is not None:

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from uniemo_ray.config import EncoderConfig
 from uniemo_ray.models.interactive import InteractiveBlock
-from uniemo_ray.models.random_start import draw_seed, own_stream
+from uniemo_ray.models.random_start import given_or_drawn, own_stream
 
 BETA_START = 1e-4
 
@@ -81,7 +81,7 @@ class ExpertQueryEncoder(nn.Module):
         visual.proj.requires_grad_(False)
         self.stage_ends = stage_ends(len(visual.transformer.resblocks), config)
         if config.queries != "none":
-            self._add_queries(draw_seed() if seed is None else seed)
+            self._add_queries(given_or_drawn(seed))
 
     def _add_queries(self, seed: int) -> None:
         config, width = self.config, self.width

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from uniemo_ray.models.encoder import Features
-from uniemo_ray.models.random_start import draw_seed, own_stream
+from uniemo_ray.models.random_start import given_or_drawn, own_stream
 
 
 class ConditionFusion(nn.Module):
@@ -34,7 +34,7 @@ class ConditionFusion(nn.Module):
             seed: of the fresh weights; None draws one from torch's own stream.
         """
         super().__init__()
-        seed = draw_seed() if seed is None else seed
+        seed = given_or_drawn(seed)
         text = text_width if isinstance(text_width, int) else sum(text_width)
         self.members = tuple(members)
         self.phi = nn.ModuleDict()

@@ -24,6 +24,6 @@ def own_stream(seed: int, part: str) -> Iterator[None]:
         yield
 
 
-def draw_seed() -> int:
-    """A seed from torch's own stream, so that `torch.manual_seed` decides it."""
-    return int(torch.randint(2**62, (), device="cpu").item())
+def given_or_drawn(seed: int | None) -> int:
+    """The seed; None draws one from torch's own stream, so that `torch.manual_seed` decides it."""
+    return int(torch.randint(2**62, (), device="cpu").item()) if seed is None else seed

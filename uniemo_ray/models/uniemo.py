@@ -14,7 +14,7 @@ from uniemo_ray.models.attributes import AttributeBase, MappedNames
 from uniemo_ray.models.encoder import ExpertQueryEncoder, Features
 from uniemo_ray.models.fusion import ConditionFusion
 from uniemo_ray.models.heads import Temperature, make_classifier
-from uniemo_ray.models.random_start import draw_seed, own_stream
+from uniemo_ray.models.random_start import given_or_drawn, own_stream
 
 PARTS = ("tower", "queries", "heads", "fusion")
 STAGE_2_PARTS = ("fusion.", "condition_head.", "mapped.")
@@ -49,17 +49,10 @@ class Condition(NamedTuple):
 
 
 class Temperatures(NamedTuple):
-    """InfoNCE temperatures (eq. 4)."""
+    """InfoNCE temperatures (eq. 4), numbers or learnable tensors of shape (1,)."""
 
-    scene: float
-    object: float
-
-
-class LearntTemperatures(NamedTuple):
-    """InfoNCE temperatures that train, each of shape (1,)."""
-
-    scene: Tensor
-    object: Tensor
+    scene: Tensor | float
+    object: Tensor | float
 
 
 class Generation(NamedTuple):
@@ -98,36 +91,35 @@ class UniEmoNet(nn.Module):
             ValueError: the classifier's last layer shall read conditions of another width.
         """
         super().__init__()
-        self._seed = draw_seed() if seed is None else seed
+        seed = given_or_drawn(seed)
         width = encoder.width
         classes, joint_width = scenes.coefficients.shape[1], scenes.embeddings.shape[1]
         self.encoder = encoder
         self.scenes = scenes
         self.objects = objects
-        self._fixed_temperatures = Temperatures(
-            losses.scene_temperature or losses.temperature, losses.temperature
-        )
+        scene_temperature = losses.scene_temperature or losses.temperature
+        self._fixed_temperatures = Temperatures(scene_temperature, losses.temperature)
         self.has_fixed_projections = losses.projections == "random"
-        with own_stream(self._seed, "classifier"):
+        with own_stream(seed, "classifier"):
             self.classifier = make_classifier(width, classes)
         if self.has_queries:
-            self.scene_projection = self._projection("scene", joint_width)
-            self.object_projection = self._projection("object", joint_width)
+            self.scene_projection = self._projection("scene", joint_width, seed)
+            self.object_projection = self._projection("object", joint_width, seed)
         if self.has_queries and losses.learn_temperature:
-            self.scene_temperature = Temperature(self._fixed_temperatures.scene)
-            self.object_temperature = Temperature(self._fixed_temperatures.object)
+            self.scene_temperature = Temperature(scene_temperature)
+            self.object_temperature = Temperature(losses.temperature)
         self.mapped: MappedNames | None = None
         if generation is not None:
-            self._add_generation(generation)
+            self._add_generation(generation, seed)
 
-    def _projection(self, kind: str, joint_width: int) -> nn.Linear:
-        with own_stream(self._seed, f"{kind}_projection"):
+    def _projection(self, kind: str, joint_width: int, seed: int) -> nn.Linear:
+        with own_stream(seed, f"{kind}_projection"):
             projection = nn.Linear(self.encoder.width, joint_width, bias=False)
             if self.has_fixed_projections:
                 nn.init.normal_(projection.weight)
         return projection
 
-    def _add_generation(self, generation: Generation) -> None:
+    def _add_generation(self, generation: Generation, seed: int) -> None:
         self.fusion = generation.fusion
         self.mapped = generation.mapped
         self.use_coefficients = generation.use_coefficients
@@ -135,7 +127,7 @@ class UniEmoNet(nn.Module):
         assert isinstance(last, nn.Linear)
         text_width = len(self.fusion.offset)
         if generation.has_own_head:
-            with own_stream(self._seed, "condition_head"):
+            with own_stream(seed, "condition_head"):
                 self.condition_head = nn.Linear(text_width, last.out_features)
         elif text_width != last.in_features:
             raise ValueError(
@@ -184,10 +176,10 @@ class UniEmoNet(nn.Module):
         """Names that a query of this kind is matched with."""
         return self._base(kind).names
 
-    def temperatures(self) -> Temperatures | LearntTemperatures:
+    def temperatures(self) -> Temperatures:
         """Temperatures of the two contrastive terms (eq. 4)."""
         if hasattr(self, "scene_temperature"):
-            return LearntTemperatures(self.scene_temperature(), self.object_temperature())
+            return Temperatures(self.scene_temperature(), self.object_temperature())
         return self._fixed_temperatures
 
     def _embed_scene(self, features: Features) -> Tensor | None:
