@@ -1,13 +1,7 @@
 """Folders of base weights (CLIP, diffusion): on this machine, or in storage and then copied to it once."""
 
-import errno
-import fcntl
 import os
-import secrets
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pyarrow import fs
@@ -15,11 +9,9 @@ from pyarrow import fs
 from uniemo_ray.addresses import expand, home_folder
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.fingerprint import fingerprint
+from uniemo_ray.store.made_once import made_once
 
 _CACHE = "uniemo_ray/weights"
-_NO_LOCKS = frozenset(
-    (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
-)
 
 
 def local_folder(name: str) -> Path:
@@ -43,14 +35,7 @@ def local_folder(name: str) -> Path:
     if not stamps:
         raise ValueError(f"{name} holds no files: give a folder that `uniemo fetch --to` has written")
     target = _cache_folder() / fingerprint([name, stamps])[:16]
-    with _locked(target.with_suffix(".lock")) as is_alone:
-        if not target.is_dir():
-            ending = ".part" if is_alone else f".{secrets.token_hex(4)}.part"
-            unfinished = target.with_suffix(ending)
-            shutil.rmtree(unfinished, ignore_errors=True)
-            store.download_dir("", unfinished)
-            _take_place(unfinished, target)
-    return target
+    return made_once(target, lambda unfinished: store.download_dir("", unfinished))
 
 
 def _cache_folder() -> Path:
@@ -70,26 +55,3 @@ def _cache_folder() -> Path:
             return cache
     except OSError as error:
         raise ValueError(f"weights are copied to {cache}, which fails ({error.strerror}): {advice}") from None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Wait until no other process of this machine holds the lock; whether the file system has locks."""
-    with path.open("w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of a machine would all copy it at once
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            yield False  # some network file systems: then each copies it, and the first one counts
-            return
-        yield True
-
-
-def _take_place(unfinished: Path, target: Path) -> None:
-    try:
-        unfinished.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        shutil.rmtree(unfinished, ignore_errors=True)  # another process was faster
