@@ -511,6 +511,9 @@ class ResourceConfig(Settings):
     far. Unit: currency per hour. Source: ours."""
     max_failures: int = Field(2, ge=0)
     """How often a training stage restarts from its last checkpoint. Unit: restarts. Source: ours."""
+    parallel_steps: int = Field(4, ge=1)
+    """Largest number of steps that run side by side. A step starts beside others only if the cluster has room
+    for all of them. Unit: steps. Source: ours."""
 
 
 class Config(Settings):

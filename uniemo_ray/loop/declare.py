@@ -11,7 +11,7 @@ from typing import Protocol
 
 from uniemo_ray.config import Config
 from uniemo_ray.settings_view import setting, view_of
-from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
+from uniemo_ray.store.steps import Pipeline, Place, StepContext, StepOutput
 
 
 class StepFunction(Protocol):
@@ -36,6 +36,8 @@ class Row:
     """For a step that adds to a smaller run of itself: which of `reads` may grow, none if only inputs do."""
     facts: Mapping[str, object] = field(default_factory=dict)
     """What decides its result and is no setting, such as a model's fingerprint."""
+    place: Place = "driver"
+    """What does its work. Steps of the driver run one at a time."""
     round_: int | None = None
     """Whose number of epochs counts, see `Config.for_round`."""
 
@@ -60,7 +62,14 @@ def declare(pipeline: Pipeline, config: Config, table: Sequence[Row]) -> dict[st
         view = view_of(own, row.name, row.reads)
         settings = {name: setting(own, name) for name in row.reads} | dict(row.facts)
         run = partial(_run, row.run, view)
-        pipeline.step(row.name, run=run, settings=settings, inputs=row.after, grows_by=row.grows_by)
+        pipeline.step(
+            row.name,
+            run=run,
+            settings=settings,
+            inputs=row.after,
+            grows_by=row.grows_by,
+            place=row.place,
+        )
         views[row.name] = view
     return views
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
+from uniemo_ray.distributed.room import ClusterRoom
 from uniemo_ray.distributed.session import connect
 from uniemo_ray.loop.declare import Row, declare
 from uniemo_ray.store.run import RunFolder
@@ -24,7 +25,7 @@ def open_pipeline(config: Config, table: Sequence[Row]) -> Iterator[tuple[RunFol
         RunLockedError: another driver works on it.
     """
     run = RunFolder.open(locate(config.run), config)
-    pipeline = Pipeline(run)
+    pipeline = Pipeline(run, has_room=ClusterRoom(config))
     declare(pipeline, config, table)
     connect()
     with run.locked():

@@ -53,12 +53,14 @@ STAGE_1 = (
 MODEL = (*NETWORK, "diffusion", "generation.micro_batch", "generation.threads", "seed")
 """What a model folder states of itself."""
 NAMES = Row("names", data.names, reads=FROZEN_CLIP, after=["ingest"])
-FEATURES = Row("features", data.features, reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"])
+FEATURES = Row(
+    "features", data.features, place="actors", reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]
+)
 
 
 def ingest_steps(config: Config) -> list[Row]:
     """`jobs/ingest.py`: the data set's canonical shards."""
-    return [Row("ingest", data.ingest, reads=["data"])]
+    return [Row("ingest", data.ingest, place="actors", reads=["data"])]
 
 
 def precompute_steps(config: Config) -> list[Row]:
@@ -76,6 +78,7 @@ def precompute_steps(config: Config) -> list[Row]:
         Row(
             "latents",
             data.latents,
+            place="actors",
             reads=[*VAE, "diffusion.target", "data.max_pixels"],
             after=["ingest"],
         ),
@@ -102,6 +105,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
     inception_row = Row(
         inception.STEP,
         inception.inception_step,
+        place="actors",
         reads=["evaluation.weights_dir", "diffusion.size_px", "data.max_pixels"],
         after=["ingest"],
         facts={"protocols": ["fid", "fid_train"]},
@@ -118,6 +122,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
         Row(
             "generate-plain",
             partial(feedback.generate, round_=1, kind="plain"),
+            place="actors",
             reads=[*SAMPLING, "evaluation.plain_per_emotion", "generation.rows_per_shard"],
             after=["model-1"],
             grows_by=["evaluation.plain_per_emotion"],
@@ -125,6 +130,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
         Row(
             "score-plain",
             partial(feedback.score, source="generate-plain"),
+            place="actors",
             reads=FROZEN_CLIP,
             after=["generate-plain", "scorers"],
             grows_by=[],
@@ -158,6 +164,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             understanding_,
             partial(training.understanding, round_=round_),
+            place="workers",
             reads=STAGE_1,
             after=[*images, "names", *weights],
             round_=round_,
@@ -165,6 +172,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             joint,
             partial(training.joint, round_=round_),
+            place="workers",
             reads=[*NETWORK, "diffusion", "data.max_pixels", "seed", "stage2"],
             after=[*images, "latents", "names", "coefficients", understanding_, *weights],
             round_=round_,
@@ -172,6 +180,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             encode,
             partial(training.encode, round_=round_),
+            place="actors",
             reads=[*NETWORK, "diffusion.denoiser", "data.max_pixels"],
             after=["ingest", "names", "coefficients", joint],
         ),
@@ -192,6 +201,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             f"mix-{round_}",
             partial(feedback.mix, round_=round_),
+            place="actors",
             reads=["feedback.synthetic_fraction", "seed", *VAE, "diffusion.target"],
             after=[filter_, generate, "features"],
         ),
@@ -202,6 +212,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             generate,
             partial(feedback.generate, round_=round_),
+            place="actors",
             reads=[*SAMPLING, "generation.per_emotion", "generation.rows_per_shard"],
             after=[model],
             grows_by=["generation.per_emotion"],
@@ -209,6 +220,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             score,
             partial(feedback.score, source=generate),
+            place="actors",
             reads=FROZEN_CLIP,
             after=[generate, "scorers"],
             grows_by=[],
@@ -238,6 +250,7 @@ def understanding_steps(config: Config) -> list[Row]:
         Row(
             "predict",
             partial(understanding.predict, model=model),
+            place="actors",
             reads=["data.max_pixels"],
             after=after,
             facts=facts,
@@ -262,6 +275,7 @@ def _stage_1_steps(config: Config) -> list[Row]:
         Row(
             "understanding",
             partial(training.understanding, round_=1),
+            place="workers",
             reads=STAGE_1,
             after=["ingest", "names"],
             round_=1,
@@ -285,6 +299,7 @@ def completion_steps(config: Config, source: SourceModel) -> list[Row]:
         Row(
             "encode",
             partial(completion.encode, source=source),
+            place="actors",
             reads=[*NETWORK, "data.max_pixels"],
             after=["ingest"],
             facts=model,

@@ -1,11 +1,14 @@
 """Where fresh weights come from: a random stream of its own for each part of the network."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from uniemo_ray.seeds import hash_seed
+
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @contextmanager
@@ -19,7 +22,7 @@ def own_stream(seed: int, part: str) -> Iterator[None]:
         seed: of the network.
         part: name of the part.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):  # torch's stream is that of the whole process
         torch.default_generator.manual_seed(hash_seed(seed, "start", part))
         yield
 

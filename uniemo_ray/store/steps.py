@@ -4,22 +4,32 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import explain_step
 from uniemo_ray.store.fingerprint import canonical, fingerprint
+from uniemo_ray.store.graph import Graph
 from uniemo_ray.store.record import StepRecord, artefact_folder, library_versions, now
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import committed
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+Place = Literal["driver", "actors", "workers"]
+"""What does a step's work: the driver's own process, a pool of actors (or tasks), or training workers."""
+_CURRENT: ContextVar[str] = ContextVar("step", default="")
+
+
+def current_step() -> str:
+    """Name of the step that the caller works for; empty outside of steps."""
+    return _CURRENT.get()
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,15 @@ class Step:
     code_version: int
     fingerprint: str
     lineage: str
+    place: Place
+
+
+class Room(Protocol):
+    """Tells which steps fit beside each other."""
+
+    def __call__(self, step: Step, running: Sequence[Step], /) -> bool:
+        """Whether a step may start beside those that run."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,10 +103,15 @@ class StepResult:
 
 
 class Pipeline:
-    """Steps in the order in which they were declared, on one run folder."""
+    """Declared steps on one run folder.
 
-    def __init__(self, run: RunFolder) -> None:
-        self._run = run
+    Args:
+        run: The folder.
+        has_room: Tells which steps run side by side; None for one after the other.
+    """
+
+    def __init__(self, run: RunFolder, *, has_room: Room | None = None) -> None:
+        self._run, self._has_room = run, has_room
         self._steps: dict[str, Step] = {}
 
     def step(
@@ -99,6 +123,7 @@ class Pipeline:
         inputs: Sequence[str] = (),
         grows_by: Sequence[str] | None = None,
         code_version: int = 1,
+        place: Place = "driver",
     ) -> Step:
         """Declare a step.
 
@@ -111,6 +136,7 @@ class Pipeline:
                 when only its inputs do). Runs of all sizes share a folder, and the newest is the one that
                 counts.
             code_version: Raise it when a change of code changes results.
+            place: What does its work.
 
         Raises:
             ValueError: a malformed or taken name, an input that is not declared yet, unstable settings.
@@ -130,23 +156,39 @@ class Pipeline:
             what["settings"] = {key: value for key, value in plain.items() if key not in grows_by}
             lineages = {other: self._steps[other].lineage for other in inputs}
             lineage = fingerprint({**what, "inputs": lineages})
-        step = Step(name, plain, tuple(inputs), run, code_version, digest, lineage)
+        step = Step(name, plain, tuple(inputs), run, code_version, digest, lineage, place)
         self._steps[name] = step
         return step
 
     def run(self) -> tuple[StepResult, ...]:
-        """Run what is not finished, in order; each step's record is committed before the next one starts.
+        """Run what is not finished; each step's record is committed before a step that needs it starts.
+
+        Returns:
+            One result for each step, in the order in which they were declared.
 
         Raises:
             RunLockedError: another driver works on the folder.
             StoreError: disk full, S3 gone and the like, as one clear line; submit again to go on.
         """
-        results: dict[str, StepResult] = {}
+
+        def skip(name: str) -> StepResult | None:
+            return self._skip(self._steps[name], labels[name])
+
+        def execute(name: str, inputs: Mapping[str, StepResult]) -> StepResult:
+            records = {other: result.record for other, result in inputs.items()}
+            return self._execute(self._steps[name], records, label=labels[name])
+
+        def fits(name: str, running: Collection[str]) -> bool:
+            beside = [self._steps[other] for other in running]
+            return self._has_room is not None and self._has_room(self._steps[name], beside)
+
+        labels = {
+            name: f"[{index}/{len(self._steps)}] {name} ..."
+            for index, name in enumerate(self._steps, start=1)
+        }
+        inputs = {name: step.inputs for name, step in self._steps.items()}
         with self._run.locked():
-            for index, step in enumerate(self._steps.values(), start=1):
-                records = {name: results[name].record for name in step.inputs}
-                label = f"[{index}/{len(self._steps)}] {step.name} ..."
-                results[step.name] = self._skip(step, label) or self._execute(step, records, label=label)
+            results = Graph(inputs, skip=skip, execute=execute, has_room=fits).run()
         return tuple(results.values())
 
     def _skip(self, step: Step, label: str) -> StepResult | None:
@@ -174,7 +216,7 @@ class Pipeline:
             is_resumed=is_resumed,
         )
         logger.info("%s %s", label, "resuming" if is_resumed else "started")
-        start = time.monotonic()
+        token, start = _CURRENT.set(step.name), time.monotonic()
         try:
             output = step.run(context)
             record = self._record(step, context, output=output, seconds=time.monotonic() - start)
@@ -185,6 +227,8 @@ class Pipeline:
             if clear is None or clear is error:
                 raise
             raise clear from error
+        finally:
+            _CURRENT.reset(token)
         note = "" if output.status == "finished" else f", {output.status}"
         logger.info("%s done in %s%s", label, _duration(record.seconds), note)
         return StepResult(record, is_skipped=False)

@@ -20,6 +20,7 @@ from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import SupersededError
 from uniemo_ray.store.shards import ShardEntry, committed, seal_manifest
+from uniemo_ray.store.steps import current_step
 
 logger = logging.getLogger(__name__)
 RETRIES = 2
@@ -79,7 +80,9 @@ def map_shards(
         shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
     ]
     device = "cuda" if resources.use_gpu else "cpu"
-    work = MapWork(actor, device, source, target, retries, label=", ".join(map(_last_part, folders)))
+    work = MapWork(
+        actor, device, source, target, retries, label=current_step() or ", ".join(map(_last_part, folders))
+    )
     done = _done(wanted, target)
     if done:
         logger.info("%s: %d of %d shards are finished already", work.label, len(done), len(wanted))

@@ -1,0 +1,62 @@
+"""Which steps run side by side."""
+
+from typing import Any
+
+import pytest
+import ray
+
+from uniemo_ray.config import Config
+from uniemo_ray.distributed.room import ClusterRoom
+from uniemo_ray.store.steps import Place, Step, StepOutput
+
+
+def step(place: Place) -> Step:
+    return Step(place, {}, (), lambda _: StepOutput(), 1, "", "", place)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Resources of a cluster, and its number of nodes; change it to change the cluster."""
+    has: dict[str, Any] = {"CPU": 16.0, "GPU": 8.0, "memory": 64.0 * 2**30, "nodes": 2}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {k: v for k, v in has.items() if k != "nodes"})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}] * has["nodes"])
+    return has
+
+
+def room(**resources: Any) -> ClusterRoom:
+    config = {"workers": 4, "actors": 4, "min_actors": 1, "use_gpu": True, "memory_gb_per_actor": 2.0}
+    return ClusterRoom(Config(resources=config | resources, generation={"actors": 4}))
+
+
+def test_a_pool_that_runs_counts_with_its_largest_size(cluster):
+    assert room()(step("actors"), [step("workers")])
+    assert room()(step("workers"), [step("actors")])
+    assert not room()(step("actors"), [step("workers"), step("actors")])
+    assert not room(workers=8)(step("workers"), [step("actors")])
+
+
+def test_each_kind_of_resource_counts(cluster):
+    cluster["GPU"] = 4.0
+    assert not room()(step("actors"), [step("workers")])
+    assert room(use_gpu=False)(step("actors"), [step("workers")])
+    cluster["memory"] = 9.0 * 2**30
+    assert not room(use_gpu=False)(step("actors"), [step("actors")])
+    cluster["memory"] = 10.0 * 2**30
+    assert room(use_gpu=False)(step("actors"), [step("actors")])
+
+
+def test_the_driver_does_one_thing_at_a_time(cluster):
+    assert room()(step("driver"), [step("workers"), step("actors")])
+    assert not room()(step("driver"), [step("driver")])
+
+
+def test_on_one_machine_the_driver_takes_a_cpu(cluster):
+    cluster.update(nodes=1, CPU=4.0)
+    assert not room(use_gpu=False)(step("driver"), [step("workers")])
+    cluster["CPU"] = 5.0
+    assert room(use_gpu=False)(step("driver"), [step("workers")])
+
+
+def test_no_more_than_the_setting_allows(cluster):
+    assert room(parallel_steps=2)(step("driver"), [step("actors")])
+    assert not room(parallel_steps=1)(step("driver"), [step("actors")])
