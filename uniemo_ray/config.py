@@ -511,6 +511,9 @@ class ResourceConfig(Settings):
     far. Unit: currency per hour. Source: ours."""
     max_failures: int = Field(2, ge=0)
     """How often a training stage restarts from its last checkpoint. Unit: restarts. Source: ours."""
+    wait_for_lease_s: float = Field(0.0, ge=0)
+    """How long a job waits for another driver of the same run to end, such as the one that an operator is
+    just replacing. The jobs' option --wait-for-lease sets it. Unit: seconds. Source: ours."""
     parallel_steps: int = Field(4, ge=1)
     """Largest number of steps that run side by side. A step starts beside others only if the cluster has room
     for all of them. Unit: steps. Source: ours."""

@@ -22,7 +22,7 @@ SHAPES = (
     r"Ray head at http://127\.0\.0\.1:\d+ \(loopback, token in .+\)",
     r"ray job submit --submission-id quiet-1 --working-dir .+ -- python jobs/understanding\.py .+",
     rf"{CLOCK} \[\d+/\d+\] \S+ \.\.\. (started|done in [\d.]+ s)",
-    rf"{CLOCK} [a-z, ]+: \d+/\d+, [\d.]+/s, ETA \S+, 0 failures, \d+/\d+ shards, 1 node(; [a-z]+ .+)?",
+    rf"{CLOCK} [a-z0-9-]+: \d+/\d+, [\d.]+/s, ETA \S+, 0 failures, \d+/\d+ shards, 1 node(; [a-z]+ .+)?",
     rf"{CLOCK} \S+ \[#*\.*\] step \d+/16 epoch [12]/2 \d+ images/s ETA \d+:\d\d loss [\d.]+ accuracy [\d.]+",
     r" *Understanding .+",
     r"[┏┡├└┃│].+[┓┩┤┘┃│]",

@@ -1,6 +1,7 @@
 """One driver at a time, whoever dies."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -98,6 +99,33 @@ def test_released_is_free_at_once(store: Store) -> None:
         assert first.epoch == 1
     with Lease(store) as second:
         assert second.epoch == 2
+
+
+def test_a_driver_may_wait_for_another_to_end(
+    store: Store, uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("uniemo_ray.store.lease._LOOK_AGAIN_S", 0.05)
+    with child(HOLDER, uri) as holder:
+        assert hear(holder) == "held"
+        threading.Timer(0.5, holder.kill).start()
+        second = Lease(store)
+        second.acquire(wait_s=30)
+    assert second.epoch == 2
+    second.release()
+    told = [line for line in caplog.messages if line.startswith("waiting up to 30 s: ")]
+    assert len(told) == 1
+    assert f"is in use by process {holder.pid}" in told[0]
+    assert "wait until" not in told[0]
+
+
+def test_the_wait_for_another_driver_has_an_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uniemo_ray.store.lease._LOOK_AGAIN_S", 0.05)
+    with Lease(store):
+        start = time.monotonic()
+        with pytest.raises(RunLockedError, match="is in use by process"):
+            Lease(store).acquire(wait_s=0.3)
+        assert 0.3 <= time.monotonic() - start < 3
 
 
 def move_to_another_machine(store: Store, key: str) -> None:

@@ -21,11 +21,18 @@ def read_arguments(description: str | None, *, config: str | None = None) -> Con
         ValueError: one line that names the setting.
     """
     arguments = make_parser(description, config=config).parse_args()
-    return load_config(arguments.config, arguments.set)
+    return load_config(arguments.config, overrides_of(arguments))
+
+
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """Settings that the options of `make_parser` change, as `A.B=VALUE`."""
+    wait = arguments.wait_for_lease
+    waiting = [] if wait is None else [f"resources.wait_for_lease_s={wait:g}"]
+    return [*arguments.set, *waiting]
 
 
 def make_parser(description: str | None, *, config: str | None = None) -> argparse.ArgumentParser:
-    """`--config` and `--set`, for a job that has arguments of its own beside them."""
+    """`--config`, `--set` and `--wait-for-lease`, for a job that has arguments of its own beside them."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,6 +41,12 @@ def make_parser(description: str | None, *, config: str | None = None) -> argpar
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting"
+    )
+    parser.add_argument(
+        "--wait-for-lease",
+        type=float,
+        metavar="SECONDS",
+        help="wait so long for another driver of the same run to end, instead of an error",
     )
     return parser
 

@@ -10,7 +10,7 @@ lies where that of `run` does, under ~/uniemo in a submitted job.
 
 from uniemo_ray.addresses import locate
 from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
-from uniemo_ray.jobs.command_line import execute, make_parser
+from uniemo_ray.jobs.command_line import execute, make_parser, overrides_of
 from uniemo_ray.loop.run_steps import open_pipeline
 from uniemo_ray.loop.source_model import check_completion, configure, open_source
 from uniemo_ray.loop.step_tables import completion_steps
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, metavar="FOLDER", help="an imported model, local or s3://")
     arguments = parser.parse_args()
     source = open_source(locate(arguments.model))
-    config = configure(source, arguments.config, arguments.set)
+    config = configure(source, arguments.config, overrides_of(arguments))
     check_completion(source, config)
     with open_pipeline(config, completion_steps(config, source)) as (run, pipeline):
         results = {result.record.name: result.record for result in pipeline.run()}

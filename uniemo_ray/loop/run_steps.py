@@ -8,6 +8,7 @@ from uniemo_ray.config import Config
 from uniemo_ray.distributed.room import ClusterRoom
 from uniemo_ray.distributed.session import connect
 from uniemo_ray.loop.declare import Row, declare
+from uniemo_ray.loop.run_log import kept_log
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 
@@ -28,5 +29,5 @@ def open_pipeline(config: Config, table: Sequence[Row]) -> Iterator[tuple[RunFol
     pipeline = Pipeline(run, has_room=ClusterRoom(config))
     declare(pipeline, config, table)
     connect()
-    with run.locked():
+    with run.locked(wait_s=config.resources.wait_for_lease_s), kept_log(run.store, epoch=run.lease.epoch):
         yield run, pipeline

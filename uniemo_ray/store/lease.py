@@ -18,6 +18,7 @@ from uniemo_ray.store.seal import highest_epoch
 logger = logging.getLogger(__name__)
 _HEARTBEAT = "beat"
 """Key of the heartbeat in a lease's file: drivers of every release must understand each other."""
+_LOOK_AGAIN_S = 2.0
 _held: set[str] = (
     set()
 )  # tokens of this process, which outlives a lease that it could not write back (disk full)
@@ -63,14 +64,27 @@ class Lease:
         """Number of the held lease; 0 when none is held."""
         return self._epoch
 
-    def acquire(self) -> None:
+    def acquire(self, *, wait_s: float = 0.0) -> None:
         """Take the lease, from a dead holder if need be.
+
+        Args:
+            wait_s: How long to wait for a living driver to end.
 
         Raises:
             RunLockedError: a living driver has it.
         """
-        while not self._try_to_take():
-            pass
+        deadline, is_told = time.monotonic() + wait_s, False
+        while True:
+            try:
+                if self._try_to_take():
+                    break
+            except RunLockedError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                if not is_told:
+                    logger.info("waiting up to %.0f s: %s", wait_s, str(error).partition(": wait until")[0])
+                    is_told = True
+                time.sleep(min(_LOOK_AGAIN_S, max(0.0, deadline - time.monotonic())))
         self._stop.clear()
         self._thread = threading.Thread(target=self._keep_alive, name="uniemo-lease", daemon=True)
         self._thread.start()

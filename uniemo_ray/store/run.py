@@ -39,6 +39,7 @@ class RunFolder:
     steps/history/NAME-FINGERPRINT.json   the same for every fingerprint that ever finished
     artefacts/NAME-FINGERPRINT/           a step's files
     lock/NUMBER.json                      the lease of the driver
+    logs/NUMBER-PART.log                  what the driver of this lease and its workers said
     """
 
     def __init__(self, store: Store, config: BaseModel | Mapping[str, Any], *, ttl_s: float = 60.0) -> None:
@@ -71,10 +72,13 @@ class RunFolder:
         return run
 
     @contextmanager
-    def locked(self) -> Iterator["RunFolder"]:
+    def locked(self, *, wait_s: float = 0.0) -> Iterator["RunFolder"]:
         """Hold the driver's lease; on entry, write the config and clear what killed writers left.
 
         Inside itself it does nothing more, so a job may hold it around several things.
+
+        Args:
+            wait_s: How long to wait for a living driver to end.
 
         Raises:
             RunLockedError: a living driver has it; nothing was touched.
@@ -82,10 +86,13 @@ class RunFolder:
         if self.lease.epoch:
             yield self
             return
-        with self.lease:
+        self.lease.acquire(wait_s=wait_s)
+        try:
             self.store.clear_unfinished(older_than_s=_STALE_AFTER_S)
             self._write_config()
             yield self
+        finally:
+            self.lease.release()
 
     @property
     def fenced_store(self) -> Store:
