@@ -365,8 +365,12 @@ class TrainConfig(Settings):
     """Smallest and largest share of the image's area that the random crop keeps. Unit: fraction. Source:
     ours."""
     checkpoint_every_s: float = Field(30.0, gt=0)
-    """Time between two checkpoints. The end of every epoch writes one as well. Unit: seconds. Source:
-    ours."""
+    """Shortest time between two checkpoints inside an epoch. It grows where saving is slow, see
+    `checkpoint_share`. The end of an epoch writes a checkpoint as well. Unit: seconds. Source: ours."""
+    checkpoint_share: float = Field(0.03, gt=0, le=1)
+    """Largest share of the time in which workers are held up by saving. What the last checkpoint took decides
+    how long the next one waits: 6 s at 0.03 means 194 s of training. 1 sets no limit. Then a checkpoint comes
+    every `checkpoint_every_s` and at the end of every epoch. Unit: fraction. Source: ours."""
     keep_checkpoints: int = Field(2, ge=1)
     """Number of checkpoints that are kept. Unit: checkpoints. Source: ours."""
 
@@ -510,7 +514,12 @@ class ResourceConfig(Settings):
     """Price of one machine for one hour, in any currency. When it is set, the progress line shows the cost so
     far. Unit: currency per hour. Source: ours."""
     max_failures: int = Field(2, ge=0)
-    """How often a training stage restarts from its last checkpoint. Unit: restarts. Source: ours."""
+    """How often a training stage restarts from its last checkpoint after a worker failed on a machine that is
+    still there. Unit: restarts. Source: ours."""
+    max_preemptions: int | None = Field(None, ge=0)
+    """How often a training stage goes on from its last checkpoint after a machine was taken away, as spot
+    machines are. None sets no limit. A stage that is preempted five times without a new checkpoint ends in
+    any case. Unit: restarts. Source: ours."""
     parallel_steps: int = Field(4, ge=1)
     """Largest number of steps that run side by side. A step starts beside others only if the cluster has room
     for all of them. Unit: steps. Source: ours."""

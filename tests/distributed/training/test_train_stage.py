@@ -10,7 +10,6 @@ import pytest
 import ray.data
 import torch
 from pyarrow import fs
-from ray.train import TrainingFailedError, WorkerGroupError
 from safetensors.torch import load_file
 
 from tests.distributed.training.train_case import Squares, build, rows
@@ -28,13 +27,11 @@ from uniemo_ray.distributed.training.train_stage import (
     _check_rows,
     _check_world,
     _last_checkpoint,
-    _raise_if_final,
     _Resume,
     train_stage,
 )
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.seeds import id_hashes
-from uniemo_ray.training.engine import NonFiniteLossError
 from uniemo_ray.training.stage_settings import StageSettings
 from uniemo_ray.training.state import TrainState
 
@@ -130,7 +127,7 @@ def test_a_killed_worker_costs_no_image_and_repeats_none(
     tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    result = stage(tmp_path, crash={"step": 17, "kind": "kill"}, checkpoint_every_s=1e-6)
+    result = stage(tmp_path, crash={"step": 17, "kind": "kill"}, checkpoint_every_s=1e-6, checkpoint_share=1)
     assert (tmp_path / "log" / "crashed").exists()
     assert (result.images, result.left_out, result.attempts) == (160, 2, 2)
     *before, _, _ = steps_by_rank(tmp_path).values()
@@ -185,24 +182,12 @@ def test_another_number_of_workers_cannot_resume() -> None:
         resume_step=0,
         filesystem=fs.LocalFileSystem(),
         records="",
+        machines="",
     )
     resume = _Resume("storage/checkpoint", TrainState(step=3, world_size=2), id_hashes([]), [])
     _check_world(resume, work, ResourceConfig(workers=2))
     with pytest.raises(ValueError, match=r"written by 2 workers.*set resources\.workers to 2"):
         _check_world(resume, work, ResourceConfig(workers=3))
-
-
-@pytest.mark.parametrize("error", [ValueError("bad row"), NonFiniteLossError("loss is not finite")])
-def test_errors_that_would_come_again_are_raised_at_once(error: Exception) -> None:
-    with pytest.raises(type(error), match=str(error)):
-        _raise_if_final(WorkerGroupError("failed", {1: error}), is_last=False)
-
-
-def test_other_failures_are_retried_until_the_last_attempt() -> None:
-    error = WorkerGroupError("failed", {0: RuntimeError("connection closed by peer")})
-    _raise_if_final(error, is_last=False)
-    with pytest.raises(TrainingFailedError, match="failed"):
-        _raise_if_final(error, is_last=True)
 
 
 def test_seen_rows_are_dropped_from_a_table() -> None:

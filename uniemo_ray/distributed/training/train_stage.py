@@ -17,10 +17,11 @@ import ray
 import ray.data
 import ray.train
 from pyarrow import fs
-from ray.train import ControllerError, TrainingFailedError
+from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from uniemo_ray.config import ResourceConfig, TrainConfig
+from uniemo_ray.distributed.training.attempts import Restarts
 from uniemo_ray.distributed.training.entry import run_worker
 from uniemo_ray.distributed.training.epoch_data import (
     check_spare_cpu,
@@ -29,10 +30,9 @@ from uniemo_ray.distributed.training.epoch_data import (
     reorder,
     unseen,
 )
+from uniemo_ray.distributed.training.machines import forget_machines
 from uniemo_ray.distributed.training.work import Work
-from uniemo_ray.settings_view import UndeclaredSettingError
 from uniemo_ray.store.filesystem import open_store
-from uniemo_ray.training.engine import NonFiniteLossError
 from uniemo_ray.training.parts import StageBuilder
 from uniemo_ray.training.schedule import steps_per_epoch
 from uniemo_ray.training.stage_settings import StageSettings
@@ -105,6 +105,8 @@ def train_stage(
         ControllerError: the worker group could not even start. Ray then keeps what it had reserved until
             the job ends, so another attempt would wait for ever; submitting again goes on.
         TrainingFailedError: more than `resources.max_failures` worker failures.
+        PreemptedError: more than `resources.max_preemptions` machines were taken away, or no checkpoint came
+            between several of them.
     """
     config, train, resources = settings.config, settings.train, settings.config.resources
     filesystem, root = open_store(storage).arrow()
@@ -127,6 +129,7 @@ def train_stage(
         resume_step=0,
         filesystem=filesystem,
         records=posixpath.join(folder, "records"),
+        machines=posixpath.join(folder, "machines"),
     )
     attempts = _train(work, data, root, resources)
     done = _last_checkpoint(filesystem, folder)
@@ -170,27 +173,31 @@ class _Data:
 
 
 def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int:
-    """Run attempts until one succeeds; their number."""
-    attempt = 0
-    while True:
+    """Run attempts until the stage is complete; their number."""
+    folder = posixpath.join(root, work.name)
+    restarts, attempt = Restarts(work.name, resources), 0
+    resume = _last_checkpoint(work.filesystem, folder)
+    while resume is None or resume.state.epoch < work.settings.train.epochs:
         attempt += 1
-        resume = _last_checkpoint(work.filesystem, posixpath.join(root, work.name))
         if resume is not None:
             _check_world(resume, work, resources)
         datasets = data.attempt(resume, resources.workers)
-        step = resume.state.step if resume else 0
+        restarts.step = step = resume.state.step if resume else 0
         if step or attempt > 1:
             logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
-        try:
-            _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
-            return attempt
-        except TrainingFailedError as error:
-            is_last = attempt > resources.max_failures or isinstance(error, ControllerError)
-            _raise_if_final(error, is_last=is_last)
-            logger.warning("%s: attempt %d failed (%s)", work.name, attempt, _first_line(error))
+        forget_machines(work)
+        error = _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
+        resume = _last_checkpoint(work.filesystem, folder)
+        if resume is None or resume.state.epoch < work.settings.train.epochs:
+            restarts.allow_after(error, work, step=resume.state.step if resume else 0)
+    forget_machines(work)
+    return attempt
 
 
-def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceConfig) -> None:
+def _fit(
+    work: Work, datasets: dict[str, Any], root: str, resources: ResourceConfig
+) -> TrainingFailedError | None:
+    """One attempt; what has ended it, or None if its ranks ended by themselves."""
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"work": work},
@@ -220,7 +227,11 @@ def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceCon
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=work.settings.train.keep_checkpoints),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        return error
+    return None
 
 
 def _last_checkpoint(filesystem: fs.FileSystem, folder: str) -> _Resume | None:
@@ -280,18 +291,3 @@ def _check_world(resume: _Resume, work: Work, resources: ResourceConfig) -> None
             f"the checkpoint {resume.path} of {work.name} was written by {wrote} workers and ZeRO shards fit "
             f"no other number: set resources.workers to {wrote}, or remove the folder to train the stage anew"
         )
-
-
-def _raise_if_final(error: TrainingFailedError, *, is_last: bool) -> None:
-    """Raise what another attempt would only repeat, as itself; anything else when attempts are used up."""
-    for cause in getattr(error, "worker_failures", {}).values():
-        original = getattr(cause, "_base_exc", cause)
-        if isinstance(original, (ValueError, NonFiniteLossError, UndeclaredSettingError)):
-            raise original from error
-    if is_last:
-        raise error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip().partition(". ")[0] if lines else type(error).__name__
