@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,12 @@ def measure(scratch: Path, *, megabytes: int, steps: int, share: float, is_sync:
     from uniemo_ray.distributed.training.train_stage import train_stage
 
     rows = [{"image_id": f"image-{i}", "x": np.ones(1, dtype=np.float32)} for i in range(steps * BATCH)]
-    options = ["epochs=1", f"batch_size={BATCH}", f"checkpoint_every_s={EVERY_S}", f"checkpoint_share={share}"]
+    options = [
+        "epochs=1",
+        f"batch_size={BATCH}",
+        f"checkpoint_every_s={EVERY_S}",
+        f"checkpoint_share={share}",
+    ]
     config = load_config(None, [f"stage1.{option}" for option in options])
     scratch.mkdir()
     train_stage(
@@ -84,7 +90,7 @@ def measure(scratch: Path, *, megabytes: int, steps: int, share: float, is_sync:
     saves = [json.loads(line) for line in (scratch / "saves.jsonl").read_text().splitlines()]
     inside = saves[:-1]  # the last one ends the stage
     held = [end - start for start, end in inside]
-    apart = [later[0] - earlier[1] for earlier, later in zip(inside, inside[1:], strict=False)]
+    apart = [later[0] - earlier[1] for earlier, later in pairwise(inside)]
     periods = sum(held[:-1]) + sum(apart)
     return (
         f"checkpoint of {megabytes} MB, {'sync' if is_sync else 'async'}, checkpoint_share {share}: "

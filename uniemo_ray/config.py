@@ -4,9 +4,9 @@ The docstring below a field is its entry in the settings reference. It says what
 number (`Unit: ...`, `none` where it has none) and where the default is from (`Source: ...`).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from uniemo_ray.addresses import Address
 
@@ -493,11 +493,36 @@ class EvaluationConfig(Settings):
     these metrics."""
 
 
+class WorkerRange(Settings):
+    """Bounds of a number of training workers that follows the machines there are."""
+
+    min: int = Field(1, ge=1)
+    """Fewest workers that a stage trains with. Below it, the stage waits. Unit: processes. Source: ours."""
+    max: int = Field(2, ge=1)
+    """Most workers that a stage trains with, and what the cluster is asked for. Unit: processes. Source:
+    ours."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "WorkerRange":
+        if self.min > self.max:
+            raise ValueError(f"resources.workers: min {self.min} is above max {self.max}")
+        return self
+
+
+def _number_or_bounds(value: object) -> str:
+    return "bounds" if isinstance(value, (dict, WorkerRange)) else "number"
+
+
 class ResourceConfig(Settings):
     """Resources that a run asks its cluster for."""
 
-    workers: int = Field(2, ge=1)
-    """Training workers, one process each. Unit: processes. Source: ours."""
+    workers: Annotated[
+        Annotated[int, Field(ge=1), Tag("number")] | Annotated[WorkerRange, Tag("bounds")],
+        Discriminator(_number_or_bounds),
+    ] = 2
+    """Training workers, one process each: a number, or bounds such as `{min: 2, max: 8}`. With bounds a stage
+    trains with the machines there are, loses workers with them and takes new ones in. Unit: processes.
+    Source: ours."""
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs of a training worker or an actor. Unit: CPUs. Source: ours."""
     use_gpu: bool = False
@@ -523,6 +548,24 @@ class ResourceConfig(Settings):
     parallel_steps: int = Field(4, ge=1)
     """Largest number of steps that run side by side. A step starts beside others only if the cluster has room
     for all of them. Unit: steps. Source: ours."""
+
+    @property
+    def most_workers(self) -> int:
+        """Workers of a stage at most."""
+        return self.workers if isinstance(self.workers, int) else self.workers.max
+
+    @property
+    def least_workers(self) -> int:
+        """Workers of a stage at least."""
+        return self.workers if isinstance(self.workers, int) else self.workers.min
+
+
+def _check_shares(name: str, size: int, workers: WorkerRange) -> None:
+    if size < workers.max:
+        raise ValueError(
+            f"{name}.batch_size {size} is less than one image for each of the {workers.max} workers that "
+            f"resources.workers allows: lower its max, or raise the batch"
+        )
 
 
 class Config(Settings):
@@ -564,7 +607,9 @@ class Config(Settings):
     def _batches_split(self) -> "Config":
         for name in ("stage1", "stage2"):
             size, workers = getattr(self, name).batch_size, self.resources.workers
-            if size % workers:
+            if isinstance(workers, WorkerRange):
+                _check_shares(name, size, workers)
+            elif size % workers:
                 raise ValueError(
                     f"{name}.batch_size {size} does not split over resources.workers {workers}: "
                     f"use a multiple of {workers}"

@@ -123,7 +123,7 @@ def train_stage(
         settings=settings,
         build=build,
         seed=config.seed,
-        steps_per_epoch=steps_per_epoch(rows, world_size=resources.workers, batch_size=train.batch_size),
+        steps_per_epoch=steps_per_epoch(rows, world_size=resources.most_workers, batch_size=train.batch_size),
         threads=resources.cpus_per_worker,
         shards=frozenset(),
         resume_step=0,
@@ -181,7 +181,7 @@ def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int
         attempt += 1
         if resume is not None:
             _check_world(resume, work, resources)
-        datasets = data.attempt(resume, resources.workers)
+        datasets = data.attempt(resume, resources.most_workers)
         restarts.step = step = resume.state.step if resume else 0
         if step or attempt > 1:
             logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
@@ -202,7 +202,7 @@ def _fit(
         run_worker,
         train_loop_config={"work": work},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=resources.workers,
+            num_workers=_worker_count(resources),
             use_gpu=resources.use_gpu,
             resources_per_worker={
                 "CPU": resources.cpus_per_worker,
@@ -232,6 +232,13 @@ def _fit(
     except TrainingFailedError as error:
         return error
     return None
+
+
+def _worker_count(resources: ResourceConfig) -> int | tuple[int, int]:
+    """The number as Ray Train takes it: bounds make it elastic."""
+    if isinstance(resources.workers, int):
+        return resources.workers
+    return resources.least_workers, resources.most_workers
 
 
 def _last_checkpoint(filesystem: fs.FileSystem, folder: str) -> _Resume | None:
@@ -272,7 +279,7 @@ def _check_rows(rows: int, train: TrainConfig) -> None:
 
 
 def _log_shares(name: str, rows: int, resources: ResourceConfig) -> None:
-    left_out, needed = rows % resources.workers, resources.workers * resources.cpus_per_worker
+    left_out, needed = rows % resources.most_workers, resources.least_workers * resources.cpus_per_worker
     if left_out:
         logger.info(
             "%s: the equal split leaves out %d of %d images in each epoch",
@@ -286,7 +293,7 @@ def _log_shares(name: str, rows: int, resources: ResourceConfig) -> None:
 
 def _check_world(resume: _Resume, work: Work, resources: ResourceConfig) -> None:
     wrote = resume.state.world_size
-    if wrote != resources.workers:
+    if not resources.least_workers == wrote == resources.most_workers:
         raise ValueError(
             f"the checkpoint {resume.path} of {work.name} was written by {wrote} workers and ZeRO shards fit "
             f"no other number: set resources.workers to {wrote}, or remove the folder to train the stage anew"
