@@ -22,12 +22,11 @@ from uniemo_ray.distributed.training.epoch_data import (
     reorder,
     unseen,
 )
+from uniemo_ray.distributed.training.resume import Resume, last_checkpoint
 from uniemo_ray.distributed.training.train_stage import (
     TrainResult,
     _check_rows,
     _check_world,
-    _last_checkpoint,
-    _Resume,
     train_stage,
 )
 from uniemo_ray.distributed.training.work import Work
@@ -163,7 +162,7 @@ def test_a_large_data_set_needs_a_spare_cpu(ray_session: None) -> None:
 
 
 def test_a_folder_without_checkpoints_starts_anew(tmp_path: Path) -> None:
-    assert _last_checkpoint(fs.LocalFileSystem(), str(tmp_path / "nothing")) is None
+    assert last_checkpoint(fs.LocalFileSystem(), str(tmp_path / "nothing")) is None
 
 
 def test_too_few_images_are_an_error_before_anything_starts() -> None:
@@ -184,7 +183,7 @@ def test_another_number_of_workers_cannot_resume() -> None:
         records="",
         machines="",
     )
-    resume = _Resume("storage/checkpoint", TrainState(step=3, world_size=2), id_hashes([]), [])
+    resume = Resume("storage/checkpoint", TrainState(step=3, world_size=2), id_hashes([]), [])
     _check_world(resume, work, ResourceConfig(workers=2))
     with pytest.raises(ValueError, match=r"written by 2 workers.*set resources\.workers to 2"):
         _check_world(resume, work, ResourceConfig(workers=3))

@@ -6,17 +6,14 @@ of the driver, and a killed driver that is started again simply enters the same 
 """
 
 import logging
+import os
 import posixpath
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.data
 import ray.train
-from pyarrow import fs
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -31,17 +28,19 @@ from uniemo_ray.distributed.training.epoch_data import (
     unseen,
 )
 from uniemo_ray.distributed.training.machines import forget_machines
+from uniemo_ray.distributed.training.resume import Resume, last_checkpoint, remove_orphans
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.parts import StageBuilder
 from uniemo_ray.training.schedule import steps_per_epoch
 from uniemo_ray.training.stage_settings import StageSettings
-from uniemo_ray.training.state import TrainState, load_history, load_seen, load_state
 
 logger = logging.getLogger(__name__)
 
 PROCESS_GROUP_TIMEOUT_S = 600
-SNAPSHOT = "checkpoint_manager_snapshot.json"
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+"""Ray Train's wait for machines, after which it logs an error and asks again. A fixed number of workers gains
+nothing by asking again; with bounds it learns that way that fewer machines are left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +66,6 @@ class TrainResult:
     images: int
     left_out: int
     attempts: int
-
-
-@dataclass(frozen=True)
-class _Resume:
-    """The last checkpoint of a stage, as far as the driver needs it."""
-
-    path: str
-    state: TrainState
-    seen: np.ndarray
-    history: list[dict[str, Any]]
 
 
 def train_stage(
@@ -111,7 +100,7 @@ def train_stage(
     config, train, resources = settings.config, settings.train, settings.config.resources
     filesystem, root = open_store(storage).arrow()
     folder = posixpath.join(root, name)
-    done = _last_checkpoint(filesystem, folder)
+    done = last_checkpoint(filesystem, folder)
     if done is not None and done.state.epoch >= train.epochs:
         return _result(done, folder, rows=dataset.count(), attempts=0)
     data = _Data.prepare(dataset, val, resources, seed=config.seed)
@@ -132,7 +121,7 @@ def train_stage(
         machines=posixpath.join(folder, "machines"),
     )
     attempts = _train(work, data, root, resources)
-    done = _last_checkpoint(filesystem, folder)
+    done = last_checkpoint(filesystem, folder)
     if done is None or done.state.epoch < train.epochs:
         raise RuntimeError(f"{name} ended without its last checkpoint in {folder}")
     return _result(done, folder, rows=rows, attempts=attempts)
@@ -157,7 +146,7 @@ class _Data:
         full = keep_resident(dataset) if is_resident else dataset
         return _Data(full, keep_resident(val) if val is not None and is_resident else val, is_resident, seed)
 
-    def attempt(self, resume: "_Resume | None", workers: int) -> dict[str, "ray.data.Dataset"]:
+    def attempt(self, resume: "Resume | None", workers: int) -> dict[str, "ray.data.Dataset"]:
         """The data sets of one attempt; `rest` only if the resumed epoch has images left."""
         datasets = {"train": reorder(self.full, seed=self.seed)}
         if self.val is not None:
@@ -176,7 +165,7 @@ def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int
     """Run attempts until the stage is complete; their number."""
     folder = posixpath.join(root, work.name)
     restarts, attempt = Restarts(work.name, resources), 0
-    resume = _last_checkpoint(work.filesystem, folder)
+    resume = last_checkpoint(work.filesystem, folder)
     while resume is None or resume.state.epoch < work.settings.train.epochs:
         attempt += 1
         if resume is not None:
@@ -186,8 +175,9 @@ def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int
         if step or attempt > 1:
             logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
         forget_machines(work)
+        remove_orphans(work.filesystem, folder)
         error = _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
-        resume = _last_checkpoint(work.filesystem, folder)
+        resume = last_checkpoint(work.filesystem, folder)
         if resume is None or resume.state.epoch < work.settings.train.epochs:
             restarts.allow_after(error, work, step=resume.state.step if resume else 0)
     forget_machines(work)
@@ -198,6 +188,7 @@ def _fit(
     work: Work, datasets: dict[str, Any], root: str, resources: ResourceConfig
 ) -> TrainingFailedError | None:
     """One attempt; what has ended it, or None if its ranks ended by themselves."""
+    os.environ.setdefault(START_TIMEOUT, "600" if isinstance(resources.workers, int) else "30")
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"work": work},
@@ -241,22 +232,7 @@ def _worker_count(resources: ResourceConfig) -> int | tuple[int, int]:
     return resources.least_workers, resources.most_workers
 
 
-def _last_checkpoint(filesystem: fs.FileSystem, folder: str) -> _Resume | None:
-    """The last complete checkpoint of a stage, or None before the first."""
-    if filesystem.get_file_info(posixpath.join(folder, SNAPSHOT)).type != fs.FileType.File:
-        return None
-    checkpoint = ray.train.Result.from_path(folder, storage_filesystem=filesystem).checkpoint
-    if checkpoint is None:
-        return None
-    with tempfile.TemporaryDirectory() as path:
-        local = Path(path)
-        for info in filesystem.get_file_info(fs.FileSelector(checkpoint.path)):
-            if info.extension in ("json", "jsonl", "npy"):  # the ZeRO shards beside them are large
-                fs.copy_files(info.path, str(local / info.base_name), source_filesystem=filesystem)
-        return _Resume(checkpoint.path, load_state(local), load_seen(local), load_history(local))
-
-
-def _result(done: _Resume, folder: str, *, rows: int, attempts: int) -> TrainResult:
+def _result(done: Resume, folder: str, *, rows: int, attempts: int) -> TrainResult:
     state = done.state
     return TrainResult(
         checkpoint=done.path,
@@ -287,11 +263,15 @@ def _log_shares(name: str, rows: int, resources: ResourceConfig) -> None:
             left_out,
             rows,
         )
-    if needed > ray.cluster_resources().get("CPU", 0):
-        logger.warning("%s: %d CPUs are needed, more than the cluster has: waiting for nodes", name, needed)
+    for kind, count in (("CPU", needed), ("GPU", resources.least_workers if resources.use_gpu else 0)):
+        has = ray.cluster_resources().get(kind, 0)
+        if count > has:
+            logger.warning(
+                "%s: needs %d %ss, the cluster has %g: waiting for machines", name, count, kind, has
+            )
 
 
-def _check_world(resume: _Resume, work: Work, resources: ResourceConfig) -> None:
+def _check_world(resume: Resume, work: Work, resources: ResourceConfig) -> None:
     wrote = resume.state.world_size
     if not resources.least_workers == wrote == resources.most_workers:
         raise ValueError(
