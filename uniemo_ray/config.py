@@ -366,7 +366,7 @@ class TrainConfig(Settings):
     ours."""
     checkpoint_every_s: float = Field(30.0, gt=0)
     """Shortest time between two checkpoints inside an epoch. It grows where saving is slow, see
-    `checkpoint_share`. The end of an epoch writes a checkpoint as well. Unit: seconds. Source: ours."""
+    `checkpoint_share`. The end of an epoch writes one without this wait. Unit: seconds. Source: ours."""
     checkpoint_share: float = Field(0.03, gt=0, le=1)
     """Largest share of the time in which workers are held up by saving. What the last checkpoint took decides
     how long the next one waits: 6 s at 0.03 means 194 s of training. 1 sets no limit. Then a checkpoint comes
