@@ -21,6 +21,7 @@ ANSWER_S = 60.0
 def note_machine(work: Work) -> None:
     """Leave a note of the machine that this rank runs on, for the driver."""
     rank = ray.train.get_context().get_world_rank()
+    work.filesystem.create_dir(work.machines, recursive=True)
     with work.filesystem.open_output_stream(posixpath.join(work.machines, f"rank-{rank:05d}")) as file:
         file.write(ray.get_runtime_context().get_node_id().encode())
 
