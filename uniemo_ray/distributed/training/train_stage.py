@@ -39,8 +39,7 @@ logger = logging.getLogger(__name__)
 
 PROCESS_GROUP_TIMEOUT_S = 600
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-"""Ray Train's wait for machines, after which it logs an error and asks again. A fixed number of workers gains
-nothing by asking again; with bounds it learns that way that fewer machines are left."""
+"""Ray Train's wait for machines before it asks again; with bounds it learns that way that fewer are left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +187,8 @@ def _fit(
     work: Work, datasets: dict[str, Any], root: str, resources: ResourceConfig
 ) -> TrainingFailedError | None:
     """One attempt; what has ended it, or None if its ranks ended by themselves."""
-    os.environ.setdefault(START_TIMEOUT, "600" if isinstance(resources.workers, int) else "30")
+    if not isinstance(resources.workers, int):
+        os.environ.setdefault(START_TIMEOUT, "30")
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"work": work},
