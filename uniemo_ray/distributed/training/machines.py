@@ -50,8 +50,8 @@ def _machines(work: Work) -> set[str]:
 
 def _answer_from(node: str) -> "ray.ObjectRef[bool]":
     strategy = NodeAffinitySchedulingStrategy(node, soft=False)
-    options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": strategy}
-    answer: ray.ObjectRef[bool] = ray.remote(**options)(_here).remote()
+    task = ray.remote(num_cpus=0, max_retries=0)(_here).options(scheduling_strategy=strategy)
+    answer: ray.ObjectRef[bool] = task.remote()
     return answer
 
 

@@ -193,7 +193,7 @@ def _fit(
         run_worker,
         train_loop_config={"work": work},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=_worker_count(resources),
+            num_workers=_worker_count(resources),  # type: ignore[arg-type]  # declared as that of Train v1
             use_gpu=resources.use_gpu,
             resources_per_worker={
                 "CPU": resources.cpus_per_worker,
