@@ -3,6 +3,8 @@
 Two processes each, the same network, images, batches and DeepSpeed settings. Both are up all the time and
 take turns, epoch by epoch, because these machines are faster in one minute than in the next; whoever waits
 sleeps. The bare loop has the images in memory.
+
+What saving takes of the time: python benchmarks/bench_training.py --saving
 """
 
 import argparse
@@ -19,6 +21,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from benchmarks.checkpoint_share import print_shares
 from tools.tiny.renders import draw_renders
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.emosketch.write import to_png
@@ -161,7 +164,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=640)
     parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--saving", action="store_true", help="measure checkpoints instead of steps")
+    parser.add_argument("--megabytes", type=int, default=300, help="size of such a checkpoint")
+    parser.add_argument("--steps", type=int, default=600, help="steps that are trained meanwhile")
     options = parser.parse_args()
+    if options.saving:
+        with tempfile.TemporaryDirectory() as scratch:
+            print_shares(Path(scratch), megabytes=options.megabytes, steps=options.steps)
+        return
     rows = make_rows(options.images // BATCH * BATCH)
     stage = [f"stage1.epochs={options.epochs}", "stage1.checkpoint_every_s=1000000"]
     config = load_config(None, ["encoder.query_length=8", f"stage1.batch_size={BATCH}", *stage])

@@ -4,9 +4,9 @@ The docstring below a field is its entry in the settings reference. It says what
 number (`Unit: ...`, `none` where it has none) and where the default is from (`Source: ...`).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from uniemo_ray.addresses import Address
 
@@ -365,8 +365,12 @@ class TrainConfig(Settings):
     """Smallest and largest share of the image's area that the random crop keeps. Unit: fraction. Source:
     ours."""
     checkpoint_every_s: float = Field(30.0, gt=0)
-    """Time between two checkpoints. The end of every epoch writes one as well. Unit: seconds. Source:
-    ours."""
+    """Shortest time between two checkpoints inside an epoch. It grows where saving is slow, see
+    `checkpoint_share`. The end of an epoch writes one without this wait. Unit: seconds. Source: ours."""
+    checkpoint_share: float = Field(0.03, gt=0, le=1)
+    """Largest share of the time in which workers are held up by saving. What the last checkpoint took decides
+    how long the next one waits: 6 s at 0.03 means 194 s of training. 1 sets no limit. Then a checkpoint comes
+    every `checkpoint_every_s` and at the end of every epoch. Unit: fraction. Source: ours."""
     keep_checkpoints: int = Field(2, ge=1)
     """Number of checkpoints that are kept. Unit: checkpoints. Source: ours."""
 
@@ -489,11 +493,36 @@ class EvaluationConfig(Settings):
     these metrics."""
 
 
+class WorkerRange(Settings):
+    """Bounds of a number of training workers that follows the machines there are."""
+
+    min: int = Field(1, ge=1)
+    """Fewest workers that a stage trains with. Below it, the stage waits. Unit: processes. Source: ours."""
+    max: int = Field(2, ge=1)
+    """Most workers that a stage trains with, and what the cluster is asked for. Unit: processes. Source:
+    ours."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "WorkerRange":
+        if self.min > self.max:
+            raise ValueError(f"resources.workers: min {self.min} is above max {self.max}")
+        return self
+
+
+def _number_or_bounds(value: object) -> str:
+    return "bounds" if isinstance(value, (dict, WorkerRange)) else "number"
+
+
 class ResourceConfig(Settings):
     """Resources that a run asks its cluster for."""
 
-    workers: int = Field(2, ge=1)
-    """Training workers, one process each. Unit: processes. Source: ours."""
+    workers: Annotated[
+        Annotated[int, Field(ge=1), Tag("number")] | Annotated[WorkerRange, Tag("bounds")],
+        Discriminator(_number_or_bounds),
+    ] = 2
+    """Training workers, one process each: a number, or bounds such as `{min: 2, max: 8}`. With bounds a stage
+    trains with the machines there are, loses workers with them and takes new ones in. Unit: processes.
+    Source: ours."""
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs of a training worker or an actor. Unit: CPUs. Source: ours."""
     use_gpu: bool = False
@@ -510,13 +539,36 @@ class ResourceConfig(Settings):
     """Price of one machine for one hour, in any currency. When it is set, the progress line shows the cost so
     far. Unit: currency per hour. Source: ours."""
     max_failures: int = Field(2, ge=0)
-    """How often a training stage restarts from its last checkpoint. Unit: restarts. Source: ours."""
+    """How often a training stage restarts from its last checkpoint after a worker failed on a machine that is
+    still there. Unit: restarts. Source: ours."""
+    max_preemptions: int | None = Field(None, ge=0)
+    """How often a training stage goes on from its last checkpoint after a machine was taken away, as spot
+    machines are. None sets no limit. A stage that is preempted five times without a new checkpoint ends in
+    any case. Unit: restarts. Source: ours."""
     wait_for_lease_s: float = Field(0.0, ge=0)
     """How long a job waits for another driver of the same run to end, such as the one that an operator is
     just replacing. The jobs' option --wait-for-lease sets it. Unit: seconds. Source: ours."""
     parallel_steps: int = Field(4, ge=1)
     """Largest number of steps that run side by side. A step starts beside others only if the cluster has room
     for all of them. Unit: steps. Source: ours."""
+
+    @property
+    def most_workers(self) -> int:
+        """Workers of a stage at most."""
+        return self.workers if isinstance(self.workers, int) else self.workers.max
+
+    @property
+    def least_workers(self) -> int:
+        """Workers of a stage at least."""
+        return self.workers if isinstance(self.workers, int) else self.workers.min
+
+
+def _check_shares(name: str, size: int, workers: WorkerRange) -> None:
+    if size < workers.max:
+        raise ValueError(
+            f"{name}.batch_size {size} is less than one image for each of the {workers.max} workers that "
+            f"resources.workers allows: lower its max, or raise the batch"
+        )
 
 
 class Config(Settings):
@@ -558,7 +610,9 @@ class Config(Settings):
     def _batches_split(self) -> "Config":
         for name in ("stage1", "stage2"):
             size, workers = getattr(self, name).batch_size, self.resources.workers
-            if size % workers:
+            if isinstance(workers, WorkerRange):
+                _check_shares(name, size, workers)
+            elif size % workers:
                 raise ValueError(
                     f"{name}.batch_size {size} does not split over resources.workers {workers}: "
                     f"use a multiple of {workers}"

@@ -8,7 +8,7 @@ from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
 from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.engine import Engine
-from uniemo_ray.training.loop import Schedule, evaluate, train
+from uniemo_ray.training.loop import Order, Schedule, evaluate, train
 from uniemo_ray.training.records import MetricLog
 from uniemo_ray.training.state import Seen, TrainState, load_seen, save_seen
 
@@ -111,6 +111,34 @@ def test_evaluation_weighs_batches_by_their_size() -> None:
     expected = objective(both)["loss"].item()
     assert evaluate(engine, parts)["loss"] == pytest.approx(expected, rel=1e-5)
     assert evaluate(engine, []) == {}
+
+
+def test_ranks_save_and_leave_on_a_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uniemo_ray.training.loop.LOOK_EVERY_S", 0.0)
+    engine, _ = make()
+    save, asked = Checkpoints(engine, tmp_path), []
+
+    def ask(*, is_due: bool) -> Order:
+        asked.append(is_due)
+        return Order(is_saved=is_due or len(asked) == 8, is_left=len(asked) == 8)
+
+    left = run(engine, save, state=TrainState(), seen=Seen(), every_s=1e9, ask=ask)
+    assert asked == [False] * 5 + [True] + [False] * 2  # five steps, the end of an epoch, two steps
+    assert [(s.epoch, s.step_in_epoch, s.step) for s in save.states] == [(1, 0, 5), (1, 2, 7)]
+    assert left == save.states[-1]
+
+
+def test_nobody_is_asked_without_need(tmp_path: Path) -> None:
+    engine, _ = make()
+    save, asked = Checkpoints(engine, tmp_path), []
+
+    def ask(*, is_due: bool) -> Order:
+        asked.append(is_due)
+        return Order(is_saved=is_due, is_left=False)
+
+    final = run(engine, save, state=TrainState(), seen=Seen(), every_s=1e9, ask=ask)
+    assert asked == [True, True]  # the ends of both epochs
+    assert final.epoch == EPOCHS
 
 
 class Judged(TinyObjective):

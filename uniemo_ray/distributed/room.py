@@ -42,7 +42,7 @@ def demand(step: Step, config: Config, *, nodes: int, is_running: bool) -> Deman
     most = max(resources.actors, config.generation.actors)
     each = Demand(resources.cpus_per_worker, 1 if resources.use_gpu else 0)
     if step.place == "workers":
-        return each.times(resources.workers)
+        return each.times(resources.most_workers if is_running else resources.least_workers)
     with_memory = replace(each, memory_gb=resources.memory_gb_per_actor)
     return with_memory.times(most if is_running else min(resources.min_actors, most))
 

@@ -93,6 +93,8 @@ def make_plan(
 ) -> Plan:
     """Count, estimate and warn; one GPU for each of `resources.workers`.
 
+    Of bounds, time and cost count the most workers, and memory the least: then each GPU holds the most.
+
     Of classes that the loop does not know, stage 1 alone is planned, as `jobs/understanding.py` runs it.
 
     Args:
@@ -107,7 +109,7 @@ def make_plan(
         ValueError: for models or a data set that nothing here knows.
     """
     rates = rates or Rates()
-    gpus, images = config.resources.workers, training_images(config, train_images)
+    gpus, images = config.resources.most_workers, training_images(config, train_images)
     shape = find_architecture(architecture or config.diffusion.model)
     blueprint = build_blueprint(config, shape, names=NAMES.get(config.data.kind, (0, 0)))
     parts, stages = part_sizes(blueprint, config), STAGES
@@ -150,7 +152,7 @@ def _cost(config: Config, work: list[StageWork], generated: int, rates: Rates) -
     return cost(
         work,
         generated=generated,
-        gpus=config.resources.workers,
+        gpus=config.resources.most_workers,
         generating=_generating(config),
         images_per_second=rates.images_per_second,
         generated_per_second=rates.generated_per_second,
@@ -160,7 +162,7 @@ def _cost(config: Config, work: list[StageWork], generated: int, rates: Rates) -
 
 def _generating(config: Config) -> int:
     """GPUs that generate: one for each actor of the pool."""
-    return min(config.resources.workers, config.generation.actors)
+    return min(config.resources.most_workers, config.generation.actors)
 
 
 def _feature_sizes(blueprint: Blueprint, config: Config) -> tuple[int, int]:
@@ -186,9 +188,10 @@ def _notes(config: Config, rates: Rates) -> list[str]:
             )
     if is_loop and rates.images_per_second is not None:
         notes.append("One training rate stands for both stages: of rates a and b give 2 / (1/a + 1/b)")
-    if is_loop and rates.generated_per_second is not None and _generating(config) < config.resources.workers:
+    gpus = config.resources.most_workers
+    if is_loop and rates.generated_per_second is not None and _generating(config) < gpus:
         notes.append(
-            f"generation.actors: {_generating(config)} of {config.resources.workers} GPUs generate, "
+            f"generation.actors: {_generating(config)} of {gpus} GPUs generate, "
             f"the others idle and cost as much"
         )
     return notes
@@ -206,7 +209,8 @@ def _stage_memory(
     from uniemo_ray.sizing.activations import estimate_activations  # torch's fake tensors take a while
 
     train = config.stage1 if stage == 1 else config.stage2
-    batch = train.batch_size // config.resources.workers
+    gpus = config.resources.least_workers  # each then holds the most
+    batch = train.batch_size // gpus
     kept: dict[bool, int | None] = {False: None, True: None}
     if with_activations:
         estimate = partial(estimate_activations, blueprint, shape, config, stage=stage, batch=batch)
@@ -215,7 +219,7 @@ def _stage_memory(
         gpu_memory(
             _load(stage, config, parts, activations=kept[zero == 3]),
             zero_stage=zero,
-            gpus=config.resources.workers,
+            gpus=gpus,
         )
         for zero in ZERO_STAGES
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.batches import Batch
+from uniemo_ray.training.cadence import Cadence
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.records import MetricLog, TrainingProgress
 from uniemo_ray.training.state import Seen, TrainState
@@ -19,16 +20,42 @@ class Save(Protocol):
         """Write `state` and the ids `seen` in its epoch; `metrics` are those of the step or epoch."""
 
 
+class Order(NamedTuple):
+    """What all ranks do after a step.
+
+    Attributes:
+        is_saved: Write a checkpoint.
+        is_left: End this attempt then: a machine is about to be taken away.
+    """
+
+    is_saved: bool
+    is_left: bool
+
+
+class Ask(Protocol):
+    """Agrees on an order; called by every rank at the same steps."""
+
+    def __call__(self, *, is_due: bool) -> Order:
+        """What to do, given whether rank 0 finds that a checkpoint is due."""
+
+
+LOOK_EVERY_S = 2.0
+"""Time between two questions whether a machine is about to be taken away, in seconds."""
+
+
 class Schedule(NamedTuple):
     """When a stage ends and when it is saved.
 
     Attributes:
         epochs: Passes over the data.
-        checkpoint_every_s: Seconds between checkpoints inside an epoch, by the clock of rank 0.
+        checkpoint_every_s: Shortest time between checkpoints inside an epoch, in seconds by the clock of
+            rank 0.
+        checkpoint_share: Largest share of the time that saving may take.
     """
 
     epochs: int
     checkpoint_every_s: float
+    checkpoint_share: float = 1.0
 
 
 def train(
@@ -40,11 +67,12 @@ def train(
     state: TrainState,
     seen: Seen,
     save: Save,
+    ask: Ask | None = None,
     keep_best: Callable[[int], None] | None = None,
     log: MetricLog | None = None,
     progress: TrainingProgress | None = None,
 ) -> TrainState:
-    """Train from `state` to the end of the last epoch, with a checkpoint at the end of every epoch.
+    """Train from `state` to the end of the last epoch, which is always saved, or to a notice.
 
     Args:
         engine: Collective; already loaded with the weights of `state`.
@@ -55,26 +83,25 @@ def train(
         state: Where to go on.
         seen: Ids that the epoch of `state` has used already.
         save: Writes a checkpoint.
+        ask: Collective; decides about checkpoints and notices. None saves whenever rank 0 finds it due, and
+            after every epoch.
         keep_best: Collective; keeps the weights of the epoch (0-based) with the highest `val_accuracy` so
             far, before its checkpoint. None where the last epoch counts.
         log: Metrics of rank 0; None on other ranks.
         progress: TrainingProgress lines of rank 0; None on other ranks.
 
     Returns:
-        The final state, `epoch` equal to `schedule.epochs`.
+        The last state, which has been saved; `epoch` is `schedule.epochs` unless there was a notice.
     """
-    saved_at = time.monotonic()
+    turns = _Turns(schedule, save, ask, is_first=engine.rank == 0)
     while state.epoch < schedule.epochs:
         totals = _Mean()
         for batch in batches(state.epoch):
-            state, metrics, is_due = _step(
-                engine, batch, state, seen, due_at=saved_at + schedule.checkpoint_every_s
-            )
+            state, metrics, is_flagged = _step(engine, batch, state, seen, is_due=turns.is_flagged())
             totals.add(metrics, weight=len(batch.image_ids))
             _record(metrics, state, batch, engine.world_size, log=log, progress=progress)
-            if is_due:
-                save(state, seen, metrics)
-                saved_at = time.monotonic()
+            if is_flagged and turns.take(state, seen, metrics):
+                return state
         metrics = totals.values()
         if validation is not None:
             metrics |= {f"val_{name}": value for name, value in evaluate(engine, validation()).items()}
@@ -85,8 +112,8 @@ def train(
             log.write({"kind": "epoch", "step": state.step, "epoch": state.epoch, **metrics}, section="epoch")
         seen.clear()
         state = state.next_epoch()
-        save(state, seen, metrics)
-        saved_at = time.monotonic()
+        if turns.end_epoch(state, seen, metrics):
+            return state
     return state
 
 
@@ -99,10 +126,10 @@ def evaluate(engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
 
 
 def _step(
-    engine: Engine, batch: Batch, state: TrainState, seen: Seen, *, due_at: float
+    engine: Engine, batch: Batch, state: TrainState, seen: Seen, *, is_due: bool
 ) -> tuple[TrainState, dict[str, float], bool]:
     started = time.monotonic()
-    result = engine.step(batch.tensors, is_due=engine.rank == 0 and started >= due_at)
+    result = engine.step(batch.tensors, is_due=is_due)
     seen.add(id_hashes(batch.image_ids))
     images = len(batch.image_ids) * engine.world_size
     state = replace(state, world_size=engine.world_size)
@@ -123,6 +150,37 @@ def _record(
     if progress is not None:
         images = len(batch.image_ids) * world_size
         progress.update(step=state.step, epoch=state.epoch, images=images, metrics=metrics)
+
+
+class _Turns:
+    """When ranks stop to save or to look for a notice. Rank 0 raises a flag, and all act on it together."""
+
+    def __init__(self, schedule: Schedule, save: Save, ask: Ask | None, *, is_first: bool) -> None:
+        self._epochs, self._save, self._ask, self._is_first = schedule.epochs, save, ask, is_first
+        self._cadence = Cadence(shortest_s=schedule.checkpoint_every_s, share=schedule.checkpoint_share)
+        self._looked_at = time.monotonic()
+
+    def is_flagged(self) -> bool:
+        """Whether this rank wants all to stop after the step that begins."""
+        is_look = self._ask is not None and time.monotonic() - self._looked_at >= LOOK_EVERY_S
+        return self._is_first and (is_look or self._cadence.is_due())
+
+    def take(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> bool:
+        """What follows a step with a flag; whether to leave."""
+        return self._act(state, seen, metrics, is_due=self._cadence.is_due())
+
+    def end_epoch(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> bool:
+        """What follows an epoch; whether to leave. The last epoch is always saved."""
+        is_complete = state.epoch == self._epochs
+        return self._act(state, seen, metrics, is_due=is_complete or self._cadence.is_due(is_epoch_end=True))
+
+    def _act(self, state: TrainState, seen: Seen, metrics: dict[str, float], *, is_due: bool) -> bool:
+        order = self._ask(is_due=is_due) if self._ask else Order(is_saved=True, is_left=False)
+        self._looked_at = time.monotonic()
+        if order.is_saved:
+            self._save(state, seen, metrics)
+            self._cadence.saved(held_s=time.monotonic() - self._looked_at)
+        return order.is_left
 
 
 class _Mean:

@@ -10,7 +10,6 @@ import pytest
 import ray.data
 import torch
 from pyarrow import fs
-from ray.train import TrainingFailedError, WorkerGroupError
 from safetensors.torch import load_file
 
 from tests.distributed.training.train_case import Squares, build, rows
@@ -23,18 +22,15 @@ from uniemo_ray.distributed.training.epoch_data import (
     reorder,
     unseen,
 )
+from uniemo_ray.distributed.training.resume import Resume, last_checkpoint
 from uniemo_ray.distributed.training.train_stage import (
     TrainResult,
     _check_rows,
     _check_world,
-    _last_checkpoint,
-    _raise_if_final,
-    _Resume,
     train_stage,
 )
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.seeds import id_hashes
-from uniemo_ray.training.engine import NonFiniteLossError
 from uniemo_ray.training.stage_settings import StageSettings
 from uniemo_ray.training.state import TrainState
 
@@ -130,7 +126,7 @@ def test_a_killed_worker_costs_no_image_and_repeats_none(
     tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    result = stage(tmp_path, crash={"step": 17, "kind": "kill"}, checkpoint_every_s=1e-6)
+    result = stage(tmp_path, crash={"step": 17, "kind": "kill"}, checkpoint_every_s=1e-6, checkpoint_share=1)
     assert (tmp_path / "log" / "crashed").exists()
     assert (result.images, result.left_out, result.attempts) == (160, 2, 2)
     *before, _, _ = steps_by_rank(tmp_path).values()
@@ -166,7 +162,7 @@ def test_a_large_data_set_needs_a_spare_cpu(ray_session: None) -> None:
 
 
 def test_a_folder_without_checkpoints_starts_anew(tmp_path: Path) -> None:
-    assert _last_checkpoint(fs.LocalFileSystem(), str(tmp_path / "nothing")) is None
+    assert last_checkpoint(fs.LocalFileSystem(), str(tmp_path / "nothing")) is None
 
 
 def test_too_few_images_are_an_error_before_anything_starts() -> None:
@@ -185,24 +181,12 @@ def test_another_number_of_workers_cannot_resume() -> None:
         resume_step=0,
         filesystem=fs.LocalFileSystem(),
         records="",
+        machines="",
     )
-    resume = _Resume("storage/checkpoint", TrainState(step=3, world_size=2), id_hashes([]), [])
+    resume = Resume("storage/checkpoint", TrainState(step=3, world_size=2), id_hashes([]), [])
     _check_world(resume, work, ResourceConfig(workers=2))
     with pytest.raises(ValueError, match=r"written by 2 workers.*set resources\.workers to 2"):
         _check_world(resume, work, ResourceConfig(workers=3))
-
-
-@pytest.mark.parametrize("error", [ValueError("bad row"), NonFiniteLossError("loss is not finite")])
-def test_errors_that_would_come_again_are_raised_at_once(error: Exception) -> None:
-    with pytest.raises(type(error), match=str(error)):
-        _raise_if_final(WorkerGroupError("failed", {1: error}), is_last=False)
-
-
-def test_other_failures_are_retried_until_the_last_attempt() -> None:
-    error = WorkerGroupError("failed", {0: RuntimeError("connection closed by peer")})
-    _raise_if_final(error, is_last=False)
-    with pytest.raises(TrainingFailedError, match="failed"):
-        _raise_if_final(error, is_last=True)
 
 
 def test_seen_rows_are_dropped_from_a_table() -> None:

@@ -31,11 +31,11 @@ def check_spare_cpu(resources: ResourceConfig) -> None:
         ValueError: there is none.
     """
     total = ray.cluster_resources().get("CPU", 0)
-    taken = resources.workers * resources.cpus_per_worker
+    taken = resources.most_workers * resources.cpus_per_worker
     if total - taken < 1:
         raise ValueError(
-            f"the training images do not fit in the object store and the {resources.workers} workers take "
-            f"{taken} of {total:g} CPUs, so none is left to read them: lower resources.workers or "
+            f"the training images do not fit in the object store and the {resources.most_workers} workers "
+            f"take {taken} of {total:g} CPUs, so none is left to read them: lower resources.workers or "
             f"resources.cpus_per_worker, or add a node"
         )
 

@@ -1,6 +1,5 @@
 """One rank of a training stage, inside a Ray Train worker."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ import ray.train
 import torch
 
 from uniemo_ray.distributed.logs import show_rank
-from uniemo_ray.distributed.training.record_folder import BestWeights, RecordFolder, export
+from uniemo_ray.distributed.training.checkpoints import Checkpoints, clear_scratch
+from uniemo_ray.distributed.training.machines import note_machine
+from uniemo_ray.distributed.training.record_folder import BestWeights, RecordFolder
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.batches import Batch, Raw
@@ -28,8 +29,6 @@ from uniemo_ray.training.state import (
     load_history,
     load_seen,
     load_state,
-    save_seen,
-    save_state,
 )
 
 SHUFFLE_ROWS = 1024
@@ -45,6 +44,8 @@ class _Start:
 def train_rank(work: Work) -> None:
     """Train this rank's share of a stage."""
     show_rank(ray.train.get_context().get_world_rank())
+    note_machine(work)
+    clear_scratch(work)
     torch.set_num_threads(work.threads)
     # Frozen fresh weights are in no checkpoint: they must come out the same after a resume.
     torch.manual_seed(hash_seed(work.seed, "build"))
@@ -67,18 +68,25 @@ def train_rank(work: Work) -> None:
             )
         is_best_kept = work.settings.train.keep_epoch == "best" and "val" in work.shards
         best = BestWeights(parts, engine, records) if is_best_kept else None
+        checkpoints = Checkpoints(work, parts, engine, log, records, best)
         train(
             engine,
             batches=partial(_epoch_batches, work, parts, engine.rank, start.state),
             validation=partial(_validation_batches, work, parts) if "val" in work.shards else None,
-            schedule=Schedule(work.settings.train.epochs, work.settings.train.checkpoint_every_s),
+            schedule=_schedule(work),
             state=start.state,
             seen=start.seen,
-            save=partial(_save, work, parts, engine, log, records, best),
+            save=checkpoints.save,
+            ask=checkpoints.ask,
             keep_best=best.keep if best else None,
             log=log,
             progress=progress,
         )
+
+
+def _schedule(work: Work) -> Schedule:
+    train = work.settings.train
+    return Schedule(train.epochs, train.checkpoint_every_s, train.checkpoint_share)
 
 
 def _restore(engine: Engine, work: Work) -> _Start:
@@ -131,37 +139,3 @@ def _prepared(work: Work, rows: Iterable[Raw], collate: Callable[[Raw], Batch]) 
     """Batches, made ahead where that is free: on a single CPU a second thread costs a step 7 %."""
     is_free = work.threads > 1 or torch.cuda.is_available()
     return prefetch(rows, collate) if is_free else map(collate, rows)
-
-
-def _save(
-    work: Work,
-    parts: StageParts,
-    engine: Engine,
-    log: MetricLog | None,
-    records: RecordFolder | None,
-    best: BestWeights | None,
-    state: TrainState,
-    seen: Seen,
-    metrics: dict[str, float],
-) -> None:
-    """Report a checkpoint: every rank its shard, rank 0 the position; the last has weights instead."""
-    is_complete = state.epoch == work.settings.train.epochs
-    with tempfile.TemporaryDirectory() as path:
-        folder = Path(path)
-        if is_complete and best is not None and state.best_epoch is not None:
-            best.export(folder, state.best_epoch)
-        elif is_complete:
-            export(parts, engine, folder)
-        else:
-            engine.save(folder)
-        save_seen(folder, seen, rank=engine.rank)
-        if log is not None and records is not None:
-            save_state(folder, state, log.history)
-            log.flush()
-            records.sync()
-        ray.train.report(
-            {"step": state.step, "epoch": state.epoch, **metrics},
-            checkpoint=ray.train.Checkpoint.from_directory(folder),
-        )
-    if best is not None:
-        best.clean(keep=None if is_complete else state.best_epoch)

@@ -6,21 +6,19 @@ of the driver, and a killed driver that is started again simply enters the same 
 """
 
 import logging
+import os
 import posixpath
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.data
 import ray.train
-from pyarrow import fs
-from ray.train import ControllerError, TrainingFailedError
+from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from uniemo_ray.config import ResourceConfig, TrainConfig
+from uniemo_ray.distributed.training.attempts import Restarts
 from uniemo_ray.distributed.training.entry import run_worker
 from uniemo_ray.distributed.training.epoch_data import (
     check_spare_cpu,
@@ -29,19 +27,19 @@ from uniemo_ray.distributed.training.epoch_data import (
     reorder,
     unseen,
 )
+from uniemo_ray.distributed.training.machines import forget_machines
+from uniemo_ray.distributed.training.resume import Resume, last_checkpoint, remove_orphans
 from uniemo_ray.distributed.training.work import Work
-from uniemo_ray.settings_view import UndeclaredSettingError
 from uniemo_ray.store.filesystem import open_store
-from uniemo_ray.training.engine import NonFiniteLossError
 from uniemo_ray.training.parts import StageBuilder
 from uniemo_ray.training.schedule import steps_per_epoch
 from uniemo_ray.training.stage_settings import StageSettings
-from uniemo_ray.training.state import TrainState, load_history, load_seen, load_state
 
 logger = logging.getLogger(__name__)
 
 PROCESS_GROUP_TIMEOUT_S = 600
-SNAPSHOT = "checkpoint_manager_snapshot.json"
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+"""Ray Train's wait for machines before it asks again; with bounds it learns that way that fewer are left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +65,6 @@ class TrainResult:
     images: int
     left_out: int
     attempts: int
-
-
-@dataclass(frozen=True)
-class _Resume:
-    """The last checkpoint of a stage, as far as the driver needs it."""
-
-    path: str
-    state: TrainState
-    seen: np.ndarray
-    history: list[dict[str, Any]]
 
 
 def train_stage(
@@ -105,11 +93,13 @@ def train_stage(
         ControllerError: the worker group could not even start. Ray then keeps what it had reserved until
             the job ends, so another attempt would wait for ever; submitting again goes on.
         TrainingFailedError: more than `resources.max_failures` worker failures.
+        PreemptedError: more than `resources.max_preemptions` machines were taken away, or no checkpoint came
+            between several of them.
     """
     config, train, resources = settings.config, settings.train, settings.config.resources
     filesystem, root = open_store(storage).arrow()
     folder = posixpath.join(root, name)
-    done = _last_checkpoint(filesystem, folder)
+    done = last_checkpoint(filesystem, folder)
     if done is not None and done.state.epoch >= train.epochs:
         return _result(done, folder, rows=dataset.count(), attempts=0)
     data = _Data.prepare(dataset, val, resources, seed=config.seed)
@@ -121,15 +111,16 @@ def train_stage(
         settings=settings,
         build=build,
         seed=config.seed,
-        steps_per_epoch=steps_per_epoch(rows, world_size=resources.workers, batch_size=train.batch_size),
+        steps_per_epoch=steps_per_epoch(rows, world_size=resources.most_workers, batch_size=train.batch_size),
         threads=resources.cpus_per_worker,
         shards=frozenset(),
         resume_step=0,
         filesystem=filesystem,
         records=posixpath.join(folder, "records"),
+        machines=posixpath.join(folder, "machines"),
     )
     attempts = _train(work, data, root, resources)
-    done = _last_checkpoint(filesystem, folder)
+    done = last_checkpoint(filesystem, folder)
     if done is None or done.state.epoch < train.epochs:
         raise RuntimeError(f"{name} ended without its last checkpoint in {folder}")
     return _result(done, folder, rows=rows, attempts=attempts)
@@ -154,7 +145,7 @@ class _Data:
         full = keep_resident(dataset) if is_resident else dataset
         return _Data(full, keep_resident(val) if val is not None and is_resident else val, is_resident, seed)
 
-    def attempt(self, resume: "_Resume | None", workers: int) -> dict[str, "ray.data.Dataset"]:
+    def attempt(self, resume: "Resume | None", workers: int) -> dict[str, "ray.data.Dataset"]:
         """The data sets of one attempt; `rest` only if the resumed epoch has images left."""
         datasets = {"train": reorder(self.full, seed=self.seed)}
         if self.val is not None:
@@ -170,32 +161,39 @@ class _Data:
 
 
 def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int:
-    """Run attempts until one succeeds; their number."""
-    attempt = 0
-    while True:
+    """Run attempts until the stage is complete; their number."""
+    folder = posixpath.join(root, work.name)
+    restarts, attempt = Restarts(work.name, resources), 0
+    resume = last_checkpoint(work.filesystem, folder)
+    while resume is None or resume.state.epoch < work.settings.train.epochs:
         attempt += 1
-        resume = _last_checkpoint(work.filesystem, posixpath.join(root, work.name))
         if resume is not None:
             _check_world(resume, work, resources)
-        datasets = data.attempt(resume, resources.workers)
-        step = resume.state.step if resume else 0
+        datasets = data.attempt(resume, resources.most_workers)
+        restarts.step = step = resume.state.step if resume else 0
         if step or attempt > 1:
             logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
-        try:
-            _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
-            return attempt
-        except TrainingFailedError as error:
-            is_last = attempt > resources.max_failures or isinstance(error, ControllerError)
-            _raise_if_final(error, is_last=is_last)
-            logger.warning("%s: attempt %d failed (%s)", work.name, attempt, _first_line(error))
+        forget_machines(work)
+        remove_orphans(work.filesystem, folder)
+        error = _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
+        resume = last_checkpoint(work.filesystem, folder)
+        if resume is None or resume.state.epoch < work.settings.train.epochs:
+            restarts.allow_after(error, work, step=resume.state.step if resume else 0)
+    forget_machines(work)
+    return attempt
 
 
-def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceConfig) -> None:
+def _fit(
+    work: Work, datasets: dict[str, Any], root: str, resources: ResourceConfig
+) -> TrainingFailedError | None:
+    """One attempt; what has ended it, or None if its ranks ended by themselves."""
+    if not isinstance(resources.workers, int):
+        os.environ.setdefault(START_TIMEOUT, "30")
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"work": work},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=resources.workers,
+            num_workers=_worker_count(resources),  # type: ignore[arg-type]  # declared as that of Train v1
             use_gpu=resources.use_gpu,
             resources_per_worker={
                 "CPU": resources.cpus_per_worker,
@@ -220,25 +218,21 @@ def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceCon
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=work.settings.train.keep_checkpoints),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        return error
+    return None
 
 
-def _last_checkpoint(filesystem: fs.FileSystem, folder: str) -> _Resume | None:
-    """The last complete checkpoint of a stage, or None before the first."""
-    if filesystem.get_file_info(posixpath.join(folder, SNAPSHOT)).type != fs.FileType.File:
-        return None
-    checkpoint = ray.train.Result.from_path(folder, storage_filesystem=filesystem).checkpoint
-    if checkpoint is None:
-        return None
-    with tempfile.TemporaryDirectory() as path:
-        local = Path(path)
-        for info in filesystem.get_file_info(fs.FileSelector(checkpoint.path)):
-            if info.extension in ("json", "jsonl", "npy"):  # the ZeRO shards beside them are large
-                fs.copy_files(info.path, str(local / info.base_name), source_filesystem=filesystem)
-        return _Resume(checkpoint.path, load_state(local), load_seen(local), load_history(local))
+def _worker_count(resources: ResourceConfig) -> int | tuple[int, int]:
+    """The number as Ray Train takes it: bounds make it elastic."""
+    if isinstance(resources.workers, int):
+        return resources.workers
+    return resources.least_workers, resources.most_workers
 
 
-def _result(done: _Resume, folder: str, *, rows: int, attempts: int) -> TrainResult:
+def _result(done: Resume, folder: str, *, rows: int, attempts: int) -> TrainResult:
     state = done.state
     return TrainResult(
         checkpoint=done.path,
@@ -261,7 +255,7 @@ def _check_rows(rows: int, train: TrainConfig) -> None:
 
 
 def _log_shares(name: str, rows: int, resources: ResourceConfig) -> None:
-    left_out, needed = rows % resources.workers, resources.workers * resources.cpus_per_worker
+    left_out, needed = rows % resources.most_workers, resources.least_workers * resources.cpus_per_worker
     if left_out:
         logger.info(
             "%s: the equal split leaves out %d of %d images in each epoch",
@@ -269,29 +263,18 @@ def _log_shares(name: str, rows: int, resources: ResourceConfig) -> None:
             left_out,
             rows,
         )
-    if needed > ray.cluster_resources().get("CPU", 0):
-        logger.warning("%s: %d CPUs are needed, more than the cluster has: waiting for nodes", name, needed)
+    for kind, count in (("CPU", needed), ("GPU", resources.least_workers if resources.use_gpu else 0)):
+        has = ray.cluster_resources().get(kind, 0)
+        if count > has:
+            logger.warning(
+                "%s: needs %d %ss, the cluster has %g: waiting for machines", name, count, kind, has
+            )
 
 
-def _check_world(resume: _Resume, work: Work, resources: ResourceConfig) -> None:
+def _check_world(resume: Resume, work: Work, resources: ResourceConfig) -> None:
     wrote = resume.state.world_size
-    if wrote != resources.workers:
+    if not resources.least_workers == wrote == resources.most_workers:
         raise ValueError(
             f"the checkpoint {resume.path} of {work.name} was written by {wrote} workers and ZeRO shards fit "
             f"no other number: set resources.workers to {wrote}, or remove the folder to train the stage anew"
         )
-
-
-def _raise_if_final(error: TrainingFailedError, *, is_last: bool) -> None:
-    """Raise what another attempt would only repeat, as itself; anything else when attempts are used up."""
-    for cause in getattr(error, "worker_failures", {}).values():
-        original = getattr(cause, "_base_exc", cause)
-        if isinstance(original, (ValueError, NonFiniteLossError, UndeclaredSettingError)):
-            raise original from error
-    if is_last:
-        raise error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip().partition(". ")[0] if lines else type(error).__name__

@@ -26,6 +26,7 @@ class Work:
         resume_step: Step of the checkpoint that the driver has prepared the data for.
         filesystem: Of the storage.
         records: Folder for metrics there.
+        machines: Folder for the notes which machine each rank runs on.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Work:
     resume_step: int
     filesystem: fs.FileSystem
     records: str
+    machines: str
 
     @property
     def total_steps(self) -> int:

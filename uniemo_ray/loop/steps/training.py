@@ -137,7 +137,7 @@ def validation_set(context: StepContext, settings: StageSettings) -> Dataset | N
     Raises:
         ValueError: there are too few, and the best epoch is to be chosen by them.
     """
-    split, workers = settings.train.validate_on, settings.config.resources.workers
+    split, workers = settings.train.validate_on, settings.config.resources.most_workers
     images = context.inputs["ingest"].outputs["sizes"].get(split, 0)
     if split == "none" or images < workers:
         if settings.train.keep_epoch == "best":
