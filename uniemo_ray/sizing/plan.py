@@ -117,7 +117,7 @@ def make_plan(
         _stage_memory(stage, blueprint, shape, config, parts=parts, with_activations=with_activations)
         for stage in stages
     )
-    work, generated = stage_work(config, images=images, gpus=gpus), generated_images(config)
+    work, generated = stage_work(config, images=images), generated_images(config)
     latent = int(shape.denoiser["in_channels"]) * (config.diffusion.size_px // shape.pixels_per_latent) ** 2
     written = written_bytes(
         config,

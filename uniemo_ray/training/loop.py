@@ -5,18 +5,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.records import MetricLog, TrainingProgress
-from uniemo_ray.training.state import Seen, TrainState
+from uniemo_ray.training.state import TrainState
 
 
 class Save(Protocol):
     """Writes a checkpoint; called by every rank at the same steps."""
 
-    def __call__(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> None:
-        """Write `state` and the ids `seen` in its epoch; `metrics` are those of the step or epoch."""
+    def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """Write `state`; `metrics` are those of the step or epoch."""
 
 
 class Schedule(NamedTuple):
@@ -38,7 +37,6 @@ def train(
     validation: Callable[[], Iterable[Batch]] | None,
     schedule: Schedule,
     state: TrainState,
-    seen: Seen,
     save: Save,
     keep_best: Callable[[int], None] | None = None,
     log: MetricLog | None = None,
@@ -48,12 +46,11 @@ def train(
 
     Args:
         engine: Collective; already loaded with the weights of `state`.
-        batches: Epoch to this rank's batches: equally many, and of equal size, on all ranks. For the
-            epoch of `state` it yields what that epoch has left.
+        batches: Epoch to this rank's share of each batch: equally many on all ranks. For the epoch of
+            `state` it yields what that epoch has left.
         validation: This rank's batches of the validation set, or None to skip validation.
         schedule: Length and checkpoint times.
         state: Where to go on.
-        seen: Ids that the epoch of `state` has used already.
         save: Writes a checkpoint.
         keep_best: Collective; keeps the weights of the epoch (0-based) with the highest `val_accuracy` so
             far, before its checkpoint. None where the last epoch counts.
@@ -68,12 +65,12 @@ def train(
         totals = _Mean()
         for batch in batches(state.epoch):
             state, metrics, is_due = _step(
-                engine, batch, state, seen, due_at=saved_at + schedule.checkpoint_every_s
+                engine, batch, state, due_at=saved_at + schedule.checkpoint_every_s
             )
-            totals.add(metrics, weight=len(batch.image_ids))
-            _record(metrics, state, batch, engine.world_size, log=log, progress=progress)
+            totals.add(metrics, weight=batch.images)
+            _record(metrics, state, batch, log=log, progress=progress)
             if is_due:
-                save(state, seen, metrics)
+                save(state, metrics)
                 saved_at = time.monotonic()
         metrics = totals.values()
         if validation is not None:
@@ -83,9 +80,8 @@ def train(
             keep_best(state.epoch)
         if log is not None:
             log.write({"kind": "epoch", "step": state.step, "epoch": state.epoch, **metrics}, section="epoch")
-        seen.clear()
         state = state.next_epoch()
-        save(state, seen, metrics)
+        save(state, metrics)
         saved_at = time.monotonic()
     return state
 
@@ -94,26 +90,25 @@ def evaluate(engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
     """Means over all images of all ranks; the same number of batches on each."""
     totals = _Mean()
     for batch in batches:
-        totals.add(engine.evaluate(batch.tensors), weight=len(batch.image_ids))
+        share = len(batch.image_ids) * engine.world_size / batch.images
+        totals.add(engine.evaluate(batch.tensors, share=share), weight=batch.images)
     return totals.values()
 
 
 def _step(
-    engine: Engine, batch: Batch, state: TrainState, seen: Seen, *, due_at: float
+    engine: Engine, batch: Batch, state: TrainState, *, due_at: float
 ) -> tuple[TrainState, dict[str, float], bool]:
     started = time.monotonic()
     result = engine.step(batch.tensors, is_due=engine.rank == 0 and started >= due_at)
-    seen.add(id_hashes(batch.image_ids))
-    images = len(batch.image_ids) * engine.world_size
     state = replace(state, world_size=engine.world_size)
-    return state.after_step(images=images, seconds=time.monotonic() - started), result.metrics, result.is_due
+    state = state.after_step(images=batch.images, seconds=time.monotonic() - started)
+    return state, result.metrics, result.is_due
 
 
 def _record(
     metrics: dict[str, float],
     state: TrainState,
     batch: Batch,
-    world_size: int,
     *,
     log: MetricLog | None,
     progress: TrainingProgress | None,
@@ -121,8 +116,7 @@ def _record(
     if log is not None:
         log.write({"kind": "step", "step": state.step, "epoch": state.epoch, **metrics}, section="step")
     if progress is not None:
-        images = len(batch.image_ids) * world_size
-        progress.update(step=state.step, epoch=state.epoch, images=images, metrics=metrics)
+        progress.update(step=state.step, epoch=state.epoch, images=batch.images, metrics=metrics)
 
 
 class _Mean:

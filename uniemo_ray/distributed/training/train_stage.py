@@ -1,42 +1,34 @@
-"""A training stage on a cluster: Ray Train workers, Ray Data shards, DeepSpeed inside.
+"""A training stage on a cluster: Ray Train workers that read shards themselves, DeepSpeed inside.
 
-Ray Train restarts nothing by itself here. A stopped stage goes on with the images that its epoch has
-left, and only the driver can prepare those before the workers take the CPUs: so restarts are a loop
-of the driver, and a killed driver that is started again simply enters the same loop.
+Ray Train restarts nothing by itself here: restarts are a loop of the driver, and a killed driver that is
+started again simply enters the same loop.
 """
 
 import logging
 import posixpath
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
-import ray.data
 import ray.train
 from pyarrow import fs
 from ray.train import ControllerError, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from uniemo_ray.config import ResourceConfig, TrainConfig
+from uniemo_ray.distributed.training.cluster_decode import check_spare_cpu
 from uniemo_ray.distributed.training.entry import run_worker
-from uniemo_ray.distributed.training.epoch_data import (
-    check_spare_cpu,
-    fits_in_memory,
-    keep_resident,
-    reorder,
-    unseen,
-)
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.settings_view import UndeclaredSettingError
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.engine import NonFiniteLossError
+from uniemo_ray.training.loading.pieces import ShardRows
 from uniemo_ray.training.parts import StageBuilder
 from uniemo_ray.training.schedule import steps_per_epoch
 from uniemo_ray.training.stage_settings import StageSettings
-from uniemo_ray.training.state import TrainState, load_history, load_seen, load_state
+from uniemo_ray.training.state import TrainState, load_history, load_state
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +47,7 @@ class TrainResult:
         history: One record per step and per epoch.
         seconds: Time in training steps, of all attempts that counted.
         images: Images seen, over all epochs and ranks.
-        left_out: Images that the equal split over the workers left out, over all epochs.
+        left_out: Images that would not have filled a batch at an epoch's end, over all epochs.
         attempts: Worker groups started by this call; 0 if the stage was complete already.
     """
 
@@ -75,32 +67,32 @@ class _Resume:
 
     path: str
     state: TrainState
-    seen: np.ndarray
     history: list[dict[str, Any]]
 
 
 def train_stage(
     *,
     settings: StageSettings,
-    dataset: "ray.data.Dataset",
+    data: ShardRows,
     storage: str,
     name: str,
-    val: "ray.data.Dataset | None" = None,
+    val: ShardRows | None = None,
     build: StageBuilder | None = None,
 ) -> TrainResult:
     """Train one stage to its end, from its last checkpoint in `storage`/`name` if there is one.
 
     Args:
         settings: What the stage is built from.
-        dataset: Rows with image_id (unique), image, emotion, scene, objects and maybe latent; best read
-            straight from Parquet, whose size is known without executing anything.
+        data: Rows with image_id (unique), image, emotion, scene, objects and maybe latent, in shards that
+            every worker can read.
         storage: Local folder or `s3://bucket/prefix`.
         name: Of the stage, a folder in `storage`; the same name resumes.
         val: Rows to evaluate on after each epoch.
         build: Makes `StageParts` on the workers, instead of `build_stage`.
 
     Raises:
-        ValueError: too few images, no CPU left to read them, or a checkpoint of another number of workers.
+        ValueError: too few images, no CPU left to decode them, or a checkpoint of another number of workers
+            or version.
         NonFiniteLossError: training diverged; a restart would as well, so there is none.
         ControllerError: the worker group could not even start. Ray then keeps what it had reserved until
             the job ends, so another attempt would wait for ever; submitting again goes on.
@@ -109,80 +101,47 @@ def train_stage(
     config, train, resources = settings.config, settings.train, settings.config.resources
     filesystem, root = open_store(storage).arrow()
     folder = posixpath.join(root, name)
-    done = _last_checkpoint(filesystem, folder)
+    rows = data.rows
+    done = _last_checkpoint(filesystem, folder, epochs=train.epochs)
     if done is not None and done.state.epoch >= train.epochs:
-        return _result(done, folder, rows=dataset.count(), attempts=0)
-    data = _Data.prepare(dataset, val, resources, seed=config.seed)
-    rows = data.full.count()  # of a resident data set this is known
+        return _result(done, folder, rows=rows, attempts=0)
+    if train.decode == "cluster":
+        check_spare_cpu(resources, "stage1" if settings.stage == "understanding" else "stage2")
     _check_rows(rows, train)
-    _log_shares(name, rows, resources)
+    _log_shares(name, rows, train, resources)
     work = Work(
         name=name,
         settings=settings,
         build=build,
         seed=config.seed,
-        steps_per_epoch=steps_per_epoch(rows, world_size=resources.workers, batch_size=train.batch_size),
+        steps_per_epoch=steps_per_epoch(rows, batch_size=train.batch_size),
         threads=resources.cpus_per_worker,
-        shards=frozenset(),
-        resume_step=0,
+        data=data,
+        val=val,
         filesystem=filesystem,
         records=posixpath.join(folder, "records"),
     )
-    attempts = _train(work, data, root, resources)
-    done = _last_checkpoint(filesystem, folder)
+    attempts = _train(work, root, resources)
+    done = _last_checkpoint(filesystem, folder, epochs=train.epochs)
     if done is None or done.state.epoch < train.epochs:
         raise RuntimeError(f"{name} ended without its last checkpoint in {folder}")
     return _result(done, folder, rows=rows, attempts=attempts)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The data sets of all attempts."""
-
-    full: "ray.data.Dataset"
-    val: "ray.data.Dataset | None"
-    is_resident: bool
-    seed: int
-
-    @staticmethod
-    def prepare(
-        dataset: "ray.data.Dataset", val: "ray.data.Dataset | None", resources: ResourceConfig, *, seed: int
-    ) -> "_Data":
-        is_resident = fits_in_memory(dataset)
-        if not is_resident:
-            check_spare_cpu(resources)
-        full = keep_resident(dataset) if is_resident else dataset
-        return _Data(full, keep_resident(val) if val is not None and is_resident else val, is_resident, seed)
-
-    def attempt(self, resume: "_Resume | None", workers: int) -> dict[str, "ray.data.Dataset"]:
-        """The data sets of one attempt; `rest` only if the resumed epoch has images left."""
-        datasets = {"train": reorder(self.full, seed=self.seed)}
-        if self.val is not None:
-            datasets["val"] = self.val
-        if resume is not None and resume.state.step_in_epoch:
-            rest = unseen(self.full, resume.seen)
-            rest = rest.materialize() if self.is_resident else rest
-            left = rest.count()
-            logger.info("epoch %d goes on with the %d images it has left", resume.state.epoch + 1, left)
-            if left >= workers:
-                datasets["rest"] = reorder(rest, seed=self.seed)
-        return datasets
-
-
-def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int:
+def _train(work: Work, root: str, resources: ResourceConfig) -> int:
     """Run attempts until one succeeds; their number."""
     attempt = 0
     while True:
         attempt += 1
-        resume = _last_checkpoint(work.filesystem, posixpath.join(root, work.name))
+        folder = posixpath.join(root, work.name)
+        resume = _last_checkpoint(work.filesystem, folder, epochs=work.settings.train.epochs)
         if resume is not None:
             _check_world(resume, work, resources)
-        datasets = data.attempt(resume, resources.workers)
         step = resume.state.step if resume else 0
         if step or attempt > 1:
             logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
         try:
-            _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
+            _fit(work, root, resources)
             return attempt
         except TrainingFailedError as error:
             is_last = attempt > resources.max_failures or isinstance(error, ControllerError)
@@ -190,7 +149,7 @@ def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int
             logger.warning("%s: attempt %d failed (%s)", work.name, attempt, _first_line(error))
 
 
-def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceConfig) -> None:
+def _fit(work: Work, root: str, resources: ResourceConfig) -> None:
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"work": work},
@@ -203,11 +162,6 @@ def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceCon
             },
         ),
         torch_config=TorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S),
-        datasets=datasets,
-        # Ray Train's default makes these options anew, with a setting that Ray Data has deprecated.
-        dataset_config=ray.train.DataConfig(
-            execution_options=ray.data.DataContext.get_current().execution_options
-        ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # Ray declares the types of Train v1
             name=work.name,
             storage_path=root,
@@ -223,7 +177,7 @@ def _fit(work: Work, datasets: dict[str, Any], root: str, resources: ResourceCon
     trainer.fit()
 
 
-def _last_checkpoint(filesystem: fs.FileSystem, folder: str) -> _Resume | None:
+def _last_checkpoint(filesystem: fs.FileSystem, folder: str, *, epochs: int) -> _Resume | None:
     """The last complete checkpoint of a stage, or None before the first."""
     if filesystem.get_file_info(posixpath.join(folder, SNAPSHOT)).type != fs.FileType.File:
         return None
@@ -233,9 +187,9 @@ def _last_checkpoint(filesystem: fs.FileSystem, folder: str) -> _Resume | None:
     with tempfile.TemporaryDirectory() as path:
         local = Path(path)
         for info in filesystem.get_file_info(fs.FileSelector(checkpoint.path)):
-            if info.extension in ("json", "jsonl", "npy"):  # the ZeRO shards beside them are large
+            if info.extension in ("json", "jsonl"):  # the ZeRO shards beside them are large
                 fs.copy_files(info.path, str(local / info.base_name), source_filesystem=filesystem)
-        return _Resume(checkpoint.path, load_state(local), load_seen(local), load_history(local))
+        return _Resume(checkpoint.path, load_state(local, epochs=epochs), load_history(local))
 
 
 def _result(done: _Resume, folder: str, *, rows: int, attempts: int) -> TrainResult:
@@ -260,11 +214,11 @@ def _check_rows(rows: int, train: TrainConfig) -> None:
         )
 
 
-def _log_shares(name: str, rows: int, resources: ResourceConfig) -> None:
-    left_out, needed = rows % resources.workers, resources.workers * resources.cpus_per_worker
+def _log_shares(name: str, rows: int, train: TrainConfig, resources: ResourceConfig) -> None:
+    left_out, needed = rows % train.batch_size, resources.workers * resources.cpus_per_worker
     if left_out:
         logger.info(
-            "%s: the equal split leaves out %d of %d images in each epoch",
+            "%s: each epoch leaves out %d of %d images that would not fill a batch, others in each epoch",
             name,
             left_out,
             rows,
