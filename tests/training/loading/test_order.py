@@ -80,7 +80,11 @@ def test_sorted_files_give_mixed_batches() -> None:
 
 
 @given(
-    st.integers(1, 500), st.integers(1, 32), st.sampled_from([1, 2, 3, 4]), st.sampled_from([None, 2, 4]), st.integers(0, 9)
+    st.integers(1, 500),
+    st.integers(1, 32),
+    st.sampled_from([1, 2, 3, 4]),
+    st.sampled_from([None, 2, 4]),
+    st.integers(0, 9),
 )
 def test_any_workers_share_the_same_batches(
     rows: int, batch: int, world: int, micro: int | None, first: int
@@ -98,7 +102,9 @@ def test_resuming_with_other_workers_shows_what_is_left_once() -> None:
     """Stopped after 3 steps of 2 workers, going on with 3 of them."""
     found = order([50] * 7)
     before = [p for step in training_bounds(350, 24)[:3] for r in (0, 1) for p in positions(step, r, 2)]
-    after = [p for step in training_bounds(350, 24, first=3) for r in (0, 1, 2) for p in positions(step, r, 3)]
+    after = [
+        p for step in training_bounds(350, 24, first=3) for r in (0, 1, 2) for p in positions(step, r, 3)
+    ]
     shown = [tuple(found.places(p, p + 1)[0]) for p in before + after]
     assert len(shown) == len(set(shown)) == 350 // 24 * 24
 
