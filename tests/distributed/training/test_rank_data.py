@@ -11,10 +11,11 @@ from pyarrow import fs
 from tests.training.loading.test_batches import ROWS, pictures
 from tests.training.test_batches import COLLATE
 from uniemo_ray.config import Config
-from uniemo_ray.distributed.training.rank_data import Place, RankData, decoding_threads
+from uniemo_ray.distributed.training.rank_data import Place, RankData
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.loading.pieces import ShardRows
+from uniemo_ray.training.loading.threads import decoding_threads
 from uniemo_ray.training.stage_settings import StageSettings
 
 BATCH = 24

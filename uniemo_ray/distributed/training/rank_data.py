@@ -21,6 +21,7 @@ from uniemo_ray.training.loading.order import (
     validation_bounds,
 )
 from uniemo_ray.training.loading.pieces import ShardRows
+from uniemo_ray.training.loading.threads import decoding_threads
 
 
 class Place(NamedTuple):
@@ -89,14 +90,6 @@ class RankData:
         feed = PieceFeed(data, order, self._cache, first=first)
         with closing(feed), closing(load(read=feed.rows, decode=collate, threads=self._threads)) as batches:
             yield from batches
-
-
-def decoding_threads(cpus: int, *, has_gpu: bool) -> int:
-    """Threads that decode beside the one that trains: what its CPUs allow.
-
-    On a single CPU without a GPU there are none: a second thread costs a step 7 %.
-    """
-    return max(1, cpus - 1) if cpus > 1 or has_gpu else 0
 
 
 def _places(order: RowOrder) -> "Callable[[range], object]":

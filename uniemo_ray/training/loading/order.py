@@ -92,7 +92,7 @@ def shuffled_order(
 
 def plain_order(sizes: NDArray[np.int64]) -> RowOrder:
     """All rows as they lie in the files, for validation; each piece is a window."""
-    return RowOrder(np.arange(len(sizes), dtype=np.int64)[:, None], sizes, None)
+    return RowOrder(list(np.arange(len(sizes), dtype=np.int64)[:, None]), sizes, None)
 
 
 def training_bounds(rows: int, batch_size: int, *, first: int = 0) -> list[range]:
