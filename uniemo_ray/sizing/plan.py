@@ -9,7 +9,8 @@ from uniemo_ray.data.readers import label_space
 from uniemo_ray.models.uniemo import PARTS
 from uniemo_ray.sizing.architectures import Architecture, find_architecture
 from uniemo_ray.sizing.blueprint import STAGES, Blueprint, PartSize, Stage, build_blueprint, part_sizes
-from uniemo_ray.sizing.feeding import Feeding, feeding_of
+from uniemo_ray.sizing.feeding import GPU, Feeding, feeding_of
+from uniemo_ray.sizing.flops import image_flops
 from uniemo_ray.sizing.memory import FP32, ZERO_STAGES, GpuMemory, Load, gpu_memory
 from uniemo_ray.sizing.workload import (
     Cost,
@@ -130,11 +131,7 @@ def make_plan(
         features=_feature_sizes(blueprint, config),
         model_bytes=FP32 * sum(part.total for part in parts),
     )
-    feeding = [
-        feeding_of(stage, blueprint, shape, config, measured=rates.images_per_second)
-        for stage in stages
-        if config.resources.use_gpu
-    ]
+    feeding = _feeding(stages, blueprint, shape, config, rates) if config.resources.use_gpu else []
     return Plan(
         clip=config.encoder.clip,
         diffusion=shape.name if has_stage_2(config) else None,
@@ -148,7 +145,7 @@ def make_plan(
         written=written,
         cost=_cost(config, work, generated, rates),
         has_activations=with_activations,
-        notes=(*_feeding_notes(feeding, config), *_notes(config, rates)),
+        notes=(*_feeding_notes(feeding, config, rates), *_notes(config, rates)),
         warnings=tuple(_warnings(memory, gpu_memory_bytes)),
     )
 
@@ -203,12 +200,21 @@ def _notes(config: Config, rates: Rates) -> list[str]:
     return notes
 
 
-def _feeding_notes(feeding: list[Feeding], config: Config) -> list[str]:
+def _feeding(
+    stages: tuple[Stage, ...], blueprint: Blueprint, shape: Architecture, config: Config, rates: Rates
+) -> list[Feeding]:
+    measured = rates.images_per_second
+    flops = image_flops(blueprint, shape, config) if measured is None else None
+    return [feeding_of(stage, config, flops=flops, measured=measured) for stage in stages]
+
+
+def _feeding_notes(feeding: list[Feeding], config: Config, rates: Rates) -> list[str]:
     notes = []
+    of = "" if rates.images_per_second else f", {GPU.name.upper()}"
     for found in feeding:
         line = (
             f"Stage {found.stage}: {found.cpus} CPU{'s' * (found.cpus > 1)} of a worker decode about "
-            f"{found.decoded:.0f} images/s, and its GPU trains on about {found.needed:.0f} (estimates)"
+            f"{found.decoded:.0f} images/s, and its GPU trains on about {found.needed:.0f} (estimates{of})"
         )
         section = f"stage{found.stage}"
         if found.is_starved and getattr(config, section).decode == "worker":
