@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import ray
 import torch
 import torch.distributed as dist
@@ -126,7 +127,7 @@ def run_bare(rank: int, rows: list[dict], settings: StageSettings, make: StageBu
 
 
 def to_columns(rows: list[dict]) -> dict[str, np.ndarray]:
-    """Rows as the numpy columns that Ray Data hands over."""
+    """Rows as the columns that a batch is made of."""
     columns = {name: np.empty(len(rows), dtype=object) for name in rows[0]}
     for i, row in enumerate(rows):
         for name, value in row.items():
@@ -137,12 +138,19 @@ def to_columns(rows: list[dict]) -> dict[str, np.ndarray]:
 def run_ray(rows: list[dict], settings: StageSettings, make: StageBuilder, log: Path) -> None:
     """The same steps through `train_stage`."""
     from uniemo_ray.distributed.training.train_stage import train_stage
+    from uniemo_ray.store.filesystem import open_store
+    from uniemo_ray.store.shards import commit_shard
+    from uniemo_ray.training.loading.pieces import shard_rows
 
+    shards = open_store(str(log / "shards"))
+    for number, start in enumerate(range(0, len(rows), 64)):
+        table = pa.Table.from_pylist(rows[start : start + 64])
+        commit_shard(shards, f"train/part-{number:05d}", table, plan_hash="bench")
     ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
     try:
         train_stage(
             settings=settings,
-            dataset=ray.data.from_items(rows, override_num_blocks=10),
+            data=shard_rows([(shards, "train")], columns=list(rows[0])),
             storage=str(log / "store"),
             name="bench",
             build=make,
@@ -177,7 +185,7 @@ def main() -> None:
     config = load_config(None, ["encoder.query_length=8", f"stage1.batch_size={BATCH}", *stage])
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch)
-        steps = steps_per_epoch(len(rows), world_size=WORKERS, batch_size=BATCH)
+        steps = steps_per_epoch(len(rows), batch_size=BATCH)
         rule = load_rule()
         settings = StageSettings(
             stage="understanding", config=config, scenes=rule.scenes, objects=rule.objects

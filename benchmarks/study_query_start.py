@@ -34,7 +34,7 @@ from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.schedule import steps_per_epoch
 from uniemo_ray.training.stage import build_stage
 from uniemo_ray.training.stage_settings import StageSettings
-from uniemo_ray.training.state import Seen, TrainState
+from uniemo_ray.training.state import TrainState
 
 WIDTH = 192
 """D of the tiny CLIP's image tower."""
@@ -85,7 +85,8 @@ def batches(parts: StageParts, rows: Split, config: Config, epoch: int | None) -
     order = np.arange(count)
     if epoch is not None:
         named_rng(config.seed, f"order/{epoch}").shuffle(order)
-    for start in range(0, count, size):
+    stop = count if epoch is None else count // size * size
+    for start in range(0, stop, size):
         raw: Raw = {name: column[order[start : start + size]] for name, column in rows.items()}
         yield parts.collate(raw, epoch=epoch or 0, is_training=epoch is not None)
 
@@ -99,7 +100,7 @@ def run_arm(data: Data, *, start: float, seed: int, epochs: int, queries: str) -
     settings = StageSettings(stage="understanding", config=config, scenes=data.scenes, objects=data.objects)
     parts = build_stage(settings)
     rows = len(data.train["image_id"])
-    steps = steps_per_epoch(rows, world_size=1, batch_size=config.stage1.batch_size)
+    steps = steps_per_epoch(rows, batch_size=config.stage1.batch_size)
     engine = Engine(parts.objective, parts.groups, train=config.stage1, total_steps=epochs * steps, seed=seed)
     seen = next(batches(parts, data.test, config, None))
     before = spread(parts, seen)
@@ -109,8 +110,7 @@ def run_arm(data: Data, *, start: float, seed: int, epochs: int, queries: str) -
         validation=None,
         schedule=Schedule(epochs, checkpoint_every_s=1e9),
         state=TrainState(),
-        seen=Seen(),
-        save=lambda state, seen, metrics: None,
+        save=lambda state, metrics: None,
     )
     tested = evaluate(engine, batches(parts, data.test, config, None))
     return {**tested, **{f"start_{k}": v for k, v in before.items()}, **spread(parts, seen)}
@@ -128,7 +128,9 @@ def spread(parts: StageParts, batch: Batch) -> dict[str, float]:
     if not net.has_queries:
         return {}
     net.eval()
-    queries = net.encoder.chain(batch.tensors["pixels"]).scene.queries.double()  # (B, Q, D)
+    queries = net.encoder.chain(
+        parts.collate.preprocess.from_bytes(batch.tensors["pixels"])
+    ).scene.queries.double()  # (B, Q, D)
     unit = torch.nn.functional.normalize(queries, dim=2)
     count = unit.shape[1]
     cosine = ((unit @ unit.mT).sum(dim=(1, 2)) - count) / (count * (count - 1))

@@ -352,6 +352,10 @@ class TrainConfig(Settings):
     compile: bool = False
     """Let `torch.compile` fuse tower and denoiser. The first step then takes minutes and needs a C++
     compiler. Source: ours."""
+    decode: Literal["worker", "cluster"] = "worker"
+    """Where training images are decoded and augmented: in threads of the worker that trains on them, one less
+    than its CPUs, or in tasks on all CPUs of the cluster that no worker holds (`cluster`), for machines with
+    too few CPUs for their GPU. The pixels are the same. Source: ours."""
     validate_on: Literal["val", "test", "none"] = "val"
     """Split on which losses and accuracy are measured after every epoch, for history and report. Source:
     ours; released code: `test`."""
@@ -535,6 +539,10 @@ class ResourceConfig(Settings):
     memory_gb_per_actor: float = Field(1.5, gt=0)
     """Memory that an actor reserves. Ray places no more actors on a machine than its memory allows. Unit: GB.
     Source: ours."""
+    cache_gb: float | None = Field(None, gt=0)
+    """Size of the training images that each machine keeps on its disk, in the folder for temporary files.
+    Those that nobody has used for the longest time make room for others. None means half of the space that is
+    free. Unit: GB. Source: ours."""
     price_per_node_hour: float = Field(0.0, ge=0)
     """Price of one machine for one hour, in any currency. When it is set, the progress line shows the cost so
     far. Unit: currency per hour. Source: ours."""

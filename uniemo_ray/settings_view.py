@@ -18,9 +18,11 @@ WHEN_NOT_WHAT = (
     "filter.on_empty",
     "stage1.checkpoint_every_s",
     "stage1.checkpoint_share",
+    "stage1.decode",
     "stage1.keep_checkpoints",
     "stage2.checkpoint_every_s",
     "stage2.checkpoint_share",
+    "stage2.decode",
     "stage2.keep_checkpoints",
 )
 """Settings that every step may read: they decide where and when something happens, not what comes out."""

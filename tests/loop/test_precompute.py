@@ -18,6 +18,7 @@ from uniemo_ray.settings_view import unread
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline, StepContext
 from uniemo_ray.training.batches import decode_latents
+from uniemo_ray.training.loading.pieces import read_columns
 from uniemo_ray.training.name_embeddings import NameEmbeddings
 
 SMALL = [
@@ -58,7 +59,8 @@ def test_the_loop_finds_what_the_job_has_computed(tmp_path, monkeypatch, caplog)
     names = data.read_names(context)
     stored = NameEmbeddings.load(context.artefacts_of("names").uri)(names.objects)
     torch.testing.assert_close(stored, embed_names(load_clip("tiny"), names.objects), atol=1e-5, rtol=1e-5)
-    row = training_set(context, config, stage="joint", round_=1).take(1)[0]
+    known = training_set(context, config, stage="joint", round_=1)
+    row = read_columns(known, known.columns).slice(0, 1).to_pylist()[0]
     square = to_square(decode_rgb(row["image"], 10**6), config.diffusion.size_px)
     expected = load_diffusion("tiny").encode_images(to_unit_range(square[None]))
     torch.testing.assert_close(decode_latents([row["latent"]]), expected, atol=1e-2, rtol=1e-2)
@@ -74,8 +76,8 @@ def test_the_loop_finds_what_the_job_has_computed(tmp_path, monkeypatch, caplog)
     assert [name for name, result in again.items() if not result.is_skipped] == ["latents"]
     assert "latents are computed in every step" in caplog.text
     rows = training_set(context_of(folder, again), crop, stage="joint", round_=1)
-    assert rows.count() == 32
-    assert "latent" not in rows.schema().names
+    assert rows.rows == 32
+    assert "latent" not in rows.columns
 
 
 def test_every_stage_depends_on_the_embeddings(tmp_path) -> None:

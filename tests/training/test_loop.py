@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
-from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.loop import Order, Schedule, evaluate, train
 from uniemo_ray.training.records import MetricLog
-from uniemo_ray.training.state import Seen, TrainState, load_seen, save_seen
+from uniemo_ray.training.state import TrainState
 
 EPOCHS, STEPS = 2, 5
 EVERY_STEP = 1e-9
@@ -34,18 +33,15 @@ class Checkpoints:
         self.engine, self.folder, self.stop_after = engine, folder, stop_after
         self.states: list[TrainState] = []
 
-    def __call__(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> None:
+    def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
         self.states.append(state)
         if state.step == self.stop_after:
             self.folder.mkdir(exist_ok=True)
             self.engine.save(self.folder)
-            save_seen(self.folder, seen, rank=0)
             raise KeyboardInterrupt
 
 
-def run(
-    engine: Engine, save: Checkpoints, *, state: TrainState, seen: Seen, every_s: float, **more
-) -> TrainState:
+def run(engine: Engine, save: Checkpoints, *, state: TrainState, every_s: float, **more) -> TrainState:
     skip = state.step_in_epoch
     return train(
         engine,
@@ -53,7 +49,6 @@ def run(
         validation=None,
         schedule=Schedule(EPOCHS, every_s),
         state=state,
-        seen=seen,
         save=save,
         **more,
     )
@@ -62,19 +57,15 @@ def run(
 @pytest.mark.parametrize("stop", [1, 3, 7])
 def test_stopped_and_resumed_equals_a_straight_run(stop: int, tmp_path: Path) -> None:
     straight, objective = make()
-    final = run(straight, Checkpoints(straight, tmp_path), state=TrainState(), seen=Seen(), every_s=1e9)
+    final = run(straight, Checkpoints(straight, tmp_path), state=TrainState(), every_s=1e9)
     stopped, _ = make()
     save = Checkpoints(stopped, tmp_path / "checkpoint", stop_after=stop)
     with pytest.raises(KeyboardInterrupt):
-        run(stopped, save, state=TrainState(), seen=Seen(), every_s=EVERY_STEP)
+        run(stopped, save, state=TrainState(), every_s=EVERY_STEP)
     state = save.states[-1]
-    epoch_ids = [name for batch in batches(state.epoch)[: state.step_in_epoch] for name in batch.image_ids]
-    assert np.array_equal(load_seen(save.folder), np.sort(id_hashes(epoch_ids)))
     resumed, other = make()
     resumed.load(save.folder)
-    again = run(
-        resumed, Checkpoints(resumed, tmp_path), state=state, seen=Seen([load_seen(save.folder)]), every_s=1e9
-    )
+    again = run(resumed, Checkpoints(resumed, tmp_path), state=state, every_s=1e9)
     assert (again.step, again.epoch, again.images) == (final.step, final.epoch, final.images) == (10, 2, 80)
     for name, value in straight.state_dict(objective.net).items():
         assert torch.equal(value, resumed.state_dict(other.net)[name])
@@ -83,18 +74,18 @@ def test_stopped_and_resumed_equals_a_straight_run(stop: int, tmp_path: Path) ->
 def test_checkpoints_come_by_time_and_at_the_end_of_epochs(tmp_path: Path) -> None:
     engine, _ = make()
     rare = Checkpoints(engine, tmp_path)
-    run(engine, rare, state=TrainState(), seen=Seen(), every_s=1e9)
+    run(engine, rare, state=TrainState(), every_s=1e9)
     assert [(s.epoch, s.step_in_epoch, s.step) for s in rare.states] == [(1, 0, 5), (2, 0, 10)]
     engine, _ = make()
     often = Checkpoints(engine, tmp_path)
-    run(engine, often, state=TrainState(), seen=Seen(), every_s=EVERY_STEP)
+    run(engine, often, state=TrainState(), every_s=EVERY_STEP)
     assert [s.step for s in often.states] == [1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 10]
 
 
 def test_records_hold_every_step_and_the_mean_of_each_epoch(tmp_path: Path) -> None:
     engine, _ = make()
     with MetricLog(tmp_path, [], step=0) as log:
-        run(engine, Checkpoints(engine, tmp_path), state=TrainState(), seen=Seen(), every_s=1e9, log=log)
+        run(engine, Checkpoints(engine, tmp_path), state=TrainState(), every_s=1e9, log=log)
     steps = [r for r in log.history if r["kind"] == "step"]
     epochs = [r for r in log.history if r["kind"] == "epoch"]
     assert [r["step"] for r in steps] == list(range(1, 11))
@@ -122,7 +113,7 @@ def test_ranks_save_and_leave_on_a_notice(tmp_path: Path, monkeypatch: pytest.Mo
         asked.append(is_due)
         return Order(is_saved=is_due or len(asked) == 8, is_left=len(asked) == 8)
 
-    left = run(engine, save, state=TrainState(), seen=Seen(), every_s=1e9, ask=ask)
+    left = run(engine, save, state=TrainState(), every_s=1e9, ask=ask)
     assert asked == [False] * 5 + [True] + [False] * 2  # five steps, the end of an epoch, two steps
     assert [(s.epoch, s.step_in_epoch, s.step) for s in save.states] == [(1, 0, 5), (1, 2, 7)]
     assert left == save.states[-1]
@@ -136,9 +127,23 @@ def test_nobody_is_asked_without_need(tmp_path: Path) -> None:
         asked.append(is_due)
         return Order(is_saved=is_due, is_left=False)
 
-    final = run(engine, save, state=TrainState(), seen=Seen(), every_s=1e9, ask=ask)
+    final = run(engine, save, state=TrainState(), every_s=1e9, ask=ask)
     assert asked == [True, True]  # the ends of both epochs
     assert final.epoch == EPOCHS
+
+
+def test_a_share_counts_by_its_rows() -> None:
+    """Of 10 rows on two ranks this one has 6: 1.2 times the mean."""
+    engine, _ = make()
+    batch = tiny_batch(0, size=6)
+    whole = engine.evaluate(batch)
+    weighed = engine.evaluate(batch, share=1.2)
+    assert weighed["loss"] == pytest.approx(1.2 * whole["loss"])
+
+
+def test_steps_count_the_images_of_all_ranks() -> None:
+    batch = Batch(tiny_batch(0, size=4), ["x"] * 4, total=12)
+    assert (batch.images, Batch(tiny_batch(0, size=4), ["x"] * 4).images) == (12, 4)
 
 
 class Judged(TinyObjective):
@@ -164,7 +169,6 @@ def test_the_epoch_with_the_highest_validation_accuracy_is_kept(tmp_path: Path) 
         validation=lambda: [Batch(tiny_batch(99), ["v"] * 8)],
         schedule=Schedule(4, 1e9),
         state=TrainState(),
-        seen=Seen(),
         save=save,
         keep_best=lambda epoch: kept.append((epoch, engine.steps)),
     )

@@ -58,3 +58,38 @@ def test_leaving_early_ends_the_thread() -> None:
     assert next(items) == "0"
     items.close()
     assert threading.active_count() == before
+
+
+def test_several_threads_prepare_at_the_same_time_and_keep_the_order() -> None:
+    together = threading.Barrier(3, timeout=10)
+
+    def prepare(item: int) -> int:
+        together.wait()  # passes when three items are under way
+        time.sleep(0.01 * (item % 3))
+        return item
+
+    assert list(prefetch(range(30), prepare, depth=4, threads=3)) == list(range(30))
+
+
+def test_no_more_is_under_way_than_asked_for() -> None:
+    begun: list[int] = []
+    items = prefetch(iter(int, 1), begun.append, depth=3, threads=2)
+    next(items)
+    time.sleep(0.3)
+    assert len(begun) <= 6  # one given out, three waiting, one that the feeder holds
+    items.close()
+
+
+def test_a_source_that_is_left_early_is_closed() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            yield from iter(int, 1)
+        finally:
+            closed.set()
+
+    items = prefetch(source(), str)
+    next(items)
+    items.close()
+    assert closed.is_set()

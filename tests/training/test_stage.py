@@ -14,6 +14,7 @@ from torchvision import transforms as T
 
 from tests.models.tiny import OBJECTS, SCENES, XL_WIDTHS, write_xl_pipeline
 from uniemo_ray.config import Config, DiffusionConfig
+from uniemo_ray.data.images import to_unit_range_tensor
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.pipeline_folder import text_widths
@@ -134,7 +135,7 @@ def test_latents_given_replace_the_vae(folders: dict[str, Path]) -> None:
     assert isinstance(parts.objective, JointObjective)
     batch = parts.collate(rows(), epoch=0, is_training=False).tensors
     parts.objective.eval()
-    latents = parts.objective._diffusion[0].encode_images(batch["unit_pixels"])
+    latents = parts.objective._diffusion[0].encode_images(to_unit_range_tensor(batch["unit_pixels"]))
     given = {**{k: v for k, v in batch.items() if k != "unit_pixels"}, "latents": latents}
     losses = []
     for each in (batch, given):
@@ -413,7 +414,8 @@ def test_training_shows_pictures_as_the_setting_says(folders: dict[str, Path]) -
     collate = build_stage(as_settings(values)).collate
     steps = [T.Resize(36), T.CenterCrop(32), T.ToTensor(), T.Normalize((0.5,) * 3, (0.5,) * 3)]
     expected = [T.Compose(steps)(Image.open(io.BytesIO(data))) for data in rows()["image"]]
-    pixels = collate(rows(), epoch=0, is_training=False).tensors["pixels"]
+    squares = collate(rows(), epoch=0, is_training=False).tensors["pixels"]
+    pixels = collate.preprocess.from_bytes(squares)
     torch.testing.assert_close(pixels, torch.stack(expected), atol=1e-6, rtol=0)
 
 

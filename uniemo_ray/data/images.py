@@ -10,8 +10,8 @@ import hashlib
 import io
 import math
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -38,15 +38,21 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "RGB",
+    "Box",
     "Filter",
     "ImageError",
     "augmentation_seed",
     "check_picture",
+    "crop_square",
     "decode_rgb",
+    "decode_upright",
+    "draw_crop",
     "normalise",
+    "normalise_tensor",
     "random_crop_flip",
     "to_square",
     "to_unit_range",
+    "to_unit_range_tensor",
 ]
 
 Filter = Literal["bilinear", "bicubic"]
@@ -57,6 +63,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
 
 _CROPPED_FIRST = 4
 """Longest side over shortest one from which the margins are cut before resizing, not after."""
+_DIVISORS = (2, 4, 8)
+"""Of a JPEG's sides, with which its pixels can be decoded directly."""
 _PLAIN = ("RGB", "L")
 """Modes of which every picture can be converted."""
 
@@ -75,6 +83,37 @@ def decode_rgb(data: bytes, max_pixels: int) -> RGB:
         ImageError: with the reason, when the bytes are no usable picture.
     """
     return upright_rgb(_open(data, max_pixels))
+
+
+def decode_upright(
+    data: bytes, max_pixels: int, *, reduction: Callable[[int, int], float] | None
+) -> tuple[RGB, tuple[int, int]]:
+    """Decode as `decode_rgb` does; a JPEG at a half, quarter or eighth of its size where that is enough.
+
+    Args:
+        data: Bytes of a file in one of `FORMATS`.
+        max_pixels: As for `decode_rgb`.
+        reduction: Height and width of the upright picture to the largest allowed divisor of its sides; None
+            decodes it as a whole.
+
+    Returns:
+        The picture, and the (height, width) that it has as a whole.
+
+    Raises:
+        ImageError: as `decode_rgb`.
+    """
+    image = _open(data, max_pixels)
+    if reduction is None or image.format != "JPEG":
+        rgb = upright_rgb(image)
+        return rgb, (rgb.shape[0], rgb.shape[1])
+    with damage_named():
+        width, height = image.size
+        if turn_of(image) in ON_THEIR_SIDE:
+            width, height = height, width
+        divisor = max((size for size in _DIVISORS if size <= reduction(height, width)), default=1)
+        if divisor > 1:
+            image.draft(None, (max(1, image.width // divisor), max(1, image.height // divisor)))
+    return upright_rgb(image), (height, width)
 
 
 def check_picture(data: bytes, max_pixels: int) -> tuple[int, int]:
@@ -168,17 +207,36 @@ def random_crop_flip(
     Returns:
         (size_px, size_px, 3).
     """
-    rng = np.random.default_rng(seed)
-    box = _draw_box(rng, height=rgb.shape[0], width=rgb.shape[1], crop_scale=crop_scale)
+    box = draw_crop(rgb.shape[0], rgb.shape[1], seed=seed, crop_scale=crop_scale)
+    return crop_square(rgb, size_px, box=box, resample=resample)
+
+
+def crop_square(rgb: RGB, size_px: int, *, box: "Box", resample: Filter) -> RGB:
+    """What a box shows of a picture, perhaps mirrored, as (size_px, size_px, 3)."""
     size = (size_px, size_px)
-    crop = np.asarray(Image.fromarray(rgb).resize(size, _FILTERS[resample], box=box))
-    return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < 0.5 else crop
+    crop = np.asarray(Image.fromarray(rgb).resize(size, _FILTERS[resample], box=box[:4]))
+    return np.ascontiguousarray(crop[:, ::-1]) if box.is_mirrored else crop
 
 
-def _draw_box(
-    rng: np.random.Generator, *, height: int, width: int, crop_scale: tuple[float, float]
-) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a crop with the asked area and a ratio of 3:4 to 4:3 where it fits."""
+class Box(NamedTuple):
+    """A region of a picture, in pixels, and whether it is shown mirrored."""
+
+    left: float
+    upper: float
+    right: float
+    lower: float
+    is_mirrored: bool
+
+    def moved(self, whole: tuple[int, int], to: tuple[int, int]) -> "Box":
+        """The same region of the picture, not at the (height, width) `whole` but at another one."""
+        high, wide = to[0] / whole[0], to[1] / whole[1]
+        right, lower = min(to[1], self.right * wide), min(to[0], self.lower * high)
+        return Box(self.left * wide, self.upper * high, right, lower, self.is_mirrored)
+
+
+def draw_crop(height: int, width: int, *, seed: int, crop_scale: tuple[float, float]) -> Box:
+    """A random crop with the asked area and a ratio of 3:4 to 4:3 where it fits; see `random_crop_flip`."""
+    rng = np.random.default_rng(seed)
     area = height * width * rng.uniform(*crop_scale)
     ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
     wide, high = math.sqrt(area * ratio), math.sqrt(area / ratio)
@@ -187,27 +245,44 @@ def _draw_box(
     elif high > height:
         wide, high = min(width, area / height), height
     left, top = rng.uniform(0, 1) * (width - wide), rng.uniform(0, 1) * (height - high)
-    return left, top, min(width, left + wide), min(height, top + high)
+    return Box(left, top, min(width, left + wide), min(height, top + high), bool(rng.random() < 0.5))
 
 
 def normalise(batch: RGB, mean: Sequence[float], std: Sequence[float]) -> "Tensor":
     """(B, H, W, 3) uint8 to (B, 3, H, W) float32, less `mean` and over `std` (both on the 0-1 scale)."""
+    return normalise_tensor(_as_tensor(batch), mean, std)
+
+
+def normalise_tensor(batch: "Tensor", mean: Sequence[float], std: Sequence[float]) -> "Tensor":
+    """`normalise` of a uint8 tensor, on its device."""
     import torch  # readers of this module that only decode need not load it
 
     pixels = _channels_first(batch)
     shift, scale = (torch.tensor(tuple(v), dtype=torch.float32).view(1, 3, 1, 1) for v in (mean, std))
-    return pixels.sub_(shift).div_(scale)
+    return pixels.sub_(shift.to(pixels.device)).div_(scale.to(pixels.device))
 
 
 def to_unit_range(batch: RGB) -> "Tensor":
     """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in [-1, 1], as the VAE takes it."""
-    return _channels_first(batch).mul_(2).sub_(1)
+    return to_unit_range_tensor(_as_tensor(batch))
 
 
-def _channels_first(batch: RGB) -> "Tensor":
+def to_unit_range_tensor(batch: "Tensor") -> "Tensor":
+    """`to_unit_range` of a uint8 tensor, on its device; what is floating point already stays as it is."""
+    return batch if batch.is_floating_point() else _channels_first(batch).mul_(2).sub_(1)
+
+
+def _as_tensor(batch: RGB) -> "Tensor":
     import torch
 
     if batch.ndim != 4 or batch.shape[-1] != 3 or batch.dtype != np.uint8:
         raise ValueError(f"expected uint8 pictures (B, H, W, 3), got {batch.dtype} {batch.shape}")
-    # A copy: Ray's batches are read-only and torch would not notice.
-    return torch.from_numpy(batch.transpose(0, 3, 1, 2).astype(np.float32)).div_(255)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Ray's batches are read-only; nobody writes to this
+        return torch.from_numpy(batch)
+
+
+def _channels_first(batch: "Tensor") -> "Tensor":
+    import torch
+
+    return batch.permute(0, 3, 1, 2).to(torch.float32).div_(255)

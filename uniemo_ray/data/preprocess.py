@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from uniemo_ray.data.images import RGB, Filter, normalise, random_crop_flip, to_square
+from uniemo_ray.data.images import (
+    RGB,
+    Filter,
+    normalise,
+    normalise_tensor,
+    random_crop_flip,
+    to_square,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +51,15 @@ class Preprocess:
     def pixels(self, squares: Sequence[RGB]) -> "Tensor":
         """B squares as the tower's input (B, 3, S, S), float32."""
         return normalise(np.stack(squares), self.mean, self.std)
+
+    def from_bytes(self, squares: "Tensor") -> "Tensor":
+        """Squares (B, S, S, 3) uint8 as the tower's input, on the device where they are; as `pixels` does it.
+
+        What is floating point already is returned as it is.
+        """
+        if squares.is_floating_point():
+            return squares
+        return normalise_tensor(squares, self.mean, self.std)
 
 
 def make_preprocess(

@@ -24,7 +24,8 @@ SAMPLES: pa.Schema = pa.schema(
 )
 
 _FEW_VALUES = ["emotion", "scene", "split", "source"]
-_ROW_GROUP = 256
+ROW_GROUP = 256
+"""Rows of a group, which can be read without the rest of the shard."""
 
 
 def encode_table(table: pa.Table) -> pa.Buffer:
@@ -37,7 +38,7 @@ def encode_table(table: pa.Table) -> pa.Buffer:
         compression={path: "none" if path == "image" else "zstd" for path in _leaves(table.schema)},
         use_dictionary=[name for name in _FEW_VALUES if name in table.column_names],
         write_statistics=[name for name in table.column_names if name not in ("image", "objects")],
-        row_group_size=_ROW_GROUP,
+        row_group_size=ROW_GROUP,
     )
     return sink.getvalue()
 

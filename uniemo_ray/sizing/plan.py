@@ -9,6 +9,8 @@ from uniemo_ray.data.readers import label_space
 from uniemo_ray.models.uniemo import PARTS
 from uniemo_ray.sizing.architectures import Architecture, find_architecture
 from uniemo_ray.sizing.blueprint import STAGES, Blueprint, PartSize, Stage, build_blueprint, part_sizes
+from uniemo_ray.sizing.feeding import GPU, Feeding, feeding_of
+from uniemo_ray.sizing.flops import image_flops
 from uniemo_ray.sizing.memory import FP32, ZERO_STAGES, GpuMemory, Load, gpu_memory
 from uniemo_ray.sizing.workload import (
     Cost,
@@ -62,6 +64,8 @@ class Plan:
     """Bytes of one GPU."""
     parts: tuple[PartSize, ...]
     memory: tuple[StageMemory, ...]
+    feeding: tuple[Feeding, ...]
+    """Of each stage, where training runs on GPUs."""
     work: tuple[StageWork, ...]
     generated: int
     written: Written
@@ -119,7 +123,7 @@ def make_plan(
         _stage_memory(stage, blueprint, shape, config, parts=parts, with_activations=with_activations)
         for stage in stages
     )
-    work, generated = stage_work(config, images=images, gpus=gpus), generated_images(config)
+    work, generated = stage_work(config, images=images), generated_images(config)
     latent = int(shape.denoiser["in_channels"]) * (config.diffusion.size_px // shape.pixels_per_latent) ** 2
     written = written_bytes(
         config,
@@ -129,6 +133,7 @@ def make_plan(
         features=_feature_sizes(blueprint, config),
         model_bytes=FP32 * sum(part.total for part in parts),
     )
+    feeding = _feeding(stages, blueprint, shape, config, rates) if config.resources.use_gpu else []
     return Plan(
         clip=config.encoder.clip,
         diffusion=shape.name if has_stage_2(config) else None,
@@ -136,12 +141,13 @@ def make_plan(
         gpu_memory=gpu_memory_bytes,
         parts=tuple(parts),
         memory=memory,
+        feeding=tuple(feeding),
         work=tuple(work),
         generated=generated,
         written=written,
         cost=_cost(config, work, generated, rates),
         has_activations=with_activations,
-        notes=tuple(_notes(config, rates)),
+        notes=(*_feeding_notes(feeding, config, rates), *_notes(config, rates)),
         warnings=tuple(_warnings(memory, gpu_memory_bytes)),
     )
 
@@ -194,6 +200,32 @@ def _notes(config: Config, rates: Rates) -> list[str]:
             f"generation.actors: {_generating(config)} of {gpus} GPUs generate, "
             f"the others idle and cost as much"
         )
+    return notes
+
+
+def _feeding(
+    stages: tuple[Stage, ...], blueprint: Blueprint, shape: Architecture, config: Config, rates: Rates
+) -> list[Feeding]:
+    measured = rates.images_per_second
+    flops = image_flops(blueprint, shape, config) if measured is None else None
+    return [feeding_of(stage, config, flops=flops, measured=measured) for stage in stages]
+
+
+def _feeding_notes(feeding: list[Feeding], config: Config, rates: Rates) -> list[str]:
+    notes = []
+    of = "" if rates.images_per_second else f", {GPU.name.upper()}"
+    for found in feeding:
+        line = (
+            f"Stage {found.stage}: {found.cpus} CPU{'s' * (found.cpus > 1)} of a worker decode about "
+            f"{found.decoded:.0f} images/s, and its GPU trains on about {found.needed:.0f} (estimates{of})"
+        )
+        section = f"stage{found.stage}"
+        if found.is_starved and getattr(config, section).decode == "worker":
+            line += (
+                f": the GPU waits for images. Set resources.cpus_per_worker to {found.enough_cpus}, or "
+                f"{section}.decode to cluster and add nodes with CPUs"
+            )
+        notes.append(line)
     return notes
 
 

@@ -84,21 +84,21 @@ def has_stage_2(config: Config) -> bool:
     return label_space(config.data) == MIKELS
 
 
-def stage_work(config: Config, *, images: int, gpus: int) -> list[StageWork]:
+def stage_work(config: Config, *, images: int) -> list[StageWork]:
     """All training stages in order, sampled naturally; later rounds add the synthetic share."""
     if not has_stage_2(config):
-        return [_stage("understanding", config.stage1, images, gpus)]
+        return [_stage("understanding", config.stage1, images)]
     work = []
     for round_ in range(1, config.feedback.rounds + 2):
         own = config.for_round(round_)
         rows = images + (mixed_images(own, images) if round_ > 1 else 0)
-        work.append(_stage(f"understanding-{round_}", own.stage1, rows, gpus))
-        work.append(_stage(f"joint-{round_}", own.stage2, rows, gpus))
+        work.append(_stage(f"understanding-{round_}", own.stage1, rows))
+        work.append(_stage(f"joint-{round_}", own.stage2, rows))
     return work
 
 
-def _stage(name: str, train: TrainConfig, rows: int, gpus: int) -> StageWork:
-    steps = train.epochs * steps_per_epoch(rows, world_size=gpus, batch_size=train.batch_size)
+def _stage(name: str, train: TrainConfig, rows: int) -> StageWork:
+    steps = train.epochs * steps_per_epoch(rows, batch_size=train.batch_size)
     return StageWork(name, rows, train.epochs, steps)
 
 

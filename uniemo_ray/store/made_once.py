@@ -13,7 +13,7 @@ _NO_LOCKS = frozenset(
 )
 
 
-def made_once(target: Path, make: Callable[[Path], object]) -> Path:
+def made_once(target: Path, make: Callable[[Path], object], *, lock: Path | None = None) -> Path:
     """A file or folder that is there and whole; made by the first process of this machine that asks.
 
     A process that dies while it makes it leaves an unfinished one under another name, which the next one
@@ -22,13 +22,14 @@ def made_once(target: Path, make: Callable[[Path], object]) -> Path:
     Args:
         target: Where it lies; its folder exists. The name tells the content, so it never changes.
         make: Writes it at the path that it is given, which lies beside `target` and does not exist.
+        lock: File that is locked meanwhile, where many targets share some; by default one of its own.
 
     Returns:
         `target`.
     """
     if target.exists():
         return target
-    with _locked(target.with_name(f"{target.name}.lock")) as is_alone:
+    with locked(lock or target.with_name(f"{target.name}.lock")) as is_alone:
         if not target.exists():
             ending = "part" if is_alone else f"{secrets.token_hex(4)}.part"
             unfinished = target.with_name(f"{target.name}.{ending}")
@@ -39,8 +40,8 @@ def made_once(target: Path, make: Callable[[Path], object]) -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Wait until no other process of this machine holds the lock; whether the file system has locks."""
+def locked(path: Path) -> Iterator[bool]:
+    """Wait until nobody else on this machine holds the lock; whether the file system has locks."""
     with path.open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

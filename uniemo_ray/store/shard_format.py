@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 
 _PLAN_KEY = b"uniemo_ray.plan_hash"
 _REASON = "reason"
+_PICTURES = "image"
+PICTURES_PER_GROUP = 256
+"""Rows of a group in shards that hold pictures: training reads one group at a time."""
 
 
 class FoundShard(NamedTuple):
@@ -60,7 +63,11 @@ class ResultFormat:
         metadata = {**(table.schema.metadata or {}), _PLAN_KEY: plan_hash.encode()}
         sink = pa.BufferOutputStream()
         pq.write_table(
-            table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True
+            table.replace_schema_metadata(metadata),
+            sink,
+            compression="zstd",
+            write_page_checksum=True,
+            row_group_size=PICTURES_PER_GROUP if _PICTURES in table.column_names else None,
         )
         return bytes(sink.getvalue().to_pybytes())
 

@@ -1,4 +1,8 @@
-"""From raw rows to tensors: decode, augment, look up attribute indices."""
+"""From raw rows to tensors: decode, augment, look up attribute indices.
+
+Pictures stay bytes here, a quarter of what they are as float32: the objective makes them a network's input,
+on its own device.
+"""
 
 # B batch, S image side in pixels
 
@@ -12,14 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uniemo_ray.data.images import (
-    augmentation_seed,
-    decode_rgb,
-    random_crop_flip,
-    to_square,
-    to_unit_range,
-)
+from uniemo_ray.data.images import augmentation_seed
 from uniemo_ray.data.preprocess import Preprocess
+from uniemo_ray.data.views import RandomCrop, View, decode_views
 from uniemo_ray.emotions import MIKELS, LabelSpace
 from uniemo_ray.seeds import hash_seed
 
@@ -33,10 +32,17 @@ class Batch(NamedTuple):
     Attributes:
         tensors: Input of an objective, batch first.
         image_ids: Ids of its rows, B of them.
+        total: Rows of the batch on all ranks; 0 where this rank has them all.
     """
 
     tensors: dict[str, Tensor]
     image_ids: list[str]
+    total: int = 0
+
+    @property
+    def images(self) -> int:
+        """Rows of the batch on all ranks."""
+        return self.total or len(self.image_ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +80,10 @@ class Collate:
     def __call__(self, raw: Raw, *, epoch: int, is_training: bool) -> Batch:
         """Tensors of a batch.
 
-        `pixels` (B, 3, S, S) float32 normalised; `emotion`, `scene`, `object` (B,) int64, -1 where the
+        `pixels` (B, S, S, 3) uint8, to be normalised; `emotion`, `scene`, `object` (B,) int64, -1 where the
         image has no such attribute; where wanted `object_labels` (B, A) float32, 1 for each object of the
         image; `latents` (B, c, h, w) float32 when the rows have them, else
-        `unit_pixels` (B, 3, U, U) in [-1, 1] when `unit_size_px` is set.
+        `unit_pixels` (B, U, U, 3) uint8 when `unit_size_px` is set.
 
         Args:
             raw: Columns.
@@ -89,9 +95,19 @@ class Collate:
             ValueError: an unknown emotion or attribute, naming the image.
         """
         ids = [str(name) for name in raw["image_id"]]
-        images = [decode_rgb(data, self.max_pixels) for data in raw["image"]]
+        views = [
+            # Evaluation decodes a picture as a whole, as the finished model will.
+            decode_views(
+                data,
+                self._views(name, epoch, is_training, "latent" in raw),
+                max_pixels=self.max_pixels,
+                may_reduce=is_training,
+            )
+            for data, name in zip(raw["image"], ids, strict=True)
+        ]
+        squares = [torch.from_numpy(np.stack(view)) for view in zip(*views, strict=True)]
         tensors = {
-            "pixels": self.preprocess.pixels(self._views(images, ids, epoch=epoch, is_training=is_training)),
+            "pixels": squares[0],
             "emotion": torch.tensor([self.space.position(str(name)) for name in raw["emotion"]]),
             "scene": torch.tensor([_index(self.scenes, name) for name in raw["scene"]]),
             "object": torch.tensor(
@@ -102,46 +118,20 @@ class Collate:
             tensors["object_labels"] = torch.stack([self._all_objects(names) for names in raw["objects"]])
         if "latent" in raw:
             tensors["latents"] = decode_latents(raw["latent"])
-        elif self.unit_size_px is not None:
-            is_cropped = is_training and self.crops_unit
-            squares = self._units(images, ids, self.unit_size_px, epoch=epoch, is_cropped=is_cropped)
-            tensors["unit_pixels"] = to_unit_range(squares)
+        elif len(squares) > 1:
+            tensors["unit_pixels"] = squares[1]
         return Batch(tensors, ids)
 
-    def _views(
-        self, images: Sequence[NDArray[np.uint8]], ids: Sequence[str], *, epoch: int, is_training: bool
-    ) -> list[NDArray[np.uint8]]:
-        """B squares for the encoder: whole, or the random crop of (seed, epoch, id)."""
-        scale = self.crop_scale
-        if scale is None or not is_training:
-            return [self.preprocess.square(image) for image in images]
-        seeds = [augmentation_seed(self.seed, epoch, name) for name in ids]
-        return [
-            self.preprocess.random_square(image, seed=seed, crop_scale=scale)
-            for image, seed in zip(images, seeds, strict=True)
-        ]
-
-    def _units(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        ids: Sequence[str],
-        size_px: int,
-        *,
-        epoch: int,
-        is_cropped: bool,
-    ) -> NDArray[np.uint8]:
-        """(B, size_px, size_px, 3) for the VAE: whole, or the encoder's random crop at this size."""
-        scale = self.crop_scale
-        if scale is None or not is_cropped:
-            return np.stack([to_square(image, size_px) for image in images])
-        return np.stack(
-            [
-                random_crop_flip(
-                    image, size_px, seed=augmentation_seed(self.seed, epoch, name), crop_scale=scale
-                )
-                for image, name in zip(images, ids, strict=True)
-            ]
-        )
+    def _views(self, image_id: str, epoch: int, is_training: bool, has_latents: bool) -> list[View]:
+        """What the encoder sees of a picture, and the VAE: all of it, or the crop of (seed, epoch, id)."""
+        crop, seen = None, self.preprocess
+        if is_training and self.crop_scale is not None:
+            crop = RandomCrop(augmentation_seed(self.seed, epoch, image_id), self.crop_scale)
+        views = [View(seen.size_px, seen.resize_px, seen.resample, crop)]
+        if self.unit_size_px is not None and not has_latents:
+            side = self.unit_size_px
+            views.append(View(side, side, "bicubic", crop if self.crops_unit else None))
+        return views
 
     def _object(self, image_id: str, names: Sequence[str] | None, epoch: int) -> int:
         """If an image has several objects, one is drawn per epoch (section 1), or the last counts."""
@@ -156,6 +146,23 @@ class Collate:
         for name in () if names is None else names:
             labels[_index(self.objects, name)] = 1
         return labels
+
+
+def joined(parts: Sequence[Batch], *, total: int, is_pinned: bool) -> Batch:
+    """Parts of one rank's share as one batch.
+
+    Args:
+        parts: In order, at least one.
+        total: Rows of the batch on all ranks.
+        is_pinned: Put it where a GPU can fetch it while something else runs.
+    """
+    tensors = {
+        name: first if len(parts) == 1 else torch.cat([part.tensors[name] for part in parts])
+        for name, first in parts[0].tensors.items()
+    }
+    if is_pinned:
+        tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+    return Batch(tensors, [name for part in parts for name in part.image_ids], total)
 
 
 def _index(base: tuple[str, ...], name: str | None) -> int:

@@ -203,16 +203,20 @@ class Engine:
             self._scale.count_step()
         return TrainedStep(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
 
-    def evaluate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+    def evaluate(self, batch: Mapping[str, Tensor], *, share: float = 1.0) -> dict[str, float]:
         """The objective's values on a batch in evaluation mode, averaged over ranks.
 
         Noise and times of the diffusion loss are the same at every call, so that epochs can be compared.
+
+        Args:
+            batch: This rank's share.
+            share: Its rows over the mean of all ranks; 1 where all have equally many.
         """
         torch.manual_seed(hash_seed(self._seed, "evaluate", self.rank))
         self._engine.eval()
         with torch.no_grad():
             losses = self._engine(self._move(batch))
-        return self._reduce(losses, flag=False)[0]
+        return self._reduce({name: share * value for name, value in losses.items()}, flag=False)[0]
 
     def save(self, folder: Path) -> None:
         """Write this rank's ZeRO shard below `folder` (frozen parameters are not in it)."""

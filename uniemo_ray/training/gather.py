@@ -34,12 +34,27 @@ def gather_batch(tensor: Tensor) -> Tensor:
     gradients over ranks, as DeepSpeed does: the gradient is then that of one process with the whole batch.
 
     Args:
-        tensor: (B, ...), the same shape on every rank.
+        tensor: (B, ...), the same shape on every rank; without gradients B may differ.
 
     Returns:
-        (world_size * B, ...); `tensor` itself without a process group or with one rank.
+        All rows; `tensor` itself without a process group or with one rank.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return tensor
+    if not torch.is_grad_enabled():
+        return _gather_uneven(tensor)
     gathered: Tensor = _Gather.apply(tensor)
     return gathered
+
+
+def _gather_uneven(tensor: Tensor) -> Tensor:
+    """Without a gradient, and with another number of rows on each rank: the last batch of an evaluation."""
+    rows = torch.tensor([len(tensor)], device=tensor.device)
+    counts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, rows)
+    sizes = [int(count) for count in counts]
+    padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
+    padded[: len(tensor)] = tensor
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

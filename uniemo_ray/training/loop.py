@@ -5,19 +5,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.cadence import Cadence
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.records import MetricLog, TrainingProgress
-from uniemo_ray.training.state import Seen, TrainState
+from uniemo_ray.training.state import TrainState
 
 
 class Save(Protocol):
     """Writes a checkpoint; called by every rank at the same steps."""
 
-    def __call__(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> None:
-        """Write `state` and the ids `seen` in its epoch; `metrics` are those of the step or epoch."""
+    def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """Write `state`; `metrics` are those of the step or epoch."""
 
 
 class Order(NamedTuple):
@@ -65,7 +64,6 @@ def train(
     validation: Callable[[], Iterable[Batch]] | None,
     schedule: Schedule,
     state: TrainState,
-    seen: Seen,
     save: Save,
     ask: Ask | None = None,
     keep_best: Callable[[int], None] | None = None,
@@ -76,12 +74,11 @@ def train(
 
     Args:
         engine: Collective; already loaded with the weights of `state`.
-        batches: Epoch to this rank's batches: equally many, and of equal size, on all ranks. For the
-            epoch of `state` it yields what that epoch has left.
+        batches: Epoch to this rank's share of each batch: equally many on all ranks. For the epoch of
+            `state` it yields what that epoch has left.
         validation: This rank's batches of the validation set, or None to skip validation.
         schedule: Length and checkpoint times.
         state: Where to go on.
-        seen: Ids that the epoch of `state` has used already.
         save: Writes a checkpoint.
         ask: Collective; decides about checkpoints and notices. None saves whenever rank 0 finds it due, and
             after every epoch.
@@ -97,10 +94,10 @@ def train(
     while state.epoch < schedule.epochs:
         totals = _Mean()
         for batch in batches(state.epoch):
-            state, metrics, is_flagged = _step(engine, batch, state, seen, is_due=turns.is_flagged())
-            totals.add(metrics, weight=len(batch.image_ids))
-            _record(metrics, state, batch, engine.world_size, log=log, progress=progress)
-            if is_flagged and turns.take(state, seen, metrics):
+            state, metrics, is_flagged = _step(engine, batch, state, is_due=turns.is_flagged())
+            totals.add(metrics, weight=batch.images)
+            _record(metrics, state, batch, log=log, progress=progress)
+            if is_flagged and turns.take(state, metrics):
                 return state
         metrics = totals.values()
         if validation is not None:
@@ -110,9 +107,8 @@ def train(
             keep_best(state.epoch)
         if log is not None:
             log.write({"kind": "epoch", "step": state.step, "epoch": state.epoch, **metrics}, section="epoch")
-        seen.clear()
         state = state.next_epoch()
-        if turns.end_epoch(state, seen, metrics):
+        if turns.end_epoch(state, metrics):
             return state
     return state
 
@@ -121,26 +117,25 @@ def evaluate(engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
     """Means over all images of all ranks; the same number of batches on each."""
     totals = _Mean()
     for batch in batches:
-        totals.add(engine.evaluate(batch.tensors), weight=len(batch.image_ids))
+        share = len(batch.image_ids) * engine.world_size / batch.images
+        totals.add(engine.evaluate(batch.tensors, share=share), weight=batch.images)
     return totals.values()
 
 
 def _step(
-    engine: Engine, batch: Batch, state: TrainState, seen: Seen, *, is_due: bool
+    engine: Engine, batch: Batch, state: TrainState, *, is_due: bool
 ) -> tuple[TrainState, dict[str, float], bool]:
     started = time.monotonic()
     result = engine.step(batch.tensors, is_due=is_due)
-    seen.add(id_hashes(batch.image_ids))
-    images = len(batch.image_ids) * engine.world_size
     state = replace(state, world_size=engine.world_size)
-    return state.after_step(images=images, seconds=time.monotonic() - started), result.metrics, result.is_due
+    state = state.after_step(images=batch.images, seconds=time.monotonic() - started)
+    return state, result.metrics, result.is_due
 
 
 def _record(
     metrics: dict[str, float],
     state: TrainState,
     batch: Batch,
-    world_size: int,
     *,
     log: MetricLog | None,
     progress: TrainingProgress | None,
@@ -148,8 +143,7 @@ def _record(
     if log is not None:
         log.write({"kind": "step", "step": state.step, "epoch": state.epoch, **metrics}, section="step")
     if progress is not None:
-        images = len(batch.image_ids) * world_size
-        progress.update(step=state.step, epoch=state.epoch, images=images, metrics=metrics)
+        progress.update(step=state.step, epoch=state.epoch, images=batch.images, metrics=metrics)
 
 
 class _Turns:
@@ -165,20 +159,20 @@ class _Turns:
         is_look = self._ask is not None and time.monotonic() - self._looked_at >= LOOK_EVERY_S
         return self._is_first and (is_look or self._cadence.is_due())
 
-    def take(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> bool:
+    def take(self, state: TrainState, metrics: dict[str, float]) -> bool:
         """What follows a step with a flag; whether to leave."""
-        return self._act(state, seen, metrics, is_due=self._cadence.is_due())
+        return self._act(state, metrics, is_due=self._cadence.is_due())
 
-    def end_epoch(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> bool:
+    def end_epoch(self, state: TrainState, metrics: dict[str, float]) -> bool:
         """What follows an epoch; whether to leave. The last epoch is always saved."""
         is_complete = state.epoch == self._epochs
-        return self._act(state, seen, metrics, is_due=is_complete or self._cadence.is_due(is_epoch_end=True))
+        return self._act(state, metrics, is_due=is_complete or self._cadence.is_due(is_epoch_end=True))
 
-    def _act(self, state: TrainState, seen: Seen, metrics: dict[str, float], *, is_due: bool) -> bool:
+    def _act(self, state: TrainState, metrics: dict[str, float], *, is_due: bool) -> bool:
         order = self._ask(is_due=is_due) if self._ask else Order(is_saved=True, is_left=False)
         self._looked_at = time.monotonic()
         if order.is_saved:
-            self._save(state, seen, metrics)
+            self._save(state, metrics)
             self._cadence.saved(held_s=time.monotonic() - self._looked_at)
         return order.is_left
 

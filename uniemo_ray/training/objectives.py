@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from uniemo_ray.config import LossConfig
+from uniemo_ray.data.images import to_unit_range_tensor
+from uniemo_ray.data.preprocess import Preprocess
 from uniemo_ray.losses import (
     classification_loss,
     condition_loss,
@@ -38,6 +40,7 @@ class UnderstandingObjective(nn.Module):
         losses: Weights and variants.
         missing: Text embeddings (2, E) of "scene" and "object", which `missing_attribute: negative` needs.
         heads: What supervises the attributes in place of the contrast; registered, so it trains.
+        preprocess: Makes squares of bytes the tower's input; None where the input comes ready.
     """
 
     missing: Tensor | None
@@ -49,9 +52,11 @@ class UnderstandingObjective(nn.Module):
         *,
         missing: Tensor | None = None,
         heads: AttributeHeads | None = None,
+        preprocess: Preprocess | None = None,
     ) -> None:
         super().__init__()
         self.net = net
+        self._preprocess = preprocess
         self.heads = heads
         self._losses = losses
         self.register_buffer("missing", missing, persistent=False)
@@ -60,8 +65,9 @@ class UnderstandingObjective(nn.Module):
         """Losses and accuracy of a batch.
 
         Args:
-            batch: `pixels` (B, 3, S, S), `emotion`, `scene` and `object` (B,) int64, -1 without attribute;
-                for heads `object_labels` (B, A), 1 where the image has the object.
+            batch: `pixels` (B, S, S, 3) uint8, or (B, 3, S, S) ready for the tower; `emotion`, `scene` and
+                `object` (B,) int64, -1 without attribute; for heads `object_labels` (B, A), 1 where the image
+                has the object.
 
         Returns:
             `loss`, `scene_loss` and `object_loss` (eq. 4, or those of the heads), `class_loss`, `accuracy`
@@ -71,7 +77,7 @@ class UnderstandingObjective(nn.Module):
 
     def understand(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Understanding]:
         """The values of `forward`, and what the network said."""
-        said = self.net(batch["pixels"])
+        said = self.net(self._pixels(batch["pixels"]))
         temperature = self.net.temperatures()
         terms = {
             "scene": self._contrast("scene", said.scene_embedding, batch["scene"], temperature.scene),
@@ -86,6 +92,10 @@ class UnderstandingObjective(nn.Module):
             "accuracy": (said.logits.argmax(dim=1) == batch["emotion"]).float().mean(),
         }
         return values, said
+
+    def _pixels(self, squares: Tensor) -> Tensor:
+        """What the loader hands over, as the tower's input."""
+        return squares if self._preprocess is None else self._preprocess.from_bytes(squares)
 
     def _by_heads(self, said: Understanding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The attribute terms where heads take the place of the contrast, else nothing."""
@@ -137,6 +147,7 @@ class JointObjective(nn.Module):
         prompt: Prompt of every image, with the placeholder that takes the condition.
         missing: As for stage 1.
         heads: As for stage 1.
+        preprocess: As for stage 1.
     """
 
     def __init__(
@@ -148,9 +159,12 @@ class JointObjective(nn.Module):
         prompt: str,
         missing: Tensor | None = None,
         heads: AttributeHeads | None = None,
+        preprocess: Preprocess | None = None,
     ) -> None:
         super().__init__()
-        self.understanding = UnderstandingObjective(net, losses, missing=missing, heads=heads)
+        self.understanding = UnderstandingObjective(
+            net, losses, missing=missing, heads=heads, preprocess=preprocess
+        )
         self._losses, self._prompt = losses, prompt
         self._diffusion = (diffusion,)  # a tuple keeps frozen modules out of this module's parameters
         if any(parameter.requires_grad for parameter in diffusion.denoiser.parameters()):
@@ -160,7 +174,8 @@ class JointObjective(nn.Module):
         """Losses and accuracies of a batch.
 
         Args:
-            batch: As for stage 1, and `latents` (B, 4, h, w) or `unit_pixels` (B, 3, U, U) in [-1, 1].
+            batch: As for stage 1, and `latents` (B, 4, h, w) or `unit_pixels`, (B, U, U, 3) uint8 or
+                (B, 3, U, U) in [-1, 1].
 
         Returns:
             As stage 1 (with `understanding_loss`), and `condition_loss` (eq. 7), `diffusion_loss` (eq. 8),
@@ -198,4 +213,4 @@ class JointObjective(nn.Module):
     def _latents(self, batch: Mapping[str, Tensor]) -> Tensor:
         if "latents" in batch:
             return batch["latents"]
-        return self._diffusion[0].encode_images(batch["unit_pixels"])
+        return self._diffusion[0].encode_images(to_unit_range_tensor(batch["unit_pixels"]))

@@ -1,55 +1,61 @@
-"""Prepare the next batches in a thread, so that a step does not wait for decoding."""
+"""Prepare the next items in threads, so that a step does not wait for decoding."""
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Raw = TypeVar("Raw")
 Ready = TypeVar("Ready")
 
 
-def prefetch(source: Iterable[Raw], prepare: Callable[[Raw], Ready], *, depth: int = 2) -> Iterator[Ready]:
-    """Yield `prepare(item)` for each item, in order, computed ahead by one thread.
+def prefetch(
+    source: Iterable[Raw], prepare: Callable[[Raw], Ready], *, depth: int = 2, threads: int = 1
+) -> Generator[Ready]:
+    """Yield `prepare(item)` for each item, in order, computed ahead by threads.
 
     An error of the source or of `prepare` is raised here, in place of its item. Leaving the loop early
-    ends the thread.
+    ends the threads and closes the source.
 
     Args:
-        source: Items; iterated in the thread.
-        prepare: Runs in the thread.
-        depth: Largest number of items ready ahead.
+        source: Items; iterated in a thread of its own.
+        prepare: Runs in one of `threads` threads.
+        depth: Largest number of items ahead, ready or not.
+        threads: How many items are prepared at the same time.
     """
-    ready: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
+    ahead: queue.Queue[Future[Ready] | None] = queue.Queue(maxsize=depth)
     is_left = threading.Event()
 
-    def put(kind: str, value: object) -> None:
+    def put(item: Future[Ready] | None) -> None:
         while not is_left.is_set():
             try:
-                return ready.put((kind, value), timeout=0.1)
+                return ahead.put(item, timeout=0.1)
             except queue.Full:
                 continue
 
-    def work() -> None:
+    def feed() -> None:
         try:
             for item in source:
-                put("item", prepare(item))
+                put(pool.submit(prepare, item))
                 if is_left.is_set():
-                    return
-            put("end", None)
+                    break
+            put(None)
         except BaseException as error:  # handed over and raised by the consumer
-            put("error", error)
+            failed: Future[Ready] = Future()
+            failed.set_exception(error)
+            put(failed)
+        finally:
+            if isinstance(source, Generator):
+                source.close()
 
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
+    feeder = threading.Thread(target=feed, name="prefetch-feed", daemon=True)
+    feeder.start()
     try:
-        while True:
-            kind, value = ready.get()
-            if kind == "end":
-                return
-            if isinstance(value, BaseException):
-                raise value
-            yield value  # type: ignore[misc]
+        while (future := ahead.get()) is not None:
+            yield future.result()
     finally:
         is_left.set()
-        thread.join(timeout=5.0)
+        feeder.join(timeout=5.0)
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from uniemo_ray.seeds import hash_seed, id_hashes
 
@@ -27,24 +28,21 @@ class Repeats:
     of_group: Mapping[str, float]
     seed: int
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Repeat rows; copies carry ids of their own, so that they are augmented differently.
+    def __call__(self, table: pa.Table) -> NDArray[np.uint16]:
+        """How often each row is seen, (M,).
 
         Args:
-            table: image_id, emotion, scene and any other columns.
+            table: image_id, emotion and scene of M rows.
         """
         wanted = np.array([self.of_group[group] for group in groups_of(table, self.sampling)])  # (M,)
-        ids = table["image_id"].to_pylist()
-        drawn = id_hashes([f"{hash_seed(self.seed, 'repeat')}/{name}" for name in ids]) / 2.0**64
-        counts = np.floor(wanted + drawn).astype(np.int64)
-        repeated = table.take(pa.array(np.repeat(np.arange(len(ids)), counts)))
-        names = [
-            name if copy == 0 else f"{name}{COPY}{copy}"
-            for name, count in zip(ids, counts, strict=True)
-            for copy in range(count)
-        ]
-        place = repeated.schema.get_field_index("image_id")
-        return repeated.set_column(place, repeated.schema.field(place), pa.array(names, pa.string()))
+        names = table["image_id"].to_pylist()
+        drawn = id_hashes([f"{hash_seed(self.seed, 'repeat')}/{name}" for name in names]) / 2.0**64
+        return np.floor(wanted + drawn).astype(np.uint16)
+
+
+def copy_id(image_id: str, copy: int) -> str:
+    """Id of a copy, counted from 1: each is augmented differently."""
+    return f"{image_id}{COPY}{copy}"
 
 
 def plan_repeats(table: pa.Table, sampling: Sampling, *, most: float, seed: int) -> Repeats:

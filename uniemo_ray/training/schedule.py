@@ -36,12 +36,10 @@ def rate_factor(
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
-def steps_per_epoch(rows: int, *, world_size: int, batch_size: int) -> int:
-    """Steps of one pass over `rows` images split equally over the ranks; a smaller tail batch counts.
+def steps_per_epoch(rows: int, *, batch_size: int) -> int:
+    """Steps of one pass over `rows` images, whatever the number of workers.
 
-    Args:
-        rows: Images of the data set; `rows % world_size` of them are left out by the equal split.
-        world_size: Ranks.
-        batch_size: Global batch.
+    The last `rows % batch_size` images of an epoch's order would not fill a batch and are left out; another
+    epoch leaves out others.
     """
-    return math.ceil((rows // world_size) / (batch_size // world_size))
+    return rows // batch_size

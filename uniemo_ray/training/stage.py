@@ -58,7 +58,7 @@ def build_stage(settings: StageSettings) -> StageParts:
     missing = _missing_attributes(settings, clip)
     if not is_joint:
         tune_training(net, None, train)
-        objective = UnderstandingObjective(net, config.losses, missing=missing)
+        objective = UnderstandingObjective(net, config.losses, missing=missing, preprocess=collate.preprocess)
         return StageParts(objective, groups, collate, {"net": net})
     return _joint(net, groups, collate, settings, missing=missing, is_fusion_fresh=not _holds_fusion(weights))
 
@@ -235,6 +235,12 @@ def _joint(
         rate, decay = config.stage2.rates.attribute_heads, config.stage2.weight_decay
         groups += decay_groups("attribute_heads", list(heads.parameters()), rate=rate, weight_decay=decay)
     objective = JointObjective(
-        net, diffusion, config.losses, prompt=config.diffusion.prompt, missing=missing, heads=heads
+        net,
+        diffusion,
+        config.losses,
+        prompt=config.diffusion.prompt,
+        missing=missing,
+        heads=heads,
+        preprocess=collate.preprocess,
     )
     return StageParts(objective, groups, collate, exports)

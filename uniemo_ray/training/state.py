@@ -1,13 +1,13 @@
 """Where a training stage stands: what a checkpoint holds beside the engine's shards."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-FORMAT = 1
+FORMAT = 2
+"""2: a position in an epoch is a number of steps in an order that any number of workers shares."""
+_FINISHED_FORMATS = (1, FORMAT)
 STATE_FILE = "state.json"
 HISTORY_FILE = "history.jsonl"
 
@@ -52,39 +52,6 @@ class TrainState:
         return replace(self, epoch=self.epoch + 1, step_in_epoch=0)
 
 
-@dataclass
-class Seen:
-    """Hashes of the image ids that this epoch has used, kept by each rank for itself.
-
-    After a resume rank 0 carries those of all ranks from before the stop.
-    """
-
-    parts: list[np.ndarray] = field(default_factory=list)
-
-    def add(self, hashes: np.ndarray) -> None:
-        """Remember a batch; uint64 (n,)."""
-        self.parts.append(hashes)
-
-    def clear(self) -> None:
-        """A new epoch begins."""
-        self.parts.clear()
-
-    def array(self) -> np.ndarray:
-        """All hashes, uint64 (n,)."""
-        return np.concatenate(self.parts) if self.parts else np.empty(0, dtype=np.uint64)
-
-
-def save_seen(folder: Path, seen: Seen, *, rank: int) -> None:
-    """Write one rank's seen ids beside its shard."""
-    np.save(folder / f"seen-{rank:05d}.npy", seen.array())
-
-
-def load_seen(folder: Path) -> np.ndarray:
-    """Sorted hashes of all ranks of a checkpoint, uint64 (n,)."""
-    parts = [np.load(path, allow_pickle=False) for path in sorted(folder.glob("seen-*.npy"))]
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.uint64)
-
-
 def save_state(folder: Path, state: TrainState, history: list[dict[str, Any]]) -> None:
     """Write the position and the metrics so far (rank 0)."""
     (folder / STATE_FILE).write_text(json.dumps({"format": FORMAT, **asdict(state)}), encoding="utf-8")
@@ -93,17 +60,23 @@ def save_state(folder: Path, state: TrainState, history: list[dict[str, Any]]) -
     )
 
 
-def load_state(folder: Path) -> TrainState:
+def load_state(folder: Path, *, epochs: int) -> TrainState:
     """Read the position of a checkpoint.
 
+    Args:
+        folder: The checkpoint.
+        epochs: Of the whole stage. A finished stage of an older version stays valid.
+
     Raises:
-        ValueError: a file of another format.
+        ValueError: a file of another version, whose stage is not finished.
     """
     values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    if values.pop("format", None) != FORMAT:
+    written = values.pop("format", None)
+    is_finished = written in _FINISHED_FORMATS and values["epoch"] >= epochs
+    if written != FORMAT and not is_finished:
         raise ValueError(
-            f"checkpoint {folder} was written by another version of uniemo_ray: "
-            f"expected format {FORMAT}; remove the checkpoints of this stage to train it anew"
+            f"the checkpoint {folder} was written by another version of uniemo_ray, which showed the images "
+            f"in another order: train this stage anew: remove the folder of its checkpoints"
         )
     return TrainState(**values)
 

@@ -20,7 +20,7 @@ from uniemo_ray.scratch import SCRATCH
 from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.stage_settings import StageSettings
-from uniemo_ray.training.state import Seen, TrainState
+from uniemo_ray.training.state import TrainState
 
 EPOCHS = 2
 
@@ -109,10 +109,10 @@ def state(step: int, *, epoch: int = 0, best: int | None = None) -> TrainState:
 def test_training_goes_on_while_one_checkpoint_is_uploaded(
     storage: Storage, checkpoints: Checkpoints
 ) -> None:
-    checkpoints.save(state(1), Seen(), {})
+    checkpoints.save(state(1), {})
     assert [step for step, _ in storage.under_way] == [1]
     assert storage.complete == []
-    checkpoints.save(state(2), Seen(), {})
+    checkpoints.save(state(2), {})
     assert [step for step, _ in storage.under_way] == [2]
     assert storage.complete == [1]
     assert storage.under_way[0][1].parent == checkpoint_scratch(checkpoints.work)
@@ -121,8 +121,8 @@ def test_training_goes_on_while_one_checkpoint_is_uploaded(
 def test_the_last_checkpoint_is_complete_before_anything_else(
     storage: Storage, checkpoints: Checkpoints
 ) -> None:
-    checkpoints.save(state(9), Seen(), {})
-    checkpoints.save(state(10, epoch=EPOCHS), Seen(), {})
+    checkpoints.save(state(9), {})
+    checkpoints.save(state(10, epoch=EPOCHS), {})
     assert (storage.complete, storage.under_way) == ([9, 10], [])
     assert not list(checkpoint_scratch(checkpoints.work).iterdir())
 
@@ -132,24 +132,24 @@ def test_a_notice_saves_at_once_and_completes(storage: Storage, checkpoints: Che
     assert checkpoints.ask(is_due=True) == (True, False)
     storage.notice = PreemptionInfo(None, {"node": [1]})
     assert checkpoints.ask(is_due=False) == (True, True)
-    checkpoints.save(state(3), Seen(), {})
+    checkpoints.save(state(3), {})
     assert (storage.complete, storage.under_way) == ([3], [])
 
 
 def test_weights_of_an_older_epoch_stay_until_the_checkpoint_that_drops_them_is_complete(
     storage: Storage, checkpoints: Checkpoints
 ) -> None:
-    checkpoints.save(state(5, epoch=1, best=0), Seen(), {})
+    checkpoints.save(state(5, epoch=1, best=0), {})
     assert checkpoints.best.cleaned == []  # type: ignore[union-attr]
-    checkpoints.save(state(7, epoch=1, best=0), Seen(), {})
-    checkpoints.save(state(10, epoch=EPOCHS, best=1), Seen(), {})
+    checkpoints.save(state(7, epoch=1, best=0), {})
+    checkpoints.save(state(10, epoch=EPOCHS, best=1), {})
     assert checkpoints.best.cleaned == [(0, [5]), (0, [5, 7]), (None, [5, 7, 10])]  # type: ignore[union-attr]
 
 
 def test_nothing_is_left_on_the_machine(storage: Storage, checkpoints: Checkpoints) -> None:
     storage.is_full = True
     with pytest.raises(OSError, match="no space left"):
-        checkpoints.save(state(1), Seen(), {})
+        checkpoints.save(state(1), {})
     scratch = checkpoint_scratch(checkpoints.work)
     assert not list(scratch.iterdir())
     (scratch / "of-a-killed-rank").mkdir()

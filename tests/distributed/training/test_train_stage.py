@@ -1,38 +1,25 @@
-"""A whole stage on two real workers: Ray Train, Ray Data, DeepSpeed over gloo."""
+"""A whole stage on two real workers: Ray Train, the loader, DeepSpeed over gloo."""
 
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-import ray.data
 import torch
 from pyarrow import fs
 from safetensors.torch import load_file
 
-from tests.distributed.training.train_case import Squares, build, rows
+from tests.distributed.training.train_case import Squares, build, shards
 from uniemo_ray.config import Config, ResourceConfig, TrainConfig
-from uniemo_ray.distributed.training.epoch_data import (
-    _drop_seen,
-    check_spare_cpu,
-    fits_in_memory,
-    keep_resident,
-    reorder,
-    unseen,
-)
-from uniemo_ray.distributed.training.resume import Resume, last_checkpoint
+from uniemo_ray.distributed.training.cluster_decode import check_spare_cpu
+from uniemo_ray.distributed.training.resume import last_checkpoint
 from uniemo_ray.distributed.training.train_stage import (
     TrainResult,
     _check_rows,
-    _check_world,
     train_stage,
 )
-from uniemo_ray.distributed.training.work import Work
-from uniemo_ray.seeds import id_hashes
 from uniemo_ray.training.stage_settings import StageSettings
-from uniemo_ray.training.state import TrainState
 
 ROWS, BATCH, EPOCHS = 81, 8, 2
 STEPS = 10
@@ -48,8 +35,8 @@ def stage(folder: Path, *, crash: dict[str, Any] | None = None, **train: Any) ->
     )
     return train_stage(
         settings=StageSettings(stage="understanding", config=config),
-        dataset=ray.data.from_items(rows(ROWS), override_num_blocks=3),
-        val=ray.data.from_items(rows(20), override_num_blocks=1),
+        data=shards(str(folder / "shards"), ROWS),
+        val=shards(str(folder / "shards"), 21, prefix="val"),
         storage=str(folder / "storage"),
         name="tiny",
         build=partial(build, log=str(folder / "log"), crash=crash),
@@ -143,53 +130,16 @@ def test_a_killed_worker_costs_no_image_and_repeats_none(
 
 
 @pytest.mark.ray
-def test_unseen_drops_exactly_the_seen_rows(ray_session: None) -> None:
-    dataset = keep_resident(ray.data.from_items(rows(50), override_num_blocks=4))
-    assert fits_in_memory(dataset)
-    seen = id_hashes(f"image-{i}" for i in range(0, 50, 3))
-    left = reorder(unseen(dataset, seen), seed=1)
-    assert sorted(row["image_id"] for row in left.take_all()) == sorted(
-        f"image-{i}" for i in range(50) if i % 3
-    )
-    assert left.take(1)[0]["x"].shape == (4,)
-
-
-@pytest.mark.ray
-def test_a_large_data_set_needs_a_spare_cpu(ray_session: None) -> None:
-    check_spare_cpu(ResourceConfig(workers=1))
-    with pytest.raises(ValueError, match=r"take 2 of 2 CPUs.*lower resources\.workers"):
-        check_spare_cpu(ResourceConfig(workers=2))
+def test_decoding_in_the_cluster_needs_a_spare_cpu(ray_session: None) -> None:
+    check_spare_cpu(ResourceConfig(workers=1), "stage1")
+    with pytest.raises(ValueError, match=r"take 2 of 2 CPUs.*set stage2\.decode to worker"):
+        check_spare_cpu(ResourceConfig(workers=2), "stage2")
 
 
 def test_a_folder_without_checkpoints_starts_anew(tmp_path: Path) -> None:
-    assert last_checkpoint(fs.LocalFileSystem(), str(tmp_path / "nothing")) is None
+    assert last_checkpoint(fs.LocalFileSystem(), str(tmp_path / "nothing"), epochs=1) is None
 
 
 def test_too_few_images_are_an_error_before_anything_starts() -> None:
     with pytest.raises(ValueError, match=r"7 training images.*batch of 8"):
         _check_rows(7, TrainConfig(batch_size=8))
-
-
-def test_another_number_of_workers_cannot_resume() -> None:
-    work = Work(
-        name="u",
-        settings=StageSettings(stage="understanding", config=Config()),
-        seed=0,
-        steps_per_epoch=1,
-        threads=1,
-        shards=frozenset(),
-        resume_step=0,
-        filesystem=fs.LocalFileSystem(),
-        records="",
-        machines="",
-    )
-    resume = Resume("storage/checkpoint", TrainState(step=3, world_size=2), id_hashes([]), [])
-    _check_world(resume, work, ResourceConfig(workers=2))
-    with pytest.raises(ValueError, match=r"written by 2 workers.*set resources\.workers to 2"):
-        _check_world(resume, work, ResourceConfig(workers=3))
-
-
-def test_seen_rows_are_dropped_from_a_table() -> None:
-    table = pa.Table.from_pylist([{"image_id": f"image-{i}", "objects": ["a"] * i} for i in range(5)])
-    left = _drop_seen(table, id_hashes(["image-0", "image-3", "elsewhere"]))
-    assert left.to_pylist() == [{"image_id": f"image-{i}", "objects": ["a"] * i} for i in (1, 2, 4)]

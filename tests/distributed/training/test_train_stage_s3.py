@@ -4,10 +4,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import ray.data
 from safetensors.torch import load
 
-from tests.distributed.training.train_case import Squares, build, rows
+from tests.distributed.training.train_case import Squares, build, shards
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.training.train_stage import TrainResult, train_stage
 from uniemo_ray.store.filesystem import open_store
@@ -23,7 +22,7 @@ def stage(folder: Path, storage: str) -> TrainResult:
         settings=StageSettings(
             stage="understanding", config=Config.model_validate({"data": {"sketch_train": ROWS}, **config})
         ),
-        dataset=ray.data.from_items(rows(ROWS), override_num_blocks=3),
+        data=shards(f"{storage}/shards", ROWS),
         storage=storage,
         name="tiny",
         build=partial(build, log=str(folder), crash={"step": 7, "kind": "kill"}),

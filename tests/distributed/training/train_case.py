@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tests.training.loading.shards import commit_rows
+from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.batches import Batch
+from uniemo_ray.training.loading.pieces import ShardRows, shard_rows
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.stage_settings import StageSettings
 
@@ -35,7 +38,10 @@ class LoggingCollate:
         self.log, self.crash = Path(log), crash
 
     def __call__(self, raw: Mapping[str, Any], *, epoch: int, is_training: bool) -> Batch:
-        return Batch({"x": torch.tensor(np.stack(raw["x"]))}, [str(name) for name in raw["image_id"]])
+        return Batch(
+            {"x": torch.tensor(np.stack(raw["x"]).astype(np.float32))},
+            [str(name) for name in raw["image_id"]],
+        )
 
 
 class Recorder(nn.Module):
@@ -76,10 +82,14 @@ def build(settings: StageSettings, *, log: str, crash: Mapping[str, Any] | None 
     return StageParts(Recorder(objective, collate), groups, parts, {"net": objective.net})
 
 
+def shards(folder: str, count: int, *, prefix: str = "train", per_shard: int = 27) -> ShardRows:
+    """Rows in committed shards of a store."""
+    store = open_store(folder)
+    commit_rows(store, rows(count), per_shard=per_shard, prefix=prefix)
+    return shard_rows([(store, prefix)], columns=["image_id", "x"])
+
+
 def rows(count: int) -> list[dict[str, Any]]:
     """Row i carries i / 1000 as its last feature, so that a step can say which rows it saw."""
     rng = np.random.default_rng(0)
-    return [
-        {"image_id": f"image-{i}", "x": np.array([*rng.normal(size=3), i / 1000], dtype=np.float32)}
-        for i in range(count)
-    ]
+    return [{"image_id": f"image-{i}", "x": [*rng.normal(size=3).tolist(), i / 1000]} for i in range(count)]

@@ -23,6 +23,7 @@ from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard
 from uniemo_ray.store.steps import StepOutput
+from uniemo_ray.training.loading.pieces import ShardRows, read_columns
 from uniemo_ray.training.stage_settings import StageSettings
 
 REAL, GENERATED, KEPT_IMAGES, WANTED = 6, 8, 5, 4
@@ -95,6 +96,11 @@ def context(root: Path, name: str, *inputs: str) -> Context:
     return Context(root, name, {each: StepOutput(outputs=sizes) for each in inputs})
 
 
+def everything(data: ShardRows) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_columns(data, data.columns).to_pylist()
+    return rows
+
+
 def write_inputs(root: Path) -> None:
     """What the steps before `mix-1` have left."""
     reals = [real(number) for number in range(REAL)]
@@ -120,7 +126,7 @@ def test_round_two_trains_on_real_and_kept_images(ray_session: None, tmp_path: P
     meant = {generated(number)["image_id"]: generated(number)["emotion"] for number in range(KEPT_IMAGES)}
     known = context(tmp_path, "train", "ingest", "latents", "mix-1")
     for stage in ("understanding", "joint"):
-        rows = training_set(known, config, stage=stage, round_=2).take_all()  # type: ignore[arg-type]
+        rows = everything(training_set(known, config, stage=stage, round_=2))  # type: ignore[arg-type]
         found = {row["image_id"]: row for row in rows}
         assert len(rows) == len(found) == REAL + WANTED
         assert {f"real-{number}" for number in range(REAL)} < set(found)
@@ -134,11 +140,11 @@ def test_round_two_trains_on_real_and_kept_images(ray_session: None, tmp_path: P
             *("image_id", "image", "emotion", "scene", "objects"),
             *(["latent"] if stage == "joint" else []),
         }
-        first = training_set(known, config, stage=stage, round_=1).take_all()  # type: ignore[arg-type]
+        first = everything(training_set(known, config, stage=stage, round_=1))  # type: ignore[arg-type]
         assert Counter(row["image_id"] for row in first) == Counter(f"real-{n}" for n in range(REAL))
 
 
-def test_validation_images_are_those_of_the_split(ray_session: None, tmp_path: Path) -> None:
+def test_validation_images_are_those_of_the_split(tmp_path: Path) -> None:
     commit(open_store(str(tmp_path / "ingest")), "samples/val/part-00000", [real(0), real(1)], SAMPLES)
     known = context(tmp_path, "understanding-1", "ingest")
 
@@ -146,7 +152,7 @@ def test_validation_images_are_those_of_the_split(ray_session: None, tmp_path: P
         config = load_config("tiny", overrides)
         settings = StageSettings(stage="understanding", config=config)
         found = validation_set(known, settings)  # type: ignore[arg-type]
-        return None if found is None else sorted(row["image_id"] for row in found.take_all())
+        return None if found is None else sorted(row["image_id"] for row in everything(found))
 
     assert ids() == ["real-0", "real-1"]
     assert ids("stage1.validate_on=none") is None

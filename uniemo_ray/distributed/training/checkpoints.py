@@ -20,7 +20,7 @@ from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.loop import Order
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.records import MetricLog
-from uniemo_ray.training.state import Seen, TrainState, save_seen, save_state
+from uniemo_ray.training.state import TrainState, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +63,13 @@ class Checkpoints:
         is_saved = bool(ray.train.collective.broadcast_from_rank_zero(is_due))
         return Order(is_saved=is_saved or self._is_leaving, is_left=self._is_leaving)
 
-    def save(self, state: TrainState, seen: Seen, metrics: dict[str, float]) -> None:
-        """Report a checkpoint: every rank its shard, rank 0 the position; the last has weights instead."""
+    def save(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """Report a checkpoint: every rank its part, rank 0 the position; the last has weights instead."""
         is_complete = state.epoch == self.work.settings.train.epochs
         is_last = is_complete or self._is_leaving
         self._confirm()
         with _new_folder(checkpoint_scratch(self.work)) as folder:
-            self._write(folder, state, seen, is_complete=is_complete)
+            self._write(folder, state, is_complete=is_complete)
             ray.train.report(
                 {"step": state.step, "epoch": state.epoch, **metrics},
                 checkpoint=ray.train.Checkpoint.from_directory(folder),
@@ -80,14 +80,13 @@ class Checkpoints:
         if is_last:
             self._confirm()
 
-    def _write(self, folder: Path, state: TrainState, seen: Seen, *, is_complete: bool) -> None:
+    def _write(self, folder: Path, state: TrainState, *, is_complete: bool) -> None:
         if is_complete and self.best is not None and state.best_epoch is not None:
             self.best.export(folder, state.best_epoch)
         elif is_complete:
             export(self.parts, self.engine, folder)
         else:
             self.engine.save(folder)
-        save_seen(folder, seen, rank=self.engine.rank)
         if self.log is not None and self.records is not None:
             save_state(folder, state, self.log.history)
             self.log.flush()

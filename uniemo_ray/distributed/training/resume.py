@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray.train
 from pyarrow import fs
 
-from uniemo_ray.training.state import TrainState, load_history, load_seen, load_state
+from uniemo_ray.training.state import TrainState, load_history, load_state
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 CHECKPOINT = "checkpoint_"
@@ -23,12 +22,11 @@ class Resume:
 
     path: str
     state: TrainState
-    seen: np.ndarray
     history: list[dict[str, Any]]
 
 
-def last_checkpoint(filesystem: fs.FileSystem, folder: str) -> Resume | None:
-    """The last complete checkpoint of a stage, or None before the first."""
+def last_checkpoint(filesystem: fs.FileSystem, folder: str, *, epochs: int) -> Resume | None:
+    """The last complete checkpoint of a stage of so many epochs, or None before the first."""
     if filesystem.get_file_info(posixpath.join(folder, SNAPSHOT)).type != fs.FileType.File:
         return None
     checkpoint = ray.train.Result.from_path(folder, storage_filesystem=filesystem).checkpoint
@@ -37,9 +35,9 @@ def last_checkpoint(filesystem: fs.FileSystem, folder: str) -> Resume | None:
     with tempfile.TemporaryDirectory() as path:
         local = Path(path)
         for info in filesystem.get_file_info(fs.FileSelector(checkpoint.path)):
-            if info.extension in ("json", "jsonl", "npy"):  # the ZeRO shards beside them are large
+            if info.extension in ("json", "jsonl"):  # weights and moments beside them are large
                 fs.copy_files(info.path, str(local / info.base_name), source_filesystem=filesystem)
-        return Resume(checkpoint.path, load_state(local), load_seen(local), load_history(local))
+        return Resume(checkpoint.path, load_state(local, epochs=epochs), load_history(local))
 
 
 def remove_orphans(filesystem: fs.FileSystem, folder: str) -> list[str]:

@@ -1,36 +1,29 @@
-"""A training stage on a cluster: Ray Train workers, Ray Data shards, DeepSpeed inside.
+"""A training stage on a cluster: Ray Train workers that read shards themselves, DeepSpeed inside.
 
-Ray Train restarts nothing by itself here. A stopped stage goes on with the images that its epoch has
-left, and only the driver can prepare those before the workers take the CPUs: so restarts are a loop
-of the driver, and a killed driver that is started again simply enters the same loop.
+Ray Train restarts nothing by itself here: restarts are a loop of the driver, and a killed driver that is
+started again simply enters the same loop.
 """
 
 import logging
 import os
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import ray
-import ray.data
 import ray.train
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from uniemo_ray.config import ResourceConfig, TrainConfig
 from uniemo_ray.distributed.training.attempts import Restarts
+from uniemo_ray.distributed.training.cluster_decode import check_spare_cpu
 from uniemo_ray.distributed.training.entry import run_worker
-from uniemo_ray.distributed.training.epoch_data import (
-    check_spare_cpu,
-    fits_in_memory,
-    keep_resident,
-    reorder,
-    unseen,
-)
 from uniemo_ray.distributed.training.machines import forget_machines
 from uniemo_ray.distributed.training.resume import Resume, last_checkpoint, remove_orphans
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.training.loading.pieces import ShardRows
 from uniemo_ray.training.parts import StageBuilder
 from uniemo_ray.training.schedule import steps_per_epoch
 from uniemo_ray.training.stage_settings import StageSettings
@@ -53,7 +46,7 @@ class TrainResult:
         history: One record per step and per epoch.
         seconds: Time in training steps, of all attempts that counted.
         images: Images seen, over all epochs and ranks.
-        left_out: Images that the equal split over the workers left out, over all epochs.
+        left_out: Images that would not have filled a batch at an epoch's end, over all epochs.
         attempts: Worker groups started by this call; 0 if the stage was complete already.
     """
 
@@ -70,25 +63,26 @@ class TrainResult:
 def train_stage(
     *,
     settings: StageSettings,
-    dataset: "ray.data.Dataset",
+    data: ShardRows,
     storage: str,
     name: str,
-    val: "ray.data.Dataset | None" = None,
+    val: ShardRows | None = None,
     build: StageBuilder | None = None,
 ) -> TrainResult:
     """Train one stage to its end, from its last checkpoint in `storage`/`name` if there is one.
 
     Args:
         settings: What the stage is built from.
-        dataset: Rows with image_id (unique), image, emotion, scene, objects and maybe latent; best read
-            straight from Parquet, whose size is known without executing anything.
+        data: Rows with image_id (unique), image, emotion, scene, objects and maybe latent, in shards that
+            every worker can read.
         storage: Local folder or `s3://bucket/prefix`.
         name: Of the stage, a folder in `storage`; the same name resumes.
         val: Rows to evaluate on after each epoch.
         build: Makes `StageParts` on the workers, instead of `build_stage`.
 
     Raises:
-        ValueError: too few images, no CPU left to read them, or a checkpoint of another number of workers.
+        ValueError: too few images, no CPU left to decode them, or a checkpoint of another number of workers
+            or version.
         NonFiniteLossError: training diverged; a restart would as well, so there is none.
         ControllerError: the worker group could not even start. Ray then keeps what it had reserved until
             the job ends, so another attempt would wait for ever; submitting again goes on.
@@ -99,93 +93,55 @@ def train_stage(
     config, train, resources = settings.config, settings.train, settings.config.resources
     filesystem, root = open_store(storage).arrow()
     folder = posixpath.join(root, name)
-    done = last_checkpoint(filesystem, folder)
+    rows = data.rows
+    done = last_checkpoint(filesystem, folder, epochs=train.epochs)
     if done is not None and done.state.epoch >= train.epochs:
-        return _result(done, folder, rows=dataset.count(), attempts=0)
-    data = _Data.prepare(dataset, val, resources, seed=config.seed)
-    rows = data.full.count()  # of a resident data set this is known
+        return _result(done, folder, rows=rows, attempts=0)
+    if train.decode == "cluster":
+        check_spare_cpu(resources, "stage1" if settings.stage == "understanding" else "stage2")
     _check_rows(rows, train)
-    _log_shares(name, rows, resources)
+    _log_shares(name, rows, train, resources)
     work = Work(
         name=name,
         settings=settings,
         build=build,
         seed=config.seed,
-        steps_per_epoch=steps_per_epoch(rows, world_size=resources.most_workers, batch_size=train.batch_size),
+        steps_per_epoch=steps_per_epoch(rows, batch_size=train.batch_size),
         threads=resources.cpus_per_worker,
-        shards=frozenset(),
-        resume_step=0,
+        data=data,
+        val=val,
         filesystem=filesystem,
         records=posixpath.join(folder, "records"),
         machines=posixpath.join(folder, "machines"),
     )
-    attempts = _train(work, data, root, resources)
-    done = last_checkpoint(filesystem, folder)
+    attempts = _train(work, root, resources)
+    done = last_checkpoint(filesystem, folder, epochs=train.epochs)
     if done is None or done.state.epoch < train.epochs:
         raise RuntimeError(f"{name} ended without its last checkpoint in {folder}")
     return _result(done, folder, rows=rows, attempts=attempts)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The data sets of all attempts."""
-
-    full: "ray.data.Dataset"
-    val: "ray.data.Dataset | None"
-    is_resident: bool
-    seed: int
-
-    @staticmethod
-    def prepare(
-        dataset: "ray.data.Dataset", val: "ray.data.Dataset | None", resources: ResourceConfig, *, seed: int
-    ) -> "_Data":
-        is_resident = fits_in_memory(dataset)
-        if not is_resident:
-            check_spare_cpu(resources)
-        full = keep_resident(dataset) if is_resident else dataset
-        return _Data(full, keep_resident(val) if val is not None and is_resident else val, is_resident, seed)
-
-    def attempt(self, resume: "Resume | None", workers: int) -> dict[str, "ray.data.Dataset"]:
-        """The data sets of one attempt; `rest` only if the resumed epoch has images left."""
-        datasets = {"train": reorder(self.full, seed=self.seed)}
-        if self.val is not None:
-            datasets["val"] = self.val
-        if resume is not None and resume.state.step_in_epoch:
-            rest = unseen(self.full, resume.seen)
-            rest = rest.materialize() if self.is_resident else rest
-            left = rest.count()
-            logger.info("epoch %d goes on with the %d images it has left", resume.state.epoch + 1, left)
-            if left >= workers:
-                datasets["rest"] = reorder(rest, seed=self.seed)
-        return datasets
-
-
-def _train(work: Work, data: _Data, root: str, resources: ResourceConfig) -> int:
+def _train(work: Work, root: str, resources: ResourceConfig) -> int:
     """Run attempts until the stage is complete; their number."""
-    folder = posixpath.join(root, work.name)
+    folder, epochs = posixpath.join(root, work.name), work.settings.train.epochs
     restarts, attempt = Restarts(work.name, resources), 0
-    resume = last_checkpoint(work.filesystem, folder)
-    while resume is None or resume.state.epoch < work.settings.train.epochs:
+    resume = last_checkpoint(work.filesystem, folder, epochs=epochs)
+    while resume is None or resume.state.epoch < epochs:
         attempt += 1
-        if resume is not None:
-            _check_world(resume, work, resources)
-        datasets = data.attempt(resume, resources.most_workers)
         restarts.step = step = resume.state.step if resume else 0
         if step or attempt > 1:
             logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
         forget_machines(work)
         remove_orphans(work.filesystem, folder)
-        error = _fit(replace(work, shards=frozenset(datasets), resume_step=step), datasets, root, resources)
-        resume = last_checkpoint(work.filesystem, folder)
-        if resume is None or resume.state.epoch < work.settings.train.epochs:
+        error = _fit(work, root, resources)
+        resume = last_checkpoint(work.filesystem, folder, epochs=epochs)
+        if resume is None or resume.state.epoch < epochs:
             restarts.allow_after(error, work, step=resume.state.step if resume else 0)
     forget_machines(work)
     return attempt
 
 
-def _fit(
-    work: Work, datasets: dict[str, Any], root: str, resources: ResourceConfig
-) -> TrainingFailedError | None:
+def _fit(work: Work, root: str, resources: ResourceConfig) -> TrainingFailedError | None:
     """One attempt; what has ended it, or None if its ranks ended by themselves."""
     if not isinstance(resources.workers, int):
         os.environ.setdefault(START_TIMEOUT, "30")
@@ -201,11 +157,6 @@ def _fit(
             },
         ),
         torch_config=TorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S),
-        datasets=datasets,
-        # Ray Train's default makes these options anew, with a setting that Ray Data has deprecated.
-        dataset_config=ray.train.DataConfig(
-            execution_options=ray.data.DataContext.get_current().execution_options
-        ),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # Ray declares the types of Train v1
             name=work.name,
             storage_path=root,
@@ -254,11 +205,11 @@ def _check_rows(rows: int, train: TrainConfig) -> None:
         )
 
 
-def _log_shares(name: str, rows: int, resources: ResourceConfig) -> None:
-    left_out, needed = rows % resources.most_workers, resources.least_workers * resources.cpus_per_worker
+def _log_shares(name: str, rows: int, train: TrainConfig, resources: ResourceConfig) -> None:
+    left_out, needed = rows % train.batch_size, resources.least_workers * resources.cpus_per_worker
     if left_out:
         logger.info(
-            "%s: the equal split leaves out %d of %d images in each epoch",
+            "%s: each epoch leaves out %d of %d images that would not fill a batch, others in each epoch",
             name,
             left_out,
             rows,
@@ -269,12 +220,3 @@ def _log_shares(name: str, rows: int, resources: ResourceConfig) -> None:
             logger.warning(
                 "%s: needs %d %ss, the cluster has %g: waiting for machines", name, count, kind, has
             )
-
-
-def _check_world(resume: Resume, work: Work, resources: ResourceConfig) -> None:
-    wrote = resume.state.world_size
-    if not resources.least_workers == wrote == resources.most_workers:
-        raise ValueError(
-            f"the checkpoint {resume.path} of {work.name} was written by {wrote} workers and ZeRO shards fit "
-            f"no other number: set resources.workers to {wrote}, or remove the folder to train the stage anew"
-        )

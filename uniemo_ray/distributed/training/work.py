@@ -8,6 +8,7 @@ from pyarrow import fs
 from uniemo_ray.training.stage_settings import StageSettings
 
 if TYPE_CHECKING:
+    from uniemo_ray.training.loading.pieces import ShardRows
     from uniemo_ray.training.parts import StageBuilder
 
 
@@ -22,8 +23,9 @@ class Work:
         seed: Base of all randomness.
         steps_per_epoch: By the number of rows.
         threads: CPU threads of a worker.
-        shards: Data sets there are: `train`, maybe `rest` (what the resumed epoch has left) and `val`.
-        resume_step: Step of the checkpoint that the driver has prepared the data for.
+        data: Training rows.
+        val: Validation rows.
+        micro_batch: Rows that pass the network at once; None for a worker's whole share.
         filesystem: Of the storage.
         records: Folder for metrics there.
         machines: Folder for the notes which machine each rank runs on.
@@ -35,11 +37,18 @@ class Work:
     seed: int
     steps_per_epoch: int
     threads: int
-    shards: frozenset[str]
-    resume_step: int
     filesystem: fs.FileSystem
     records: str
     machines: str
+    data: "ShardRows"
+    val: "ShardRows | None" = None
+    micro_batch: int | None = None
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Budget of each machine's cache of training images; None for a share of its free space."""
+        budget = self.settings.config.resources.cache_gb
+        return None if budget is None else round(budget * 1e9)
 
     @property
     def total_steps(self) -> int:

@@ -4,12 +4,11 @@ import logging
 from dataclasses import replace
 from functools import partial
 
-import pyarrow as pa
 from pyarrow.fs import FileType
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, Dataset, as_dataset, read_split
+from uniemo_ray.distributed.datasets import as_dataset
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.shards.actors.encoder import EncoderActor
@@ -26,12 +25,13 @@ from uniemo_ray.models.pipeline_folder import PipelineFolder, configured_pipelin
 from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
+from uniemo_ray.training.loading.pieces import ShardRows, read_columns, shard_rows
 from uniemo_ray.training.sampling import plan_repeats
 from uniemo_ray.training.stage import load_net, load_trained_diffusion
 from uniemo_ray.training.stage_settings import StageName, StageSettings
 
 logger = logging.getLogger(__name__)
-LABELS = ["emotion", "scene"]
+LABELS = ["image_id", "emotion", "scene"]
 TRAINING_COLUMNS = ["image_id", "image", "emotion", "scene", "objects"]
 LATENT = "latent"
 MODEL = "model"
@@ -85,7 +85,7 @@ def _train(context: StepContext, config: Config, *, stage: StageName, round_: in
         logger.info("the data set has no attributes: stage 1 trains without the two contrastive terms")
     result = train_stage(
         settings=settings,
-        dataset=training_set(context, config, stage=stage, round_=round_),
+        data=training_set(context, config, stage=stage, round_=round_),
         val=validation_set(context, settings),
         storage=context.artefacts.uri,
         name=context.name,
@@ -109,7 +109,7 @@ def _keep_weights(artefacts: Store, checkpoint: str) -> None:
                 artefacts.write_bytes(name, file.read())
 
 
-def training_set(context: StepContext, config: Config, *, stage: StageName, round_: int) -> Dataset:
+def training_set(context: StepContext, config: Config, *, stage: StageName, round_: int) -> ShardRows:
     """Real training images, from round 2 on with the chosen generated ones, sampled as the stage asks.
 
     Only columns that the stage reads are there.
@@ -121,17 +121,17 @@ def training_set(context: StepContext, config: Config, *, stage: StageName, roun
     if round_ > 1:
         parts.append((context.artefacts_of(f"mix-{round_ - 1}"), "synthetic"))
     columns = [*TRAINING_COLUMNS, LATENT] if has_latents else TRAINING_COLUMNS
-    dataset = as_dataset(*parts[0], *parts[1:], columns=columns)
+    data = shard_rows(parts, columns=columns)
     if train.sampling == "natural":
-        return dataset
-    labels = pa.concat_tables([read_split(store, split, columns=LABELS) for store, split in parts])
+        return data
+    labels = read_columns(data, LABELS)
     repeats = plan_repeats(labels, train.sampling, most=train.most_repeats, seed=config.seed)
-    sampled: Dataset = dataset.map_batches(repeats, batch_format="pyarrow", batch_size=ROWS_PER_BLOCK)
-    logger.info("an epoch shows %d images of %d", sampled.count(), labels.num_rows)
+    sampled = replace(data, repeats=repeats(labels))
+    logger.info("an epoch shows %d images of %d", sampled.rows, labels.num_rows)
     return sampled
 
 
-def validation_set(context: StepContext, settings: StageSettings) -> Dataset | None:
+def validation_set(context: StepContext, settings: StageSettings) -> ShardRows | None:
     """Images to validate on after each epoch; None if there are too few for every worker to have one.
 
     Raises:
@@ -147,7 +147,9 @@ def validation_set(context: StepContext, settings: StageSettings) -> Dataset | N
                 f"workers: set {section}.keep_epoch to last, or {section}.validate_on to another split"
             )
         return None
-    return as_dataset(context.artefacts_of("ingest"), f"{SAMPLES_FOLDER}/{split}", columns=TRAINING_COLUMNS)
+    return shard_rows(
+        [(context.artefacts_of("ingest"), f"{SAMPLES_FOLDER}/{split}")], columns=TRAINING_COLUMNS
+    )
 
 
 def trained_settings(context: StepContext, config: Config, *, stage: StageName, step: str) -> StageSettings:
