@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from uniemo_ray.config import TrainConfig
 from uniemo_ray.seeds import hash_seed
+from uniemo_ray.training.checkpoint import CheckpointReader
+from uniemo_ray.training.engine_state import load_engine_state, save_engine_state
 from uniemo_ray.training.half_precision import Fp16Autocast, LossScale
+from uniemo_ray.training.held_state import held_state
 from uniemo_ray.training.schedule import rate_factor
 
 logger = logging.getLogger(__name__)
 
-TAG = "engine"
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -153,7 +155,7 @@ class Engine:
         self._train, self._total_steps, self._seed = train, total_steps, seed
         optimizer = torch.optim.AdamW(_trainable(groups), betas=(0.9, 0.999))
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        self._deepspeed = deepspeed
+        self._deepspeed, self._objective = deepspeed, objective
         self._scale = LossScale() if precision == "fp16" else None
         self._engine = deepspeed.initialize(
             model=Fp16Autocast(objective, device) if self._scale else objective,
@@ -215,26 +217,31 @@ class Engine:
         return self._reduce(losses, flag=False)[0]
 
     def save(self, folder: Path) -> None:
-        """Write this rank's ZeRO shard below `folder` (frozen parameters are not in it)."""
-        self._engine.save_checkpoint(
-            str(folder),
-            tag=TAG,
-            client_state={"loss_scale": self._scale.state()} if self._scale else {},
-            save_latest=False,
-            exclude_frozen_parameters=True,
+        """Write this rank's part of weights and moments into `folder` (frozen parameters are not in it).
+
+        Any number of ranks under any ZeRO stage can load it.
+        """
+        save_engine_state(
+            folder,
+            self._objective,
+            held_state(self._engine.optimizer, self._train.zero_stage),
+            rank=self.rank,
+            world_size=self.world_size,
+            steps=self.steps,
+            loss_scale=self._scale.state() if self._scale else {},
         )
 
     def load(self, folder: Path) -> None:
-        """Take up weights, optimizer state and step from a folder that holds the shards of all ranks.
+        """Take up weights, optimizer state and step from a folder that holds the files of all ranks.
 
         Raises:
-            ValueError: there are none in it.
+            ValueError: it holds no checkpoint, an old one, or one of another model.
         """
-        if not (folder / TAG).is_dir():
-            raise ValueError(f"{folder} holds no checkpoint: expected a folder {TAG!r} in it")
-        _, client = self._engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
-        if self._scale:
-            self._scale.restore(client["loss_scale"])
+        reader = CheckpointReader(folder)
+        load_engine_state(reader, self._objective, held_state(self._engine.optimizer, self._train.zero_stage))
+        self._engine.global_steps = reader.index.steps
+        if self._scale and reader.index.loss_scale:
+            self._scale.restore(reader.index.loss_scale)
 
     def state_dict(self, module: nn.Module, *, is_trained_only: bool = False) -> dict[str, Tensor]:
         """Full fp32 weights and buffers of `module` (part of the objective), on the CPU.
