@@ -314,7 +314,12 @@ class TrainConfig(Settings):
     """Passes in the second and later rounds, which start from trained weights. None means the value of
     `epochs`. Unit: epochs. Source: ours."""
     batch_size: int = Field(128, ge=1)
-    """Global batch over all workers. Unit: images. Source: paper."""
+    """Global batch over all workers, which share it as equally as they can. Unit: images. Source: paper."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Largest number of images that a worker passes through the model at once. A worker with a larger share
+    of the batch takes several such passes before each update. Memory then follows `micro_batch`, and the
+    update is the same up to rounding: the contrast still compares all images. With a value the random numbers
+    do not depend on the number of workers. None passes the whole share at once. Unit: images. Source: ours."""
     rates: LearningRates = LearningRates()
     """Peak learning rates. Source: paper."""
     schedule: Literal["constant", "cosine", "cosine_cycles"] = "cosine"

@@ -155,7 +155,8 @@ def _read_index(folder: Path) -> Index:
         if (folder / OLD_FOLDER).is_dir():
             raise ValueError(
                 f"the checkpoint {folder} was written by an older version of uniemo_ray, which this one "
-                f"cannot read: finish the stage with that version, or remove the stage's folder to train it anew"
+                f"cannot read: finish the stage with that version, or remove the stage's folder to train "
+                f"it anew"
             )
         raise ValueError(f"{folder} holds no checkpoint: expected a file {INDEX} in it")
     values = json.loads(path.read_text(encoding="utf-8"))
