@@ -257,8 +257,8 @@ class LossConfig(Settings):
     """What an image without the attribute does in the contrast: nothing, or it stays a negative of the others
     with the name "scene" or "object" (`negative`). Source: ours; released code: `negative`."""
     contrast: Literal["global", "worker"] = "global"
-    """Which images are contrasted: the whole batch, or each worker's share of it. Source: paper, eq. 4;
-    released code: `worker`."""
+    """Which images are contrasted: the whole batch, or each worker's share of it, which depends on the number
+    of workers. Neither depends on `micro_batch`. Source: paper, eq. 4; released code: `worker`."""
     is_symmetric: bool = False
     """Compute the contrast in both directions. Source: paper, eq. 4; released code: true."""
     same_attribute_negatives: bool = False
@@ -317,9 +317,9 @@ class TrainConfig(Settings):
     """Global batch over all workers, which share it as equally as they can. Unit: images. Source: paper."""
     micro_batch: int | None = Field(None, ge=1)
     """Largest number of images that a worker passes through the model at once. A worker with a larger share
-    of the batch takes several such passes before each update. Memory then follows `micro_batch`, and the
-    update is the same up to rounding: the contrast still compares all images. With a value the random numbers
-    do not depend on the number of workers. None passes the whole share at once. Unit: images. Source: ours."""
+    of the batch takes several such passes before each update, and needs the memory of one. The update is the
+    same up to rounding, because the contrast still compares all images. With a value the random numbers do
+    not depend on the number of workers. None passes the whole share at once. Unit: images. Source: ours."""
     rates: LearningRates = LearningRates()
     """Peak learning rates. Source: paper."""
     schedule: Literal["constant", "cosine", "cosine_cycles"] = "cosine"
@@ -562,11 +562,13 @@ class Config(Settings):
     @model_validator(mode="after")
     def _batches_split(self) -> "Config":
         for name in ("stage1", "stage2"):
-            size, workers = getattr(self, name).batch_size, self.resources.workers
-            if size % workers:
+            stage, workers = getattr(self, name), self.resources.workers
+            if (stage.micro_batch or 1) * workers > stage.batch_size:
                 raise ValueError(
-                    f"{name}.batch_size {size} does not split over resources.workers {workers}: "
-                    f"use a multiple of {workers}"
+                    f"{name}.batch_size {stage.batch_size} is less than one pass of {stage.micro_batch or 1} "
+                    f"images for each of {workers} workers: raise it, or lower "
+                    + (f"{name}.micro_batch or " if stage.micro_batch else "")
+                    + "resources.workers"
                 )
         if self.diffusion.target == "crop" and not self.stage2.augment:
             raise ValueError(

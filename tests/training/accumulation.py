@@ -1,4 +1,4 @@
-"""Real objectives on small models, trained by several ranks in chunks, and a reference that knows no chunks."""
+"""Real objectives on small models, trained by ranks in chunks, and a reference that knows no chunks."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -63,7 +63,7 @@ def test_chunks_train_as_the_whole_batch(
 def test_legs_of_2_1_2_and_3_workers_are_the_straight_run(
     folders: dict[str, Path], tmp_path: Path, stage: str
 ) -> None:
-    """Each worker count goes on from the checkpoint of the one before; dropout and noise are those of the chunks."""
+    """Each leg goes on from the checkpoint of the one before; dropout and noise are those of the chunks."""
     values = stage_settings(folders, stage, {})
     for leg, workers in enumerate((2, 1, 2, 3)):
         run_ranks(take_leg, workers, tmp_path, values, STAGES, leg, 2, tmp_path)

@@ -9,6 +9,7 @@ import torch
 
 from tests.training.ranks import run_ranks
 from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
+from uniemo_ray.sizing.workload import STATE_BYTES
 from uniemo_ray.training import checkpoint
 from uniemo_ray.training.checkpoint import (
     INDEX,
@@ -209,3 +210,27 @@ def test_buffers_come_back(stage: int, tmp_path: Path) -> None:
     engines[0].save(tmp_path)
     engines[1].load(tmp_path)
     assert [int(objective.seen) for objective in objectives] == [24, 24]
+
+
+class _Wide(TinyObjective):
+    """Enough parameters that the files' headers do not count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[0] = torch.nn.Linear(4, 20_000)
+        self.net[1] = torch.nn.Identity()
+        self.net[4] = torch.nn.Linear(20_000, 1)
+
+    def groups(self, lr: float = 3e-2) -> list[dict[str, Any]]:
+        return [{"name": "all", "params": list(self.parameters()), "lr": lr, "weight_decay": 0.0}]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_plan_counts_what_a_checkpoint_takes(stage: int, tmp_path: Path) -> None:
+    objective = _Wide()
+    trained = sum(parameter.numel() for parameter in objective.parameters())
+    engine = Engine(objective, objective.groups(), train=tiny_config(zero_stage=stage), total_steps=9, seed=0)
+    steps(engine, range(1))
+    engine.save(tmp_path)
+    written = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert STATE_BYTES * trained <= written < 1.01 * STATE_BYTES * trained
