@@ -102,7 +102,7 @@ def run_bare(rank: int, rows: list[dict], settings: StageSettings, make: StageBu
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(WORKERS), DS_ACCELERATOR="cpu")
     import deepspeed
 
-    from uniemo_ray.training.engine import deepspeed_config
+    from uniemo_ray.training.deepspeed_settings import deepspeed_config
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{log}/rendezvous", rank=rank, world_size=WORKERS)

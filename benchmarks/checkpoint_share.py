@@ -11,17 +11,21 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import ray
 import torch
 from ray.train import CheckpointUploadMode
 from torch import Tensor, nn
 
 from uniemo_ray.settings_file import load_config
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.shards import commit_shard
 from uniemo_ray.training.batches import Batch
+from uniemo_ray.training.loading.pieces import shard_rows
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.stage_settings import StageSettings
 
-BYTES_A_PARAMETER = 16
+BYTES_A_PARAMETER = 12
 BATCH = 8
 EVERY_S = 3.0
 
@@ -40,7 +44,9 @@ class Matrix(nn.Module):
 
 def collate(raw: Mapping[str, np.ndarray], *, epoch: int, is_training: bool) -> Batch:
     """One number for each image."""
-    return Batch({"x": torch.tensor(np.stack(raw["x"]))}, [str(name) for name in raw["image_id"]])
+    return Batch(
+        {"x": torch.tensor(np.stack(raw["x"]).astype(np.float32))}, [str(name) for name in raw["image_id"]]
+    )
 
 
 def build(settings: StageSettings, *, log: str, megabytes: int, is_sync: bool) -> StageParts:
@@ -71,7 +77,7 @@ def measure(scratch: Path, *, megabytes: int, steps: int, share: float, is_sync:
     """Train one epoch of so many steps, and say what saving took of it."""
     from uniemo_ray.distributed.training.train_stage import train_stage
 
-    rows = [{"image_id": f"image-{i}", "x": np.ones(1, dtype=np.float32)} for i in range(steps * BATCH)]
+    rows = [{"image_id": f"image-{i}", "x": [1.0]} for i in range(steps * BATCH)]
     options = [
         "epochs=1",
         f"batch_size={BATCH}",
@@ -80,9 +86,11 @@ def measure(scratch: Path, *, megabytes: int, steps: int, share: float, is_sync:
     ]
     config = load_config(None, [f"stage1.{option}" for option in options])
     scratch.mkdir()
+    shards = open_store(str(scratch / "shards"))
+    commit_shard(shards, "train/part-00000", pa.Table.from_pylist(rows), plan_hash="bench")
     train_stage(
         settings=StageSettings(stage="understanding", config=config),
-        dataset=ray.data.from_items(rows, override_num_blocks=4),
+        data=shard_rows([(shards, "train")], columns=["image_id", "x"]),
         storage=str(scratch / "store"),
         name="bench",
         build=partial(build, log=str(scratch), megabytes=megabytes, is_sync=is_sync),

@@ -257,8 +257,8 @@ class LossConfig(Settings):
     """What an image without the attribute does in the contrast: nothing, or it stays a negative of the others
     with the name "scene" or "object" (`negative`). Source: ours; released code: `negative`."""
     contrast: Literal["global", "worker"] = "global"
-    """Which images are contrasted: the whole batch, or each worker's share of it. Source: paper, eq. 4;
-    released code: `worker`."""
+    """Which images are contrasted: the whole batch, or each worker's share of it, which depends on the number
+    of workers. Neither depends on `micro_batch`. Source: paper, eq. 4; released code: `worker`."""
     is_symmetric: bool = False
     """Compute the contrast in both directions. Source: paper, eq. 4; released code: true."""
     same_attribute_negatives: bool = False
@@ -314,7 +314,12 @@ class TrainConfig(Settings):
     """Passes in the second and later rounds, which start from trained weights. None means the value of
     `epochs`. Unit: epochs. Source: ours."""
     batch_size: int = Field(128, ge=1)
-    """Global batch over all workers. Unit: images. Source: paper."""
+    """Global batch over all workers, which share it as equally as they can. Unit: images. Source: paper."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Largest number of images that a worker passes through the model at once. A worker with a larger share
+    of the batch takes several such passes before each update, and needs the memory of one. The update is the
+    same up to rounding, because the contrast still compares all images. With a value the random numbers do
+    not depend on the number of workers. None passes the whole share at once. Unit: images. Source: ours."""
     rates: LearningRates = LearningRates()
     """Peak learning rates. Source: paper."""
     schedule: Literal["constant", "cosine", "cosine_cycles"] = "cosine"
@@ -571,14 +576,6 @@ class ResourceConfig(Settings):
         return self.workers if isinstance(self.workers, int) else self.workers.min
 
 
-def _check_shares(name: str, size: int, workers: WorkerRange) -> None:
-    if size < workers.max:
-        raise ValueError(
-            f"{name}.batch_size {size} is less than one image for each of the {workers.max} workers that "
-            f"resources.workers allows: lower its max, or raise the batch"
-        )
-
-
 class Config(Settings):
     """A whole run of the feedback loop."""
 
@@ -617,13 +614,13 @@ class Config(Settings):
     @model_validator(mode="after")
     def _batches_split(self) -> "Config":
         for name in ("stage1", "stage2"):
-            size, workers = getattr(self, name).batch_size, self.resources.workers
-            if isinstance(workers, WorkerRange):
-                _check_shares(name, size, workers)
-            elif size % workers:
+            stage, workers = getattr(self, name), self.resources.most_workers
+            if (stage.micro_batch or 1) * workers > stage.batch_size:
                 raise ValueError(
-                    f"{name}.batch_size {size} does not split over resources.workers {workers}: "
-                    f"use a multiple of {workers}"
+                    f"{name}.batch_size {stage.batch_size} is less than one pass of {stage.micro_batch or 1} "
+                    f"images for each of {workers} workers: raise it, or lower "
+                    + (f"{name}.micro_batch or " if stage.micro_batch else "")
+                    + "resources.workers"
                 )
         if self.diffusion.target == "crop" and not self.stage2.augment:
             raise ValueError(

@@ -27,6 +27,10 @@ def test_json_and_exit_code_of_what_does_not_fit():
     assert "stage 1 needs about" in plan["warnings"][0]
 
 
-def test_gpus_must_split_the_batch(tmp_path):
+def test_every_gpu_must_get_an_image(tmp_path):
+    result = runner.invoke(app, [*FAST, "--gpus", "65"])
+    assert "stage1.batch_size 64 is less than one pass of 1 images for each of 65 workers" in str(
+        result.exception
+    )
     result = runner.invoke(app, [*FAST, "--gpus", "3"])
-    assert "does not split over resources.workers 3" in str(result.exception)
+    assert result.exit_code == 0, result.output

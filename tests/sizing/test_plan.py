@@ -7,7 +7,7 @@ import pytest
 from uniemo_ray.models.clip import TINY_FOLDER as CLIP_FOLDER
 from uniemo_ray.models.pipeline_folder import TINY_FOLDER as DIFFUSION_FOLDER
 from uniemo_ray.settings_file import load_config
-from uniemo_ray.sizing.plan import Rates, make_plan
+from uniemo_ray.sizing.plan import Plan, Rates, make_plan
 
 
 @pytest.mark.slow
@@ -30,8 +30,43 @@ def test_a_plan_that_fits_and_one_that_does_not() -> None:
     assert len(tight.warnings) == 1
     assert "ZeRO 0 would fit (--set stage2.zero_stage=0)" in tight.warnings[0]
     tiny = make_plan(config, gpu_memory_bytes=1, with_activations=False)
-    assert all("lower stage" in line for line in tiny.warnings)
+    assert "set stage1.gradient_checkpointing, or take larger GPUs" in tiny.warnings[0]
+    assert "set stage2.gradient_checkpointing, set diffusion.frozen_dtype to bf16" in tiny.warnings[1]
     assert len(tiny.warnings) == 2
+
+
+@pytest.mark.slow
+def test_memory_follows_the_images_at_once_and_the_plan_says_how_many_fit() -> None:
+    def plan(memory: int, *sets: str) -> Plan:
+        return make_plan(load_config(None, ["resources.workers=1", *sets]), gpu_memory_bytes=memory)
+
+    whole = plan(10**12, "stage1.batch_size=64", "stage2.batch_size=64")
+    assert [(stage.batch_per_gpu, stage.at_once) for stage in whole.memory] == [(64, 64)] * 2
+    first = whole.memory[0].options[whole.memory[0].chosen]
+    limit = first.total - first.activations + 20 * first.activations // 64  # room for 20 images
+    tight = plan(limit, "stage1.batch_size=64", "stage2.batch_size=1")
+    assert "passes of 16 images would fit (--set stage1.micro_batch=16)" in tight.warnings[0]
+    told = plan(limit, "stage1.batch_size=64", "stage2.batch_size=1", "stage1.micro_batch=16")
+    assert [(stage.batch_per_gpu, stage.at_once) for stage in told.memory] == [(64, 16), (1, 1)]
+    assert not any("stage 1" in line for line in told.warnings)
+    uneven = load_config(None, ["resources.workers=3", "stage1.batch_size=64"])
+    assert make_plan(uneven, gpu_memory_bytes=10**12, with_activations=False).memory[0].batch_per_gpu == 22
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "memory", "passes"),
+    [("vit_l14_sd15", 24, (32, 32)), ("vit_l14_sdxl", 48, (64, 4))],
+)
+def test_the_largest_models_train_on_one_card(preset: str, memory: int, passes: tuple[int, int]) -> None:
+    """At the paper's batch of 128 images: in passes of fewer, and with the checkpointing of the presets."""
+    sets = [f"preset={preset}", "resources.workers=1"]
+    sets += [f"stage{number}.micro_batch={size}" for number, size in zip((1, 2), passes, strict=True)]
+    config = load_config(None, sets)
+    assert config.stage1.batch_size == config.stage2.batch_size == 128
+    plan = make_plan(config, gpu_memory_bytes=memory * 10**9)
+    assert plan.has_activations
+    assert plan.warnings == ()
 
 
 def test_lora_moves_the_denoiser_into_the_engine() -> None:

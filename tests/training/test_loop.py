@@ -132,15 +132,6 @@ def test_nobody_is_asked_without_need(tmp_path: Path) -> None:
     assert final.epoch == EPOCHS
 
 
-def test_a_share_counts_by_its_rows() -> None:
-    """Of 10 rows on two ranks this one has 6: 1.2 times the mean."""
-    engine, _ = make()
-    batch = tiny_batch(0, size=6)
-    whole = engine.evaluate(batch)
-    weighed = engine.evaluate(batch, share=1.2)
-    assert weighed["loss"] == pytest.approx(1.2 * whole["loss"])
-
-
 def test_steps_count_the_images_of_all_ranks() -> None:
     batch = Batch(tiny_batch(0, size=4), ["x"] * 4, total=12)
     assert (batch.images, Batch(tiny_batch(0, size=4), ["x"] * 4).images) == (12, 4)

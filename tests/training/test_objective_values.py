@@ -160,7 +160,7 @@ def test_a_global_contrast_gathers_the_images_of_all_ranks(
     monkeypatch: pytest.MonkeyPatch, contrast: str
 ) -> None:
     """As on two ranks that hold the same images, but in one process; `test_objectives.py` has two."""
-    monkeypatch.setattr(objectives, "gather_batch", lambda part: torch.cat([part, part]))
+    monkeypatch.setattr(objectives, "gather_batch", lambda part, rows=None: torch.cat([part, part]))
     given = batch()
     twice = {name: torch.cat([tensor, tensor]) for name, tensor in given.items()}
     found = stage_1(options={"contrast": contrast, "same_attribute_negatives": True})(given)

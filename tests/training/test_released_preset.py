@@ -12,7 +12,8 @@ from uniemo_ray.models.build import empty_net
 from uniemo_ray.models.clip import embed_names, find_clip_config, load_clip
 from uniemo_ray.models.uniemo import UniEmoNet, freeze_parts, parameter_groups, set_trainable
 from uniemo_ray.settings_file import load_config
-from uniemo_ray.training.engine import Engine, deepspeed_config
+from uniemo_ray.training.deepspeed_settings import deepspeed_config
+from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.objectives import UnderstandingObjective
 from uniemo_ray.training.schedule import rate_factor
 from uniemo_ray.training.stage import build_stage

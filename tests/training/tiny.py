@@ -11,11 +11,11 @@ from uniemo_ray.config import TrainConfig
 class TinyObjective(nn.Module):
     """Two linear layers, dropout and a frozen layer norm; learns `y = sum(x)`."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, dropout: float = 0.1) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.net = nn.Sequential(
-            nn.Linear(4, 16), nn.LayerNorm(16), nn.Dropout(0.1), nn.ReLU(), nn.Linear(16, 1)
+            nn.Linear(4, 16), nn.LayerNorm(16), nn.Dropout(dropout), nn.ReLU(), nn.Linear(16, 1)
         )
         self.net[1].requires_grad_(False)
 

@@ -31,7 +31,10 @@ def _parameters(plan: Plan) -> Table:
 
 
 def _memory(stage: StageMemory, plan: Plan) -> Table:
-    title = f"Stage {stage.stage}: GB on each of {plan.gpus} GPUs, {stage.batch_per_gpu} images on each"
+    title = (
+        f"Stage {stage.stage}: GB on each of {plan.gpus} GPUs, {stage.batch_per_gpu} images on each, "
+        f"{stage.at_once} at once"
+    )
     heads = [f"ZeRO {o.zero_stage}" + (" *" if o.zero_stage == stage.chosen else "") for o in stage.options]
     table = _table(title, "GB", heads)
     rows = ("weights", "master", "gradients", "bucket", "optimizer", "frozen", "activations", "reserve")

@@ -46,6 +46,9 @@ class StageMemory:
 
     stage: int
     batch_per_gpu: int
+    """Images of a step on the GPU with most of them."""
+    at_once: int
+    """Images that pass the model at once."""
     chosen: int
     """ZeRO stage of the config."""
     options: tuple[GpuMemory, ...]
@@ -148,7 +151,7 @@ def make_plan(
         cost=_cost(config, work, generated, rates),
         has_activations=with_activations,
         notes=(*_feeding_notes(feeding, config, rates), *_notes(config, rates)),
-        warnings=tuple(_warnings(memory, gpu_memory_bytes)),
+        warnings=tuple(_warnings(memory, gpu_memory_bytes, config)),
     )
 
 
@@ -242,10 +245,11 @@ def _stage_memory(
 
     train = config.stage1 if stage == 1 else config.stage2
     gpus = config.resources.least_workers  # each then holds the most
-    batch = train.batch_size // gpus
+    batch = -(-train.batch_size // gpus)
+    at_once = min(train.micro_batch or batch, batch)
     kept: dict[bool, int | None] = {False: None, True: None}
     if with_activations:
-        estimate = partial(estimate_activations, blueprint, shape, config, stage=stage, batch=batch)
+        estimate = partial(estimate_activations, blueprint, shape, config, stage=stage, batch=at_once)
         kept = {with_zero3: estimate(with_zero3=with_zero3) for with_zero3 in kept}
     options = tuple(
         gpu_memory(
@@ -255,7 +259,9 @@ def _stage_memory(
         )
         for zero in ZERO_STAGES
     )
-    return StageMemory(stage=stage, batch_per_gpu=batch, chosen=train.zero_stage, options=options)
+    return StageMemory(
+        stage=stage, batch_per_gpu=batch, at_once=at_once, chosen=train.zero_stage, options=options
+    )
 
 
 def _load(stage: Stage, config: Config, parts: list[PartSize], *, activations: int | None) -> Load:
@@ -276,21 +282,40 @@ def _load(stage: Stage, config: Config, parts: list[PartSize], *, activations: i
     )
 
 
-def _warnings(memory: tuple[StageMemory, ...], limit: int) -> list[str]:
+def _warnings(memory: tuple[StageMemory, ...], limit: int, config: Config) -> list[str]:
     found = []
     for stage in memory:
         need = stage.options[stage.chosen].total
-        if need <= limit:
-            continue
-        fitting = [option.zero_stage for option in stage.options if option.total <= limit]
-        advice = (
-            f"ZeRO {fitting[0]} would fit (--set stage{stage.stage}.zero_stage={fitting[0]})"
-            if fitting
-            else f"lower stage{stage.stage}.batch_size, set stage{stage.stage}.gradient_checkpointing, "
-            f"or take more or larger GPUs"
-        )
-        found.append(
-            f"stage {stage.stage} needs about {need / 1e9:.1f} GB on each GPU and there are "
-            f"{limit / 1e9:.0f} GB: {advice}"
-        )
+        if need > limit:
+            found.append(
+                f"stage {stage.stage} needs about {need / 1e9:.1f} GB on each GPU and there are "
+                f"{limit / 1e9:.0f} GB: {_advice(stage, limit, config)}"
+            )
     return found
+
+
+def _advice(stage: StageMemory, limit: int, config: Config) -> str:
+    """What makes a stage fit: passes of fewer images, another ZeRO stage, or less to keep of an image."""
+    name = f"stage{stage.stage}"
+    for zero in (stage.chosen, *(option.zero_stage for option in stage.options)):
+        option = stage.options[zero]
+        fitting = _fitting_images(option, stage.at_once, limit)
+        ways = [f"--set {name}.micro_batch={fitting}"] if fitting < stage.at_once else []
+        ways += [f"--set {name}.zero_stage={zero}"] if zero != stage.chosen else []
+        if fitting:
+            what = f"passes of {fitting} images" if fitting < stage.at_once else f"ZeRO {zero}"
+            return f"{what} would fit ({' '.join(ways)})"
+    train = config.stage1 if stage.stage == 1 else config.stage2
+    ways = [] if train.gradient_checkpointing else [f"set {name}.gradient_checkpointing"]
+    if stage.stage == 2 and config.diffusion.frozen_dtype == "fp32":
+        ways.append("set diffusion.frozen_dtype to bf16 or fp16")
+    return ", ".join([*ways, "take more GPUs, or take larger ones" if not ways else "or take larger GPUs"])
+
+
+def _fitting_images(option: GpuMemory, at_once: int, limit: int) -> int:
+    """The largest power of two of images at once that fits, or `at_once`; 0 if not one does."""
+    room = limit - (option.total - option.activations)
+    if room < 0:
+        return 0
+    images = min(at_once, room * at_once // option.activations) if option.activations else at_once
+    return images if images in (0, at_once) else 2 ** (images.bit_length() - 1)

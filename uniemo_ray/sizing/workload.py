@@ -14,7 +14,7 @@ SAMPLE_BYTES = 120_000
 PNG_BYTES_PER_PIXEL = 1.6
 """A generated image as PNG; an estimate."""
 STATE_BYTES = 12
-"""Per trained parameter in a checkpoint: weight and two moments, fp32."""
+"""Per trained parameter in a checkpoint: weight and two moments, fp32, as `training/checkpoint.py` writes."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from uniemo_ray.config import TrainConfig
 from uniemo_ray.seeds import hash_seed
+from uniemo_ray.training.checkpoint import CheckpointReader
+from uniemo_ray.training.chunks import Chunk, Contrastive, cache_contrasts, split_share
+from uniemo_ray.training.deepspeed_settings import deepspeed_config, resolve_precision
+from uniemo_ray.training.engine_state import load_engine_state, save_engine_state
 from uniemo_ray.training.half_precision import Fp16Autocast, LossScale
+from uniemo_ray.training.held_state import held_state
 from uniemo_ray.training.schedule import rate_factor
 
 logger = logging.getLogger(__name__)
-
-TAG = "engine"
-Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -32,55 +34,13 @@ class TrainedStep(NamedTuple):
     """One training step.
 
     Attributes:
-        metrics: What the objective returned, averaged over ranks, and `gradient_norm` and `lr_factor`.
+        metrics: What the objective returned, as means over the rows of the global batch, and
+            `gradient_norm` and `lr_factor`.
         is_due: Whether any rank asked for a checkpoint after this step.
     """
 
     metrics: dict[str, float]
     is_due: bool
-
-
-def deepspeed_config(train: TrainConfig, world_size: int, *, precision: Precision) -> dict[str, Any]:
-    """DeepSpeed's JSON for a stage; every DeepSpeed setting of the project is here.
-
-    bf16 is DeepSpeed's `torch_autocast`: weights, optimizer state, communication and losses stay fp32,
-    matrix products run in bf16. Neither fp16 (see `half_precision`) nor the learning rate (see `schedule`) is
-    DeepSpeed's business.
-
-    Args:
-        train: The stage's settings.
-        world_size: Ranks that share the global batch.
-        precision: Arithmetic of matrix products, as `resolve_precision` tells.
-    """
-    config: dict[str, Any] = {
-        "train_batch_size": train.batch_size,
-        "train_micro_batch_size_per_gpu": train.batch_size // world_size,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": train.gradient_clip or 0.0,  # 0 is DeepSpeed's word for none
-        "zero_optimization": {"stage": train.zero_stage},
-        "steps_per_print": 1_000_000_000,
-    }
-    if precision == "bf16":
-        # An empty list of "safe" modules keeps gathered weights and reduced gradients in fp32.
-        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
-    return config
-
-
-def has_bf16() -> bool:
-    """Whether this process' GPU, or without one its CPU, multiplies matrices in bf16 itself."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def resolve_precision(train: TrainConfig, device: torch.device) -> Precision:
-    """The stage's arithmetic, `auto` replaced by what all ranks can do; collective."""
-    if train.precision != "auto":
-        return train.precision
-    can = torch.tensor(int(has_bf16()), device=device)
-    dist.all_reduce(can, op=dist.ReduceOp.MIN)
-    return "bf16" if can else "fp32"
 
 
 def _load_deepspeed() -> ModuleType:
@@ -131,8 +91,9 @@ class Engine:
             parameters and empty groups are left out, so they have no optimizer state.
         train: The stage's settings.
         total_steps: Length of the learning rate schedule.
-        seed: Base of the random streams: step `s` of rank `r` draws from its own, so a resumed run draws
-            what a straight run draws.
+        seed: Base of the random streams: chunk `c` of the global batch of step `s` draws from its own. So a
+            resumed run draws what a straight run draws, and with `train.micro_batch` so does any number of
+            ranks. Without it the chunks are the ranks' shares.
     """
 
     def __init__(
@@ -153,7 +114,7 @@ class Engine:
         self._train, self._total_steps, self._seed = train, total_steps, seed
         optimizer = torch.optim.AdamW(_trainable(groups), betas=(0.9, 0.999))
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        self._deepspeed = deepspeed
+        self._deepspeed, self._objective = deepspeed, objective
         self._scale = LossScale() if precision == "fp16" else None
         self._engine = deepspeed.initialize(
             model=Fp16Autocast(objective, device) if self._scale else objective,
@@ -175,12 +136,13 @@ class Engine:
         """Forward, backward, clip and update on one global batch.
 
         Args:
-            batch: This rank's share, tensors with the batch first.
+            batch: This rank's share, tensors with the batch first. Shares may differ in size; with
+                `train.micro_batch` all but the last rank's are whole chunks.
             is_due: Whether this rank wants a checkpoint after the step.
 
         Raises:
             NonFiniteLossError: on all ranks, before any weight has changed, if a loss of any rank is not
-                finite; or after it (ZeRO 1 to 3) if the gradient norm is not.
+                finite; or after it (ZeRO 1 to 3) if the gradient norm is not. The engine is of no use then.
         """
         step = self.steps
         factor = rate_factor(
@@ -203,42 +165,44 @@ class Engine:
             self._scale.count_step()
         return TrainedStep(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
 
-    def evaluate(self, batch: Mapping[str, Tensor], *, share: float = 1.0) -> dict[str, float]:
-        """The objective's values on a batch in evaluation mode, averaged over ranks.
+    def evaluate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        """The objective's values on a batch in evaluation mode, as means over the rows of all ranks.
 
         Noise and times of the diffusion loss are the same at every call, so that epochs can be compared.
-
-        Args:
-            batch: This rank's share.
-            share: Its rows over the mean of all ranks; 1 where all have equally many.
         """
-        torch.manual_seed(hash_seed(self._seed, "evaluate", self.rank))
         self._engine.eval()
+        totals = _Sums()
         with torch.no_grad():
-            losses = self._engine(self._move(batch))
-        return self._reduce({name: share * value for name, value in losses.items()}, flag=False)[0]
+            for chunk in self._chunks(batch, "evaluate"):
+                totals.add(self._forward(batch, chunk, "evaluate"), weight=chunk.weight)
+        return self._reduce(totals.values, flag=False)[0]
 
     def save(self, folder: Path) -> None:
-        """Write this rank's ZeRO shard below `folder` (frozen parameters are not in it)."""
-        self._engine.save_checkpoint(
-            str(folder),
-            tag=TAG,
-            client_state={"loss_scale": self._scale.state()} if self._scale else {},
-            save_latest=False,
-            exclude_frozen_parameters=True,
+        """Write this rank's part of weights and moments into `folder` (frozen parameters are not in it).
+
+        Any number of ranks under any ZeRO stage can load it.
+        """
+        save_engine_state(
+            folder,
+            self._objective,
+            held_state(self._engine.optimizer, self._train.zero_stage),
+            rank=self.rank,
+            world_size=self.world_size,
+            steps=self.steps,
+            loss_scale=self._scale.state() if self._scale else {},
         )
 
     def load(self, folder: Path) -> None:
-        """Take up weights, optimizer state and step from a folder that holds the shards of all ranks.
+        """Take up weights, optimizer state and step from a folder that holds the files of all ranks.
 
         Raises:
-            ValueError: there are none in it.
+            ValueError: it holds no checkpoint, an old one, or one of another model.
         """
-        if not (folder / TAG).is_dir():
-            raise ValueError(f"{folder} holds no checkpoint: expected a folder {TAG!r} in it")
-        _, client = self._engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
-        if self._scale:
-            self._scale.restore(client["loss_scale"])
+        reader = CheckpointReader(folder)
+        load_engine_state(reader, self._objective, held_state(self._engine.optimizer, self._train.zero_stage))
+        self._engine.global_steps = reader.index.steps
+        if self._scale and reader.index.loss_scale:
+            self._scale.restore(reader.index.loss_scale)
 
     def state_dict(self, module: nn.Module, *, is_trained_only: bool = False) -> dict[str, Tensor]:
         """Full fp32 weights and buffers of `module` (part of the objective), on the CPU.
@@ -264,12 +228,34 @@ class Engine:
                     full[name] = tensor.detach().to("cpu", copy=True).contiguous()
         return full
 
-    def _move(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+    def _chunks(self, batch: Mapping[str, Tensor], *stream: object) -> list[Chunk]:
+        """What passes the network one after another; contrasts of several chunks are computed first."""
+        chunks = split_share(
+            batch,
+            self._objective,
+            rank=self.rank,
+            micro_batch=self._train.micro_batch,
+            device=self.device,
+        )
+        if len(chunks) == 1 or not isinstance(self._objective, Contrastive):
+            return chunks
+        return cache_contrasts(
+            chunks, self._objective, batch, lambda chunk: self._forward(batch, chunk, *stream, embeds=True)
+        )
+
+    def _forward(
+        self, batch: Mapping[str, Tensor], chunk: Chunk, *stream: object, embeds: bool = False
+    ) -> Any:
+        """What the objective returns of a chunk, which draws from its own random stream."""
+        torch.manual_seed(hash_seed(self._seed, *stream, chunk.index))
+        rows = {name: part.to(self.device, non_blocking=True) for name, part in chunk.of(batch).items()}
+        if not isinstance(self._objective, Contrastive):
+            return self._engine(rows)
+        return self._engine(rows, chunk.whole, embeds=embeds)
 
     def _reduce(self, losses: Mapping[str, Tensor], *, flag: bool) -> tuple[dict[str, float], bool]:
         """Average over ranks; a NaN of one rank becomes a NaN of all. The flag rides along, or-ed."""
-        values = [losses[name].detach().double() for name in losses]
+        values = list(losses.values())
         values.append(torch.tensor(float(flag), dtype=torch.float64, device=values[0].device))
         packed = torch.stack(values)
         if self.world_size > 1:
@@ -281,17 +267,20 @@ class Engine:
         self, batch: Mapping[str, Tensor], step: int, *, flag: bool
     ) -> tuple[dict[str, float], bool, float]:
         """Losses, whether a checkpoint is due, and the gradient norm; the weights change if it is finite."""
-        torch.manual_seed(hash_seed(self._seed, "step", step, self.rank))
-        losses = self._engine(self._move(batch))
-        metrics, due = self._reduce(losses, flag=flag)
+        chunks, totals = self._chunks(batch, "step", step), _Sums()
+        for number, chunk in enumerate(chunks, start=1):
+            self._engine.set_gradient_accumulation_boundary(number == len(chunks))
+            losses = self._forward(batch, chunk, "step", step)
+            totals.add(losses, weight=chunk.weight)
+            if self._scale:
+                self._engine.optimizer.override_loss_scale(self._scale.value)
+            self._engine.backward(losses["loss"] * chunk.weight)
+        metrics, due = self._reduce(totals.values, flag=flag)
         if not all(math.isfinite(value) for value in metrics.values()):
             shown = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
             raise NonFiniteLossError(
                 f"loss is not finite at step {step}: {shown}. Lower the learning rates or check the data"
             )
-        if self._scale:
-            self._engine.optimizer.override_loss_scale(self._scale.value)
-        self._engine.backward(losses["loss"])
         return metrics, due, self._update()
 
     def _update(self) -> float:
@@ -304,6 +293,18 @@ class Engine:
             return norm
         self._engine.step()
         return float(self._engine.get_global_grad_norm())
+
+
+class _Sums:
+    """Weighted sums of named scalars, kept where they were computed."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Tensor] = {}
+
+    def add(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
+        for name, value in losses.items():
+            part = value.detach().double() * weight
+            self.values[name] = self.values[name] + part if name in self.values else part
 
 
 def _is_finite(norm: float) -> bool:

@@ -60,7 +60,7 @@ class Fp16Autocast(nn.Module):
         super().__init__()
         self.objective, self._device_type = objective, device.type
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Any:
-        """The objective's losses."""
+    def forward(self, batch: Mapping[str, Tensor], *values: Any, **options: Any) -> Any:
+        """What the objective returns."""
         with torch.autocast(self._device_type, dtype=torch.float16):
-            return self.objective(batch)
+            return self.objective(batch, *values, **options)

@@ -117,8 +117,7 @@ def evaluate(engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
     """Means over all images of all ranks; the same number of batches on each."""
     totals = _Mean()
     for batch in batches:
-        share = len(batch.image_ids) * engine.world_size / batch.images
-        totals.add(engine.evaluate(batch.tensors, share=share), weight=batch.images)
+        totals.add(engine.evaluate(batch.tensors), weight=batch.images)
     return totals.values()
 
 

@@ -6,7 +6,7 @@ parameters there).
 
 # B batch, S image side in pixels, G images of all ranks
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -26,10 +26,14 @@ from uniemo_ray.losses import (
 )
 from uniemo_ray.models.heads import AttributeHeads
 from uniemo_ray.models.uniemo import Understanding, UniEmoNet
+from uniemo_ray.training.chunks import Embeddings, Whole
 from uniemo_ray.training.gather import gather_batch
 
 if TYPE_CHECKING:
     from uniemo_ray.models.diffusion import DiffusionParts
+
+Kind = Literal["scene", "object"]
+KINDS: tuple[Kind, Kind] = ("scene", "object")
 
 
 class UnderstandingObjective(nn.Module):
@@ -61,29 +65,34 @@ class UnderstandingObjective(nn.Module):
         self._losses = losses
         self.register_buffer("missing", missing, persistent=False)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Losses and accuracy of a batch.
+    def forward(
+        self, batch: Mapping[str, Tensor], whole: Whole | None = None, *, embeds: bool = False
+    ) -> dict[str, Tensor] | Embeddings:
+        """Losses and accuracy of a batch, or what is contrasted of it.
 
         Args:
             batch: `pixels` (B, S, S, 3) uint8, or (B, 3, S, S) ready for the tower; `emotion`, `scene` and
                 `object` (B,) int64, -1 without attribute; for heads `object_labels` (B, A), 1 where the image
                 has the object.
+            whole: The global batch that `batch` is a part of; None if it is all of it.
+            embeds: Stop at the embeddings.
 
         Returns:
             `loss`, `scene_loss` and `object_loss` (eq. 4, or those of the heads), `class_loss`, `accuracy`
             (top-1).
         """
-        return self.understand(batch)[0]
+        return self.embed(batch) if embeds else self.understand(batch, whole)[0]
 
-    def understand(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Understanding]:
+    def understand(
+        self, batch: Mapping[str, Tensor], whole: Whole | None = None
+    ) -> tuple[dict[str, Tensor], Understanding]:
         """The values of `forward`, and what the network said."""
         said = self.net(self._pixels(batch["pixels"]))
-        temperature = self.net.temperatures()
         terms = {
-            "scene": self._contrast("scene", said.scene_embedding, batch["scene"], temperature.scene),
-            "object": self._contrast("object", said.object_embedding, batch["object"], temperature.object),
+            "scene": self._contrast("scene", said, batch, whole),
+            "object": self._contrast("object", said, batch, whole),
             "classification": classification_loss(said.logits, batch["emotion"]),
-        } | self._by_heads(said, batch)
+        } | self._by_heads(said, batch, whole)
         values = {
             "loss": understanding_loss(**terms, config=self._losses),
             "scene_loss": terms["scene"],
@@ -97,30 +106,44 @@ class UnderstandingObjective(nn.Module):
         """What the loader hands over, as the tower's input."""
         return squares if self._preprocess is None else self._preprocess.from_bytes(squares)
 
-    def _by_heads(self, said: Understanding, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The attribute terms where heads take the place of the contrast, else nothing."""
-        scene, object_ = said.features.scene, said.features.object
-        if self.heads is None or scene is None or object_ is None:
+    def embed(self, batch: Mapping[str, Tensor]) -> Embeddings:
+        """What is contrasted of a batch."""
+        said, found = self.net(self._pixels(batch["pixels"])), Embeddings({}, {})
+        for kind in KINDS:
+            query = self._query(kind, said)
+            if query is not None:
+                found.queries[kind], found.temperatures[kind] = query, self._temperature(kind)
+        return found
+
+    def label_counts(self, batch: Mapping[str, Tensor]) -> dict[str, int]:
+        """Rows that the losses of the heads average over; without heads none."""
+        if self.heads is None:
             return {}
         return {
-            "scene": scene_head_loss(self.heads.scene(scene), batch["scene"]),
-            "object": object_head_loss(self.heads.object(object_), batch["object_labels"]),
+            "scene": int((batch["scene"] >= 0).sum()),
+            "object": int(batch["object_labels"].any(dim=1).sum()),
         }
 
-    def _contrast(
+    def contrast(
         self,
-        kind: Literal["scene", "object"],
-        embedding: Tensor | None,
-        attribute: Tensor,
+        kind: str,
+        queries: Tensor,
+        attributes: Tensor,
         temperature: Tensor | float,
+        rows: Sequence[int] | None,
     ) -> Tensor:
-        """InfoNCE over the batches of all ranks or of this one (eq. 4); 0 without queries or attributes."""
+        """InfoNCE over the batches of all ranks or of this one (eq. 4).
+
+        Args:
+            kind: `scene` or `object`.
+            queries: (B, E) embeddings of this rank's rows.
+            attributes: (B,) int64, -1 without attribute.
+            temperature: tau > 0.
+            rows: B of each rank; None when all have equally many.
+        """
         base = self.net.scenes if kind == "scene" else self.net.objects
-        if embedding is None or not base.names or self.heads is not None:
-            return torch.zeros((), device=attribute.device)
-        attributes, queries = attribute, embedding.float()
         if self._losses.contrast == "global":
-            attributes, queries = gather_batch(attributes), gather_batch(queries)  # (G,), (G, E)
+            attributes, queries = gather_batch(attributes, rows), gather_batch(queries, rows)  # (G,), (G, E)
         names = base.embeddings[attributes.clamp(min=0)]
         if self.missing is not None:
             stand_in = self.missing[0 if kind == "scene" else 1]
@@ -134,6 +157,43 @@ class UnderstandingObjective(nn.Module):
             is_symmetric=self._losses.is_symmetric,
             missing=self._losses.missing_attribute,
         )
+
+    def _by_heads(
+        self, said: Understanding, batch: Mapping[str, Tensor], whole: Whole | None
+    ) -> dict[str, Tensor]:
+        """The attribute terms where heads take the place of the contrast, else nothing."""
+        scene, object_ = said.features.scene, said.features.object
+        if self.heads is None or scene is None or object_ is None:
+            return {}
+        factors = {"scene": 1.0, "object": 1.0} if whole is None else whole.factors
+        return {
+            "scene": scene_head_loss(self.heads.scene(scene), batch["scene"]) * factors["scene"],
+            "object": object_head_loss(self.heads.object(object_), batch["object_labels"])
+            * factors["object"],
+        }
+
+    def _contrast(
+        self, kind: Kind, said: Understanding, batch: Mapping[str, Tensor], whole: Whole | None
+    ) -> Tensor:
+        """The contrast of one kind, as computed before if it was; 0 without queries or attributes."""
+        query = self._query(kind, said)
+        if query is None:
+            return torch.zeros((), device=batch[kind].device)
+        temperature = self._temperature(kind)
+        if whole is not None and kind in whole.contrasts:
+            return whole.contrasts[kind].surrogate(query, temperature)
+        rows = None if whole is None else whole.rows
+        return self.contrast(kind, query, batch[kind], temperature, rows)
+
+    def _query(self, kind: Kind, said: Understanding) -> Tensor | None:
+        """Embeddings (B, E) that are contrasted, if any."""
+        embedding = said.scene_embedding if kind == "scene" else said.object_embedding
+        base = self.net.scenes if kind == "scene" else self.net.objects
+        return None if embedding is None or not base.names or self.heads is not None else embedding.float()
+
+    def _temperature(self, kind: Kind) -> Tensor | float:
+        temperatures = self.net.temperatures()
+        return temperatures.scene if kind == "scene" else temperatures.object
 
 
 class JointObjective(nn.Module):
@@ -170,18 +230,24 @@ class JointObjective(nn.Module):
         if any(parameter.requires_grad for parameter in diffusion.denoiser.parameters()):
             self.denoiser = diffusion.denoiser
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Losses and accuracies of a batch.
+    def forward(
+        self, batch: Mapping[str, Tensor], whole: Whole | None = None, *, embeds: bool = False
+    ) -> dict[str, Tensor] | Embeddings:
+        """Losses and accuracies of a batch, or what is contrasted of it.
 
         Args:
             batch: As for stage 1, and `latents` (B, 4, h, w) or `unit_pixels`, (B, U, U, 3) uint8 or
                 (B, 3, U, U) in [-1, 1].
+            whole: As for stage 1.
+            embeds: As for stage 1.
 
         Returns:
             As stage 1 (with `understanding_loss`), and `condition_loss` (eq. 7), `diffusion_loss` (eq. 8),
             `condition_accuracy`; `loss` is eq. 10. With `condition: both` also `condition_cross_entropy`.
         """
-        values, said = self.understanding.understand(batch)
+        if embeds:
+            return self.understanding.embed(batch)
+        values, said = self.understanding.understand(batch, whole)
         net, (diffusion,) = self.understanding.net, self._diffusion
         emotion = batch["emotion"]
         condition = net.condition(said.features, emotion).vector
@@ -209,6 +275,21 @@ class JointObjective(nn.Module):
             "condition_accuracy": (logits.argmax(dim=1) == emotion).float().mean(),
             **({} if cross_entropy is None else {"condition_cross_entropy": cross_entropy}),
         }
+
+    def label_counts(self, batch: Mapping[str, Tensor]) -> dict[str, int]:
+        """As stage 1."""
+        return self.understanding.label_counts(batch)
+
+    def contrast(
+        self,
+        kind: str,
+        queries: Tensor,
+        attributes: Tensor,
+        temperature: Tensor | float,
+        rows: Sequence[int] | None,
+    ) -> Tensor:
+        """As stage 1."""
+        return self.understanding.contrast(kind, queries, attributes, temperature, rows)
 
     def _latents(self, batch: Mapping[str, Tensor]) -> Tensor:
         if "latents" in batch:

@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import ray
-import ray.data
 import torch
 from torch import Tensor, nn
 
-from tests.distributed.training.train_case import LoggingCollate, Squares, rows
+from tests.distributed.training.train_case import LoggingCollate, Squares, shards
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.training.train_stage import train_stage
 from uniemo_ray.training.parts import StageParts
@@ -56,7 +55,7 @@ def main() -> None:
     ray.init()
     result = train_stage(
         settings=StageSettings(stage="understanding", config=Config.model_validate(settings)),
-        dataset=ray.data.from_items(rows(settings["data"]["sketch_train"]), override_num_blocks=2),
+        data=shards(f"{storage}/shards", settings["data"]["sketch_train"]),
         storage=storage,
         name="tiny",
         build=partial(build, log=log),

@@ -54,7 +54,7 @@ class RankData:
         data = self._work.data
         order = shuffled_order(data.sizes, data.lengths, seed=self._work.seed, epoch=epoch)
         bounds = training_bounds(order.rows, self._train.batch_size, first=first)
-        share = Share(self._place.rank, self._place.world_size, self._work.micro_batch)
+        share = Share(self._place.rank, self._place.world_size, self._train.micro_batch)
         return self._batches(data, order, bounds, share, epoch=epoch, is_training=True)
 
     def validation(self) -> Iterator[Batch]:

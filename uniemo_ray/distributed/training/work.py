@@ -25,7 +25,6 @@ class Work:
         threads: CPU threads of a worker.
         data: Training rows.
         val: Validation rows.
-        micro_batch: Rows that pass the network at once; None for a worker's whole share.
         filesystem: Of the storage.
         records: Folder for metrics there.
         machines: Folder for the notes which machine each rank runs on.
@@ -42,7 +41,6 @@ class Work:
     machines: str
     data: "ShardRows"
     val: "ShardRows | None" = None
-    micro_batch: int | None = None
 
     @property
     def cache_bytes(self) -> int | None:
