@@ -119,6 +119,22 @@ def test_ranks_save_and_leave_on_a_notice(tmp_path: Path, monkeypatch: pytest.Mo
     assert left == save.states[-1]
 
 
+def test_the_last_epoch_is_saved_whatever_saving_took(tmp_path: Path) -> None:
+    engine, _ = make()
+    save = Checkpoints(engine, tmp_path)
+    train(
+        engine,
+        batches=batches,
+        validation=None,
+        schedule=Schedule(EPOCHS, 1e9, checkpoint_share=1e-12),
+        state=TrainState(),
+        seen=Seen(),
+        save=save,
+        ask=lambda *, is_due: Order(is_saved=is_due, is_left=False),
+    )
+    assert [state.epoch for state in save.states] == [1, 2]
+
+
 def test_nobody_is_asked_without_need(tmp_path: Path) -> None:
     engine, _ = make()
     save, asked = Checkpoints(engine, tmp_path), []

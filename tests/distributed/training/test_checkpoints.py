@@ -33,6 +33,7 @@ class Storage:
     is_full: bool = False
     under_way: list[tuple[int, Path]] = field(default_factory=list)
     complete: list[int] = field(default_factory=list)
+    modes: list[str] = field(default_factory=list)
 
     def report(
         self,
@@ -46,6 +47,7 @@ class Storage:
             raise OSError("no space left")
         assert any(Path(checkpoint.path).iterdir())
         assert delete_local_checkpoint_after_upload
+        self.modes.append(checkpoint_upload_mode.value)
         self.under_way.append((metrics["step"], Path(checkpoint.path)))
         if checkpoint_upload_mode is CheckpointUploadMode.SYNC:
             self.wait()
@@ -124,6 +126,7 @@ def test_the_last_checkpoint_is_complete_before_anything_else(
     checkpoints.save(state(9), {})
     checkpoints.save(state(10, epoch=EPOCHS), {})
     assert (storage.complete, storage.under_way) == ([9, 10], [])
+    assert storage.modes == ["ASYNC", "SYNC"]  # a failed upload of the last one is an error right there
     assert not list(checkpoint_scratch(checkpoints.work).iterdir())
 
 
