@@ -128,7 +128,6 @@ def test_the_last_epoch_is_saved_whatever_saving_took(tmp_path: Path) -> None:
         validation=None,
         schedule=Schedule(EPOCHS, 1e9, checkpoint_share=1e-12),
         state=TrainState(),
-        seen=Seen(),
         save=save,
         ask=lambda *, is_due: Order(is_saved=is_due, is_left=False),
     )

@@ -16,6 +16,7 @@ from uniemo_ray.distributed.training.attempts import (
 )
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.training.engine import NonFiniteLossError
+from uniemo_ray.training.loading.pieces import ShardRows
 from uniemo_ray.training.stage_settings import StageSettings
 
 TAKEN = PreemptionError(PreemptionInfo(None, {"node": [1]}))
@@ -31,8 +32,7 @@ def work(tmp_path) -> Work:
         seed=0,
         steps_per_epoch=1,
         threads=1,
-        shards=frozenset(),
-        resume_step=0,
+        data=ShardRows(pieces=(), columns=(), filesystem=fs.LocalFileSystem()),
         filesystem=fs.LocalFileSystem(),
         records=str(tmp_path / "records"),
         machines=str(tmp_path / "machines"),

@@ -18,6 +18,7 @@ from uniemo_ray.distributed.training.checkpoints import Checkpoints, checkpoint_
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.scratch import SCRATCH
 from uniemo_ray.training.engine import Engine
+from uniemo_ray.training.loading.pieces import ShardRows
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.stage_settings import StageSettings
 from uniemo_ray.training.state import TrainState
@@ -93,8 +94,7 @@ def checkpoints(storage: Storage, tmp_path: Path) -> Checkpoints:
         seed=0,
         steps_per_epoch=5,
         threads=1,
-        shards=frozenset(),
-        resume_step=0,
+        data=ShardRows(pieces=(), columns=(), filesystem=fs.LocalFileSystem()),
         filesystem=fs.LocalFileSystem(),
         records=str(tmp_path / "records"),
         machines=str(tmp_path / "machines"),

@@ -10,6 +10,7 @@ from pyarrow import fs
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.training.machines import forget_machines, lost_machines, note_machine
 from uniemo_ray.distributed.training.work import Work
+from uniemo_ray.training.loading.pieces import ShardRows
 from uniemo_ray.training.stage_settings import StageSettings
 
 
@@ -21,8 +22,7 @@ def work(tmp_path: Path) -> Work:
         seed=0,
         steps_per_epoch=1,
         threads=1,
-        shards=frozenset(),
-        resume_step=0,
+        data=ShardRows(pieces=(), columns=(), filesystem=fs.LocalFileSystem()),
         filesystem=fs.LocalFileSystem(),
         records=str(tmp_path / "u" / "records"),
         machines=str(tmp_path / "u" / "machines"),

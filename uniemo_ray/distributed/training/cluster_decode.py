@@ -30,8 +30,8 @@ def check_spare_cpu(resources: ResourceConfig, section: str) -> None:
     total, taken = ray.cluster_resources().get("CPU", 0), resources.least_workers * resources.cpus_per_worker
     if total - taken < 1:
         raise ValueError(
-            f"{section}.decode is 'cluster' and the {resources.least_workers} workers take {taken} of {total:g} "
-            f"CPUs, so none is left to decode: set {section}.decode to worker, or add a node"
+            f"{section}.decode is 'cluster' and the {resources.least_workers} workers take {taken} of "
+            f"{total:g} CPUs, so none is left to decode: set {section}.decode to worker, or add a node"
         )
 
 
