@@ -1,6 +1,7 @@
 """What a job's log shows: steps, progress, results, warnings. What else Ray says stays in Ray's log files."""
 
 import logging
+import warnings
 
 LINE = "%(asctime)s %(message)s"
 TIME = "%H:%M:%S"
@@ -28,6 +29,7 @@ def quiet_ray() -> None:
     """Keep Ray Data's and Ray Train's own reports out of the driver's log; warnings stay."""
     import ray.data  # seconds, and `FORWARDING` has to be set before
 
+    warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")  # `Placement` needs it
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     for handler in logging.getLogger("ray.data").handlers:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.context import _get_global_client
 
+from uniemo_ray.accelerator import is_lost
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
 from uniemo_ray.service.backend import (
@@ -49,6 +50,7 @@ class BatchedModels(Generic[Model, Item, Result]):
 
     def __init__(self, load: Callable[[str], Model], pool: Pool) -> None:
         self.default = load(DEFAULT_MODEL)  # a damaged folder fails here
+        self.has_lost_accelerator = False
         self.lock = asyncio.Lock()
         loader = ModelLoader(load)
 
@@ -72,13 +74,26 @@ class BatchedModels(Generic[Model, Item, Result]):
         result: Result = await self.run_batched(item)
         return result
 
+    def check_health(self) -> None:
+        """Serve replaces a replica of which this raises.
+
+        Raises:
+            RuntimeError: a call has lost the accelerator, so every later one would fail as well, and at once.
+        """
+        if self.has_lost_accelerator:
+            raise RuntimeError("this replica has lost its accelerator")
+
     async def _run_batch(self, items: list[Item]) -> list[Result]:
         results: dict[int, Result] = {}
         for name in {item.model for item in items}:
             chosen = [i for i, item in enumerate(items) if item.model == name]
             model = await self.get(name)
             async with self.lock:
-                found = await asyncio.to_thread(model, [items[i] for i in chosen])
+                try:
+                    found = await asyncio.to_thread(model, [items[i] for i in chosen])
+                except Exception as error:
+                    self.has_lost_accelerator = self.has_lost_accelerator or is_lost(error)
+                    raise
             results |= zip(chosen, found, strict=True)
         return [results[i] for i in range(len(items))]
 
@@ -106,6 +121,10 @@ class UnderstandingDeployment:
 
     async def ping(self) -> None:
         """Return as soon as the model is loaded."""
+
+    def check_health(self) -> None:
+        """Asked by Serve; raises RuntimeError when the accelerator is lost."""
+        self.models.check_health()
 
 
 class GenerationDeployment:
@@ -146,6 +165,10 @@ class GenerationDeployment:
     async def ping(self) -> None:
         """Return as soon as the model is loaded."""
 
+    def check_health(self) -> None:
+        """Asked by Serve; raises RuntimeError when the accelerator is lost."""
+        self.models.check_health()
+
 
 @serve.ingress()
 class Endpoint:
@@ -167,12 +190,18 @@ class Endpoint:
         self.memory = MemoryBudget.of(limits)
         self.tokens = check_exposure(tokens)
         inline = None if inline_inference is None else _load_inline(*inline_inference, limits, self.memory)
+        self.inline = inline
         self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
         self.backend = HandleBackend(
             understanding, generation, generation_store=self.generation_store, limits=limits, inline=inline
         )
         self.models, self.limits = models, limits
         self.peers = None if aggregator is None else AggregatorPeers(aggregator)
+
+    def check_health(self) -> None:
+        """Asked by Serve; raises RuntimeError when the accelerator of inline inference is lost."""
+        if self.inline is not None:
+            self.inline.check_health()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve after the constructor."""
@@ -192,8 +221,10 @@ def _load_inline(
     registry: ModelRegistry, pool: Pool, limits: Limits, memory: MemoryBudget
 ) -> InlineInference:
     """The work of a replica for understanding, in this process. A damaged folder stops the endpoint."""
-    understanding = UnderstandingDeployment(registry, pool, limits, memory)
-    return InlineInference(understanding.understand_one, max_images=pool.batch_size)
+    loaded = UnderstandingDeployment(registry, pool, limits, memory)
+    return InlineInference(
+        loaded.understand_one, max_images=pool.batch_size, check_health=loaded.check_health
+    )
 
 
 def check_exposure(tokens: str | None) -> TokenFile | None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from uniemo_ray.config import ResourceConfig
+from uniemo_ray.distributed.shards import map_shards as module
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, committed, read_shards
@@ -101,3 +102,21 @@ def test_a_folder_without_shards_is_named(tmp_path):
     store.write_bytes("in/low/part-00000.parquet", b"not listed, so nobody reads it")
     with pytest.raises(FileNotFoundError, match=r"no committed shards below .*in/low"):
         run(store, store)
+
+
+def test_what_is_lost_with_its_process_is_no_attempt(source, tmp_path, monkeypatch):
+    """Each pass but the first makes one shard and loses the others; then nothing is made any more."""
+    target, seen = open_store(str(tmp_path / "target")), []
+
+    def make_one(tasks, work, progress, **_):
+        seen.append((len(tasks), {(task.attempt, task.is_last) for task in tasks}))
+        if 1 < len(seen) < 4:
+            commit_shard(target, tasks[0].name, pa.table({"x": [1]}), plan_hash="p")
+        return []
+
+    monkeypatch.setattr(module, "_map", make_one)
+    text = r"^2 shards were lost with the processes that made them, among them .*, and 3 passes in a row"
+    with pytest.raises(RuntimeError, match=text):
+        run(source, target, retries=1)
+    assert [left for left, _ in seen] == [4, 4, 3, 2, 2, 2]
+    assert all(tried == {(1, False)} for _, tried in seen)

@@ -2,17 +2,24 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
-from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper
+from uniemo_ray.distributed.shards import loading
+from uniemo_ray.distributed.shards.health import Health
+from uniemo_ray.distributed.shards.loading import LOADS
+from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, map_in_task
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
+from uniemo_ray.store.attempts import begin
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import open_store
@@ -42,6 +49,8 @@ class Upper:
                 "damaged": pa.ArrowInvalid,  # a ValueError too, but of its row
                 "value": ValueError,
                 "store": StoreError,
+                "memory": torch.OutOfMemoryError,
+                "lost": torch.AcceleratorError,
             }[self.error]("bad\nmore")
         return pa.table(
             {"emotion": [t.upper() for t in texts], "reason": pa.array([None] * len(texts), pa.string())}
@@ -62,9 +71,9 @@ def mapper(folder: str, make: type = Upper, **settings: str) -> ShardMapper:
     return ShardMapper(MapWork(partial(make, **settings), "cpu", source, target, retries=1, label="test"))
 
 
-def task(folder: str, *, is_last: bool = False) -> ShardTask:
-    made = committed(open_store(f"{folder}/in"))["a/0"]
-    return ShardTask(made.key, made.bytes, made.sha256, "b/0", "p", attempt=1 + is_last, is_last=is_last)
+def task(folder: str, name: str = "a/0", *, is_last: bool = False) -> ShardTask:
+    made, to = committed(open_store(f"{folder}/in"))[name], name.replace("a", "b")
+    return ShardTask(made.key, made.bytes, made.sha256, to, "p", attempt=1 + is_last, is_last=is_last)
 
 
 @pytest.fixture
@@ -139,3 +148,106 @@ def test_a_row_that_kills_is_found_and_left_out(folder: str) -> None:
     assert result(folder) == [("A", None), ("B", None), ("c", "killed 2 processes"), ("D", None)]
     assert committed(open_store(f"{folder}/out"))["b/0"].attempt == 5
     assert attempts(folder) == []
+
+
+class Hungry(Upper):
+    """Knows which setting makes it need less memory."""
+
+    memory_advice = "set x to 4 (it is 8)"
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"), [(Hungry, r"set x to 4 \(it is 8\)"), (Strict, "use accelerators with more memory")]
+)
+def test_too_little_memory_ends_the_run_with_advice(folder: str, make: type, advice: str) -> None:
+    """Rows are not tried one by one: their bytes would be those of another micro-batch."""
+    report = mapper(folder, make, raising="b", error="memory").map(task(folder, is_last=True))
+    assert report.kind == "ValueError"
+    assert re.fullmatch(rf"the accelerator ran out of memory \(bad.*\): {advice}", report.reason)
+    assert committed(open_store(f"{folder}/out")) == {}
+
+
+@pytest.mark.parametrize(("is_last", "deaths"), [(False, 0), (True, 0), (False, 2)])
+def test_a_lost_accelerator_ends_the_process_and_blames_no_row(
+    folder: str, deaths: int, *, is_last: bool
+) -> None:
+    """After two deaths the rows are tried one by one; retries are 1."""
+    for _ in range(deaths):
+        begin(open_store(f"{folder}/out"), "b/0")
+    pid = os.fork()
+    if pid == 0:
+        mapper(folder, raising="b", error="lost").map(task(folder, is_last=is_last))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert attempts(folder) == []
+    assert committed(open_store(f"{folder}/out")) == {}
+    notes = Health(open_store(f"{folder}/out"), "").notes()
+    assert sorted(note.kind for note in notes) == ["begun", "failed"]
+
+
+def test_a_lost_accelerator_of_a_process_that_has_made_something_is_no_failure(folder: str) -> None:
+    rows = pa.table({"x": ["z"]})
+    commit_shard(open_store(f"{folder}/in"), "a/1", rows, plan_hash="q")
+    pid = os.fork()
+    if pid == 0:
+        actor = mapper(folder, raising="b", error="lost")
+        actor.map(task(folder, "a/1"))
+        actor.map(task(folder))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert list(committed(open_store(f"{folder}/out"))) == ["b/1"]
+    assert [note.kind for note in Health(open_store(f"{folder}/out"), "").notes()] == ["begun"]
+
+
+class Unready(Upper):
+    """Loads at the n-th try, counted in a file."""
+
+    def __init__(self, counter: str, loads_at: str, error: str = "", device: str = "cpu") -> None:
+        super().__init__()
+        with Path(counter).open("a") as file:
+            file.write(".")
+        if Path(counter).stat().st_size < int(loads_at):
+            raise {"": OSError, "value": ValueError}[error]("not yet")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    found: list[float] = []
+    monkeypatch.setattr(loading.time, "sleep", found.append)
+    return found
+
+
+def test_a_load_that_fails_once_costs_no_shard(folder: str, pauses: list[float]) -> None:
+    assert mapper(folder, Unready, counter=f"{folder}/loads", loads_at="2").map(task(folder)).rows == 4
+    assert len(pauses) == 1
+
+
+def test_a_process_that_cannot_load_takes_no_shard(folder: str, pauses: list[float]) -> None:
+    with pytest.raises(OSError, match="not yet"):
+        mapper(folder, Unready, counter=f"{folder}/loads", loads_at="99")
+    assert Path(f"{folder}/loads").stat().st_size == LOADS
+
+
+def test_a_wrong_model_is_told_with_every_shard(folder: str, pauses: list[float]) -> None:
+    found = mapper(folder, Unready, counter=f"{folder}/loads", loads_at="99", error="value")
+    for _ in range(2):
+        report = found.map(task(folder))
+        assert (report.kind, report.reason) == ("ValueError", "not yet")
+    assert Path(f"{folder}/loads").stat().st_size == 1
+
+
+def test_the_last_actor_of_a_pool_tells_why_none_can_start(folder: str, pauses: list[float]) -> None:
+    Health(open_store(f"{folder}/out"), "").note("gone", began_ms=0, error=OSError("No space left"))
+    report = mapper(folder).map(task(folder))
+    assert report.kind == "NoActorError"
+    assert report.reason.endswith("node local): No space left")
+
+
+def test_a_task_tells_its_errors_and_goes_on(folder: str, pauses: list[float]) -> None:
+    """It loads nothing that could be lost."""
+    source, target = open_store(f"{folder}/in"), open_store(f"{folder}/out")
+    make = partial(Upper, raising="b", error="lost")
+    work = MapWork(make, "cpu", source, target, retries=1, label="test")
+    columns = {name: np.array([value]) for name, value in task(folder)._asdict().items()}
+    assert map_in_task(columns, work)["kind"].tolist() == ["AcceleratorError"]
+    assert target.is_empty("health")

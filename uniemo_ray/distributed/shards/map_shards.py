@@ -6,14 +6,18 @@ an exception never ends the pool, it comes back as a row.
 """
 
 import logging
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import ray.data
 import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
+from uniemo_ray.distributed.shards.health import Health, NoActorError
 from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, map_in_task
+from uniemo_ray.distributed.shards.placement import Placement
 from uniemo_ray.distributed.shards.progress import Progress, shown
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.store import faults
@@ -25,6 +29,8 @@ from uniemo_ray.store.steps import current_step
 logger = logging.getLogger(__name__)
 RETRIES = 2
 """How often failed shards are tried again."""
+FRUITLESS_PASSES = 3
+"""How many passes in a row may make nothing before the step fails."""
 
 
 class _Wanted(NamedTuple):
@@ -74,7 +80,7 @@ def map_shards(
         ValueError: results of another plan are there; or raised by the actor: a wrong plan or model stays
             wrong, so it is not tried again.
         SupersededError: this driver is superseded.
-        RuntimeError: a shard that still fails after all retries.
+        RuntimeError: a shard fails after all retries, passes make nothing, or no actor starts (NoActorError).
     """
     wanted = [
         shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
@@ -86,18 +92,19 @@ def map_shards(
     done = _done(wanted, target)
     if done:
         logger.info("%s: %d of %d shards are finished already", work.label, len(done), len(wanted))
-    for attempt in range(1, retries + 2):
-        todo = [shard for shard in wanted if shard.name not in done]
-        if not todo:
-            break
+    attempt, fruitless = 1, 0
+    while todo := [shard for shard in wanted if shard.name not in done]:
         tasks = [ShardTask(*shard[:-1], attempt=attempt, is_last=attempt > retries) for shard in todo]
         progress = _progress(wanted, done, work=work, resources=resources)
         failures = _map(tasks, work, progress, resources=resources, as_tasks=as_tasks)
+        before, done = len(done), _done(wanted, target)
         if failures:
             _raise_if_final(failures, attempts=attempt, is_last=attempt > retries)
-        done = _done(wanted, target)
-    if lost := [shard.name for shard in wanted if shard.name not in done]:
-        raise RuntimeError(f"{len(lost)} shards were made but are not listed, among them {lost[0]}")
+            attempt += 1
+        elif lost := [shard.name for shard in wanted if shard.name not in done]:
+            # Lost with their processes: no fault of theirs, and so none of their attempts.
+            fruitless = 0 if len(done) > before else fruitless + 1
+            _raise_if_fruitless(lost, passes=fruitless)
     faults.reach("mapped")
     return {
         folder: sum(entry.rows for name, entry in done.items() if name.startswith(f"{folder}/"))
@@ -169,12 +176,13 @@ def _map(
     """Run the pool over the tasks; returns what failed."""
     # One block per shard: otherwise Ray packs the small spec rows into one block, and one actor works.
     plan = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=len(tasks))
-    reserved: dict[str, Any] = {
-        "batch_size": 1,
-        "num_cpus": resources.cpus_per_worker,
-        "num_gpus": 1 if resources.use_gpu else 0,
-        "memory": int(resources.memory_gb_per_actor * 2**30),
-    }
+    # Actors that cannot start, or end, do not end the pass: `map_shards` sees what is lost with them.
+    plan.context.max_errored_blocks = plan.context.max_consecutive_actor_init_deaths = -1
+    cpus, gpus = resources.cpus_per_worker, 1 if resources.use_gpu else 0
+    memory = int(resources.memory_gb_per_actor * 2**30)
+    reserved: dict[str, Any] = {"batch_size": 1, "num_cpus": cpus, "num_gpus": gpus, "memory": memory}
+    work = replace(work, pool=uuid.uuid4().hex[:12])
+    health = Health(work.target, work.pool)
     if as_tasks:
         # Ray declares no further arguments
         results = plan.map_batches(map_in_task, fn_kwargs={"work": work}, **reserved)  # type: ignore[arg-type]
@@ -184,12 +192,20 @@ def _map(
         pool = ray.data.ActorPoolStrategy(
             min_size=min(resources.min_actors, most), max_size=most, initial_size=most
         )
-        results = plan.map_batches(ShardMapper, fn_constructor_args=(work,), compute=pool, **reserved)
+        results = plan.map_batches(
+            ShardMapper,
+            fn_constructor_args=(work,),
+            compute=pool,
+            ray_remote_args_fn=Placement(health, {"CPU": cpus, "GPU": gpus, "memory": memory}),
+            **reserved,
+        )
     with shown(progress):
         try:
             return _follow(results.iter_rows(), progress)
         except ray.exceptions.RayError as error:
             return [ShardReport.of_error(error, "the actor pool")]
+        finally:
+            health.clear()
 
 
 def _follow(rows: Iterable[Mapping[str, Any]], progress: Progress) -> list[ShardReport]:
@@ -203,9 +219,17 @@ def _follow(rows: Iterable[Mapping[str, Any]], progress: Progress) -> list[Shard
     return failures
 
 
+def _raise_if_fruitless(lost: Sequence[str], *, passes: int) -> None:
+    """Raise when passes in a row have made nothing; otherwise say that another one follows."""
+    what = f"{len(lost)} shards were lost with the processes that made them, among them {lost[0]}"
+    if passes >= FRUITLESS_PASSES:
+        raise RuntimeError(f"{what}, and {passes} passes in a row have made none")
+    logger.warning("%s; they are made again", what)
+
+
 def _raise_if_final(failures: list[ShardReport], *, attempts: int, is_last: bool) -> None:
     """Raise what another attempt would only repeat; otherwise say that one follows."""
-    for error in (SupersededError, ValueError):
+    for error in (SupersededError, ValueError, NoActorError):
         if wrong := [failure for failure in failures if failure.kind == error.__name__]:
             raise error(wrong[0].reason)
     first = failures[0]

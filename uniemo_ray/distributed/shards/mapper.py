@@ -10,6 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from uniemo_ray.accelerator import is_lost, is_out_of_memory
+from uniemo_ray.distributed.shards.health import Health, NoActorError
+from uniemo_ray.distributed.shards.loading import Loading
 from uniemo_ray.distributed.shards.progress import WorkerMetrics
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.store.attempts import begin, end
@@ -17,10 +20,12 @@ from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.shard_format import RESULTS, ShardFormat
 from uniemo_ray.store.shards import check_bytes, commit_shard, find_shard
+from uniemo_ray.text import one_line
 
 logger = logging.getLogger(__name__)
 DEATHS_OF_A_ROW = 2
 """How many processes a row may kill when it is tried alone: one may have been the machine's own end."""
+_NO_ADVICE = "use accelerators with more memory"
 
 
 class TableActor(Protocol):
@@ -58,6 +63,16 @@ class FormattedActor(Protocol):
         ...
 
 
+@runtime_checkable
+class AdvisingActor(Protocol):
+    """An actor that knows which setting makes it need less memory."""
+
+    @property
+    def memory_advice(self) -> str:
+        """What to do when the accelerator's memory is too small."""
+        ...
+
+
 @dataclass(frozen=True)
 class MapWork:
     """What all shards of a call have in common."""
@@ -69,20 +84,35 @@ class MapWork:
     retries: int
     label: str
     """Name of the step in the metrics."""
+    pool: str = ""
+    """Name of the pool in the notes on its health."""
 
 
 class ShardMapper:
-    """One actor process."""
+    """One actor process, or the body of one task."""
 
-    def __init__(self, work: MapWork) -> None:
-        self.work = work
+    def __init__(self, work: MapWork, *, is_task: bool = False) -> None:
+        """Load the actor.
+
+        Raises:
+            Exception: what the last of several loads raised; Ray Data then puts another process in the place
+                of this one. An error that concerns the whole pool, and any error of a task, is reported with
+                every shard instead.
+        """
+        self.work, self.made = work, 0
         self.metrics = WorkerMetrics(work.label)
+        self.loading = None if is_task else Loading(Health(work.target, work.pool))
         self.actor: TableActor | Exception
         try:
-            self.actor = work.make(device=work.device)
-        except Exception as error:  # every shard will report it: a pool that cannot start says less
+            self.actor = self.loading.load(self._make) if self.loading else self._make()
+        except Exception as error:
+            if not (is_task or type(error) in (ValueError, NoActorError)):
+                raise
             logger.exception("%s cannot start", work.make)
             self.actor = error
+
+    def _make(self) -> TableActor:
+        return self.work.make(device=self.work.device)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Ray Data's form: columns of `ShardTask` in, columns of `ShardReport` out."""
@@ -96,7 +126,13 @@ class ShardMapper:
             report = self._commit(task)
         except Exception as error:
             logger.exception("%s failed", task.name)
+            if self.loading and is_lost(error):
+                self.loading.end_process(error, made=self.made)
+            if is_out_of_memory(error):
+                error = ValueError(self._memory_advice(error))
             report = ShardReport.of_error(error, task.name)
+        else:
+            self.made += 1
         self.metrics.count(report)
         return report
 
@@ -123,6 +159,10 @@ class ShardMapper:
             end(self.work.target, task.name)
         return ShardReport.of_entry(entry, _groups(result))
 
+    def _memory_advice(self, error: Exception) -> str:
+        advice = self.actor.memory_advice if isinstance(self.actor, AdvisingActor) else _NO_ADVICE
+        return f"the accelerator ran out of memory ({one_line(error)}): {advice}"
+
     def _form(self) -> ShardFormat:
         return self.actor.form if isinstance(self.actor, FormattedActor) else RESULTS
 
@@ -141,7 +181,11 @@ class ShardMapper:
         try:
             return actor(table)
         except Exception as error:
-            if _is_run_level(error) or not (task.is_last and isinstance(actor, RejectingActor)):
+            if (
+                _is_run_level(error)
+                or is_lost(error)
+                or not (task.is_last and isinstance(actor, RejectingActor))
+            ):
                 raise
             logger.warning("%s raises %s: its rows are tried one by one", task.name, type(error).__name__)
             return self._one_by_one(actor, table, task.name)
@@ -157,7 +201,8 @@ class ShardMapper:
             try:
                 parts.append(actor(row))
             except Exception as error:
-                if _is_run_level(error):
+                if _is_run_level(error) or is_lost(error):
+                    end(self.work.target, attempts)  # it is not the row that is at fault
                     raise
                 errors.append(error)
                 parts.append(actor.reject(row, f"{type(error).__name__}: {error}".splitlines()[0]))
@@ -169,15 +214,15 @@ class ShardMapper:
 
 def map_in_task(batch: dict[str, np.ndarray], work: MapWork) -> dict[str, np.ndarray]:
     """Make shards as a task, which leaves nothing in its process."""
-    return ShardMapper(work)(batch)
+    return ShardMapper(work, is_task=True)(batch)
 
 
 def _is_run_level(error: Exception) -> bool:
-    """Whether an error concerns the whole run: a wrong model or storage, and no single row.
+    """Whether an error concerns the whole run: a wrong model, storage or memory, and no single row.
 
     Subclasses of ValueError are what a decoder raises at a damaged row.
     """
-    return type(error) is ValueError or isinstance(error, StoreError)
+    return type(error) is ValueError or isinstance(error, StoreError) or is_out_of_memory(error)
 
 
 def _groups(table: pa.Table) -> dict[str, int]:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from tests.models.tiny import write_pipeline, write_xl_pipeline
 from uniemo_ray.data.images import to_unit_range
+from uniemo_ray.distributed.shards.actors import diffusion
 from uniemo_ray.distributed.shards.actors.diffusion import LATENT_BATCH, LatentActor
 from uniemo_ray.models.diffusion import load_diffusion
 from uniemo_ray.settings_file import load_config
@@ -66,3 +67,30 @@ def test_the_vae_is_tuned_as_the_settings_say(tmp_path):
 def test_sdxl_encodes_one_image_at_a_time():
     config = load_config(None, ["preset=vit_l14_sdxl", "data.kind=emoset", "data.root=x"])
     assert config.diffusion.vae_slicing
+
+
+class TooLarge:
+    """A generator whose micro-batch does not fit."""
+
+    def __init__(self, model, **settings):
+        pass
+
+    def __call__(self, columns):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("micro_batch", "threads", "advice"),
+    [
+        (8, 1, "set generation.micro_batch to 4 (it is 8), which makes other images"),
+        (6, 2, "set generation.micro_batch to 2 (it is 6), which makes other images"),
+        (4, 4, "set generation.micro_batch to 1 (it is 4), which makes other images"),
+        (1, 1, "generation.micro_batch is 1 already, so use accelerators with more memory"),
+    ],
+)
+def test_too_little_memory_names_a_micro_batch_that_may_fit(monkeypatch, micro_batch, threads, advice):
+    monkeypatch.setattr(diffusion, "ImageGenerator", TooLarge)
+    actor = diffusion.GenerateActor("model", threads)
+    with pytest.raises(torch.OutOfMemoryError):
+        actor(pa.table({"micro_batch": [micro_batch, micro_batch]}))
+    assert actor.memory_advice == advice

@@ -48,9 +48,19 @@ class GenerateActor:
     def __init__(self, model: str, threads: int, device: str = "cpu") -> None:
         """Load the model folder."""
         self.generator = ImageGenerator(model, threads=threads, device=device)
+        self._threads, self._micro_batch = threads, 1
+
+    @property
+    def memory_advice(self) -> str:
+        """A smaller micro-batch; it is never changed silently, since it decides the bytes of images."""
+        if self._micro_batch == 1:
+            return "generation.micro_batch is 1 already, so use accelerators with more memory"
+        half = max(1, self._micro_batch // 2 // self._threads * self._threads)  # it has to split over threads
+        return f"set generation.micro_batch to {half} (it is {self._micro_batch}), which makes other images"
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """IMAGES rows."""
+        self._micro_batch = max(table["micro_batch"].to_pylist(), default=1)
         columns = self.generator(to_columns(table, tuple(table.column_names)))
         return conform(columns, IMAGES)
 
