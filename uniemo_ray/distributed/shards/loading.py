@@ -15,6 +15,7 @@ from uniemo_ray.accelerator import causes, is_lost
 from uniemo_ray.distributed.shards.health import (
     FAILURES,
     Health,
+    Kind,
     NoActorError,
     Note,
     alive,
@@ -84,11 +85,11 @@ class Loading:
         finally:
             os._exit(1)  # a clean exit would leave the actor's place in the pool taken
 
-    def _fail(self, error: Exception, *, is_first: bool) -> str:
+    def _fail(self, error: Exception, *, is_first: bool) -> Kind:
         """Note a failure: the actor's last one, or one after which it starts again."""
         _, actor = here()
         failures = sum(note.is_failure and note.actor == actor for note in self.health.notes())
-        kind = "gone" if is_first or failures + 1 >= FAILURES else "failed"
+        kind: Kind = "gone" if is_first or failures + 1 >= FAILURES else "failed"
         self.health.note(kind, began_ms=self.began_ms, error=error)
         return kind
 
