@@ -50,18 +50,6 @@ def _group(path: str) -> str:
     return "processes" if re.search(r"mark\.(ray|integration)", text) else path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests need a GPU, and say so where there is none."""
-    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
-    if not gpu_items:
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        for item in gpu_items:
-            item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
-
-
 def _shares_ray(item: pytest.Item) -> bool:
     return "ray_session" in getattr(item, "fixturenames", ())
 
