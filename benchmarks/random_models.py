@@ -150,5 +150,3 @@ def make_batch(side_px: int, count: int, *, size_px: int | None = None) -> dict[
     return (
         batch if size_px is None else {**batch, "unit_pixels": torch.rand(count, 3, size_px, size_px) * 2 - 1}
     )
-
-

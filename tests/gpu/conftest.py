@@ -1,4 +1,4 @@
-"""A device for the tests of this folder, or a reason to skip them all. Nothing here asks for a GPU earlier."""
+"""A device for the tests of this folder, or a reason to skip them; collecting them asks for no GPU."""
 
 import gc
 import os
@@ -22,8 +22,12 @@ def device() -> str:
         if not torch.cuda.is_available():
             pytest.skip("no GPU")
         if "deepspeed" in sys.modules and os.environ.get("DS_ACCELERATOR") != "cuda":
-            pytest.fail("DeepSpeed has been loaded for CPUs: run the tests of GPUs by themselves (make test-gpu)")
-        os.environ["DS_ACCELERATOR"] = "cuda"  # before the first import of DeepSpeed, here and in Ray's workers
+            pytest.fail(
+                "DeepSpeed has been loaded for CPUs: run the tests of GPUs by themselves (make test-gpu)"
+            )
+        os.environ["DS_ACCELERATOR"] = (
+            "cuda"  # before the first import of DeepSpeed, here and in Ray's workers
+        )
     return DEVICE
 
 

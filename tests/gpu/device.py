@@ -2,10 +2,10 @@
 
 import os
 
-DEVICE = os.environ.get("UNIEMO_DEVICE", "cuda")
+from benchmarks.device import chosen_device
+
+DEVICE = chosen_device()
 IS_SMALL = DEVICE == "cpu"
-if DEVICE not in ("cuda", "cpu"):
-    raise ValueError(f"UNIEMO_DEVICE is {DEVICE!r}: set it to cuda or cpu")
 
 
 def cards() -> int:

@@ -53,7 +53,9 @@ def joint_engine(diffusion: "DiffusionParts", *, precision: str) -> Engine:
     from uniemo_ray.models.speed import tune_training
 
     config = make_config(
-        f"stage2.batch_size={STAGE_2_BATCH}", f"stage2.precision={precision}", "stage2.gradient_checkpointing=true"
+        f"stage2.batch_size={STAGE_2_BATCH}",
+        f"stage2.precision={precision}",
+        "stage2.gradient_checkpointing=true",
     )
     net, groups = net_of(config)
     tune_training(net, diffusion.denoiser, config.stage2)

@@ -1,4 +1,4 @@
-"""A stage that notes where its ranks run, and whose process can be ended at a step; Ray's workers import it."""
+"""A stage that notes where its ranks run and whose process may die at a step; Ray's workers import it."""
 
 import json
 import os

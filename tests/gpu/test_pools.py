@@ -41,7 +41,9 @@ def test_each_actor_has_its_own_device(source: Store, tmp_path: Path) -> None:
     rows = run(source, open_store(str(tmp_path / "target")), Where).to_pylist()
     assert {row["device"] for row in rows} == {DEVICE}
     places = {(row["process"], row["gpu"]) for row in rows}
-    assert len(places) == len({process for process, _ in places}) == len({gpu for _, gpu in places}) == cards()
+    assert (
+        len(places) == len({process for process, _ in places}) == len({gpu for _, gpu in places}) == cards()
+    )
 
 
 @pytest.mark.skipif(

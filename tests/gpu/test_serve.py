@@ -20,9 +20,7 @@ SHARE = 0.25 if DEVICE == "cuda" else 0.0
 
 
 @pytest.fixture
-def client(
-    device: str, ray_session: None, model_folder: Path, tmp_path: Path
-) -> Iterator[httpx.Client]:
+def client(device: str, ray_session: None, model_folder: Path, tmp_path: Path) -> Iterator[httpx.Client]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
