@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 def test_they_are_skipped_and_say_why() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "UNIEMO_DEVICE"}
-    options = ["-q", "-rs", "-m", "gpu", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/gpu/test_pools.py"]
+    options = ["-q", "-rs", "-n", "0", "-m", "gpu", "-p", "no:cacheprovider", "tests/gpu/test_pools.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options],
         cwd=Path(__file__).parents[2],
