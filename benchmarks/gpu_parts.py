@@ -40,7 +40,7 @@ class Scale(NamedTuple):
     turns: int
 
 
-FULL = Scale("ViT-L-14-quickgelu", "sd15", 512, (64, 8), 8, 32, 50, 5, 3)
+FULL = Scale("ViT-L-14-quickgelu", "sd15", 512, (32, 8), 8, 32, 50, 5, 3)
 TINY = Scale("tiny", "tiny", 32, (4, 2), 2, 4, 2, 1, 1)
 
 

@@ -49,7 +49,9 @@ def test_engines_are_on_the_device(process_group: None, device: str) -> None:
     assert {p.device.type for p in engine._engine.module.parameters()} == {device}
 
 
-def test_tf32_is_on_or_off_as_it_was_set(device: str) -> None:
+def test_tf32_is_on_or_off_as_it_was_set(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):  # as it was, after the test
+        monkeypatch.setattr(backend, "allow_tf32", backend.allow_tf32)
     devices = pytest.importorskip("uniemo_ray.devices", reason="there is no setting of TF32 yet")
     torch.manual_seed(0)
     left, right = torch.randn(2, 512, 512, device=device)

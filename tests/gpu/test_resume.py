@@ -13,14 +13,16 @@ from tests.gpu.ranks import run_ranks
 pytestmark = pytest.mark.gpu
 ZERO_STAGES = [0, 1, 2, 3]
 SAVED, STEPS = 2, 4
-NEAR = 1e-4
-"""A backward pass on a GPU adds in no fixed order."""
+NEAR = {"fp32": 1e-4, "bf16": 5e-3, "fp16": 1e-3}
+"""How far a value may be from that of a straight run, as a share of it: GPUs add in no fixed order."""
 IS_WORLD_FREE = find_spec("uniemo_ray.training.checkpoint") is not None
 MISSING = "checkpoints still belong to the number of workers that wrote them"
 
 
-@pytest.mark.parametrize("zero_stage", ZERO_STAGES)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("zero_stage", "precision"),
+    [*((stage, kind) for kind in ("fp32", "bf16") for stage in ZERO_STAGES), (1, "fp16")],
+)
 def test_losses_go_on(zero_stage: int, precision: str, tmp_path: Path, process_group: None) -> None:
     straight = understanding_engine(zero_stage=zero_stage, precision=precision)
     for number in range(SAVED):
@@ -31,7 +33,9 @@ def test_losses_go_on(zero_stage: int, precision: str, tmp_path: Path, process_g
     resumed.load(tmp_path)
     assert resumed.steps == SAVED
     for number, metrics in zip(range(SAVED, STEPS), expected, strict=True):
-        assert resumed.step(batch(number)).metrics == pytest.approx(metrics, rel=NEAR)
+        found = resumed.step(batch(number)).metrics
+        for name in ("loss", "gradient_norm", "lr_factor"):
+            assert found[name] == pytest.approx(metrics[name], rel=NEAR[precision])
 
 
 def write(rank: int, ranks: int, folder: Path) -> None:
@@ -75,4 +79,4 @@ def test_another_number_of_workers_goes_on(writers: int, readers: int, tmp_path:
     run_ranks(read, readers, tmp_path)
     written, found = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("written", "read"))
     for zero_stage, losses in written.items():
-        assert found[zero_stage] == pytest.approx(losses, rel=NEAR), f"ZeRO {zero_stage}"
+        assert found[zero_stage] == pytest.approx(losses, rel=NEAR["fp32"]), f"ZeRO {zero_stage}"

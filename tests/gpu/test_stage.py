@@ -84,4 +84,4 @@ def test_ranks_have_their_own_devices_and_a_killed_stage_goes_on(
     assert (again / "notes" / CRASHED).exists()
     assert resumed.attempts == 2
     assert resumed.images == straight.images == ROWS * EPOCHS
-    assert losses(resumed) == pytest.approx(losses(straight), rel=1e-4)
+    assert losses(resumed) == pytest.approx(losses(straight), rel=1e-3)
