@@ -1,6 +1,7 @@
 """What the benchmark and the tests of GPUs run on."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -17,6 +18,15 @@ def is_there(device: str) -> bool:
     import torch
 
     return device == "cpu" or torch.cuda.is_available()
+
+
+def join_group(device: str) -> None:
+    """Make this process a world of one rank, with the library that several GPUs would use."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        backend, store = "nccl" if device == "cuda" else "gloo", Path(tempfile.mkdtemp(), "store")
+        dist.init_process_group(backend, init_method=f"file://{store}", rank=0, world_size=1)
 
 
 def machine(device: str) -> dict[str, str]:

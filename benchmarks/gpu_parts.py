@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.bare_loops import bare_generation, bare_scoring, bare_stage1, bare_stage2
+from benchmarks.device import join_group
 from benchmarks.gpu_meter import Busy, Memory, Meter, Work
 from benchmarks.random_models import (
     input_side,
@@ -113,15 +114,6 @@ def planned_bytes(config: Config, stage: int, architecture: str) -> int:
 
     memory = make_plan(config, gpu_memory_bytes=10**12, architecture=architecture).memory[stage - 1]
     return memory.options[memory.chosen].total
-
-
-def join_group(device: str) -> None:
-    """This process as a world of one rank, with the library that several GPUs would use."""
-    import torch.distributed as dist
-
-    if not dist.is_initialized():
-        backend = "nccl" if device == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
 
 
 def run_stage1(bench: Bench) -> Row:
