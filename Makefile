@@ -11,6 +11,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HEAD := $(BIN)/uniemo head
 FULLSIZE := benchmarks/bench_fullsize.py
+BENCH_GPU := benchmarks/bench_gpu.py
+# cpu: the tests and the benchmark of GPUs try their logic at small sizes, without one
+UNIEMO_DEVICE ?= cuda
 # cheaper hops from the proxy to the model; bodies up to 4 MB without a detour over shared memory; replicas with
 # the priority of other processes (Ray gives its workers less); log lines are not held back
 SERVE_ENV := RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE=1 RAY_max_direct_call_object_size=4000000 RAY_worker_niceness=0
@@ -27,7 +30,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples test lint check format bench bench-serve bench-fullsize serve docs mutants s3-up s3-down clean
+.PHONY: help install demo examples test test-gpu lint check format bench bench-serve bench-fullsize bench-gpu serve docs mutants s3-up s3-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +53,9 @@ examples: $(STAMP) ## Execute the notebooks in examples/ and store their outputs
 test: $(STAMP) ## Run all tests but those that need minutes or a GPU
 	$(PYTEST) -m 'not integration and not gpu'
 
+test-gpu: $(STAMP) ## Run the tests of GPUs, on one or two (UNIEMO_DEVICE=cpu: their logic, without one)
+	UNIEMO_DEVICE='$(UNIEMO_DEVICE)' $(BIN)/python -m pytest -q -rs -n 0 -m gpu tests/gpu
+
 lint: $(STAMP) ## Format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -63,10 +69,13 @@ format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## Measure against bare baselines
-	set -e; for file in $(filter-out $(FULLSIZE),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python "$$file"; done
+	set -e; for file in $(filter-out $(FULLSIZE) $(BENCH_GPU),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python "$$file"; done
 
 bench-fullsize: $(STAMP) ## One step at the paper's size on this CPU: up to 20 GB of memory
 	$(BIN)/python $(FULLSIZE)
+
+bench-gpu: $(STAMP) ## Images/s, memory and busy share of one GPU, against bare loops (UNIEMO_DEVICE=cpu: its logic)
+	UNIEMO_DEVICE='$(UNIEMO_DEVICE)' $(BIN)/python $(BENCH_GPU) $(if $(filter cpu,$(UNIEMO_DEVICE)),--tiny)
 
 bench-serve: $(STAMP) ## Measure the service alone: half an hour (SCALE=0.1: a tenth; MODEL=folder; PROXY=python)
 	PATH='$(CURDIR)/$(BIN)':"$$PATH" $(SERVE_ENV) $(PROXY_ENV) $(BIN)/python benchmarks/bench_serve.py --model '$(MODEL)' --scale $(SCALE)

@@ -22,12 +22,12 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from rich.console import Console
 
+from benchmarks.random_models import input_side, make_batch, make_diffusion, make_net, reduced
 from uniemo_ray.config import Config
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.architectures import SD15, SDXL, Architecture
@@ -55,91 +55,11 @@ SCALES = {
 }
 
 
-def reduced(shape: Architecture, divide: int) -> Architecture:
-    """The same architecture, smaller in all parts: a fraction of the denoiser's width, a VAE of 32 channels
-    and text encoders of two layers.
-    """
-    if divide == 1:
-        return shape
-    denoiser = dict(shape.denoiser)
-    denoiser["block_out_channels"] = tuple(width // divide for width in denoiser["block_out_channels"])
-    heads = denoiser["attention_head_dim"]
-    if not isinstance(heads, int):
-        denoiser["attention_head_dim"] = tuple(max(1, count // divide) for count in heads)
-    vae = {**shape.vae, "block_out_channels": tuple(32 for _ in shape.vae["block_out_channels"])}
-    encoders = tuple({**values, "num_hidden_layers": 2} for values in shape.text_encoders)
-    name = f"{shape.name} (denoiser of 1/{divide} width, VAE of 32 channels, text encoders of 2 layers)"
-    return replace(shape, name=name, denoiser=denoiser, vae=vae, text_encoders=encoders)
-
-
 def make_config(scale: Scale, **stage2: object) -> Config:
     options = [f"stage2.{name}={value}" for name, value in stage2.items()]
     return load_config(
         None,
         [f"encoder.clip={scale.clip}", f"diffusion.size_px={scale.size_px}", "resources.workers=1", *options],
-    )
-
-
-def make_net(config: Config, text_width: int | tuple[int, ...]):
-    """A network with random weights, as both stages train it."""
-    from uniemo_ray.models.build import empty_net
-    from uniemo_ray.models.clip import find_clip_config
-    from uniemo_ray.models.uniemo import parameter_groups, set_trainable
-
-    net = empty_net(
-        config,
-        clip_config=find_clip_config(config.encoder.clip)[0]["model_cfg"],
-        scene_names=[f"scene {i}" for i in range(254)],
-        object_names=[f"object {i}" for i in range(409)],
-        text_width=text_width,
-    )
-    # without coefficients scene and object would weigh nothing
-    for base in (net.scenes, net.objects):
-        base.set_coefficients({name: [0.125] * 8 for name in base.names})
-        torch.nn.init.normal_(base.embeddings)
-
-    def groups(stage: int):
-        set_trainable(net, stage=stage, tower="train")
-        train = config.stage1 if stage == 1 else config.stage2
-        return parameter_groups(net, train.rates, train.weight_decay)
-
-    return net, groups
-
-
-def make_diffusion(shape: Architecture):
-    """Stable Diffusion or SDXL with random weights and the shipped vocabulary at full length."""
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-    from uniemo_ray.models.diffusion import DiffusionParts
-    from uniemo_ray.models.pipeline_folder import TINY_FOLDER
-
-    length = int(shape.text_encoders[0]["max_position_embeddings"])
-    tokenizer = CLIPTokenizer.from_pretrained(TINY_FOLDER / "tokenizer", model_max_length=length)
-    first, *rest = (CLIPTextConfig(**values) for values in shape.text_encoders)
-    second = (
-        {"text_encoder_2": CLIPTextModelWithProjection(rest[0]), "tokenizer_2": tokenizer} if rest else {}
-    )
-    return DiffusionParts(
-        vae=AutoencoderKL(**shape.vae),
-        denoiser=UNet2DConditionModel(**shape.denoiser),
-        text_encoder=CLIPTextModel(first),
-        tokenizer=tokenizer,
-        schedule=DDPMScheduler(beta_schedule="scaled_linear"),
-        **second,
-    )
-
-
-def make_batch(net, count: int, *, size_px: int | None = None) -> dict[str, torch.Tensor]:
-    side = int(net.encoder.visual.image_size[0])
-    batch = {
-        "pixels": torch.randn(count, 3, side, side),
-        "emotion": torch.arange(count) % 8,
-        "scene": torch.arange(count),
-        "object": torch.arange(count),
-    }
-    return (
-        batch if size_px is None else {**batch, "unit_pixels": torch.rand(count, 3, size_px, size_px) * 2 - 1}
     )
 
 
@@ -160,7 +80,7 @@ def run_stage1(scale: Scale) -> dict[str, object]:
     train = config.stage1.model_copy(update={"batch_size": scale.stage1_batch})
     net, groups = make_net(config, 768)
     engine = Engine(UnderstandingObjective(net, config.losses), groups(1), train=train, total_steps=9, seed=0)
-    seconds = timed(engine, make_batch(net, scale.stage1_batch))
+    seconds = timed(engine, make_batch(input_side(scale.clip), scale.stage1_batch))
     return {
         "what": f"stage 1, {scale.clip}, batch {scale.stage1_batch}",
         "seconds": seconds,
@@ -182,21 +102,21 @@ def joint_engine(
     diffusion = make_diffusion(shape)
     tune_training(net, diffusion.denoiser, config.stage2)
     objective = JointObjective(net, diffusion, config.losses, prompt=config.diffusion.prompt)
-    return Engine(objective, groups(2), train=train, total_steps=99, seed=0), net
+    return Engine(objective, groups(2), train=train, total_steps=99, seed=0)
 
 
 def run_stage2(scale: Scale) -> dict[str, object]:
-    engine, net = joint_engine(scale, batch=scale.stage2_batch, is_checkpointed=True)
-    seconds = timed(engine, make_batch(net, scale.stage2_batch, size_px=scale.size_px))
+    engine = joint_engine(scale, batch=scale.stage2_batch, is_checkpointed=True)
+    seconds = timed(engine, make_batch(input_side(scale.clip), scale.stage2_batch, size_px=scale.size_px))
     name, size = reduced(SD15, scale.divide).name, f"{scale.size_px} px, batch {scale.stage2_batch}"
     what = f"stage 2, {scale.clip} and {name}, checkpointed, {size}"
     return {"what": what, "seconds": seconds, "images": scale.stage2_batch}
 
 
 def run_batching(scale: Scale, batch: int) -> dict[str, object]:
-    engine, net = joint_engine(scale, batch=batch, is_checkpointed=True)
+    engine = joint_engine(scale, batch=batch, is_checkpointed=True)
     steps = max(1, scale.many // batch)
-    seconds = timed(engine, make_batch(net, batch, size_px=scale.batching_px), steps=steps)
+    seconds = timed(engine, make_batch(input_side(scale.clip), batch, size_px=scale.batching_px), steps=steps)
     what = f"stage 2 at {scale.batching_px} px, checkpointed, batch {batch}"
     return {"what": what, "seconds": seconds, "images": batch}
 
@@ -204,8 +124,8 @@ def run_batching(scale: Scale, batch: int) -> dict[str, object]:
 def run_sdxl(scale: Scale) -> dict[str, object]:
     """The whole of stage 2 through both text encoders, all parts reduced."""
     shape, batch, side = reduced(SDXL, 5), 2, 2 * scale.size_px
-    engine, net = joint_engine(scale, batch=batch, shape=shape, is_checkpointed=True)
-    seconds = timed(engine, make_batch(net, batch, size_px=side))
+    engine = joint_engine(scale, batch=batch, shape=shape, is_checkpointed=True)
+    seconds = timed(engine, make_batch(input_side(scale.clip), batch, size_px=side))
     return {
         "what": f"stage 2, {shape.name}, checkpointed, {side} px, batch {batch}",
         "seconds": seconds,

@@ -17,7 +17,7 @@ _BUCKET = "uniemo-tests"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("DS_ACCELERATOR", "cpu")
+os.environ.setdefault("DS_ACCELERATOR", os.environ.get("UNIEMO_DEVICE", "cpu"))  # cuda: `make test-gpu`
 os.environ["RAY_AUTH_MODE"] = "disabled"  # both sides: tests start their own, private Ray
 for _name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
     os.environ.pop(_name, None)  # a developer's cluster is none of the tests' business
@@ -48,18 +48,6 @@ def _group(path: str) -> str:
     if "ray_session" in text:
         return "ray"
     return "processes" if re.search(r"mark\.(ray|integration)", text) else path
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests need a GPU, and say so where there is none."""
-    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
-    if not gpu_items:
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        for item in gpu_items:
-            item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
 
 
 def _shares_ray(item: pytest.Item) -> bool:

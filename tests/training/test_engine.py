@@ -114,13 +114,6 @@ def test_fp16_follows_fp32(stage: int) -> None:
     check_fp16(stage)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("stage", STAGES[1:])
-def test_fp16_follows_fp32_on_a_gpu(stage: int) -> None:
-    assert make(stage, precision="fp16")[0].device.type == "cuda"
-    check_fp16(stage)
-
-
 def test_fp16_without_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="precision fp16 needs zero_stage 1, 2 or 3"):
         tiny_config(zero_stage=0, precision="fp16")
