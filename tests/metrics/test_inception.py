@@ -15,7 +15,7 @@ from uniemo_ray.metrics import inception as own_inception
 from uniemo_ray.metrics.inception import InceptionFeatures, make_inception, squashed
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def net() -> inception.Inception3:
     torch.manual_seed(0)
     return make_inception()
@@ -84,6 +84,17 @@ def test_features_are_pool3_of_values_around_128(net: inception.Inception3, ince
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_network_and_its_pictures_are_on_the_device_that_was_asked_for(inception_dir: Path) -> None:
+    features = InceptionFeatures(inception_dir, device="meta")
+    assert {value.device.type for value in features.net.state_dict().values()} == {"meta"}
+    assert features.device == "meta"
+
+
+def test_a_network_that_is_filled_from_a_file_draws_no_weights(recwarn: pytest.WarningsRecorder) -> None:
+    make_inception()
+    assert not [warning for warning in recwarn if "init" in str(warning.message)]
+
+
 def test_only_pictures_of_the_networks_size_are_taken(inception_dir: Path) -> None:
     with pytest.raises(ValueError, match=r"expected pictures \(B, 299, 299, 3\), got \(1, 32, 32, 3\)"):
         InceptionFeatures(inception_dir)(np.zeros((1, 32, 32, 3), dtype=np.uint8))
@@ -111,6 +122,6 @@ def test_without_the_file_fid_says_what_it_needs(tmp_path: Path, monkeypatch: py
     with pytest.raises(ValueError, match="found no such file"):
         InceptionFeatures(tmp_path)
     monkeypatch.setattr(own_inception, "INCEPTION_FILE", own.name)
-    with pytest.raises(ValueError, match="does not fit the FID network") as error:
+    with pytest.raises(ValueError, match="does not fit the FID network: .*Missing key") as error:
         InceptionFeatures(tmp_path)
     assert "\n" not in str(error.value)

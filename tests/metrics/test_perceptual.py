@@ -108,6 +108,21 @@ def test_alex_diversity_runs_on_pictures(alexnet_dir: Path, pixels: np.ndarray) 
     assert found.mean > 0
 
 
+@pytest.mark.parametrize(("height", "width"), [(30, 64), (64, 24), (16, 16)])
+def test_pictures_too_small_for_alexnet_are_refused_in_one_line(
+    alexnet_dir: Path, height: int, width: int
+) -> None:
+    pictures = np.zeros((8, height, width, 3), dtype=np.uint8).__getitem__
+    with pytest.raises(ValueError, match=f"of at least 31 px a side, got {width} x {height}$"):
+        lpips_alex(pictures, IDS, LABELS, weights_dir=alexnet_dir, pairs=2, seed=0)
+
+
+def test_the_smallest_pictures_of_alexnet_have_a_distance(alexnet_dir: Path) -> None:
+    first, second = torch.rand(2, 3, 3, 31, 31) * 2 - 1
+    with torch.no_grad():
+        assert (alex_distance(alexnet_dir)(first, second) > 0).all()
+
+
 def test_without_the_file_alex_says_what_it_needs(
     tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,6 @@ from uniemo_ray.metrics import published
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import PublishedFeatures, feature_sums, measure_images
 from uniemo_ray.metrics.perceptual import alex_distance
-from uniemo_ray.metrics.pictures import as_saved
 from uniemo_ray.metrics.published import (
     chosen_rows,
     draw_published_pairs,
@@ -230,10 +229,3 @@ def test_without_two_images_there_is_no_number() -> None:
     drawn = draw_published_pairs(["a"], ["awe"], seed=0)
     with pytest.raises(ValueError, match="lpips needs two images"):
         lpips_published(lambda _: np.zeros((0, 8, 8, 3), np.uint8), drawn, distance=lambda a, b: a)
-
-
-def test_a_generated_picture_is_read_from_its_jpeg_file() -> None:
-    (data,) = pictures(1, [(310, 310)], seed=6)
-    rgb = np.asarray(Image.open(io.BytesIO(data)))
-    np.testing.assert_array_equal(as_saved(rgb), np.asarray(jpeg(data)))
-    assert (as_saved(rgb) != rgb).any()
