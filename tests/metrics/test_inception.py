@@ -122,6 +122,6 @@ def test_without_the_file_fid_says_what_it_needs(tmp_path: Path, monkeypatch: py
     with pytest.raises(ValueError, match="found no such file"):
         InceptionFeatures(tmp_path)
     monkeypatch.setattr(own_inception, "INCEPTION_FILE", own.name)
-    with pytest.raises(ValueError, match="does not fit the FID network: .*Missing key") as error:
+    with pytest.raises(ValueError, match=r"does not fit the FID network: .*Missing key") as error:
         InceptionFeatures(tmp_path)
     assert "\n" not in str(error.value)

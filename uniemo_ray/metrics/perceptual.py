@@ -60,8 +60,8 @@ def alex_distance(weights_dir: str | Path | None) -> Distance:
     """The published LPIPS: AlexNet's ImageNet weights from `weights_dir`, calibration from the lpips package.
 
     Raises:
-        ValueError: when the file is missing, damaged or no AlexNet; the distance raises it for pictures with a
-            side below `SMALLEST_PX`.
+        ValueError: when the file is missing, damaged or no AlexNet. The distance raises it for pictures
+            with a side below `SMALLEST_PX`.
     """
     model = load_lpips_alex(weights_dir)
 
