@@ -132,7 +132,7 @@ def _method(scope: Scope) -> str:
 
 
 def _check_origin(headers: Headers) -> None:
-    """Refuse requests that a page of another site makes in a user's browser. Each of several headers counts."""
+    """Refuse requests that a page of another site makes in a user's browser. Each of several counts."""
     origins = {origin.partition("://")[2] for origin in headers.getlist("origin")}
     if origins and origins != set(headers.getlist("host")):
         raise ProblemError(403, "requests from pages of other sites are refused")
