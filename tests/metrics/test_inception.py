@@ -15,7 +15,7 @@ from uniemo_ray.metrics import inception as own_inception
 from uniemo_ray.metrics.inception import InceptionFeatures, make_inception, squashed
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def net() -> inception.Inception3:
     torch.manual_seed(0)
     return make_inception()
@@ -27,6 +27,17 @@ def test_parameters_are_those_of_the_published_file(net: inception.Inception3) -
     assert state["Mixed_7c.branch_pool.conv.weight"].shape == (192, 2048, 1, 1)
     assert not any(name.startswith("AuxLogits") for name in state)
     assert sum(p.numel() for p in net.parameters()) == 23_850_960
+
+
+def test_every_block_with_a_pool_is_ours_and_the_last_one_pools_otherwise() -> None:
+    with torch.device("meta"):
+        net = make_inception()
+    blocks = {name: block for name, block in net.named_children() if name.startswith("Mixed")}
+    pooled = [name for name, block in blocks.items() if hasattr(block, "branch_pool")]
+    assert len(pooled) == 9
+    assert {type(blocks[name]).__module__ for name in pooled} == {own_inception.__name__}
+    assert [name for name, block in blocks.items() if getattr(block, "is_last", False)] == ["Mixed_7c"]
+    assert not net.training
 
 
 @pytest.mark.parametrize("name", ["Mixed_5c", "Mixed_6c", "Mixed_7b"])
@@ -91,7 +102,8 @@ def test_the_network_and_its_pictures_are_on_the_device_that_was_asked_for(incep
 
 
 def test_a_network_that_is_filled_from_a_file_draws_no_weights(recwarn: pytest.WarningsRecorder) -> None:
-    make_inception()
+    with torch.device("meta"):
+        make_inception()
     assert not [warning for warning in recwarn if "init" in str(warning.message)]
 
 

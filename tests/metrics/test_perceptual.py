@@ -1,5 +1,6 @@
 """LPIPS, published and tiny."""
 
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,13 +12,16 @@ from torch import nn
 from torchvision.models import alexnet
 
 from uniemo_ray.metrics import perceptual
+from uniemo_ray.metrics.pairs import PairMean
 from uniemo_ray.metrics.perceptual import (
     alex_distance,
     load_lpips_alex,
     lpips_alex,
     lpips_tiny,
+    perceptual_diversity,
     tiny_distance,
 )
+from uniemo_ray.metrics.pictures import Pictures
 from uniemo_ray.metrics.recogniser import Recogniser
 
 IDS = [f"i{n}" for n in range(8)]
@@ -106,6 +110,50 @@ def test_alex_diversity_runs_on_pictures(alexnet_dir: Path, pixels: np.ndarray) 
     found = lpips_alex(pixels.__getitem__, IDS, LABELS, weights_dir=alexnet_dir, pairs=2, seed=0)
     assert (found.name, found.pairs) == ("lpips_alex", 4)
     assert found.mean > 0
+
+
+def drawn_with(seed: int, measure: Callable[[Pictures, int], object], pixels: np.ndarray) -> list[list[int]]:
+    """The rows that a metric asks for."""
+    asked: list[list[int]] = []
+
+    def pictures(rows: np.ndarray) -> np.ndarray:
+        asked.append(rows.tolist())
+        return pixels[rows]
+
+    measure(pictures, seed)
+    return asked
+
+
+def test_the_seed_alone_draws_the_pairs(
+    recogniser: Recogniser, alexnet_dir: Path, pixels: np.ndarray
+) -> None:
+    assert perceptual.has_alexnet(alexnet_dir)
+
+    def tiny(pictures: Pictures, seed: int) -> object:
+        return lpips_tiny(pictures, IDS, LABELS, recogniser=recogniser, pairs=2, seed=seed)
+
+    def alex(pictures: Pictures, seed: int) -> object:
+        return lpips_alex(pictures, IDS, LABELS, weights_dir=alexnet_dir, pairs=2, seed=seed)
+
+    for measure in (tiny, alex):
+        found = [drawn_with(seed, measure, pixels) for seed in (0, 0, 1, 2)]
+        assert found[0] == found[1]
+        assert found[0] != found[2] != found[3]
+
+
+def test_the_pictures_of_a_batch_of_pairs_are_asked_for_at_a_time(pixels: np.ndarray) -> None:
+    def distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return (first - second).abs().mean(dim=(1, 2, 3))
+
+    def measure(pictures: Pictures, seed: int, **options: int) -> PairMean:
+        return perceptual_diversity(
+            pictures, IDS, LABELS, name="any", distance=distance, pairs=6, seed=seed, **options
+        )
+
+    asked = drawn_with(0, lambda pictures, seed: measure(pictures, seed, batch_size=4), pixels)
+    assert [len(rows) for rows in asked] == [4, 4, 2, 2] * 2
+    whole, parts = measure(pixels.__getitem__, 0), measure(pixels.__getitem__, 0, batch_size=1)
+    assert whole.mean == pytest.approx(parts.mean)
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 64), (64, 24), (16, 16)])

@@ -1,7 +1,7 @@
 """The published protocol against its scripts, written plainly with PIL, torchvision, torchmetrics and lpips.
 
-All pictures that are resized are larger than 299 px: a missing antialias, a crop or another range of values would
-show.
+All pictures that are resized are larger than 299 px: a missing antialias, a crop or another range of values
+would show.
 """
 
 import io
