@@ -44,9 +44,19 @@ TESTS = {
     "uniemo_ray/feedback/ranking/scratch.py": ("tests/feedback/ranking/test_scratch.py",),
     "uniemo_ray/metrics/accuracy.py": ("tests/metrics/test_accuracy.py",),
     "uniemo_ray/metrics/emo_a.py": ("tests/metrics/test_emo_a.py",),
+    "uniemo_ray/metrics/emotion_judge.py": ("tests/metrics/test_emotion_judge.py",),
     "uniemo_ray/metrics/frechet.py": ("tests/metrics/test_frechet.py",),
+    "uniemo_ray/metrics/generation.py": ("tests/metrics/test_generation.py",),
+    "uniemo_ray/metrics/inception.py": ("tests/metrics/test_inception.py",),
     "uniemo_ray/metrics/pairs.py": ("tests/metrics/test_pairs.py",),
+    "uniemo_ray/metrics/perceptual.py": ("tests/metrics/test_perceptual.py",),
+    "uniemo_ray/metrics/pictures.py": ("tests/metrics/test_pictures.py",),
+    "uniemo_ray/metrics/published.py": ("tests/metrics/test_published.py",),
+    "uniemo_ray/metrics/recogniser.py": ("tests/metrics/test_recogniser.py",),
+    "uniemo_ray/metrics/resnet.py": ("tests/metrics/test_resnet.py",),
+    "uniemo_ray/metrics/sem_c.py": ("tests/metrics/test_sem_c.py",),
     "uniemo_ray/metrics/sem_d.py": ("tests/metrics/test_sem_d.py",),
+    "uniemo_ray/metrics/weights.py": ("tests/metrics/test_weights.py",),
 }
 """Files whose mutants are made, and the tests that concern each."""
 

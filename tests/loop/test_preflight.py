@@ -109,6 +109,18 @@ def test_published_files_are_read_before_anything_starts(folders, tmp_path, file
     assert "\n" not in str(error.value)
 
 
+def test_pictures_too_small_for_alexnet_are_refused_before_anything_starts(folders, tmp_path, monkeypatch):
+    weights = f"evaluation.weights_dir={tmp_path}"
+    (tmp_path / "alexnet-owt-7be5be79.pth").touch()
+    monkeypatch.setattr("uniemo_ray.loop.preflight.check_published", lambda folder: None)
+    for size in (16, 24):
+        with pytest.raises(ValueError, match=rf"diffusion\.size_px is {size}, but LPIPS by alexnet-owt"):
+            check_inputs(config(folders, weights, f"diffusion.size_px={size}"))
+    check_inputs(config(folders, weights, "diffusion.size_px=32"))
+    (tmp_path / "alexnet-owt-7be5be79.pth").unlink()
+    check_inputs(config(folders, weights, "diffusion.size_px=16"))
+
+
 def test_missing_data_folder_is_named(folders, tmp_path):
     with pytest.raises(ValueError, match="nothing-here"):
         check_inputs(config(folders, "data={kind: emoset, root: " + str(tmp_path / "nothing-here") + "}"))

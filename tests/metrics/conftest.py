@@ -14,11 +14,12 @@ from uniemo_ray.metrics.resnet import PLACES_FILE
 
 @pytest.fixture(scope="module")
 def random_alexnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random AlexNet weights in torchvision's file format."""
+    """Random AlexNet weights in torchvision's file format, without the classifier, which no metric reads."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("alexnet")
     path = folder / "plain.pth"
-    torch.save(alexnet(weights=None).state_dict(), path)
+    weights = alexnet(weights=None).features.state_dict(prefix="features.")
+    torch.save(weights, path)
     return path.rename(folder / f"alexnet-owt-{sha256(path.read_bytes()).hexdigest()[:8]}.pth").parent
 
 

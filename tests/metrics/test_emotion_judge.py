@@ -41,6 +41,7 @@ def test_its_outputs_are_the_emotions_in_the_published_order(
 ) -> None:
     state = layer()
     judge = EmotionJudge(put(tmp_path, state, monkeypatch))
+    assert has_emotion_judge(tmp_path)
     features = np.random.default_rng(0).normal(size=(50, 768)).astype(np.float32)
     net = torch.nn.Linear(768, 8)
     net.load_state_dict({name.removeprefix("fc."): value for name, value in state.items()})
@@ -95,7 +96,10 @@ def emotion_sums(features: np.ndarray) -> FeatureSums:
             {"weight": torch.zeros(8, 768), "bias": torch.zeros(8)},
             r"expected fc\.weight \(8, 768\).*got weight",
         ),
-        ({"fc.weight": torch.zeros(8, 512), "fc.bias": torch.zeros(8)}, r"got fc\.weight \(8, 512\)"),
+        (
+            {"fc.weight": torch.zeros(8, 512), "fc.bias": torch.zeros(8)},
+            r"got fc\.weight \(8, 512\), fc\.bias \(8,\)$",
+        ),
         ({"fc.weight": torch.zeros(6, 768), "fc.bias": torch.zeros(6)}, r"got fc\.weight \(6, 768\)"),
         ({**layer(), "optimizer": torch.zeros(1)}, "is no Emo-A judge"),
         ({}, "got nothing"),

@@ -29,6 +29,17 @@ def test_parameters_are_those_of_the_published_file(net: inception.Inception3) -
     assert sum(p.numel() for p in net.parameters()) == 23_850_960
 
 
+def test_every_block_with_a_pool_is_ours_and_the_last_one_pools_otherwise() -> None:
+    with torch.device("meta"):
+        net = make_inception()
+    blocks = {name: block for name, block in net.named_children() if name.startswith("Mixed")}
+    pooled = [name for name, block in blocks.items() if hasattr(block, "branch_pool")]
+    assert len(pooled) == 9
+    assert {type(blocks[name]).__module__ for name in pooled} == {own_inception.__name__}
+    assert [name for name, block in blocks.items() if getattr(block, "is_last", False)] == ["Mixed_7c"]
+    assert not net.training
+
+
 @pytest.mark.parametrize("name", ["Mixed_5c", "Mixed_6c", "Mixed_7b"])
 def test_average_pools_leave_out_the_padding(net: inception.Inception3, name: str) -> None:
     """Equal to torchvision's block inside the picture; at the border only the pool branch differs."""
@@ -84,6 +95,18 @@ def test_features_are_pool3_of_values_around_128(net: inception.Inception3, ince
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_network_and_its_pictures_are_on_the_device_that_was_asked_for(inception_dir: Path) -> None:
+    features = InceptionFeatures(inception_dir, device="meta")
+    assert {value.device.type for value in features.net.state_dict().values()} == {"meta"}
+    assert features.device == "meta"
+
+
+def test_a_network_that_is_filled_from_a_file_draws_no_weights(recwarn: pytest.WarningsRecorder) -> None:
+    with torch.device("meta"):
+        make_inception()
+    assert not [warning for warning in recwarn if "init" in str(warning.message)]
+
+
 def test_only_pictures_of_the_networks_size_are_taken(inception_dir: Path) -> None:
     with pytest.raises(ValueError, match=r"expected pictures \(B, 299, 299, 3\), got \(1, 32, 32, 3\)"):
         InceptionFeatures(inception_dir)(np.zeros((1, 32, 32, 3), dtype=np.uint8))
@@ -111,6 +134,6 @@ def test_without_the_file_fid_says_what_it_needs(tmp_path: Path, monkeypatch: py
     with pytest.raises(ValueError, match="found no such file"):
         InceptionFeatures(tmp_path)
     monkeypatch.setattr(own_inception, "INCEPTION_FILE", own.name)
-    with pytest.raises(ValueError, match="does not fit the FID network") as error:
+    with pytest.raises(ValueError, match=r"does not fit the FID network: .*Missing key") as error:
         InceptionFeatures(tmp_path)
     assert "\n" not in str(error.value)

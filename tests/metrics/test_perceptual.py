@@ -1,5 +1,6 @@
 """LPIPS, published and tiny."""
 
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,13 +12,16 @@ from torch import nn
 from torchvision.models import alexnet
 
 from uniemo_ray.metrics import perceptual
+from uniemo_ray.metrics.pairs import PairMean
 from uniemo_ray.metrics.perceptual import (
     alex_distance,
     load_lpips_alex,
     lpips_alex,
     lpips_tiny,
+    perceptual_diversity,
     tiny_distance,
 )
+from uniemo_ray.metrics.pictures import Pictures
 from uniemo_ray.metrics.recogniser import Recogniser
 
 IDS = [f"i{n}" for n in range(8)]
@@ -77,8 +81,9 @@ def test_alex_equals_lpips_with_the_same_trunk(alexnet_dir: Path) -> None:
     """Built the package's way with a random trunk, then given the same weights layer by layer."""
     model = load_lpips_alex(alexnet_dir)
     state = torch.load(next(alexnet_dir.iterdir()), weights_only=True)
-    trunk = alexnet(weights=None)
-    trunk.load_state_dict(state)
+    with torch.device("meta"):
+        trunk = alexnet(weights=None)
+    trunk.load_state_dict(state, assign=True, strict=False)
     reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     ours = dict(model.named_parameters())
     convolutions = {0: "slice1.0", 3: "slice2.3", 6: "slice3.6", 8: "slice4.8", 10: "slice5.10"}
@@ -106,6 +111,65 @@ def test_alex_diversity_runs_on_pictures(alexnet_dir: Path, pixels: np.ndarray) 
     found = lpips_alex(pixels.__getitem__, IDS, LABELS, weights_dir=alexnet_dir, pairs=2, seed=0)
     assert (found.name, found.pairs) == ("lpips_alex", 4)
     assert found.mean > 0
+
+
+def drawn_with(seed: int, measure: Callable[[Pictures, int], object], pixels: np.ndarray) -> list[list[int]]:
+    """The rows that a metric asks for."""
+    asked: list[list[int]] = []
+
+    def pictures(rows: np.ndarray) -> np.ndarray:
+        asked.append(rows.tolist())
+        return pixels[rows]
+
+    measure(pictures, seed)
+    return asked
+
+
+def test_the_seed_alone_draws_the_pairs(
+    recogniser: Recogniser, alexnet_dir: Path, pixels: np.ndarray
+) -> None:
+    assert perceptual.has_alexnet(alexnet_dir)
+
+    def tiny(pictures: Pictures, seed: int) -> object:
+        return lpips_tiny(pictures, IDS, LABELS, recogniser=recogniser, pairs=2, seed=seed)
+
+    def alex(pictures: Pictures, seed: int) -> object:
+        return lpips_alex(pictures, IDS, LABELS, weights_dir=alexnet_dir, pairs=2, seed=seed)
+
+    for measure in (tiny, alex):
+        found = [drawn_with(seed, measure, pixels) for seed in (0, 0, 1, 2)]
+        assert found[0] == found[1]
+        assert found[0] != found[2] != found[3]
+
+
+def test_the_pictures_of_a_batch_of_pairs_are_asked_for_at_a_time(pixels: np.ndarray) -> None:
+    def distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return (first - second).abs().mean(dim=(1, 2, 3))
+
+    def measure(pictures: Pictures, seed: int, **options: int) -> PairMean:
+        return perceptual_diversity(
+            pictures, IDS, LABELS, name="any", distance=distance, pairs=6, seed=seed, **options
+        )
+
+    asked = drawn_with(0, lambda pictures, seed: measure(pictures, seed, batch_size=4), pixels)
+    assert [len(rows) for rows in asked] == [4, 4, 2, 2] * 2
+    whole, parts = measure(pixels.__getitem__, 0), measure(pixels.__getitem__, 0, batch_size=1)
+    assert whole.mean == pytest.approx(parts.mean)
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 64), (64, 24), (16, 16)])
+def test_pictures_too_small_for_alexnet_are_refused_in_one_line(
+    alexnet_dir: Path, height: int, width: int
+) -> None:
+    pictures = np.zeros((8, height, width, 3), dtype=np.uint8).__getitem__
+    with pytest.raises(ValueError, match=f"of at least 31 px a side, got {width} x {height}$"):
+        lpips_alex(pictures, IDS, LABELS, weights_dir=alexnet_dir, pairs=2, seed=0)
+
+
+def test_the_smallest_pictures_of_alexnet_have_a_distance(alexnet_dir: Path) -> None:
+    first, second = torch.rand(2, 3, 3, 31, 31) * 2 - 1
+    with torch.no_grad():
+        assert (alex_distance(alexnet_dir)(first, second) > 0).all()
 
 
 def test_without_the_file_alex_says_what_it_needs(

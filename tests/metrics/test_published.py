@@ -1,6 +1,7 @@
 """The published protocol against its scripts, written plainly with PIL, torchvision, torchmetrics and lpips.
 
-All pictures are larger than 299 px: a missing antialias, a crop or another range of values would show.
+All pictures that are resized are larger than 299 px: a missing antialias, a crop or another range of values
+would show.
 """
 
 import io
@@ -27,7 +28,6 @@ from uniemo_ray.metrics import published
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import PublishedFeatures, feature_sums, measure_images
 from uniemo_ray.metrics.perceptual import alex_distance
-from uniemo_ray.metrics.pictures import as_saved
 from uniemo_ray.metrics.published import (
     chosen_rows,
     draw_published_pairs,
@@ -164,12 +164,14 @@ def test_pairs_come_from_all_emotions_so_far_and_are_ten() -> None:
 
 def test_lpips_is_that_of_the_published_script(alexnet_dir: Path) -> None:
     labels = [name for name in EMOTIONS for _ in range(2)]
-    files = pictures(len(labels), [(340, 340)], seed=4)
+    files = pictures(len(labels), [(100, 84)], seed=4)
     stack = np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in files])
     drawn = draw_published_pairs([f"i{n:02d}" for n in range(len(files))], labels, seed=0)
 
-    trunk = alexnet(weights=None)
-    trunk.load_state_dict(torch.load(next(alexnet_dir.iterdir()), weights_only=True))
+    with torch.device("meta"):
+        trunk = alexnet(weights=None)
+    weights = torch.load(next(alexnet_dir.iterdir()), weights_only=True)
+    trunk.load_state_dict(weights, assign=True, strict=False)
     reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     for index, name in {0: "slice1.0", 3: "slice2.3", 6: "slice3.6", 8: "slice4.8", 10: "slice5.10"}.items():
         reference.net.get_submodule(name).load_state_dict(trunk.features[index].state_dict())
@@ -230,10 +232,3 @@ def test_without_two_images_there_is_no_number() -> None:
     drawn = draw_published_pairs(["a"], ["awe"], seed=0)
     with pytest.raises(ValueError, match="lpips needs two images"):
         lpips_published(lambda _: np.zeros((0, 8, 8, 3), np.uint8), drawn, distance=lambda a, b: a)
-
-
-def test_a_generated_picture_is_read_from_its_jpeg_file() -> None:
-    (data,) = pictures(1, [(310, 310)], seed=6)
-    rgb = np.asarray(Image.open(io.BytesIO(data)))
-    np.testing.assert_array_equal(as_saved(rgb), np.asarray(jpeg(data)))
-    assert (as_saved(rgb) != rgb).any()

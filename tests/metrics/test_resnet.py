@@ -1,5 +1,6 @@
 """The published Sem-C's judges, on random weights in the published files' form."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.models import resnet50
 
+from uniemo_ray.metrics import resnet
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges, cropped, has_judges
 
 
@@ -56,6 +58,8 @@ def test_one_file_alone_is_not_enough(tmp_path: Path) -> None:
     (tmp_path / PLACES_FILE).touch()
     assert not has_judges(tmp_path)
     assert not has_judges(None)
+    with pytest.raises(ValueError, match=r"sem_c needs resnet50_places365\.pth\.tar in"):
+        SemanticJudges(tmp_path.parent / "empty")
     with pytest.raises(ValueError, match=r"sem_c needs resnet50-0676ba61\.pth"):
         SemanticJudges(tmp_path)
 
@@ -71,14 +75,38 @@ def test_other_imagenet_weights_earn_no_published_name(random_resnets: Path, tmp
     ("content", "words"),
     [
         ({"weights": {}}, "has no 'state_dict'"),
-        ({"state_dict": {"module.fc.bias": torch.zeros(9)}}, "does not fit ResNet-50 with 365 classes"),
+        ([torch.zeros(1)], "has no 'state_dict'"),
+        (
+            {"state_dict": {"module.fc.bias": torch.zeros(9)}},
+            "does not fit ResNet-50 with 365 classes: .*Missing key",
+        ),
     ],
 )
-def test_another_file_is_named(tmp_path: Path, content: dict[str, object], words: str) -> None:
+def test_another_file_is_named(tmp_path: Path, content: object, words: str) -> None:
     torch.save(content, tmp_path / PLACES_FILE)
     (tmp_path / IMAGENET_FILE).touch()
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=f"^{tmp_path / PLACES_FILE} {words}") as error:
         SemanticJudges(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_other_weights_in_the_place_of_imagenets_are_named(
+    resnet_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / PLACES_FILE).symlink_to(resnet_dir / PLACES_FILE)
+    torch.save({"fc.bias": torch.zeros(9)}, tmp_path / "plain")
+    digest = sha256((tmp_path / "plain").read_bytes()).hexdigest()[:8]
+    path = (tmp_path / "plain").rename(tmp_path / f"resnet50-{digest}.pth")
+    monkeypatch.setattr(resnet, "IMAGENET_FILE", path.name)
+    with pytest.raises(ValueError, match=f"^{path} does not fit ResNet-50 with 1000 classes: "):
+        SemanticJudges(tmp_path)
+
+
+def test_both_networks_are_on_the_device_that_was_asked_for(resnet_dir: Path) -> None:
+    judges = SemanticJudges(resnet_dir, device="meta")
+    for net in (judges.scene, judges.object):
+        assert {value.device.type for value in net.state_dict().values()} == {"meta"}
+    assert judges.device == "meta"
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.service.browser import CHROMIUM, Browser, chromium
@@ -91,6 +92,8 @@ def test_both_directions(url, photo, tmp_path, size, is_dark):
             await browser.run("document.querySelector('input[value=object]').click()")
             await browser.until("document.getElementById('overlay').naturalWidth > 0")
             assert await browser.run(_OVERLAY_IS_INSIDE)
+            assert "much attention" in await browser.run("document.getElementById('legend').innerText")
+            assert await browser.run(_LEGEND_COLOUR) == "rgb(0 200 220)"
             await browser.run("document.getElementById('subject').value = 'street'")
             await browser.run(_MIX)
             await browser.run(
@@ -115,6 +118,7 @@ _OVERLAY_IS_INSIDE = """(() => {
   const isWide = a.left >= b.left - 1 && a.right <= b.right + 1;
   return a.width > 20 && isWide && a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
 })()"""
+_LEGEND_COLOUR = "getComputedStyle(document.getElementById('legend')).getPropertyValue('--attention').trim()"
 _SMALL_TARGETS = """[
     ...document.querySelectorAll('a.quiet, button, summary, .slider input, .segments span, select')]
   .map((e) => [e, e.getBoundingClientRect()])
@@ -172,6 +176,15 @@ def test_keyboard_and_names(url, tmp_path):
                 )
             for wanted in ("theme", "file", "awe", "subject", "seed", "dice", "paint"):
                 assert wanted in reached, (wanted, reached)
+            names = "[...document.querySelectorAll('.slider button:enabled')]"
+            count = await browser.run(f"{names}.length")
+            assert count > 2
+            assert await browser.run(f"{names}.filter((name) => name.tabIndex === 0).length") == 1
+            await browser.run(f"{names}[0].focus()")
+            for key, code, at in (("ArrowDown", 40, 1), ("ArrowUp", 38, 0), ("ArrowUp", 38, count - 1)):
+                await browser.press(key, code)
+                assert await browser.run(f"{names}.indexOf(document.activeElement)") == at
+                assert await browser.run(f"{names}.findIndex((name) => name.tabIndex === 0)") == at
             await browser.run("document.getElementById('seed').focus()")
             await browser.press("Enter", 13, "\r")  # a form is sent by its fields
             await browser.until("document.querySelectorAll('#gallery li').length === 1")
@@ -210,6 +223,66 @@ def test_cancelling_and_a_bad_file(url, photo, tmp_path):
             await browser.run("document.getElementById('cancel').click()")
             await browser.until("document.getElementById('status').textContent === 'Cancelled.'")
             assert await browser.run("document.getElementById('made').hidden")
+
+    asyncio.run(visit())
+
+
+_SEEDS = """[...document.querySelectorAll('#gallery li code')].map((code) => Number(code.textContent))"""
+
+
+def test_a_reload_shows_what_was_generated_and_goes_on_with_what_runs(url, store, tmp_path):
+    async def generate(browser: Browser, **fields: int) -> None:
+        for name, value in fields.items():
+            await browser.run(f"document.getElementById('{name}').value = {value}")
+        await browser.run("document.getElementById('paint').click()")
+
+    async def reload(browser: Browser) -> None:
+        await browser.run("window.isOld = true")
+        await browser.send("Page.reload")
+        await browser.until("!window.isOld && document.querySelectorAll('.slider').length === 8")
+
+    async def visit() -> None:
+        async with chromium(tmp_path / "profile") as browser:
+            await browser.open(url, width=DESKTOP[0], height=DESKTOP[1])
+            await browser.until("document.querySelectorAll('.slider').length === 8")
+            before = set(store.iterdir())
+            await generate(browser, seed=20, count=2, steps=2)
+            await browser.until("document.querySelectorAll('#gallery li').length === 2")
+            [first] = set(store.iterdir()) - before
+            await generate(browser, seed=40, count=1, steps=2)
+            await browser.until("document.querySelectorAll('#gallery li').length === 3")
+            await generate(browser, seed=60, count=4, steps=100)
+            await browser.until("document.getElementById('step').textContent.includes('step')")
+
+            await reload(browser)
+            await browser.until("document.querySelectorAll('#gallery li').length >= 3")
+            await browser.until("document.querySelectorAll('#gallery li').length === 7")
+            assert await browser.run(_SEEDS) == [63, 62, 61, 60, 40, 21, 20]
+            await browser.until("document.getElementById('status').textContent.startsWith('Done')")
+            assert await browser.run("document.querySelectorAll('#easel img').length") == 4
+            widths = "[...document.querySelectorAll('#gallery img')].map((image) => image.naturalWidth)"
+            await browser.until(f"{widths}.every((width) => width > 0)")
+
+            async with (
+                aiohttp.ClientSession() as session,
+                session.delete(f"{url}/v1/generations/{first.name}") as answer,
+            ):
+                assert answer.status == 200
+            await reload(browser)
+            await browser.until("document.querySelectorAll('#gallery li').length === 5")
+            await browser.until(f"!sessionStorage.getItem('generations').includes('{first.name}')")
+            assert await browser.run(_SEEDS) == [63, 62, 61, 60, 40]
+            await shoot(browser, "reloaded")
+            browser.errors[:] = [error for error in browser.errors if first.name not in error]  # its 404
+            await check_sound(browser, url)
+
+            await generate(browser, seed=80, count=1, steps=100)
+            await browser.until("document.getElementById('step').textContent.includes('Step')")
+            await browser.run("document.getElementById('cancel').click()")
+            await browser.until("document.getElementById('status').textContent === 'Cancelled.'")
+            await reload(browser)
+            await browser.until("document.querySelectorAll('#gallery li').length === 5")
+            assert await browser.run("document.getElementById('progress').hidden")
 
     asyncio.run(visit())
 

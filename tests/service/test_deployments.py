@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+import ray
 from ray import serve
 
 from tests.service.fake import picture
@@ -147,6 +150,40 @@ def test_page_health_and_guard(client):
     assert _http_host() == "127.0.0.1"
     assert client.get("/readyz", headers={"host": "uniemo.example"}).status_code == 403
     assert client.get("/openapi.json").json()["paths"]
+
+
+def endpoint_log() -> str:
+    """What the replicas of the endpoint have written to their logs."""
+    folder = Path(ray._private.worker.global_worker.node.get_logs_dir_path(), "serve")
+    return "".join(path.read_text() for path in sorted(folder.glob("replica_default_Endpoint_*.log")))
+
+
+def test_each_request_is_one_json_line_in_the_log_of_the_endpoint(client):
+    asked = [
+        ("GET", "/v1/model", None, "/v1/model", 200),
+        ("HEAD", "/healthz", None, "/healthz", 200),
+        ("POST", "/v1/generate", AWE | {"prompt": "{} hiddenplace"}, "/v1/generate", 200),
+        ("POST", "/v1/generate", {"emotion": "hiddenplace"}, "/v1/generate", 422),
+        ("GET", f"/v1/generations/{'a' * 22}", None, "/v1/generations/{id}", 404),
+        ("GET", "/hiddenplace", None, "other", 404),
+    ]
+    began = time.time()
+    for number, (method, path, body, _, status) in enumerate(asked):
+        response = client.request(method, path, json=body, headers={"x-request-id": f"log-{number}"})
+        assert response.status_code == status
+        assert response.headers["x-request-id"] == f"log-{number}"
+    until = time.monotonic() + 2  # written at once
+    while endpoint_log().count('"log-') < len(asked):
+        assert time.monotonic() < until, endpoint_log()[-4000:]
+        time.sleep(0.05)
+    lines = [json.loads(line) for line in endpoint_log().splitlines()]
+    ours = [line for line in lines if str(line.get("request_id")).startswith("log-")]
+    for number, (line, (method, _, _, route, status)) in enumerate(zip(ours, asked, strict=True)):
+        wanted = {"level": "INFO", "request_id": f"log-{number}", "token": "local", "method": method}
+        assert line.items() >= (wanted | {"route": route, "status": status}).items()
+        assert 0 <= line["ms"] < 120_000
+        assert abs(datetime.fromisoformat(line["time"]).timestamp() - began) < 120
+    assert "hiddenplace" not in endpoint_log()
 
 
 def test_a_generation_is_watched_as_it_happens(client):

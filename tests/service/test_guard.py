@@ -51,6 +51,18 @@ def test_pages_of_other_sites_are_refused(client, origin):
     assert "access-control-allow-origin" not in ours.headers
 
 
+@pytest.mark.parametrize("name", ["host", "origin"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_each_of_two_headers_counts(client, name, is_first):
+    ours = {"host": "127.0.0.1", "origin": "http://127.0.0.1"}
+    theirs = {"host": "uniemo.example", "origin": "https://elsewhere.example"}
+    values = [theirs[name], ours[name]] if is_first else [ours[name], theirs[name]]
+    others = [(key, value) for key, value in ours.items() if key != name]
+    assert client.get("/v1/model", headers=[*others, (name, ours[name])]).status_code == 200
+    twice = client.get("/v1/model", headers=[*others, *((name, value) for value in values)])
+    assert twice.status_code == 403
+
+
 @pytest.fixture
 def tokens(tmp_path):
     path = tmp_path / "tokens.json"

@@ -44,6 +44,9 @@ def test_no_file_names_another_server(client, name):
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", response.text)
     for module in re.findall(r'from "\./([\w.]+)"', response.text):
         assert module in FILES
+    assert not re.findall(
+        r"""["'`]/(?:v1|page|docs)\b""", response.text
+    )  # relative, so that a prefix is kept
 
 
 def test_there_is_no_way_out_of_the_folder(client):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import stat
 import time
@@ -19,7 +20,9 @@ from uniemo_ray.service.api import readiness
 from uniemo_ray.service.backend import EncodedImage, GenerationParams
 from uniemo_ray.service.generation_tracker import GenerationTracker
 from uniemo_ray.service.generations import NOT_STORED, GenerationStore
+from uniemo_ray.service.kept_bytes import UNKNOWN, KeptBytes
 from uniemo_ray.service.settings import Limits
+from uniemo_ray.service.tokens import TokenFile, add_token
 from uniemo_ray.service.workers.generation_task import execute_generation
 from uniemo_ray.service.workers.image_generator import ImageRequest, SamplingProgress
 from uniemo_ray.store.errors import StoreFullError
@@ -180,6 +183,55 @@ def test_what_is_kept_has_a_limit_in_bytes(tmp_path, monkeypatch):
         assert client.get("/readyz").status_code == 200  # it is not broken
         client.delete(path)
         assert client.post(URL, json={"emotion": "awe"}).status_code == 202
+
+
+def test_what_is_kept_for_a_token_has_a_limit_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(readiness, "KEPT_FRESH_S", 0.0)
+    generation_store = GenerationStore(LocalStore(tmp_path / "store"), ttl_s=60)
+    names = {name: add_token(tmp_path / "tokens.json", name) for name in ("ann", "bob")}
+    ann, bob = ({"authorization": f"Bearer {token}"} for token in names.values())
+    limits = Limits(kept_bytes_per_token=50_000, generate_timeout_s=0.4)
+    app, _ = make_fake(generation_store, tokens=TokenFile(tmp_path / "tokens.json"), limits=limits)
+    with client_of(app) as client:
+        path = client.post(URL, json={"emotion": "awe"}, headers=ann).headers["location"]
+        read_events(client.get(f"{path}/events", headers=ann).text)
+        generation_store.write_image(path.rpartition("/")[2], "image-9", bytes(60_000))
+        assert_problem(client.post(URL, json={"emotion": "awe"}, headers=ann), 507, "your generations take")
+        assert client.post(URL, json={"emotion": "awe"}, headers=bob).status_code == 202
+        client.delete(path, headers=ann)
+        assert client.post(URL, json={"emotion": "awe"}, headers=ann).status_code == 202
+
+
+def test_without_tokens_all_callers_share_the_whole_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(readiness, "KEPT_FRESH_S", 0.0)
+    generation_store = GenerationStore(LocalStore(tmp_path), ttl_s=60)
+    app, _ = make_fake(generation_store, limits=Limits(kept_bytes_per_token=1, generate_timeout_s=0.4))
+    with client_of(app) as client:
+        for _ in range(2):
+            assert client.post(URL, json={"emotion": "awe"}).status_code == 202
+
+
+def test_bytes_are_counted_by_owner_and_what_vanishes_meanwhile_counts_nothing(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path / "store")
+    kept = KeptBytes(store)
+    assert not kept.by_owner()  # there is no folder yet
+    generation_store = GenerationStore(store, ttl_s=60)
+    ids = [generation_store.create(PARAMS, owner=owner, timeout_s=50).id for owner in ("ann", "bob", "ann")]
+    before = kept.by_owner()
+    for generation_id, size in zip(ids, (1000, 200, 30), strict=True):
+        generation_store.write_image(generation_id, "image-0", bytes(size))
+    store.write_bytes("notes.txt", bytes(7))
+    (tmp_path / "store" / "damaged").mkdir()
+    (tmp_path / "store" / "damaged" / "request.json").write_text("{")
+    after = kept.by_owner()
+    assert {name: after[name] - before[name] for name in ("ann", "bob")} == {"ann": 1030, "bob": 200}
+    assert after[UNKNOWN] >= 8
+
+    listed = os.listdir(tmp_path / "store")
+    monkeypatch.setattr(os, "listdir", lambda path: [*listed, "gone"])
+    shutil.rmtree(tmp_path / "store" / ids[1])
+    found = kept.by_owner()
+    assert (found["ann"], found["bob"]) == (after["ann"], 0)
 
 
 def test_nobody_else_can_read_a_generation(tmp_path):

@@ -15,7 +15,7 @@ from uniemo_ray.inference.model_source import describe_model, locate_model
 from uniemo_ray.metrics.accuracy import coarsen
 from uniemo_ray.metrics.emotion_judge import JUDGE_FILE, EmotionJudge
 from uniemo_ray.metrics.inception import INCEPTION_FILE, InceptionFeatures
-from uniemo_ray.metrics.perceptual import ALEXNET_FILE, load_lpips_alex
+from uniemo_ray.metrics.perceptual import ALEXNET_FILE, SMALLEST_PX, has_alexnet, load_lpips_alex
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE, SemanticJudges
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.models.build import check_match, empty_net
@@ -196,7 +196,7 @@ def check_network(config: Config, *, stages: Sequence[Literal[1, 2]]) -> None:
 
 
 def check_measurable(config: Config) -> None:
-    """Raise ValueError for fewer images than the metrics at the end of a round compare."""
+    """Raise ValueError for fewer or smaller images than the metrics at the end of a round compare."""
     for name, count in (
         ("generation.per_emotion", config.generation.per_emotion),
         ("evaluation.plain_per_emotion", config.evaluation.plain_per_emotion),
@@ -206,6 +206,12 @@ def check_measurable(config: Config) -> None:
                 f"{name} is {count}, but LPIPS and Sem-D compare two images of an emotion: set it to "
                 f"{FEWEST_PER_EMOTION} or more"
             )
+    size_px = config.diffusion.size_px
+    if has_alexnet(config.evaluation.weights_dir) and size_px < SMALLEST_PX:
+        raise ValueError(
+            f"diffusion.size_px is {size_px}, but LPIPS by {ALEXNET_FILE} (evaluation.weights_dir) needs "
+            f"pictures of at least {SMALLEST_PX} px: set it to 32 or more, or take the file out of the folder"
+        )
 
 
 def _require(path: Path, *, setting: str, is_tiny: bool) -> None:

@@ -27,6 +27,9 @@ ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 SLICES = {0: "slice1.0", 3: "slice2.3", 6: "slice3.6", 8: "slice4.8", 10: "slice5.10"}
 """Where lpips keeps AlexNet's convolutions, by their index in torchvision's `features`."""
 
+SMALLEST_PX = 31
+"""Shortest side of a picture of which AlexNet's last convolution still has a value. Unit: pixels."""
+
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(B, 3, H, W) and (B, 3, H, W) in [-1, 1] to (B,)."""
 
@@ -57,11 +60,17 @@ def alex_distance(weights_dir: str | Path | None) -> Distance:
     """The published LPIPS: AlexNet's ImageNet weights from `weights_dir`, calibration from the lpips package.
 
     Raises:
-        ValueError: when the file is missing, damaged or no AlexNet.
+        ValueError: when the file is missing, damaged or no AlexNet. The distance raises it for pictures
+            with a side below `SMALLEST_PX`.
     """
     model = load_lpips_alex(weights_dir)
 
     def distance(first: Tensor, second: Tensor) -> Tensor:
+        height, width = first.shape[2:]
+        if min(height, width) < SMALLEST_PX:
+            raise ValueError(
+                f"LPIPS by AlexNet needs pictures of at least {SMALLEST_PX} px a side, got {width} x {height}"
+            )
         values: Tensor = model(first, second)
         return values.reshape(-1)
 

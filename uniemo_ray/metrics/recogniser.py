@@ -80,5 +80,5 @@ def load_recogniser(path: Path) -> Recogniser:
     """The judge from a packed file, fp32, eval."""
     rule = load_rule()
     model = Recogniser(scenes=len(rule.scenes), objects=len(rule.objects))
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    model.load_state_dict(load_file(path))
     return model.eval()

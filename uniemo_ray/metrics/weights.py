@@ -3,7 +3,6 @@
 from pathlib import Path
 from pickle import UnpicklingError
 
-import torch
 from torch import Tensor
 
 from uniemo_ray.foreign_files import stand_in_at
@@ -45,11 +44,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     digest = file_sha256(path)
     if len(wanted) != 8 or not digest.startswith(wanted):
         raise ValueError(f"{path} is damaged: its sha256 starts with {digest[:8]}, expected {wanted}")
-    return tensors_of(torch.load(path, map_location="cpu", weights_only=True), path)
+    return tensors_of(read_checkpoint(path), path)
 
 
 def read_checkpoint(path: Path) -> object:
-    """What a published file holds whose name has no digest; nothing in it is run.
+    """What a published file holds; nothing in it is run.
 
     Raises:
         ValueError: when it is damaged, or holds more than tensors.

@@ -16,7 +16,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from uniemo_ray.service.backend import GenerationParams, Refusal
@@ -122,11 +121,6 @@ class GenerationStore:
             self.store.write_bytes(self.probe, bytes(PROBE_BYTES))
         finally:
             self.store.delete(self.probe)
-
-    def kept_bytes(self) -> int:
-        """Size of all files on a disk; 0 on S3, which has quotas of its own."""
-        root = self.store.local_path_or_none()
-        return 0 if root is None else sum(_size(path) for path in root.rglob("*"))
 
     def create(self, params: GenerationParams, *, owner: str, timeout_s: float) -> StoredGeneration:
         """Store a new generation, which must finish within `timeout_s`."""
@@ -280,13 +274,6 @@ class GenerationStore:
                 logger.warning("a generation has a file that cannot be read")
                 break
         return self.clock() + self.ttl_s if unknown is None else unknown
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0  # deleted meanwhile
 
 
 def _read_state(raw: dict[str, Any]) -> GenerationState:

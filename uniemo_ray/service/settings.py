@@ -66,6 +66,9 @@ class Limits(Settings):
     kept_bytes: int = Field(10_000_000_000, ge=1)
     """Most bytes of all generations that are kept on a disk, measured once in five seconds. Further
     generations get 507 until some expire or are deleted. On S3 the bucket's own quota decides."""
+    kept_bytes_per_token: int = Field(2_500_000_000, ge=1)
+    """Most bytes of the generations of one token that are kept on a disk, so that nobody fills it alone.
+    Further generations of the token get 507. Without a token file `kept_bytes` alone counts."""
     result_ttl_s: float = Field(3600, gt=0)
     """How long a generation and its images can be fetched."""
 

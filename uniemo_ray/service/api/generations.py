@@ -13,6 +13,7 @@ from pydantic import Field
 
 from uniemo_ray.service.api.events import follow
 from uniemo_ray.service.api.generate import resolve_params
+from uniemo_ray.service.api.guard import LOCAL
 from uniemo_ray.service.api.json_route import JsonRoute
 from uniemo_ray.service.api.metrics import GENERATE
 from uniemo_ray.service.api.paths import link
@@ -177,8 +178,11 @@ async def _start(service: Service, asked: GenerateRequest, caller: str) -> Store
             f"more than {service.limits.concurrent_generations} unfinished generations",
             retry_after_s=RETRY_AFTER_S,
         )
-    if await service.readiness.kept_bytes.get() > service.limits.kept_bytes:
+    kept = await service.readiness.kept_bytes.get()
+    if kept.total() > service.limits.kept_bytes:
         raise ProblemError(507, "the server keeps as many generations as it may: delete some, or wait")
+    if caller != LOCAL and kept[caller] > service.limits.kept_bytes_per_token:
+        raise ProblemError(507, "your generations take as much room as they may: delete some, or wait")
     service.unfinished[caller] += 1
     with ExitStack() as counted:
         counted.callback(_decrease_unfinished, service, caller)

@@ -4,7 +4,6 @@ import contextlib
 import ipaddress
 import logging
 import time
-from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -132,14 +131,14 @@ def _method(scope: Scope) -> str:
     return scope["method"] if scope["method"] in METHODS else "other"
 
 
-def _check_origin(headers: Mapping[str, str]) -> None:
-    """Refuse requests that a page of another site makes in a user's browser."""
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != headers.get("host"):
+def _check_origin(headers: Headers) -> None:
+    """Refuse requests that a page of another site makes in a user's browser. Each of several counts."""
+    origins = {origin.partition("://")[2] for origin in headers.getlist("origin")}
+    if origins and origins != set(headers.getlist("host")):
         raise ProblemError(403, "requests from pages of other sites are refused")
 
 
-def _check_loopback(scope: Scope, headers: Mapping[str, str]) -> None:
+def _check_loopback(scope: Scope, headers: Headers) -> None:
     """Refuse requests from other machines, and requests under a host name that is not this machine's own.
 
     The host name is checked because a foreign page can point its own name to 127.0.0.1, and because a proxy
@@ -147,7 +146,8 @@ def _check_loopback(scope: Scope, headers: Mapping[str, str]) -> None:
     """
     ends = (scope.get("server"), scope.get("client"))
     is_local = all(end is None or is_loopback(end[0]) for end in ends)
-    if not is_local or not is_loopback(_host_name(headers.get("host", ""))):
+    hosts = headers.getlist("host")
+    if not (is_local and hosts and all(is_loopback(_host_name(host)) for host in hosts)):
         raise ProblemError(403, "without a token file only this machine is served: see docs/serving.md")
 
 

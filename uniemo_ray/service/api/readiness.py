@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections import Counter
 
 from uniemo_ray.service.backend import DEFAULT_MODEL, Backend, UnavailableError
 from uniemo_ray.service.cached_value import CachedValue
 from uniemo_ray.service.generations import GenerationStore
+from uniemo_ray.service.kept_bytes import KeptBytes
 from uniemo_ray.store.errors import StoreError, StoreFullError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class Readiness:
         """
         self.backend, self.generation_store, self.only_default = backend, generation_store, only_default
         self.store = CachedValue(self._check_store, fresh_s=STORE_FRESH_S, patience_s=2 * STORE_TIMEOUT_S)
+        self.kept = KeptBytes(generation_store.store)
         self.kept_bytes = CachedValue(self._measure, fresh_s=KEPT_FRESH_S, patience_s=STORE_TIMEOUT_S)
         self.probe: asyncio.Task[None] | None = None
         self.reported: str | None = None
@@ -44,8 +47,8 @@ class Readiness:
         problem = await self.store.get()
         return None if problem is None or await self._only_understands() else problem
 
-    async def _measure(self) -> int:
-        return await asyncio.to_thread(self.generation_store.kept_bytes)
+    async def _measure(self) -> Counter[str]:
+        return await asyncio.to_thread(self.kept.by_owner)
 
     async def _only_understands(self) -> bool:
         try:

@@ -94,6 +94,8 @@ export async function startGeneration(request) {
   return (await call("v1/generations", { method: "POST", headers, body: JSON.stringify(request) })).json();
 }
 
+export const getGeneration = async (id) => (await call(`v1/generations/${id}`)).json();
+
 export const cancelGeneration = (id) => call(`v1/generations/${id}`, { method: "DELETE" });
 
 export const getFile = async (url) => (await call(url)).blob();

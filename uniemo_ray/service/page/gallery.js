@@ -25,7 +25,7 @@ async function copy(button, text) {
   setTimeout(() => { button.textContent = "Copy settings"; }, 2000);
 }
 
-export function addToGallery(request, url, provenance) {
+export function addToGallery(request, url, provenance, { isOlder = false } = {}) {
   const strip = make("div", { className: "strip", ariaHidden: "true" });
   for (const [name, weight] of Object.entries(request.emotion)) {
     const part = make("i");
@@ -53,6 +53,8 @@ export function addToGallery(request, url, provenance) {
     "div", { className: "card-actions" }, copying, again, understanding,
     make("a", { href: url, download: `${Object.keys(request.emotion)[0]}-${request.seed}.png`, textContent: "Save" }),
   );
-  $("gallery").prepend(make("li", {}, image, strip, words, actions));
+  const card = make("li", {}, image, strip, words, actions);
+  if (isOlder) $("gallery").append(card);
+  else $("gallery").prepend(card);
   $("made").hidden = false;
 }

@@ -3,6 +3,7 @@
 import { cancelGeneration, getFile, startGeneration, watch } from "./api.js";
 import { $, make, notice, toBlob, wholePercents } from "./dom.js";
 import { addToGallery } from "./gallery.js";
+import { forget, keep } from "./kept.js";
 
 const state = { model: null, running: null };
 
@@ -55,12 +56,29 @@ export function showSliders(model) {
       return row;
     }),
   );
+  joinNames();
   $("steps").value = model.defaults.steps;
   $("steps").max = model.limits.steps;
   $("guidance").value = model.defaults.guidance;
   $("count").max = model.limits.n;
   const first = model.paintable.includes("awe") ? "awe" : model.paintable[0];
   choose(first ? { [first]: 1 } : {});
+}
+
+// One stop of the Tab key for all names: the arrow keys move between them.
+function joinNames() {
+  const names = [...document.querySelectorAll(".slider button:enabled")];
+  const steps = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
+  const reach = (chosen) => { for (const name of names) name.tabIndex = name === chosen ? 0 : -1; };
+  reach(names[0]);
+  for (const [i, name] of names.entries()) {
+    name.addEventListener("focus", () => reach(name));
+    name.addEventListener("keydown", (event) => {
+      if (!(event.key in steps)) return;
+      event.preventDefault();
+      names[(i + steps[event.key] + names.length) % names.length].focus();
+    });
+  }
 }
 
 function readRequest() {
@@ -91,7 +109,6 @@ export function useSettings(request) {
 function prepareFrames(count) {
   const frames = Array.from({ length: count }, () => make("div", { className: "blank" }));
   $("easel").replaceChildren(...frames);
-  $("easel").scrollIntoView({ block: "nearest" });
   return frames;
 }
 
@@ -136,7 +153,7 @@ async function finish(frames, request, run, images) {
 
 async function fetchImage(run, i) {
   // image.url is not used, because it may point to the storage of another server
-  run.files.set(i, await getFile(`/v1/generations/${run.id}/images/${i}`));
+  run.files.set(i, await getFile(`v1/generations/${run.id}/images/${i}`));
 }
 
 // A generation of this page. `cancelled` fails as soon as somebody cancels it.
@@ -176,19 +193,30 @@ function showEvent(frames, request, run, name, data) {
 
 async function follow(frames, request, run, started) {
   run.id = (await started).id;
+  if (!run.isCancelled) keep(run.id, request);
   const last = await watch(run.id, (name, data) => showEvent(frames, request, run, name, data), run.stop.signal);
   await Promise.all(run.fetching);
   return last;
 }
 
 async function generate(request) {
+  const shown = show(request, startGeneration(request));
+  $("easel").scrollIntoView({ block: "nearest" });
+  await shown;
+}
+
+// Goes on with a generation that was started before this page was loaded.
+export async function resume(id, request) {
+  if (state.running === null) await show(request, Promise.resolve({ id }));
+}
+
+async function show(request, started) {
   const frames = prepareFrames(request.n);
   const run = makeRun(request);
   setRunning(run);
   $("bar").removeAttribute("value");
   $("step").textContent = "";
   say("Waiting in the queue …");
-  const started = startGeneration(request);
   const following = follow(frames, request, run, started);
   following.catch(() => {});
   try {
@@ -199,11 +227,15 @@ async function generate(request) {
         ? `Done, with seeds ${request.seed} to ${request.seed + request.n - 1}.` : `Done, with seed ${request.seed}.`);
     } else {
       const reason = last.name === "cancelled" ? "Cancelled." : last.content.problem?.detail ?? "The generation failed.";
-      if (!count) $("easel").replaceChildren(make("p", { textContent: reason }));
+      if (!count) {
+        forget(run.id);
+        $("easel").replaceChildren(make("p", { textContent: reason }));
+      }
       say(reason);
     }
   } catch (error) {
     if (run.isCancelled) {
+      forget(run.id);
       dropOnServer(started);
       $("easel").replaceChildren(make("p", { textContent: "Cancelled." }));
       say("Cancelled.");

@@ -3,7 +3,8 @@
 import { getModel } from "./api.js";
 import { $, make, notice } from "./dom.js";
 import { onUnderstand, onReuse } from "./gallery.js";
-import { showSliders, startGenerating, useSettings } from "./generate.js";
+import { resume, showSliders, startGenerating, useSettings } from "./generate.js";
+import { restore } from "./kept.js";
 import { understandFile, showEmotions, startUnderstanding, useModel } from "./understand.js";
 
 const shown = { model: null, latest: 0 };
@@ -54,4 +55,5 @@ onReuse(async (request) => {
 });
 onUnderstand((blob) => { understandFile(blob); $("see").scrollIntoView(); });
 $("model").addEventListener("change", (event) => choose(event.target.value));
-choose("default");
+await choose("default");
+if (shown.model) await restore(resume);

@@ -73,6 +73,8 @@ function showLayer() {
   const isOn = layer !== "none" && state.attention !== null;
   overlay.hidden = !isOn;
   $("picture").classList.toggle("is-dimmed", isOn);
+  $("legend").hidden = !isOn;
+  $("legend").dataset.layer = layer;
   if (!isOn) return;
   overlay.src = `data:image/png;base64,${state.attention[layer]}`;
   overlay.alt = `Attention map of the ${layer}`;
