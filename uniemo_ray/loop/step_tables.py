@@ -26,7 +26,17 @@ DIFFUSION_FILES = ("diffusion.model", "diffusion.revision", "diffusion.variant")
 VAE = (*DIFFUSION_FILES, "diffusion.size_px", "diffusion.channels_last", "diffusion.vae_slicing")
 NETWORK = ("encoder", "fusion", "losses", *LABELS, *DIFFUSION_FILES, "diffusion.text_widths")
 """What shapes the network, and the text width that its condition must have."""
-SAMPLING = ("seed", "diffusion", "generation.micro_batch", "generation.threads", "resources.use_gpu")
+SAMPLING = (
+    "seed",
+    "diffusion",
+    "generation.micro_batch",
+    "generation.threads",
+    "generation.dtype",
+    "generation.compile",
+    "generation.png_level",
+    "resources.use_gpu",
+    "resources.tf32",
+)
 """What determines an image's bytes, beside its plan row and the model."""
 MEASURING = ("evaluation", "seed", "data.kind", "data.max_pixels", "diffusion.size_px", *FROZEN_CLIP)
 STAGE_1 = (

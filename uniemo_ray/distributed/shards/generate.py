@@ -16,6 +16,7 @@ from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.shards.mapper import ActorFactory
 from uniemo_ray.feedback.plan import ImagePlan, TablePlan
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
+from uniemo_ray.inference.rendering import Rendering
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed
 
@@ -68,10 +69,12 @@ def generate_images(
         store,
         {IMAGES_FOLDER: PLAN_FOLDER},
         target=store,
-        actor=actor or partial(GenerateActor, model=model, threads=config.threads),
+        actor=actor
+        or partial(GenerateActor, model=model, threads=config.threads, rendering=Rendering.of(config)),
         plan_hash=None,
         resources=resources.model_copy(update=reserved),
         retries=config.retries,
+        overlaps=True,
     )
     result = _summary(store, IMAGES_FOLDER)
     if sum(result.failed.values()) == result.rows:

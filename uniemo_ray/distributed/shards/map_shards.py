@@ -13,6 +13,7 @@ import ray.data
 import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
+from uniemo_ray.distributed.shards.lanes import AT_ONCE
 from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, map_in_task
 from uniemo_ray.distributed.shards.progress import Progress, shown
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
@@ -25,6 +26,11 @@ from uniemo_ray.store.steps import current_step
 logger = logging.getLogger(__name__)
 RETRIES = 2
 """How often failed shards are tried again."""
+_TWO_AT_ONCE: dict[str, Any] = {
+    "max_concurrent_calls_per_actor": AT_ONCE,
+    "max_tasks_in_flight_per_actor": AT_ONCE,
+    "enable_true_multi_threading": True,
+}
 
 
 class _Wanted(NamedTuple):
@@ -54,6 +60,7 @@ def map_shards(
     resources: ResourceConfig,
     retries: int = RETRIES,
     as_tasks: bool = False,
+    overlaps: bool = False,
 ) -> dict[str, int]:
     """Map all Parquet shards of some folders into folders of `target`; returns the rows of each.
 
@@ -68,6 +75,8 @@ def map_shards(
             one, and those at fault become rows with a reason.
         as_tasks: whether each shard is a task that makes an actor object of its own, for a class that loads
             nothing. That saves the start of processes; tasks take every CPU of the cluster.
+        overlaps: whether an actor encodes and commits a shard while it works on the next one, which takes
+            the memory of two shards. A process that is lost then loses both.
 
     Raises:
         FileNotFoundError: a folder without committed input shards.
@@ -80,9 +89,8 @@ def map_shards(
         shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
     ]
     device = "cuda" if resources.use_gpu else "cpu"
-    work = MapWork(
-        actor, device, source, target, retries, label=current_step() or ", ".join(map(_last_part, folders))
-    )
+    label = current_step() or ", ".join(map(_last_part, folders))
+    work = MapWork(actor, device, source, target, retries, label=label, tf32=resources.tf32)
     done = _done(wanted, target)
     if done:
         logger.info("%s: %d of %d shards are finished already", work.label, len(done), len(wanted))
@@ -92,7 +100,7 @@ def map_shards(
             break
         tasks = [ShardTask(*shard[:-1], attempt=attempt, is_last=attempt > retries) for shard in todo]
         progress = _progress(wanted, done, work=work, resources=resources)
-        failures = _map(tasks, work, progress, resources=resources, as_tasks=as_tasks)
+        failures = _map(tasks, work, progress, resources=resources, as_tasks=as_tasks, overlaps=overlaps)
         if failures:
             _raise_if_final(failures, attempts=attempt, is_last=attempt > retries)
         done = _done(wanted, target)
@@ -165,6 +173,7 @@ def _map(
     *,
     resources: ResourceConfig,
     as_tasks: bool,
+    overlaps: bool,
 ) -> list[ShardReport]:
     """Run the pool over the tasks; returns what failed."""
     # One block per shard: otherwise Ray packs the small spec rows into one block, and one actor works.
@@ -182,7 +191,10 @@ def _map(
         most = min(resources.actors, len(tasks))
         # Starts at full size; actors that have nothing to do, or no machine, are let go down to the smallest.
         pool = ray.data.ActorPoolStrategy(
-            min_size=min(resources.min_actors, most), max_size=most, initial_size=most
+            min_size=min(resources.min_actors, most),
+            max_size=most,
+            initial_size=most,
+            **(_TWO_AT_ONCE if overlaps else {}),
         )
         results = plan.map_batches(ShardMapper, fn_constructor_args=(work,), compute=pool, **reserved)
     with shown(progress):

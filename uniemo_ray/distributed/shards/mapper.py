@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from uniemo_ray.distributed.shards.lanes import Lanes
 from uniemo_ray.distributed.shards.progress import WorkerMetrics
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
-from uniemo_ray.store.attempts import begin, end
+from uniemo_ray.store.attempts import begin, count_attempts, end
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.shard_format import RESULTS, ShardFormat
@@ -28,6 +30,15 @@ class TableActor(Protocol):
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Rows in, rows out."""
+        ...
+
+
+@runtime_checkable
+class StagedActor(Protocol):
+    """An actor that uses the device first and CPUs afterwards, while the next shard has the device."""
+
+    def begin(self, table: pa.Table) -> Callable[[], pa.Table]:
+        """Rows in; what comes back gives the rows out, and no longer needs the device."""
         ...
 
 
@@ -69,14 +80,25 @@ class MapWork:
     retries: int
     label: str
     """Name of the step in the metrics."""
+    tf32: bool = True
+    """Whether GPUs may round the factors of fp32 products."""
+
+
+class _RowsAtFaultError(Exception):
+    """The actor raises at some row of a shard, and no attempt follows."""
 
 
 class ShardMapper:
-    """One actor process."""
+    """One actor process. Two threads may call it, see `Lanes`."""
 
     def __init__(self, work: MapWork) -> None:
         self.work = work
         self.metrics = WorkerMetrics(work.label)
+        self.lanes = Lanes()
+        if work.device == "cuda":
+            from uniemo_ray.devices import set_tf32  # imports torch: reading a data set does without
+
+            set_tf32(work.tf32)
         self.actor: TableActor | Exception
         try:
             self.actor = work.make(device=work.device)
@@ -93,29 +115,47 @@ class ShardMapper:
     def map(self, task: ShardTask) -> ShardReport:
         """Make one shard, or say why there is none."""
         try:
-            report = self._commit(task)
+            report = self._make(task)
         except Exception as error:
             logger.exception("%s failed", task.name)
             report = ShardReport.of_error(error, task.name)
         self.metrics.count(report)
         return report
 
-    def _commit(self, task: ShardTask) -> ShardReport:
+    def _make(self, task: ShardTask) -> ShardReport:
         if isinstance(self.actor, Exception):
             raise self.actor
-        if listed := find_shard(self.work.target, task.name):
-            end(self.work.target, task.name)
+        target = self.work.target
+        if listed := find_shard(target, task.name):
+            end(target, task.name)
             return ShardReport.of_entry(listed, {})  # by an attempt whose process died before it could tell
+        deaths = count_attempts(target, task.name)
+        if deaths > self.work.retries and isinstance(self.actor, RejectingActor):
+            logger.warning("%s has killed %d processes: its rows are tried one by one", task.name, deaths)
+        else:
+            try:
+                with self.lanes.inside(alone=deaths > 0):
+                    return self._commit(task, self._transform)
+            except _RowsAtFaultError as error:
+                kind = type(error.__cause__).__name__
+                logger.warning("%s raises %s: its rows are tried one by one", task.name, kind)
+        with self.lanes.inside(alone=True):
+            return self._commit(task, self._one_by_one)
+
+    def _commit(
+        self, task: ShardTask, transform: Callable[[TableActor, pa.Table, ShardTask], pa.Table]
+    ) -> ShardReport:
+        assert not isinstance(self.actor, Exception)
         deaths = begin(self.work.target, task.name)
         started, form = time.monotonic(), self._form()
         try:
-            result = self._transform(self._read(task), task, deaths)
+            result = transform(self.actor, self._read(task), task)
             entry = commit_shard(
                 self.work.target,
                 task.name,
                 form.finish(result, task.name),
                 plan_hash=task.plan,
-                seconds=time.monotonic() - started,
+                seconds=self.lanes.lap(started),
                 attempt=task.attempt + deaths,
                 form=form,
             )
@@ -131,31 +171,36 @@ class ShardMapper:
         check_bytes(data, f"{self.work.source.uri}/{task.key}", length=task.bytes, sha256=task.sha256)
         return pq.read_table(pa.BufferReader(data))
 
-    def _transform(self, table: pa.Table, task: ShardTask, deaths: int) -> pa.Table:
-        """The actor's result; if there is none for the whole, the rows at fault are found and rejected."""
-        actor = self.actor
-        assert not isinstance(actor, Exception)
-        if deaths > self.work.retries and isinstance(actor, RejectingActor):
-            logger.warning("%s has killed %d processes: its rows are tried one by one", task.name, deaths)
-            return self._one_by_one(actor, table, task.name)
+    def _transform(self, actor: TableActor, table: pa.Table, task: ShardTask) -> pa.Table:
+        """The actor's result for the whole shard.
+
+        Raises:
+            _RowsAtFaultError: there is none, and no other attempt: the rows at fault are to be found.
+        """
         try:
-            return actor(table)
+            return self._run(actor, table)
         except Exception as error:
             if _is_run_level(error) or not (task.is_last and isinstance(actor, RejectingActor)):
                 raise
-            logger.warning("%s raises %s: its rows are tried one by one", task.name, type(error).__name__)
-            return self._one_by_one(actor, table, task.name)
+            raise _RowsAtFaultError from error
 
-    def _one_by_one(self, actor: Any, table: pa.Table, name: str) -> pa.Table:
+    def _run(self, actor: TableActor, table: pa.Table) -> pa.Table:
+        with self.lanes.device:
+            if not isinstance(actor, StagedActor):
+                return actor(table)
+            finish = actor.begin(table)
+        return finish()
+
+    def _one_by_one(self, actor: Any, table: pa.Table, task: ShardTask) -> pa.Table:
         parts, errors = [], []
         for number in range(table.num_rows):
-            row, attempts = table.slice(number, 1), f"{name}/row-{number:06d}"
+            row, attempts = table.slice(number, 1), f"{task.name}/row-{number:06d}"
             deaths = begin(self.work.target, attempts)
             if deaths >= DEATHS_OF_A_ROW:
                 parts.append(actor.reject(row, f"killed {deaths} processes"))
                 continue  # a row that kills has to be known as such when another one kills as well
             try:
-                parts.append(actor(row))
+                parts.append(self._run(actor, row))
             except Exception as error:
                 if _is_run_level(error):
                     raise

@@ -1,5 +1,7 @@
 """Actors that need the diffusion model: latents, generated images, and samples made of these."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +14,7 @@ from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.shards.actors.tables import conform, to_columns
 from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.generator import ImageGenerator
+from uniemo_ray.inference.rendering import DEFAULT, Rendering
 from uniemo_ray.models.vae import encode_images, load_configured_vae
 from uniemo_ray.training.batches import encode_latent
 
@@ -45,14 +48,18 @@ class LatentActor:
 class GenerateActor:
     """Plan rows to image rows."""
 
-    def __init__(self, model: str, threads: int, device: str = "cpu") -> None:
+    def __init__(self, model: str, threads: int, rendering: Rendering = DEFAULT, device: str = "cpu") -> None:
         """Load the model folder."""
-        self.generator = ImageGenerator(model, threads=threads, device=device)
+        self.generator = ImageGenerator(model, threads=threads, device=device, rendering=rendering)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """IMAGES rows."""
-        columns = self.generator(to_columns(table, tuple(table.column_names)))
-        return conform(columns, IMAGES)
+        return self.begin(table)()
+
+    def begin(self, table: pa.Table) -> Callable[[], pa.Table]:
+        """Paint; what comes back waits for the encoded images and gives IMAGES rows."""
+        finish = self.generator.begin(to_columns(table, tuple(table.column_names)))
+        return lambda: conform(finish(), IMAGES)
 
     def reject(self, table: pa.Table, reason: str) -> pa.Table:
         """IMAGES rows without an image."""
