@@ -547,7 +547,10 @@ class ResourceConfig(Settings):
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs of a training worker or an actor. Unit: CPUs. Source: ours."""
     use_gpu: bool = False
-    """Give each training worker and each actor one GPU. Source: ours."""
+    """Give each training worker one GPU, and each actor `gpus_per_actor`. Source: ours."""
+    gpus_per_actor: float = Field(1.0, gt=0, le=1)
+    """Share of a GPU that an actor of a frozen model takes: with 0.25 four of them share one, each with a
+    copy of its model in the GPU's memory. Actors that generate take a whole GPU. Unit: GPUs. Source: ours."""
     tf32: bool = True
     """Let the GPUs of actors round the factors of fp32 products to TF32, which has 10 bits instead of 23 and
     is several times as fast. Without it every product is exact fp32. It has no effect on CPUs. Source:

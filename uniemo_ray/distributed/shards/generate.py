@@ -64,7 +64,11 @@ def generate_images(
     _check(plan, config)
     commit_plan(plan, store, rows_per_shard=config.rows_per_shard)
     # an actor computes on as many threads as its images' bytes were planned for
-    reserved = {"actors": config.actors, "cpus_per_worker": max(config.threads, resources.cpus_per_worker)}
+    reserved = {
+        "actors": config.actors,
+        "cpus_per_worker": max(config.threads, resources.cpus_per_worker),
+        "gpus_per_actor": 1.0,
+    }
     map_shards(
         store,
         {IMAGES_FOLDER: PLAN_FOLDER},

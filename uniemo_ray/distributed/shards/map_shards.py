@@ -181,7 +181,7 @@ def _map(
     reserved: dict[str, Any] = {
         "batch_size": 1,
         "num_cpus": resources.cpus_per_worker,
-        "num_gpus": 1 if resources.use_gpu else 0,
+        "num_gpus": resources.gpus_per_actor if resources.use_gpu else 0,
         "memory": int(resources.memory_gb_per_actor * 2**30),
     }
     if as_tasks:

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from uniemo_ray.config import MAX_PIXELS, DiffusionConfig
-from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
+from uniemo_ray.data.images import RGB, decode_rgb, to_square, to_unit_range
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.shards.actors.tables import conform, to_columns
 from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.generator import ImageGenerator
+from uniemo_ray.inference.read_ahead import read_batches
 from uniemo_ray.inference.rendering import DEFAULT, Rendering
 from uniemo_ray.models.vae import encode_images, load_configured_vae
 from uniemo_ray.training.batches import encode_latent
@@ -37,12 +38,14 @@ class LatentActor:
     def __call__(self, table: pa.Table) -> pa.Table:
         """All columns and `latent`."""
         latents: list[bytes] = []
-        for start in range(0, table.num_rows, LATENT_BATCH):  # a whole shard of pixels would take gigabytes
-            batch = table["image"].slice(start, LATENT_BATCH).to_pylist()
-            squares = [to_square(decode_rgb(data, self.max_pixels), self.size_px) for data in batch]
+        images = (value.as_py() for value in table["image"])
+        for squares in read_batches(images, self._read, size=LATENT_BATCH):
             pixels = to_unit_range(np.stack(squares)).to(self.device)
             latents += [encode_latent(latent) for latent in encode_images(self.vae, pixels)]
         return table.append_column("latent", pa.array(latents, pa.binary()))
+
+    def _read(self, image: bytes) -> RGB:
+        return to_square(decode_rgb(image, self.max_pixels), self.size_px)
 
 
 class GenerateActor:
