@@ -434,6 +434,9 @@ class GenerationConfig(Settings):
     png_level: int = Field(PNG_LEVEL, ge=0, le=9)
     """Effort of PNG's compression, which loses nothing: 1 is fastest, 9 smallest, 0 stores plain pixels.
     Unit: none. Source: ours, Pillow's default."""
+    score: Literal["inline", "later"] = "inline"
+    """When images are scored: by the actor that generates them, which then holds CLIP as well, or by other
+    actors that read all images again (`later`). The scores are the same. Source: ours."""
     retries: int = Field(2, ge=0)
     """How often a failed shard is tried again. After that its rows are tried one by one, and a row that fails
     is kept with a reason. Unit: attempts. Source: ours."""

@@ -20,6 +20,8 @@ from uniemo_ray.inference.requests import Attributes, Failure, Painting, Request
 
 Columns = dict[str, NDArray[Any]]
 Row = dict[str, Any]
+Look = Callable[[int, NDArray[np.uint8]], None]
+"""Sees the number of a row and its pixels (H, W, 3)."""
 ENCODERS = 4
 """Threads that compress finished images while the next ones are painted."""
 
@@ -69,16 +71,22 @@ class ImageGenerator:
         """
         return self.begin(batch)()
 
-    def begin(self, batch: Mapping[str, NDArray[Any]]) -> Callable[[], Columns]:
+    def begin(
+        self,
+        batch: Mapping[str, NDArray[Any]],
+        *,
+        look: Look | None = None,
+    ) -> Callable[[], Columns]:
         """Paint as `__call__` does; what comes back waits until the images are encoded, and gives them.
 
-        Encoding takes other threads than painting: begin the next batch before asking for this one.
+        Encoding takes other threads than painting: begin the next batch before asking for this one. `look`
+        sees the number of a row and its pixels (H, W, 3) as soon as they are painted.
         """
         rows = _rows(batch)
         self._check_plan(rows)
         made: dict[int, Future[Row]] = {}
         for settings, indices in _by_settings(rows).items():
-            self._paint({i: rows[i] for i in indices}, settings, made)
+            self._paint({i: rows[i] for i in indices}, settings, made, look)
         return lambda: _columns([made[i].result() for i in range(len(rows))])
 
     def reject(self, batch: Mapping[str, NDArray[Any]], reason: str) -> Columns:
@@ -94,12 +102,20 @@ class ImageGenerator:
                     f"the plan was made for {key} {others.pop()!r}, this is {mine!r}: make the plan anew"
                 )
 
-    def _paint(self, rows: dict[int, Row], settings: SamplingSettings, made: dict[int, Future[Row]]) -> None:
+    def _paint(
+        self,
+        rows: dict[int, Row],
+        settings: SamplingSettings,
+        made: dict[int, Future[Row]],
+        look: Look | None,
+    ) -> None:
         """Paint rows of equal settings; `made` gets the rows that come of them, by number."""
         numbers = list(rows)
 
         def keep(index: int, result: Painting | Failure) -> None:
             number = numbers[index]
+            if look is not None and isinstance(result, Painting):
+                look(number, result.pixels)
             made[number] = self.encoders.submit(self._finish, rows[number], result)
 
         try:

@@ -4,7 +4,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from uniemo_ray.config import PLACEHOLDER, check_threads
 from uniemo_ray.emotions import emotion_index
+from uniemo_ray.inference.fixed_threads import fixed_threads
 from uniemo_ray.inference.requests import (
     Attributes,
     Failure,
@@ -117,7 +117,7 @@ class Painter:
             if done is not None:
                 done(index, result)
 
-        with _threads(threads), torch.no_grad():
+        with fixed_threads(threads), torch.no_grad():
             ready: list[_Prepared] = []
             for i, request in enumerate(requests):
                 prepared = self._prepare(i, request)
@@ -273,14 +273,3 @@ def _micro_batches(items: list[_Prepared], size: int) -> Iterator[list[_Prepared
     for terms in sorted({len(item.weights) for item in items}):
         same = [item for item in items if len(item.weights) == terms]
         yield from (same[i : i + size] for i in range(0, len(same), size))
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Run torch on exactly `count` CPU threads: another count gives other bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

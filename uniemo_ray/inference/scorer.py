@@ -147,8 +147,16 @@ class Scorer:
                 if not isinstance(read, str):
                     yield read
 
-        found = self.extractor.batched(squares(), self._encode)
-        return _score(self.heads, batch, found, reasons)
+        found = self.judge(squares())
+        return score_rows(self.heads, batch, found, reasons)
+
+    def judge(self, squares: Iterable[NDArray[np.uint8]]) -> dict[str, Tensor]:
+        """Features and the probabilities of every head, one row for each square, for `score_rows`."""
+        return self.extractor.batched(squares, self._encode)
+
+    def square(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture (H, W, 3) as the encoder's square."""
+        return self.extractor.preprocess.square(pixels)
 
     def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
         """Features and the probabilities of every head, for a micro-batch."""
@@ -178,7 +186,7 @@ def score_features(heads: ScorerHeads, batch: Mapping[str, NDArray[Any]]) -> Col
         batch: columns `image_id`, `emotion` (one that the heads know) and `clip_feature` (n, E).
     """
     features = torch.from_numpy(np.ascontiguousarray(batch["clip_feature"], dtype=np.float32))
-    return _score(heads, batch, _judge(heads, features), [None] * len(features))
+    return score_rows(heads, batch, _judge(heads, features), [None] * len(features))
 
 
 def _judge(heads: ScorerHeads, features: Tensor) -> dict[str, Tensor]:
@@ -188,13 +196,20 @@ def _judge(heads: ScorerHeads, features: Tensor) -> dict[str, Tensor]:
     return found | {"clip_feature": features}
 
 
-def _score(
+def score_rows(
     heads: ScorerHeads,
     batch: Mapping[str, NDArray[Any]],
     found: Mapping[str, Tensor],
     reasons: Sequence[str | None],
 ) -> Columns:
-    """SCORES columns: `found` has a row for each image without a reason, in order."""
+    """SCORES columns.
+
+    Args:
+        heads: the scorers.
+        batch: columns `image_id` and `emotion`.
+        found: what `Scorer.judge` gives, with a row for each image without a reason, in order.
+        reasons: why a row has no score; None for one that has.
+    """
     found = {key: value.cpu() for key, value in found.items()}
     out: Columns = {"image_id": np.asarray(batch["image_id"]), "emotion": np.asarray(batch["emotion"])}
     out |= _no_scores(len(reasons), classes=len(heads.labels)) | {"reason": _objects(reasons)}

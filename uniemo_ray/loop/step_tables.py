@@ -133,8 +133,8 @@ def feedback_loop_steps(config: Config) -> list[Row]:
             "generate-plain",
             partial(feedback.generate, round_=1, kind="plain"),
             place="actors",
-            reads=[*SAMPLING, "evaluation.plain_per_emotion", "generation.rows_per_shard"],
-            after=["model-1"],
+            reads=[*SAMPLING, *FROZEN_CLIP, "evaluation.plain_per_emotion", "generation.rows_per_shard"],
+            after=["model-1", "scorers"],
             grows_by=["evaluation.plain_per_emotion"],
         ),
         Row(
@@ -223,8 +223,8 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
             generate,
             partial(feedback.generate, round_=round_),
             place="actors",
-            reads=[*SAMPLING, "generation.per_emotion", "generation.rows_per_shard"],
-            after=[model],
+            reads=[*SAMPLING, *FROZEN_CLIP, "generation.per_emotion", "generation.rows_per_shard"],
+            after=[model, "scorers"],
             grows_by=["generation.per_emotion"],
         ),
         Row(

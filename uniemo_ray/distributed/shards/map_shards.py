@@ -6,7 +6,7 @@ an exception never ends the pool, it comes back as a row.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ray.data
@@ -61,6 +61,7 @@ def map_shards(
     retries: int = RETRIES,
     as_tasks: bool = False,
     overlaps: bool = False,
+    names: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Map all Parquet shards of some folders into folders of `target`; returns the rows of each.
 
@@ -77,6 +78,7 @@ def map_shards(
             nothing. That saves the start of processes; tasks take every CPU of the cluster.
         overlaps: whether an actor encodes and commits a shard while it works on the next one, which takes
             the memory of two shards. A process that is lost then loses both.
+        names: of the results that are wanted, if not all are.
 
     Raises:
         FileNotFoundError: a folder without committed input shards.
@@ -86,7 +88,10 @@ def map_shards(
         RuntimeError: a shard that still fails after all retries.
     """
     wanted = [
-        shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
+        shard
+        for folder, prefix in folders.items()
+        for shard in _wanted(source, prefix, folder, plan_hash)
+        if names is None or shard.name in names
     ]
     device = "cuda" if resources.use_gpu else "cpu"
     label = current_step() or ", ".join(map(_last_part, folders))

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,29 @@ from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.store.attempts import begin, count_attempts, end
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.fingerprint import fingerprint
 from uniemo_ray.store.shard_format import RESULTS, ShardFormat
 from uniemo_ray.store.shards import check_bytes, commit_shard, find_shard
 
 logger = logging.getLogger(__name__)
 DEATHS_OF_A_ROW = 2
 """How many processes a row may kill when it is tried alone: one may have been the machine's own end."""
+
+
+class Beside(NamedTuple):
+    """A table that an actor makes on the way, for a shard of its own."""
+
+    folder: str
+    table: pa.Table
+    plan: str
+    """What it is made for, beside what the shard itself is made for; see `plan_beside`."""
+
+
+class Made(NamedTuple):
+    """What an actor makes of a shard, and what else."""
+
+    table: pa.Table
+    beside: tuple[Beside, ...] = ()
 
 
 class TableActor(Protocol):
@@ -37,7 +54,7 @@ class TableActor(Protocol):
 class StagedActor(Protocol):
     """An actor that uses the device first and CPUs afterwards, while the next shard has the device."""
 
-    def begin(self, table: pa.Table) -> Callable[[], pa.Table]:
+    def begin(self, table: pa.Table) -> Callable[[], pa.Table | Made]:
         """Rows in; what comes back gives the rows out, and no longer needs the device."""
         ...
 
@@ -143,13 +160,14 @@ class ShardMapper:
             return self._commit(task, self._one_by_one)
 
     def _commit(
-        self, task: ShardTask, transform: Callable[[TableActor, pa.Table, ShardTask], pa.Table]
+        self, task: ShardTask, transform: Callable[[TableActor, pa.Table, ShardTask], pa.Table | Made]
     ) -> ShardReport:
         assert not isinstance(self.actor, Exception)
         deaths = begin(self.work.target, task.name)
         started, form = time.monotonic(), self._form()
         try:
-            result = transform(self.actor, self._read(task), task)
+            made = transform(self.actor, self._read(task), task)
+            result, beside = made if isinstance(made, Made) else Made(made)
             entry = commit_shard(
                 self.work.target,
                 task.name,
@@ -159,6 +177,11 @@ class ShardMapper:
                 attempt=task.attempt + deaths,
                 form=form,
             )
+            # Last: without them the shard is whole, and who wants them makes them of it.
+            for other in beside:
+                name = f"{other.folder}/{task.name.rpartition('/')[2]}"
+                plan_hash = plan_beside(task.plan, other.plan)
+                commit_shard(self.work.target, name, other.table, plan_hash=plan_hash)
         finally:
             end(self.work.target, task.name)
         return ShardReport.of_entry(entry, _groups(result))
@@ -171,7 +194,7 @@ class ShardMapper:
         check_bytes(data, f"{self.work.source.uri}/{task.key}", length=task.bytes, sha256=task.sha256)
         return pq.read_table(pa.BufferReader(data))
 
-    def _transform(self, actor: TableActor, table: pa.Table, task: ShardTask) -> pa.Table:
+    def _transform(self, actor: TableActor, table: pa.Table, task: ShardTask) -> pa.Table | Made:
         """The actor's result for the whole shard.
 
         Raises:
@@ -184,7 +207,7 @@ class ShardMapper:
                 raise
             raise _RowsAtFaultError from error
 
-    def _run(self, actor: TableActor, table: pa.Table) -> pa.Table:
+    def _run(self, actor: TableActor, table: pa.Table) -> pa.Table | Made:
         with self.lanes.device:
             if not isinstance(actor, StagedActor):
                 return actor(table)
@@ -200,7 +223,8 @@ class ShardMapper:
                 parts.append(actor.reject(row, f"killed {deaths} processes"))
                 continue  # a row that kills has to be known as such when another one kills as well
             try:
-                parts.append(self._run(actor, row))
+                made = self._run(actor, row)
+                parts.append(made.table if isinstance(made, Made) else made)
             except Exception as error:
                 if _is_run_level(error):
                     raise
@@ -210,6 +234,11 @@ class ShardMapper:
         if len(errors) == table.num_rows > 1:
             raise errors[0]  # a run-level error: no single row is at fault
         return pa.concat_tables(parts)
+
+
+def plan_beside(shard: str, other: str) -> str:
+    """Plan hash of a table beside a shard: of the shard's own and of what else decides the table."""
+    return fingerprint([shard, other])
 
 
 def map_in_task(batch: dict[str, np.ndarray], work: MapWork) -> dict[str, np.ndarray]:
