@@ -19,6 +19,7 @@ from uniemo_ray.config import Config, ResourceConfig
 from uniemo_ray.distributed.shards.actors.clip import ScoreActor
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.generate import generate_images, score_images
+from uniemo_ray.distributed.shards.scoring import Scoring
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder
 from uniemo_ray.shipped import SHIPPED, SHIPPED_FOLDER
@@ -47,10 +48,18 @@ def run_seconds(plan: PlannedImages, model: str, heads: str, config: Config, uri
     started = time.perf_counter()
     run = RunFolder.open(uri, {})
     pipeline = Pipeline(run)
+    scoring = Scoring(config.encoder.clip, config.encoder.clip_pretrained, heads, version="bench")
 
     def generate(context: StepContext) -> StepOutput:
         store = context.artefacts
-        generate_images(plan, store=store, model=model, config=config.generation, resources=RESOURCES)
+        generate_images(
+            plan,
+            store=store,
+            model=model,
+            config=config.generation,
+            resources=RESOURCES,
+            scoring=scoring if config.generation.score == "inline" else None,
+        )
         return StepOutput()
 
     def score(context: StepContext) -> StepOutput:
@@ -58,8 +67,7 @@ def run_seconds(plan: PlannedImages, model: str, heads: str, config: Config, uri
         score_images(
             images=images,
             store=context.artefacts,
-            encoder=config.encoder,
-            heads=heads,
+            scoring=scoring,
             plan_hash=context.lineage,
             resources=RESOURCES,
         )

@@ -14,6 +14,8 @@ PLACEHOLDER = "<emotion>"
 """The word of a prompt that the fused condition replaces."""
 MAX_PIXELS = 50_000_000
 """Default of `data.max_pixels`, in pixels (width x height)."""
+PNG_LEVEL = 6
+"""Default of `generation.png_level`."""
 SPLITS = ("train", "val", "test")
 FOLDED = ("emotionroi", "twitter1", "twitter2")
 """Kinds of data set that `data.fold` splits."""
@@ -422,6 +424,19 @@ class GenerationConfig(Settings):
     """Images in one committed Parquet shard. Unit: images. Source: ours."""
     actors: int = Field(2, ge=1)
     """Largest number of actors that generate. Unit: actors. Source: ours."""
+    dtype: Literal["fp32", "bf16", "fp16"] | None = None
+    """Number format in which generation stores and computes denoiser and text encoders, also of a denoiser
+    that was trained. None means the value of `diffusion.frozen_dtype`. The VAE stays in fp32. Another format
+    makes the images anew and trains nothing again. Source: ours."""
+    compile: bool = False
+    """Let `torch.compile` fuse the denoiser that generates, on GPUs alone. The first images of each actor
+    then take minutes and need a C compiler. Source: ours."""
+    png_level: int = Field(PNG_LEVEL, ge=0, le=9)
+    """Effort of PNG's compression, which loses nothing: 1 is fastest, 9 smallest, 0 stores plain pixels.
+    Unit: none. Source: ours, Pillow's default."""
+    score: Literal["inline", "later"] = "inline"
+    """When images are scored: by the actor that generates them, which then holds CLIP as well, or by other
+    actors that read all images again (`later`). The scores are the same. Source: ours."""
     retries: int = Field(2, ge=0)
     """How often a failed shard is tried again. After that its rows are tried one by one, and a row that fails
     is kept with a reason. Unit: attempts. Source: ours."""
@@ -535,7 +550,14 @@ class ResourceConfig(Settings):
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs of a training worker or an actor. Unit: CPUs. Source: ours."""
     use_gpu: bool = False
-    """Give each training worker and each actor one GPU. Source: ours."""
+    """Give each training worker one GPU, and each actor `gpus_per_actor`. Source: ours."""
+    gpus_per_actor: float = Field(1.0, gt=0, le=1)
+    """Share of a GPU that an actor of a frozen model takes: with 0.25 four of them share one, each with a
+    copy of its model in the GPU's memory. Actors that generate take a whole GPU. Unit: GPUs. Source: ours."""
+    tf32: bool = True
+    """Let the GPUs of actors round the factors of fp32 products to TF32, which has 10 bits instead of 23 and
+    is several times as fast. Without it every product is exact fp32. It has no effect on CPUs. Source:
+    ours."""
     actors: int = Field(2, ge=1)
     """Largest number of actors that extract features and score. Unit: actors. Source: ours."""
     min_actors: int = Field(1, ge=1)

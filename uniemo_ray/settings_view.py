@@ -15,6 +15,7 @@ WHEN_NOT_WHAT = (
     "resources",
     "generation.actors",
     "generation.retries",
+    "generation.score",
     "filter.on_empty",
     "stage1.checkpoint_every_s",
     "stage1.checkpoint_share",

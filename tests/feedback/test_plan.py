@@ -87,7 +87,7 @@ def test_impossible_plans_are_refused(change: dict[str, object], message: str) -
         make_plan(**change)  # type: ignore[arg-type]
 
 
-def lazy(per_emotion: int = 3, *, seed: int = 0) -> PlannedImages:
+def lazy(per_emotion: int = 3, *, seed: int = 0, **rendering: object) -> PlannedImages:
     return PlannedImages(
         round_=1,
         kind="emotion",
@@ -95,7 +95,7 @@ def lazy(per_emotion: int = 3, *, seed: int = 0) -> PlannedImages:
         seed=seed,
         model="abc",
         diffusion=DiffusionConfig(steps=7, guidance=2.5, size_px=32),
-        generation=GenerationConfig(micro_batch=4, threads=2),
+        generation=GenerationConfig(micro_batch=4, threads=2, **rendering),
     )
 
 
@@ -113,6 +113,12 @@ def test_digests_name_rows_and_stay_when_a_plan_grows() -> None:
     assert lazy(9).digest(20, 5) != lazy().digest(20, 5)  # there, it has four rows
     assert lazy(9).digest(20, 4) == lazy().digest(20, 5)
     assert lazy(seed=1).digest(5, 5) != lazy().digest(5, 5)
+
+
+def test_digests_tell_how_images_are_computed_unless_as_ever() -> None:
+    digests = {lazy(dtype=dtype).digest(0, 5) for dtype in (None, "bf16", "fp16")}
+    assert len(digests | {lazy(png_level=1).digest(0, 5), lazy(compile=True).digest(0, 5)}) == 5
+    assert lazy(dtype=None).digest(0, 5) == lazy().digest(0, 5)
 
 
 def test_digests_of_a_table_depend_on_every_value() -> None:

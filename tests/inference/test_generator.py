@@ -1,19 +1,27 @@
 """Plan rows to image rows: provenance, independence of everything but the row, rows that fail."""
 
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig
+from uniemo_ray.data.images import decode_rgb
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.schema import IMAGES
+from uniemo_ray.inference import generator as generating
+from uniemo_ray.inference import rendering as rendering_module
 from uniemo_ray.inference.generator import ImageGenerator
-from uniemo_ray.inference.provenance import library_versions, read_provenance, sha256_hex
+from uniemo_ray.inference.provenance import encode_png, library_versions, read_provenance, sha256_hex
+from uniemo_ray.inference.rendering import Rendering
+from uniemo_ray.models.speed import DTYPES
 
 EMOTIONS = ("awe", "fear", "disgust")
 
@@ -139,6 +147,68 @@ def test_a_plan_for_another_model_or_thread_count_is_refused(generator, plan) ->
         generator(batch_of(changed(plan, 0, "model", "feed")))
     with pytest.raises(ValueError, match="made for threads 2, this is 1"):
         generator(batch_of(changed(plan, 0, "threads", 2)))
+
+
+def test_encoding_does_not_hold_up_painting(model_folder, plan, images, monkeypatch) -> None:
+    generator, painted = ImageGenerator(model_folder), threading.Event()
+
+    def encode(*arguments: Any, **options: Any) -> bytes:
+        assert painted.wait(60)
+        return encode_png(*arguments, **options)
+
+    monkeypatch.setattr(generating, "encode_png", encode)
+    finish = generator.begin(batch_of(plan))  # comes back before anything is encoded
+    painted.set()
+    made = pa.table(finish(), schema=IMAGES)
+    assert made["image_id"].to_pylist() == plan["image_id"].to_pylist()
+    assert made["image"].to_pylist() == [images[name]["image"] for name in plan["image_id"].to_pylist()]
+
+
+def test_what_fails_in_an_encoding_thread_is_raised(model_folder, plan, monkeypatch) -> None:
+    def fail(*arguments: Any, **options: Any) -> bytes:
+        raise OSError("no memory")
+
+    monkeypatch.setattr(generating, "encode_png", fail)
+    with pytest.raises(OSError, match="no memory"):
+        ImageGenerator(model_folder)(batch_of(plan))
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_another_number_format_changes_the_images_little_and_is_written_down(
+    model_folder, plan, images, dtype
+) -> None:
+    rendering = Rendering(dtype=dtype)
+    generator = ImageGenerator(model_folder, rendering=rendering)
+    assert {p.dtype for p in generator.painter.diffusion.denoiser.parameters()} == {DTYPES[dtype]}
+    assert generator.fingerprint == ImageGenerator(model_folder).fingerprint
+    for name, row in rows(generator, plan).items():
+        assert json.loads(row["versions"])["dtype"] == dtype
+        assert Rendering.read(row["versions"]) == rendering
+        mine, theirs = (decode_rgb(r["image"], 10**6).astype(int) for r in (row, images[name]))
+        assert 0 < np.abs(mine - theirs).mean() < 8
+
+
+def test_a_smaller_effort_gives_the_same_pixels_in_other_bytes(model_folder, plan, images) -> None:
+    for name, row in rows(ImageGenerator(model_folder, rendering=Rendering(png_level=1)), plan).items():
+        assert row["image"] != images[name]["image"]
+        assert (
+            read_provenance(row["image"])["pixels_sha256"]
+            == (read_provenance(images[name]["image"])["pixels_sha256"])
+        )
+        assert Rendering.read(row["versions"]) == Rendering(png_level=1)
+
+
+def test_a_gpu_compiles_where_a_compiler_is(generator, monkeypatch) -> None:
+    diffusion, compiled = generator.painter.diffusion, []
+    monkeypatch.setattr(rendering_module, "compile_parts", compiled.extend)
+    Rendering(is_compiled=True).compile(diffusion, torch.device("cpu"))
+    Rendering().compile(diffusion, torch.device("cuda"))
+    assert compiled == []
+    Rendering(is_compiled=True).compile(diffusion, torch.device("cuda"))
+    assert compiled == [diffusion.denoiser]
+    monkeypatch.setattr(rendering_module.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="needs a C compiler on every machine"):
+        Rendering(is_compiled=True).compile(diffusion, torch.device("cuda"))
 
 
 def test_no_rows_give_no_rows(generator, plan) -> None:

@@ -1,6 +1,7 @@
 """PNG text: what goes in comes out, and the same input gives the same bytes."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from uniemo_ray import devices
 from uniemo_ray.inference.provenance import (
     GeneratedImage,
     canonical_json,
@@ -54,6 +56,16 @@ def test_versions_name_what_decides_the_bytes() -> None:
     assert '"torch":"' in library_versions()
     assert '"diffusers":"' in library_versions()
     assert canonical_json({"b": 1, "a": [1, 2]}) == '{"a":[1,2],"b":1}'
+
+
+def test_versions_name_the_gpu_its_driver_and_its_arithmetic(monkeypatch) -> None:
+    monkeypatch.setattr(devices.torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    monkeypatch.setattr(devices, "driver_version", lambda: "580.65.06")
+    monkeypatch.setattr(devices, "has_tf32", lambda: False)
+    said = json.loads(library_versions("cuda", {"dtype": "bf16"}))
+    assert (said["gpu"], said["driver"], said["tf32"]) == ("NVIDIA H100", "580.65.06", False)
+    assert (said["processor"], said["dtype"]) == ("cuda", "bf16")
+    assert set(said) == set(json.loads(library_versions())) | {"gpu", "driver", "cuda", "tf32", "dtype"}
 
 
 def test_saving_keeps_provenance_and_bytes(tmp_path) -> None:

@@ -11,6 +11,7 @@ from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference import regenerate as regenerating
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.regenerate import regenerate
+from uniemo_ray.inference.rendering import Rendering
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.run import RunFolder
@@ -59,7 +60,7 @@ def test_it_is_made_on_the_kind_of_processor_that_made_it(
 ) -> None:
     asked = []
 
-    def watch(model: str, *, threads: int, device: str) -> ImageGenerator:
+    def watch(model: str, *, threads: int, device: str, rendering: Rendering) -> ImageGenerator:
         asked.append(device)
         return ImageGenerator(model, threads=threads, device="cpu")
 

@@ -94,6 +94,17 @@ def test_more_images_keep_the_model(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "override",
+    ["generation.dtype=bf16", "generation.compile=true", "generation.png_level=1", "resources.tf32=false"],
+)
+def test_how_images_are_computed_redoes_them_and_no_training_before(tmp_path, override):
+    redone = changed(tmp_path, override)
+    assert {"generate-1", "generate-plain", "score-1", "mix-1"} <= redone
+    before = {"ingest", "features", "latents", "scorers", "understanding-1", "joint-1", "encode-1", "model-1"}
+    assert not redone & before
+
+
+@pytest.mark.parametrize(
     "override", ["resources.actors=7", "stage1.checkpoint_every_s=5", "generation.actors=3"]
 )
 def test_what_does_not_decide_results_redoes_nothing(tmp_path, override):

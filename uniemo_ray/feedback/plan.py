@@ -14,6 +14,7 @@ from uniemo_ray.seeds import named_seed
 from uniemo_ray.store.fingerprint import fingerprint
 
 Kind = Literal["emotion", "plain"]
+_RENDERING = ("dtype", "compile", "png_level")
 
 
 class ImagePlan(Protocol):
@@ -85,6 +86,13 @@ class PlannedImages:
         }
 
     @property
+    def _rendering(self) -> dict[str, Any]:
+        """What decides the bytes of all rows and is no column, where it is not the default."""
+        defaults = GenerationConfig()
+        found = {name: getattr(self.generation, name) for name in _RENDERING}
+        return {name: value for name, value in found.items() if value != getattr(defaults, name)}
+
+    @property
     def table(self) -> pa.Table:
         """All PLAN rows, of a plan that fits in memory."""
         return self.slice(0, self.num_rows)
@@ -105,6 +113,7 @@ class PlannedImages:
         return fingerprint(
             {
                 **self.settings,
+                **self._rendering,
                 "round": self.round_,
                 "seed": self.seed,
                 "prompts": [prompt_for(e, kind=self.kind, diffusion=self.diffusion) for e in self.emotions],

@@ -1,6 +1,7 @@
 """A folder that knows whether it is whole: format, version and a SHA-256 for every file."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ FORMAT = "uniemo_ray model"
 VERSION = 1
 BASE = WEIGHTS
 """Where `BASE_PARTS` lie for a compact folder, whose config.json says `"base": "tiny"`."""
-BASE_PARTS = ("clip", "diffusion")
+DIFFUSION = "diffusion"
+BASE_PARTS = ("clip", DIFFUSION)
 _NOT_MEANT = frozenset({"README.md", TRAINING})
 
 
@@ -33,11 +35,15 @@ def write_checksums(folder: Path) -> str:
     return _fingerprint(sums)
 
 
-def verify(folder: Path) -> str:
+def verify(folder: Path, *, without: Sequence[str] = ()) -> str:
     """Check version, presence and hash of every file; returns the folder's fingerprint.
 
     The fingerprint covers every file but the model card and the settings of the training: a better text, or
     an equal network that was trained otherwise, is no other model.
+
+    Args:
+        folder: the model folder.
+        without: parts whose files are not looked at, because they were not copied.
 
     Raises:
         ValueError: one line that names the file, what is wrong with it and what to do.
@@ -45,6 +51,8 @@ def verify(folder: Path) -> str:
     read_config(folder)
     sums, base = _read_json(folder / CHECKSUMS), base_of(folder)
     for name, expected in sorted(sums.items()):
+        if name.partition("/")[0] in without:
+            continue
         path = (base if name.partition("/")[0] in BASE_PARTS else folder) / name
         if not path.is_file():
             raise ValueError(f"{path} is missing from the model folder: copy or download the folder again")

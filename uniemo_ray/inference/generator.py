@@ -2,7 +2,8 @@
 
 # n rows of a call
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.model_folder import load_painter
 from uniemo_ray.inference.painter import Painter
 from uniemo_ray.inference.provenance import encode_png, library_versions, sha256_hex
+from uniemo_ray.inference.rendering import DEFAULT, Rendering
 from uniemo_ray.inference.requests import Attributes, Failure, Painting, Request, SamplingSettings, Share
 
 Columns = dict[str, NDArray[Any]]
 Row = dict[str, Any]
+Look = Callable[[int, NDArray[np.uint8]], None]
+"""Sees the number of a row and its pixels (H, W, 3)."""
+ENCODERS = 4
+"""Threads that compress finished images while the next ones are painted."""
 
 
 class ImageGenerator:
@@ -28,7 +34,13 @@ class ImageGenerator:
     """
 
     def __init__(
-        self, model: str | Path | Painter, *, threads: int = 1, device: str = "cpu", fingerprint: str = ""
+        self,
+        model: str | Path | Painter,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        fingerprint: str = "",
+        rendering: Rendering = DEFAULT,
     ) -> None:
         """Load once.
 
@@ -37,13 +49,16 @@ class ImageGenerator:
             threads: CPU threads; a plan made for another number is refused.
             device: torch device of a model that is loaded here.
             fingerprint: of a painter that is given; a folder knows its own.
+            rendering: how to compute and store; its number format is that of a model that is loaded here.
         """
         torch.set_num_threads(threads)
-        self.threads = threads
+        self.threads, self.rendering = threads, rendering
+        self.encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="png")
         if isinstance(model, Painter):
             self.painter, self.fingerprint = model, fingerprint
         else:
-            self.painter, self.fingerprint = load_painter(str(model), device=device)
+            self.painter, self.fingerprint = load_painter(str(model), device=device, dtype=rendering.dtype)
+            rendering.compile(self.painter.diffusion, self.painter.device)
 
     def __call__(self, batch: Mapping[str, NDArray[Any]]) -> Columns:
         """Paint a batch of PLAN columns into IMAGES columns, in the order of its rows.
@@ -54,18 +69,29 @@ class ImageGenerator:
         Raises:
             ValueError: when the plan was made for another model or number of threads.
         """
+        return self.begin(batch)()
+
+    def begin(
+        self,
+        batch: Mapping[str, NDArray[Any]],
+        *,
+        look: Look | None = None,
+    ) -> Callable[[], Columns]:
+        """Paint as `__call__` does; what comes back waits until the images are encoded, and gives them.
+
+        Encoding takes other threads than painting: begin the next batch before asking for this one. `look`
+        sees the number of a row and its pixels (H, W, 3) as soon as they are painted.
+        """
         rows = _rows(batch)
         self._check_plan(rows)
-        results: list[Row | None] = [None] * len(rows)
+        made: dict[int, Future[Row]] = {}
         for settings, indices in _by_settings(rows).items():
-            painted = self._paint([rows[i] for i in indices], settings)
-            for i, result in zip(indices, painted, strict=True):
-                results[i] = result
-        return _columns([row for row in results if row is not None])
+            self._paint({i: rows[i] for i in indices}, settings, made, look)
+        return lambda: _columns([made[i].result() for i in range(len(rows))])
 
     def reject(self, batch: Mapping[str, NDArray[Any]], reason: str) -> Columns:
         """IMAGES columns of rows that could not be painted."""
-        return _columns([_failed(row, reason) for row in _rows(batch)])
+        return _columns([self._failed(row, reason) for row in _rows(batch)])
 
     def _check_plan(self, rows: list[Row]) -> None:
         """All rows must be meant for this actor; doing otherwise would give other bytes silently."""
@@ -76,24 +102,47 @@ class ImageGenerator:
                     f"the plan was made for {key} {others.pop()!r}, this is {mine!r}: make the plan anew"
                 )
 
-    def _paint(self, rows: list[Row], settings: SamplingSettings) -> list[Row]:
+    def _paint(
+        self,
+        rows: dict[int, Row],
+        settings: SamplingSettings,
+        made: dict[int, Future[Row]],
+        look: Look | None,
+    ) -> None:
+        """Paint rows of equal settings; `made` gets the rows that come of them, by number."""
+        numbers = list(rows)
+
+        def keep(index: int, result: Painting | Failure) -> None:
+            number = numbers[index]
+            if look is not None and isinstance(result, Painting):
+                look(number, result.pixels)
+            made[number] = self.encoders.submit(self._finish, rows[number], result)
+
         try:
             self.painter.check(settings, threads=self.threads)
         except ValueError as error:
-            return [_failed(row, f"bad_settings: {error}") for row in rows]
-        results = self.painter.paint([_request(row) for row in rows], settings, threads=self.threads)
-        return [
-            _failed(row, result.reason) if isinstance(result, Failure) else self._image_row(row, result)
-            for row, result in zip(rows, results, strict=True)
-        ]
+            for index in range(len(numbers)):
+                keep(index, Failure(f"bad_settings: {error}"))
+            return
+        requests = [_request(row) for row in rows.values()]
+        self.painter.paint(requests, settings, threads=self.threads, done=keep)
 
-    def _image_row(self, row: Row, painting: Painting) -> Row:
-        chosen = painting.attributes[0] if painting.attributes else Attributes("", None, 0.0, None, 0.0)
-        versions = library_versions(self.painter.device.type)
-        made = row | {"model": self.fingerprint, "versions": versions}
+    def _finish(self, row: Row, result: Painting | Failure) -> Row:
+        if isinstance(result, Failure):
+            return self._failed(row, result.reason)
+        chosen = result.attributes[0] if result.attributes else Attributes("", None, 0.0, None, 0.0)
+        made = row | {"model": self.fingerprint, "versions": self._versions()}
         made |= {key: value for key, value in chosen._asdict().items() if key != "emotion"}
-        png = encode_png(painting.pixels, made)
+        png = encode_png(result.pixels, made, level=self.rendering.png_level)
         return made | {"image": png, "sha256": sha256_hex(png), "reason": None}
+
+    def _failed(self, row: Row, reason: str) -> Row:
+        absent = dict.fromkeys(("image", "sha256", "scene", "scene_weight", "object", "object_weight"))
+        return row | absent | {"versions": self._versions(), "reason": reason}
+
+    def _versions(self) -> str:
+        processor = self.painter.device.type
+        return library_versions(processor, self.rendering.stated(processor))
 
 
 def _rows(batch: Mapping[str, NDArray[Any]]) -> list[Row]:
@@ -121,11 +170,6 @@ def _by_settings(rows: list[Row]) -> dict[SamplingSettings, list[int]]:
 def _request(row: Row) -> Request:
     emotions = (Share(str(row["emotion"]), 1.0),) if row["kind"] == "emotion" else ()
     return Request(seed=int(row["seed"]), prompt=str(row["prompt"]), emotions=emotions)
-
-
-def _failed(row: Row, reason: str) -> Row:
-    absent = dict.fromkeys(("image", "sha256", "scene", "scene_weight", "object", "object_weight"))
-    return row | absent | {"versions": library_versions(), "reason": reason}
 
 
 def _columns(rows: list[Row]) -> Columns:

@@ -21,28 +21,30 @@ import tempfile
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from uniemo_ray.config import Config
+from uniemo_ray.config import Config, DiffusionConfig
 from uniemo_ray.emotions import MIKELS, LabelSpace
 from uniemo_ray.inference.checksums import (
     CHECKSUMS,
     CONFIG,
+    DIFFUSION,
     FORMAT,
     TRAINING,
     VERSION,
     base_of,
     read_config,
-    verify,
+    stated_files,
     write_checksums,
 )
 from uniemo_ray.inference.compact import NET, from_eight_bits
 from uniemo_ray.inference.heads import ScorerHeads
+from uniemo_ray.inference.model_cache import CachedFolder
 from uniemo_ray.inference.model_settings import output_settings, read_settings, training_settings
 from uniemo_ray.inference.model_source import fetch_folder, read_labels
 from uniemo_ray.models.build import empty_net
@@ -64,6 +66,7 @@ SPACE, SCORERS = "emotion_space.safetensors", "scorers.safetensors"
 NO_DIFFUSION = "holds no diffusion model: it understands images and makes none"
 COEFFICIENTS, CARD = "coefficients.parquet", "README.md"
 _STAGE = "stage"
+Dtype = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +98,11 @@ class ModelParts:
     """Whether stage 1 alone has trained: what conditions a diffusion model is still random numbers."""
     fingerprint: str = ""
     """Fingerprint of the folder that the parts were loaded from."""
-    temporary: "tempfile.TemporaryDirectory[str] | None" = None
-    """Keeps a downloaded folder alive as long as its parts."""
+    hold: CachedFolder | None = None
+    """Keeps the copy of a folder in storage as long as its parts."""
+    left_out: str | None = None
+    """Address of the model folder whose diffusion model was not copied to this machine, and is when the parts
+    are saved."""
 
 
 def save_model_folder(parts: ModelParts, target: str | Path) -> str:
@@ -135,22 +141,27 @@ def _upload(folder: Path, store: Store) -> None:
         store.delete(key)
 
 
-def load_model_folder(source: str | Path, *, with_diffusion: bool = True) -> ModelParts:
+def load_model_folder(
+    source: str | Path, *, with_diffusion: bool = True, dtype: Dtype | None = None
+) -> ModelParts:
     """Read a model folder after checking version, completeness and every checksum.
 
     Args:
         source: local path, `s3://`, or `tiny` for the one that comes with the package.
         with_diffusion: whether to load what only generation needs.
+        dtype: number format of denoiser and text encoders; by default as the folder says.
 
     Raises:
         ValueError: one line that names the file and what is wrong with it.
     """
-    folder, temporary = fetch_folder(source)
-    fingerprint = verify(folder)
+    folder, fingerprint, hold = fetch_folder(source, with_diffusion=with_diffusion)
     config_file, base = read_config(folder), base_of(folder)
     labels, config = read_labels(folder), read_settings(folder, config_file)
-    pipeline = _find_diffusion(base / "diffusion", config)
-    diffusion = _load_diffusion(pipeline, config) if pipeline and with_diffusion else None
+    pipeline = _find_diffusion(base / DIFFUSION, config)
+    tuning = (
+        config.diffusion if dtype is None else config.diffusion.model_copy(update={"frozen_dtype": dtype})
+    )
+    diffusion = _load_diffusion(pipeline, tuning) if pipeline and with_diffusion else None
     clip_config = read_clip_config(base / "clip")
     net = empty_net(
         config,
@@ -181,19 +192,27 @@ def load_model_folder(source: str | Path, *, with_diffusion: bool = True) -> Mod
         labels=labels,
         is_stage_1=config_file.get(_STAGE) == 1,
         fingerprint=fingerprint,
-        temporary=temporary,
+        hold=hold,
+        left_out=_left_out(folder, str(source)) if pipeline is None else None,
     )
 
 
-def load_painter(source: str | Path, *, device: str = "cpu") -> "tuple[Painter, str]":
+def load_painter(
+    source: str | Path, *, device: str = "cpu", dtype: Dtype | None = None
+) -> "tuple[Painter, str]":
     """The part of a model folder that makes images, and the folder's fingerprint.
+
+    Args:
+        source: as in `load_model_folder`, also `dtype`.
+        device: torch device.
+        dtype: number format.
 
     Raises:
         ValueError: as `load_model_folder`, and for a model that only understands.
     """
     from uniemo_ray.inference.painter import Painter
 
-    parts = load_model_folder(source)
+    parts = load_model_folder(source, dtype=dtype)
     if parts.diffusion is None:
         raise ValueError(f"{source} {NO_DIFFUSION}")
     return Painter(parts.diffusion, net=parts.net, space=parts.space, device=device), parts.fingerprint
@@ -221,9 +240,11 @@ def _write(parts: ModelParts, folder: Path) -> str:
     if parts.text_tower is not None:
         shutil.copyfile(parts.text_tower, folder / "clip" / TEXT_TOWER)
     if parts.diffusion is not None:
-        _write_diffusion(parts.diffusion, folder / "diffusion", mode=parts.config.diffusion.denoiser)
+        _write_diffusion(parts.diffusion, folder / DIFFUSION, mode=parts.config.diffusion.denoiser)
     elif parts.pipeline is not None:
-        parts.pipeline.copy_to(folder / "diffusion")
+        parts.pipeline.copy_to(folder / DIFFUSION)
+    elif parts.left_out is not None:
+        open_store(parts.left_out).download_dir(DIFFUSION, folder / DIFFUSION)
     parts.space.save(folder / SPACE)
     pq.write_table(parts.coefficients, folder / COEFFICIENTS)
     if parts.scorers is not None:
@@ -266,6 +287,12 @@ def _write_diffusion(diffusion: "DiffusionParts", target: Path, *, mode: str) ->
     pipeline.save_pretrained(target)
 
 
+def _left_out(folder: Path, source: str) -> str | None:
+    """The source, if it has a diffusion model which the folder has not."""
+    has_one = any(name.startswith(f"{DIFFUSION}/") for name in stated_files(folder)[0])
+    return source if has_one and base_of(folder) == folder else None
+
+
 def _find_diffusion(folder: Path, config: Config) -> PipelineFolder | None:
     if not folder.is_dir():
         return None
@@ -274,10 +301,10 @@ def _find_diffusion(folder: Path, config: Config) -> PipelineFolder | None:
     return find_pipeline(str(folder), variant=variant)
 
 
-def _load_diffusion(pipeline: PipelineFolder, config: Config) -> "DiffusionParts":
+def _load_diffusion(pipeline: PipelineFolder, tuning: DiffusionConfig) -> "DiffusionParts":
     from uniemo_ray.models.diffusion import load_diffusion  # imports diffusers: understanding does without
 
-    return tune_diffusion(load_diffusion(str(pipeline.path), variant=pipeline.variant), config.diffusion)
+    return tune_diffusion(load_diffusion(str(pipeline.path), variant=pipeline.variant), tuning)
 
 
 def _condition_width(path: Path) -> int:

@@ -4,7 +4,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from uniemo_ray.config import PLACEHOLDER, check_threads
 from uniemo_ray.emotions import emotion_index
+from uniemo_ray.inference.fixed_threads import fixed_threads
 from uniemo_ray.inference.requests import (
     Attributes,
     Failure,
@@ -97,24 +97,32 @@ class Painter:
         *,
         threads: int,
         watch: Watch | None = None,
+        done: Callable[[int, Painting | Failure], None] | None = None,
     ) -> list[Painting | Failure]:
         """One result per request, in order.
 
         The batch that runs always has `settings.micro_batch` rows: the last one is filled up by
         repeating a request, because another batch size gives other bits. A micro-batch that `watch`
-        ends gives failures for its requests, the others are painted.
+        ends gives failures for its requests, the others are painted. `done` gets the number of a request and
+        its result as soon as there is one.
 
         Raises:
             ValueError: for settings that cannot run.
         """
         self.check(settings, threads=threads)
         results: list[Painting | Failure | None] = [None] * len(requests)
-        with _threads(threads), torch.no_grad():
+
+        def keep(index: int, result: Painting | Failure) -> None:
+            results[index] = result
+            if done is not None:
+                done(index, result)
+
+        with fixed_threads(threads), torch.no_grad():
             ready: list[_Prepared] = []
             for i, request in enumerate(requests):
                 prepared = self._prepare(i, request)
                 if isinstance(prepared, Failure):
-                    results[i] = prepared
+                    keep(i, prepared)
                 else:
                     ready.append(prepared)
             for batch in _micro_batches(ready, settings.micro_batch):
@@ -125,7 +133,7 @@ class Painter:
                 except _StoppedError:
                     painted = [Failure(STOPPED)] * len(batch)
                 for item, result in zip(batch, painted, strict=True):
-                    results[item.index] = result
+                    keep(item.index, result)
         return [r for r in results if r is not None]
 
     def _prepare(self, index: int, request: Request) -> _Prepared | Failure:
@@ -265,14 +273,3 @@ def _micro_batches(items: list[_Prepared], size: int) -> Iterator[list[_Prepared
     for terms in sorted({len(item.weights) for item in items}):
         same = [item for item in items if len(item.weights) == terms]
         yield from (same[i : i + size] for i in range(0, len(same), size))
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Run torch on exactly `count` CPU threads: another count gives other bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

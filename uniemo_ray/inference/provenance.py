@@ -15,23 +15,31 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
+from uniemo_ray.config import PNG_LEVEL
+from uniemo_ray.devices import describe_device
 from uniemo_ray.inference.xmp import from_xmp, to_xmp
 
 PREFIX = "uniemo:"
 """Prefix of our text chunks; other programs' chunks are left alone when reading."""
-COMPRESSION = 6
 _LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
 
 
+def library_versions(processor: str = "cpu", rendering: Mapping[str, Any] | None = None) -> str:
+    """What decides an image's bytes beside its row, as canonical JSON.
+
+    Args:
+        processor: type of a torch device; of a GPU, its model, driver and arithmetic are named as well.
+        rendering: settings that are not the default, by name.
+    """
+    named = _installed() | {"processor": processor}
+    return canonical_json(named | describe_device(processor) | dict(rendering or {}))
+
+
 @cache
-def library_versions(processor: str = "cpu") -> str:
-    """What decides an image's bytes beside its row: versions and kind of processor, as canonical JSON."""
+def _installed() -> dict[str, str]:
     from uniemo_ray import __version__
 
-    versions = {"uniemo_ray": __version__, "processor": processor} | {
-        name: version(name) for name in _LIBRARIES
-    }
-    return canonical_json(versions)
+    return {"uniemo_ray": __version__} | {name: version(name) for name in _LIBRARIES}
 
 
 def canonical_json(value: Any) -> str:
@@ -66,14 +74,19 @@ class GeneratedImage(PngImageFile):
             if isinstance(key, str) and key.startswith(PREFIX):
                 text.add_itxt(key, value)
         # each format takes what it knows and ignores the rest
-        ours = {"pnginfo": text, "compress_level": COMPRESSION, "xmp": to_xmp(self.provenance)}
+        ours = {"pnginfo": text, "compress_level": PNG_LEVEL, "xmp": to_xmp(self.provenance)}
         super().save(fp, format, **ours | params)
 
 
-def encode_png(pixels: NDArray[np.uint8], provenance: Mapping[str, Any]) -> bytes:
+def encode_png(pixels: NDArray[np.uint8], provenance: Mapping[str, Any], *, level: int = PNG_LEVEL) -> bytes:
     """(H, W, 3) bytes as PNG with one text chunk per entry; the same input gives the same bytes.
 
     A file cannot hold its own hash, so the hash of the raw pixels goes in, as `pixels_sha256`.
+
+    Args:
+        pixels: the picture.
+        provenance: of plain values.
+        level: effort of the compression, 0 to 9.
     """
     text = PngInfo()
     entries = {**provenance, "pixels_sha256": sha256_hex(np.ascontiguousarray(pixels).tobytes())}
@@ -81,7 +94,7 @@ def encode_png(pixels: NDArray[np.uint8], provenance: Mapping[str, Any]) -> byte
         text.add_itxt(PREFIX + key, canonical_json(entries[key]))
     buffer = io.BytesIO()
     Image.fromarray(pixels, mode="RGB").save(
-        buffer, format="PNG", pnginfo=text, compress_level=COMPRESSION, optimize=False
+        buffer, format="PNG", pnginfo=text, compress_level=level, optimize=False
     )
     return buffer.getvalue()
 

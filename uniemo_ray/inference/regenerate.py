@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from uniemo_ray.devices import set_tf32
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
 from uniemo_ray.feedback.schema import IMAGES, PLAN
 from uniemo_ray.inference.generator import ImageGenerator
+from uniemo_ray.inference.rendering import Rendering
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed
 from uniemo_ray.store.verify import shard_folders
@@ -42,9 +44,14 @@ def regenerate(store: Store, image_id: str) -> Regenerated:
     if row["reason"] is not None:
         raise ValueError(f"image {image_id} has no picture in {store.uri}: {row['reason']}")
     plan = {name: np.array([row[name]], dtype=object) for name in PLAN.names}
-    device = json.loads(row["versions"]).get("processor", "cpu")
+    versions = json.loads(row["versions"])
+    device = versions.get("processor", "cpu")
+    if "tf32" in versions:
+        set_tf32(versions["tf32"])
     model = find_model(store, str(row["model"]))
-    generator = ImageGenerator(model, threads=int(row["threads"]), device=device)
+    generator = ImageGenerator(
+        model, threads=int(row["threads"]), device=device, rendering=Rendering.read(row["versions"])
+    )
     made = generator(plan)
     png, digest = made["image"][0], made["sha256"][0]
     if png is None:

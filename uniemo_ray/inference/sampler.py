@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UniPCMultistepScheduler
-from diffusers.image_processor import VaeImageProcessor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -141,5 +140,5 @@ def _combine(parts: Sequence[Tensor], weights: Tensor, guidance: float | None) -
 
 def to_pictures(images: Tensor) -> NDArray[np.uint8]:
     """What a VAE decoded, (B, 3, H, W) of about [-1, 1], as pictures (B, H, W, 3)."""
-    pixels = VaeImageProcessor().postprocess(images, output_type="np", do_denormalize=[True] * len(images))
-    return np.asarray((pixels * 255).round().astype(np.uint8))
+    shares = (images.float() * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    return np.asarray((shares * 255).round().to(torch.uint8).contiguous().cpu().numpy())

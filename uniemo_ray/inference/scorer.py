@@ -2,7 +2,7 @@
 
 # n images of a call, B micro-batch, E CLIP joint width, D encoder width, C emotions
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from torch import Tensor
 from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.data.images import ImageError, decode_rgb
 from uniemo_ray.data.preprocess import Preprocess
-from uniemo_ray.inference.heads import (
-    ScorerHeads,
-)
+from uniemo_ray.inference.heads import ScorerHeads
+from uniemo_ray.inference.read_ahead import BATCHES, batches, read_ahead
 from uniemo_ray.models.clip import ClipParts, image_features, load_clip
 from uniemo_ray.models.uniemo import UniEmoNet
 
@@ -78,7 +77,7 @@ class FeatureExtractor:
         Raises:
             ImageError: for an unreadable image: canonical samples were checked when they were read.
         """
-        squares = [self.read(image) for image in batch["image"]]
+        squares = read_ahead(batch["image"], self.read, ahead=BATCHES * self.micro_batch)
         found = {key: value.cpu().numpy() for key, value in self.batched(squares, self._encode).items()}
         return {key: column for key, column in batch.items() if key != "image"} | found
 
@@ -94,15 +93,19 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def batched(
-        self, squares: Sequence[NDArray[np.uint8]], encode: Callable[[Tensor], dict[str, Tensor]]
+        self, squares: Iterable[NDArray[np.uint8]], encode: Callable[[Tensor], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """Run `encode` on micro-batches of one size, the last one padded by repeating its last image.
 
         Everything that a result is computed from has to happen inside `encode`: a layer gives other bits
         at another batch size. Without images there are no columns.
+
+        Args:
+            squares: as `read` gives them, asked for one micro-batch at a time.
+            encode: makes columns of pixels.
         """
         parts = []
-        for chunk in _chunks(squares, self.micro_batch):
+        for chunk in batches(squares, self.micro_batch):
             padded = [*chunk, *[chunk[-1]] * (self.micro_batch - len(chunk))]
             pixels = self.preprocess.pixels(padded).to(self.device)
             parts.append({key: value[: len(chunk)] for key, value in encode(pixels).items()})
@@ -134,35 +137,44 @@ class Scorer:
         scene's and the best object's probability. A row without a readable image gets a reason, no
         names and scores that are not numbers.
         """
-        squares, reasons = self._read(batch)
-        found = self.extractor.batched([square for square in squares if square is not None], self._encode)
-        return _score(self.heads, batch, found, reasons)
+        given = batch.get("reason", np.full(len(batch["image"]), None, dtype=object))
+        rows = zip(batch["image"], batch["emotion"], given, strict=True)
+        reasons: list[str | None] = []
+
+        def squares() -> Iterator[NDArray[np.uint8]]:
+            for read in read_ahead(rows, self._read, ahead=BATCHES * self.extractor.micro_batch):
+                reasons.append(read if isinstance(read, str) else None)
+                if not isinstance(read, str):
+                    yield read
+
+        found = self.judge(squares())
+        return score_rows(self.heads, batch, found, reasons)
+
+    def judge(self, squares: Iterable[NDArray[np.uint8]]) -> dict[str, Tensor]:
+        """Features and the probabilities of every head, one row for each square, for `score_rows`."""
+        return self.extractor.batched(squares, self._encode)
+
+    def square(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture (H, W, 3) as the encoder's square."""
+        return self.extractor.preprocess.square(pixels)
 
     def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
         """Features and the probabilities of every head, for a micro-batch."""
         return _judge(self.heads, image_features(self.extractor.clip, pixels))
 
-    def _read(
-        self, batch: Mapping[str, NDArray[Any]]
-    ) -> tuple[list[NDArray[np.uint8] | None], list[str | None]]:
-        """Decoded squares and reasons; exactly one of both is None in every row."""
-        given = batch.get("reason", np.full(len(batch["image"]), None, dtype=object))
-        squares: list[NDArray[np.uint8] | None] = []
-        reasons: list[str | None] = []
-        for image, emotion, reason in zip(batch["image"], batch["emotion"], given, strict=True):
-            square, why = None, reason
-            if why is None and image is None:
-                why = "no_image"
-            if why is None and str(emotion) not in self.heads.labels:
-                why = f"unknown_emotion: {emotion}"
-            if why is None:
-                try:
-                    square = self.extractor.read(image)
-                except ImageError as error:
-                    why = f"image_{error}"
-            squares.append(square)
-            reasons.append(why)
-        return squares, reasons
+    def _read(self, row: tuple[bytes | None, str, str | None]) -> NDArray[np.uint8] | str:
+        """The decoded square of an image, emotion and perhaps a reason; or why there is no score."""
+        image, emotion, reason = row
+        if reason is not None:
+            return reason
+        if image is None:
+            return "no_image"
+        if str(emotion) not in self.heads.labels:
+            return f"unknown_emotion: {emotion}"
+        try:
+            return self.extractor.read(image)
+        except ImageError as error:
+            return f"image_{error}"
 
 
 @torch.no_grad()
@@ -174,7 +186,7 @@ def score_features(heads: ScorerHeads, batch: Mapping[str, NDArray[Any]]) -> Col
         batch: columns `image_id`, `emotion` (one that the heads know) and `clip_feature` (n, E).
     """
     features = torch.from_numpy(np.ascontiguousarray(batch["clip_feature"], dtype=np.float32))
-    return _score(heads, batch, _judge(heads, features), [None] * len(features))
+    return score_rows(heads, batch, _judge(heads, features), [None] * len(features))
 
 
 def _judge(heads: ScorerHeads, features: Tensor) -> dict[str, Tensor]:
@@ -184,13 +196,20 @@ def _judge(heads: ScorerHeads, features: Tensor) -> dict[str, Tensor]:
     return found | {"clip_feature": features}
 
 
-def _score(
+def score_rows(
     heads: ScorerHeads,
     batch: Mapping[str, NDArray[Any]],
     found: Mapping[str, Tensor],
     reasons: Sequence[str | None],
 ) -> Columns:
-    """SCORES columns: `found` has a row for each image without a reason, in order."""
+    """SCORES columns.
+
+    Args:
+        heads: the scorers.
+        batch: columns `image_id` and `emotion`.
+        found: what `Scorer.judge` gives, with a row for each image without a reason, in order.
+        reasons: why a row has no score; None for one that has.
+    """
     found = {key: value.cpu() for key, value in found.items()}
     out: Columns = {"image_id": np.asarray(batch["image_id"]), "emotion": np.asarray(batch["emotion"])}
     out |= _no_scores(len(reasons), classes=len(heads.labels)) | {"reason": _objects(reasons)}
@@ -241,7 +260,3 @@ def _objects(values: Sequence[Any]) -> NDArray[Any]:
     for i, value in enumerate(values):  # a slice would take equally long arrays for one of two dimensions
         column[i] = value
     return column
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[i : i + size] for i in range(0, len(items), size))

@@ -26,7 +26,17 @@ DIFFUSION_FILES = ("diffusion.model", "diffusion.revision", "diffusion.variant")
 VAE = (*DIFFUSION_FILES, "diffusion.size_px", "diffusion.channels_last", "diffusion.vae_slicing")
 NETWORK = ("encoder", "fusion", "losses", *LABELS, *DIFFUSION_FILES, "diffusion.text_widths")
 """What shapes the network, and the text width that its condition must have."""
-SAMPLING = ("seed", "diffusion", "generation.micro_batch", "generation.threads", "resources.use_gpu")
+SAMPLING = (
+    "seed",
+    "diffusion",
+    "generation.micro_batch",
+    "generation.threads",
+    "generation.dtype",
+    "generation.compile",
+    "generation.png_level",
+    "resources.use_gpu",
+    "resources.tf32",
+)
 """What determines an image's bytes, beside its plan row and the model."""
 MEASURING = ("evaluation", "seed", "data.kind", "data.max_pixels", "diffusion.size_px", *FROZEN_CLIP)
 STAGE_1 = (
@@ -123,8 +133,8 @@ def feedback_loop_steps(config: Config) -> list[Row]:
             "generate-plain",
             partial(feedback.generate, round_=1, kind="plain"),
             place="actors",
-            reads=[*SAMPLING, "evaluation.plain_per_emotion", "generation.rows_per_shard"],
-            after=["model-1"],
+            reads=[*SAMPLING, *FROZEN_CLIP, "evaluation.plain_per_emotion", "generation.rows_per_shard"],
+            after=["model-1", "scorers"],
             grows_by=["evaluation.plain_per_emotion"],
         ),
         Row(
@@ -213,8 +223,8 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
             generate,
             partial(feedback.generate, round_=round_),
             place="actors",
-            reads=[*SAMPLING, "generation.per_emotion", "generation.rows_per_shard"],
-            after=[model],
+            reads=[*SAMPLING, *FROZEN_CLIP, "generation.per_emotion", "generation.rows_per_shard"],
+            after=[model, "scorers"],
             grows_by=["generation.per_emotion"],
         ),
         Row(

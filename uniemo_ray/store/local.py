@@ -66,6 +66,10 @@ class LocalStore(Store):
             shutil.copyfileobj(source, file, 1 << 20)
 
     @override
+    def copy(self, source: str, key: str) -> None:
+        self.put_file(self._path(source), key)
+
+    @override
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 

@@ -149,6 +149,11 @@ class S3Store(Store):
             self._client.upload_file(str(path), self.bucket, self._key(key))
 
     @override
+    def copy(self, source: str, key: str) -> None:
+        with self._clear_errors(source):
+            self._client.copy({"Bucket": self.bucket, "Key": self._key(source)}, self.bucket, self._key(key))
+
+    @override
     def exists(self, key: str) -> bool:
         with self._clear_errors(key):
             try:

@@ -1,5 +1,6 @@
 """Generation and scoring on real actor pools: the same bytes whatever the cluster, nothing twice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,8 +9,11 @@ import pytest
 
 from tests.inference.conftest import CONFIG
 from tests.models.tiny import write_clip_folder
-from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig
+from uniemo_ray.config import GenerationConfig, ResourceConfig
+from uniemo_ray.distributed.shards.actors.clip import ScoreActor
+from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.generate import MappedShards, generate_images, score_images
+from uniemo_ray.distributed.shards.scoring import Scoring, scored_already
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.store.base import Store
@@ -82,26 +86,37 @@ def test_bytes_do_not_depend_on_actors_blocks_or_crashes(plan, model_folder, tmp
         run(shuffled, two, model_folder)
 
 
+@pytest.fixture(scope="module")
+def scoring(clip, heads, tmp_path_factory) -> Scoring:
+    folder = tmp_path_factory.mktemp("scoring")
+    write_clip_folder(clip, folder / "clip", with_weights=True)
+    (folder / "heads").mkdir()
+    heads.save(folder / "heads" / "scorers.safetensors")
+    return Scoring(str(folder / "clip"), None, str(folder / "heads"), version="v")
+
+
+def score(images: Store, store: Store, scoring: Scoring) -> MappedShards:
+    return score_images(images=images, store=store, scoring=scoring, plan_hash="p", resources=RESOURCES)
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
-def test_scores_go_into_files_of_their_own(plan, model_folder, clip, heads, tmp_path) -> None:
-    images, scores = open_store(str(tmp_path / "images")), open_store(str(tmp_path / "scores"))
-    run(plan, images, model_folder)
-    write_clip_folder(clip, tmp_path / "clip", with_weights=True)
-    (tmp_path / "heads").mkdir()
-    heads.save(tmp_path / "heads" / "scorers.safetensors")
-    result = score_images(
-        images=images,
-        store=scores,
-        encoder=EncoderConfig(clip=str(tmp_path / "clip")),
-        heads=str(tmp_path / "heads"),
-        plan_hash="p",
-        resources=RESOURCES,
-    )
-    table = read_shards(scores, "scores/")
-    assert result.rows == 14
-    assert sum(result.failed.values()) == 1
-    assert set(committed(scores)) == {
+def test_scores_are_the_same_where_images_are_painted_and_later(
+    plan, model_folder, scoring, clip, tmp_path, monkeypatch
+) -> None:
+    names = ("images", "scores", "later-images", "later-scores")
+    images, scores, later_images, later = (open_store(str(tmp_path / name)) for name in names)
+    config = GENERATION
+    for store, chosen in ((images, scoring), (later_images, None)):
+        model = str(model_folder)
+        generate_images(plan, store=store, model=model, config=config, resources=RESOURCES, scoring=chosen)
+    assert bytes_by_id(images) == bytes_by_id(later_images)
+    assert len(committed(images, "scores/")) == 3
+    assert not committed(later_images, "scores/")
+    result = score(later_images, later, scoring)
+    table = read_shards(later, "scores/")
+    assert (result.rows, sum(result.failed.values())) == (14, 1)
+    assert set(committed(later)) == {
         name.replace("images", "scores") for name in committed(images, "images/")
     }
     assert "image" not in table.column_names
@@ -110,6 +125,39 @@ def test_scores_go_into_files_of_their_own(plan, model_folder, clip, heads, tmp_
     assert {len(feature) for feature in good["clip_feature"].to_pylist()} == {
         clip.config["model_cfg"]["embed_dim"]
     }
+
+    # one shard's scores were lost with a process: it alone is read again
+    for key in ("scores/part-00001.parquet", "manifest/scores/part-00001.json"):
+        images.delete(key)
+    (tmp_path / "images" / "images" / "part-00000.parquet").unlink()
+    assert score(images, scores, scoring)[:2] == result[:2]
+    assert read_shards(scores, "scores/").equals(table)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_scores_of_other_scorers_are_not_taken_over(plan, model_folder, scoring, tmp_path) -> None:
+    images = open_store(str(tmp_path / "images"))
+    model = str(model_folder)
+    generate_images(plan, store=images, model=model, config=GENERATION, resources=RESOURCES, scoring=scoring)
+    assert len(scored_already(images, scoring)) == 3
+    assert scored_already(images, replace(scoring, version="w")) == set()
+
+
+def test_an_actor_scores_its_pixels_as_another_scores_its_files(plan, model_folder, scoring) -> None:
+    actor = GenerateActor(str(model_folder), threads=1, scoring=scoring)
+    made = actor.begin(plan)()
+    (beside,) = made.beside
+    other = ScoreActor(scoring.clip, scoring.heads)
+    assert made.table.equals(GenerateActor(str(model_folder), threads=1)(plan))
+    assert beside.table.equals(other(made.table))
+    assert beside.table["reason"].null_count == 13
+    assert actor.scorer is not None
+    for heads in (actor.scorer.heads, other.scorer.heads):
+        heads.labels = tuple("joy" if label == "amusement" else label for label in heads.labels)
+    made = actor.begin(plan)()
+    assert made.beside[0].table.equals(other(made.table))
+    assert made.beside[0].table["reason"][0].as_py().startswith("unknown_emotion")
 
 
 @pytest.mark.ray

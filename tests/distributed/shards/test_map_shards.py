@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import ray.data
 
 from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.shards import map_shards as module
@@ -95,6 +96,37 @@ def test_a_wrong_value_is_not_tried_again(source, tmp_path, caplog, poison, reas
     with pytest.raises(ValueError, match=f"^{reason}$"):
         run(source, open_store(str(tmp_path / "target")), poison=poison, kind="wrong", retries=2)
     assert "tried again" not in caplog.text
+
+
+def placed(source, tmp_path, monkeypatch, **resources):
+    """What Ray is asked for each actor."""
+    asked = {}
+
+    class AskedError(Exception):
+        pass
+
+    def refuse(_self, _function, **options):
+        asked.update(options)
+        raise AskedError
+
+    monkeypatch.setattr("ray.data.Dataset.map_batches", refuse)
+    monkeypatch.setattr("ray.data.from_items", lambda *_, **__: ray.data.Dataset.__new__(ray.data.Dataset))
+    with pytest.raises(AskedError):
+        map_shards(
+            source,
+            {"low": "in/low"},
+            target=open_store(str(tmp_path / "target")),
+            actor=Doubler,
+            plan_hash="p",
+            resources=ResourceConfig(**resources),
+        )
+    return asked
+
+
+def test_actors_may_share_a_gpu(source, tmp_path, monkeypatch):
+    assert placed(source, tmp_path, monkeypatch, use_gpu=True, gpus_per_actor=0.25)["num_gpus"] == 0.25
+    assert placed(source, tmp_path, monkeypatch, use_gpu=True)["num_gpus"] == 1
+    assert placed(source, tmp_path, monkeypatch, gpus_per_actor=0.25)["num_gpus"] == 0
 
 
 def test_a_folder_without_shards_is_named(tmp_path):

@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from uniemo_ray.config import EncoderConfig, GenerationConfig, ResourceConfig, check_threads
+from uniemo_ray.config import GenerationConfig, ResourceConfig, check_threads
 from uniemo_ray.distributed.shards.actors.clip import ScoreActor
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.shards.mapper import ActorFactory
+from uniemo_ray.distributed.shards.scoring import SCORES_FOLDER, HandOn, Scoring, scored_already
 from uniemo_ray.feedback.plan import ImagePlan, TablePlan
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
+from uniemo_ray.inference.rendering import Rendering
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed
-
-SCORES_FOLDER = "scores"
 
 
 class MappedShards(NamedTuple):
@@ -41,6 +41,7 @@ def generate_images(
     config: GenerationConfig,
     resources: ResourceConfig,
     actor: ActorFactory | None = None,
+    scoring: Scoring | None = None,
 ) -> MappedShards:
     """Generate a plan's images into `images/part-NNNNN`; what is committed there already is kept.
 
@@ -53,6 +54,7 @@ def generate_images(
         config: rows per shard, actors, threads, retries.
         resources: what an actor reserves.
         actor: makes IMAGES rows of PLAN rows; by default with `model`.
+        scoring: also scores the images, into `scores/part-NNNNN` beside them, for `score_images` to find.
 
     Raises:
         ValueError: for a plan that cannot be generated reproducibly, or of which no row could be; or
@@ -63,15 +65,27 @@ def generate_images(
     _check(plan, config)
     commit_plan(plan, store, rows_per_shard=config.rows_per_shard)
     # an actor computes on as many threads as its images' bytes were planned for
-    reserved = {"actors": config.actors, "cpus_per_worker": max(config.threads, resources.cpus_per_worker)}
+    reserved = {
+        "actors": config.actors,
+        "cpus_per_worker": max(config.threads, resources.cpus_per_worker),
+        "gpus_per_actor": 1.0,
+    }
     map_shards(
         store,
         {IMAGES_FOLDER: PLAN_FOLDER},
         target=store,
-        actor=actor or partial(GenerateActor, model=model, threads=config.threads),
+        actor=actor
+        or partial(
+            GenerateActor,
+            model=model,
+            threads=config.threads,
+            rendering=Rendering.of(config),
+            scoring=scoring,
+        ),
         plan_hash=None,
         resources=resources.model_copy(update=reserved),
         retries=config.retries,
+        overlaps=True,
     )
     result = _summary(store, IMAGES_FOLDER)
     if sum(result.failed.values()) == result.rows:
@@ -84,19 +98,19 @@ def score_images(
     *,
     images: Store,
     store: Store,
-    encoder: EncoderConfig,
-    heads: str,
+    scoring: Scoring,
     plan_hash: str,
     resources: ResourceConfig,
     retries: int = 2,
 ) -> MappedShards:
     """Score the shards of `images/` into `scores/` of another store, under the same names.
 
+    Scores that were made beside the images are taken over: then no image is read.
+
     Args:
         images: store with the image shards.
         store: gets `scores/`.
-        encoder: names the frozen CLIP.
-        heads: folder of the scorers, readable on every worker.
+        scoring: the scorers.
         plan_hash: stands for the images and the scorers.
         resources: size of the pool and what an actor reserves.
         retries: how often failed shards are tried again.
@@ -104,15 +118,13 @@ def score_images(
     Raises:
         RuntimeError: when a shard still fails after all retries.
     """
-    map_shards(
-        images,
-        {SCORES_FOLDER: IMAGES_FOLDER},
-        target=store,
-        actor=partial(ScoreActor, clip=encoder.clip, pretrained=encoder.clip_pretrained, heads=heads),
-        plan_hash=plan_hash,
-        resources=resources,
-        retries=retries,
-    )
+    map_scores = partial(map_shards, images, target=store, plan_hash=plan_hash, retries=retries)
+    if names := scored_already(images, scoring):
+        plain = resources.model_copy(update={"use_gpu": False})
+        folders = {SCORES_FOLDER: SCORES_FOLDER}
+        map_scores(folders, actor=HandOn, resources=plain, as_tasks=True, names=names)
+    actor = partial(ScoreActor, clip=scoring.clip, pretrained=scoring.pretrained, heads=scoring.heads)
+    map_scores({SCORES_FOLDER: IMAGES_FOLDER}, actor=actor, resources=resources)
     return _summary(store, SCORES_FOLDER)
 
 

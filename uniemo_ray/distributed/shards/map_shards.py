@@ -7,7 +7,7 @@ an exception never ends the pool, it comes back as a row.
 
 import logging
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.shards.health import Health, NoActorError
+from uniemo_ray.distributed.shards.lanes import AT_ONCE
 from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, map_in_task
 from uniemo_ray.distributed.shards.placement import Placement
 from uniemo_ray.distributed.shards.progress import Progress, shown
@@ -31,6 +32,11 @@ RETRIES = 2
 """How often failed shards are tried again."""
 FRUITLESS_PASSES = 3
 """How many passes in a row may make nothing before the step fails."""
+_TWO_AT_ONCE: dict[str, Any] = {
+    "max_concurrent_calls_per_actor": AT_ONCE,
+    "max_tasks_in_flight_per_actor": AT_ONCE,
+    "enable_true_multi_threading": True,
+}
 
 
 class _Wanted(NamedTuple):
@@ -60,6 +66,8 @@ def map_shards(
     resources: ResourceConfig,
     retries: int = RETRIES,
     as_tasks: bool = False,
+    overlaps: bool = False,
+    names: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Map all Parquet shards of some folders into folders of `target`; returns the rows of each.
 
@@ -74,6 +82,9 @@ def map_shards(
             one, and those at fault become rows with a reason.
         as_tasks: whether each shard is a task that makes an actor object of its own, for a class that loads
             nothing. That saves the start of processes; tasks take every CPU of the cluster.
+        overlaps: whether an actor encodes and commits a shard while it works on the next one, which takes
+            the memory of two shards. A process that is lost then loses both.
+        names: of the results that are wanted, if not all are.
 
     Raises:
         FileNotFoundError: a folder without committed input shards.
@@ -83,12 +94,14 @@ def map_shards(
         RuntimeError: a shard fails after all retries, passes make nothing, or no actor starts (NoActorError).
     """
     wanted = [
-        shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
+        shard
+        for folder, prefix in folders.items()
+        for shard in _wanted(source, prefix, folder, plan_hash)
+        if names is None or shard.name in names
     ]
     device = "cuda" if resources.use_gpu else "cpu"
-    work = MapWork(
-        actor, device, source, target, retries, label=current_step() or ", ".join(map(_last_part, folders))
-    )
+    label = current_step() or ", ".join(map(_last_part, folders))
+    work = MapWork(actor, device, source, target, retries, label=label, tf32=resources.tf32)
     done = _done(wanted, target)
     if done:
         logger.info("%s: %d of %d shards are finished already", work.label, len(done), len(wanted))
@@ -96,7 +109,7 @@ def map_shards(
     while todo := [shard for shard in wanted if shard.name not in done]:
         tasks = [ShardTask(*shard[:-1], attempt=attempt, is_last=attempt > retries) for shard in todo]
         progress = _progress(wanted, done, work=work, resources=resources)
-        failures = _map(tasks, work, progress, resources=resources, as_tasks=as_tasks)
+        failures = _map(tasks, work, progress, resources=resources, as_tasks=as_tasks, overlaps=overlaps)
         before, done = len(done), _done(wanted, target)
         if failures:
             _raise_if_final(failures, attempts=attempt, is_last=attempt > retries)
@@ -172,13 +185,14 @@ def _map(
     *,
     resources: ResourceConfig,
     as_tasks: bool,
+    overlaps: bool,
 ) -> list[ShardReport]:
     """Run the pool over the tasks; returns what failed."""
     # One block per shard: otherwise Ray packs the small spec rows into one block, and one actor works.
     plan = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=len(tasks))
     # Actors that cannot start, or end, do not end the pass: `map_shards` sees what is lost with them.
     plan.context.max_errored_blocks = plan.context.max_consecutive_actor_init_deaths = -1
-    cpus, gpus = resources.cpus_per_worker, 1 if resources.use_gpu else 0
+    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_actor if resources.use_gpu else 0
     memory = int(resources.memory_gb_per_actor * 2**30)
     reserved: dict[str, Any] = {"batch_size": 1, "num_cpus": cpus, "num_gpus": gpus, "memory": memory}
     work = replace(work, pool=uuid.uuid4().hex[:12])
@@ -190,7 +204,10 @@ def _map(
         most = min(resources.actors, len(tasks))
         # Starts at full size; actors that have nothing to do, or no machine, are let go down to the smallest.
         pool = ray.data.ActorPoolStrategy(
-            min_size=min(resources.min_actors, most), max_size=most, initial_size=most
+            min_size=min(resources.min_actors, most),
+            max_size=most,
+            initial_size=most,
+            **(_TWO_AT_ONCE if overlaps else {}),
         )
         results = plan.map_batches(
             ShardMapper,

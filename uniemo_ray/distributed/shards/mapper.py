@@ -3,8 +3,9 @@
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,14 @@ import pyarrow.parquet as pq
 
 from uniemo_ray.accelerator import is_lost, is_out_of_memory
 from uniemo_ray.distributed.shards.health import Health, NoActorError
+from uniemo_ray.distributed.shards.lanes import Lanes
 from uniemo_ray.distributed.shards.loading import Loading
 from uniemo_ray.distributed.shards.progress import WorkerMetrics
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
-from uniemo_ray.store.attempts import begin, end
+from uniemo_ray.store.attempts import begin, count_attempts, end
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
+from uniemo_ray.store.fingerprint import fingerprint
 from uniemo_ray.store.shard_format import RESULTS, ShardFormat
 from uniemo_ray.store.shards import check_bytes, commit_shard, find_shard
 from uniemo_ray.text import one_line
@@ -28,11 +31,36 @@ DEATHS_OF_A_ROW = 2
 _NO_ADVICE = "use accelerators with more memory"
 
 
+class Beside(NamedTuple):
+    """A table that an actor makes on the way, for a shard of its own."""
+
+    folder: str
+    table: pa.Table
+    plan: str
+    """What it is made for, beside what the shard itself is made for; see `plan_beside`."""
+
+
+class Made(NamedTuple):
+    """What an actor makes of a shard, and what else."""
+
+    table: pa.Table
+    beside: tuple[Beside, ...] = ()
+
+
 class TableActor(Protocol):
     """Loads in `__init__`, then turns tables into tables, each row for itself."""
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Rows in, rows out."""
+        ...
+
+
+@runtime_checkable
+class StagedActor(Protocol):
+    """An actor that uses the device first and CPUs afterwards, while the next shard has the device."""
+
+    def begin(self, table: pa.Table) -> Callable[[], pa.Table | Made]:
+        """Rows in; what comes back gives the rows out, and no longer needs the device."""
         ...
 
 
@@ -86,10 +114,16 @@ class MapWork:
     """Name of the step in the metrics."""
     pool: str = ""
     """Name of the pool in the notes on its health."""
+    tf32: bool = True
+    """Whether GPUs may round the factors of fp32 products."""
+
+
+class _RowsAtFaultError(Exception):
+    """The actor raises at some row of a shard, and no attempt follows."""
 
 
 class ShardMapper:
-    """One actor process, or the body of one task."""
+    """One actor process, or the body of one task. Two threads may call an actor, see `Lanes`."""
 
     def __init__(self, work: MapWork, *, is_task: bool = False) -> None:
         """Load the actor.
@@ -102,16 +136,21 @@ class ShardMapper:
         self.work, self.made = work, 0
         self.metrics = WorkerMetrics(work.label)
         self.loading = None if is_task else Loading(Health(work.target, work.pool))
+        self.lanes, self._in_hand = Lanes(), set[str]()
+        if work.device == "cuda":
+            from uniemo_ray.devices import set_tf32  # imports torch: reading a data set does without
+
+            set_tf32(work.tf32)
         self.actor: TableActor | Exception
         try:
-            self.actor = self.loading.load(self._make) if self.loading else self._make()
+            self.actor = self.loading.load(self._load) if self.loading else self._load()
         except Exception as error:
             if not (is_task or type(error) in (ValueError, NoActorError)):
                 raise
             logger.exception("%s cannot start", work.make)
             self.actor = error
 
-    def _make(self) -> TableActor:
+    def _load(self) -> TableActor:
         return self.work.make(device=self.work.device)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -122,39 +161,68 @@ class ShardMapper:
 
     def map(self, task: ShardTask) -> ShardReport:
         """Make one shard, or say why there is none."""
+        self._in_hand.add(task.name)
         try:
-            report = self._commit(task)
+            report = self._make(task)
         except Exception as error:
             logger.exception("%s failed", task.name)
             if self.loading and is_lost(error):
+                for name in self._in_hand:
+                    end(self.work.target, name)  # none of them is at fault
                 self.loading.end_process(error, made=self.made)
             if is_out_of_memory(error):
                 error = ValueError(self._memory_advice(error))
             report = ShardReport.of_error(error, task.name)
         else:
             self.made += 1
+        finally:
+            self._in_hand.discard(task.name)
         self.metrics.count(report)
         return report
 
-    def _commit(self, task: ShardTask) -> ShardReport:
+    def _make(self, task: ShardTask) -> ShardReport:
         if isinstance(self.actor, Exception):
             raise self.actor
-        if listed := find_shard(self.work.target, task.name):
-            end(self.work.target, task.name)
+        target = self.work.target
+        if listed := find_shard(target, task.name):
+            end(target, task.name)
             return ShardReport.of_entry(listed, {})  # by an attempt whose process died before it could tell
+        deaths = count_attempts(target, task.name)
+        if deaths > self.work.retries and isinstance(self.actor, RejectingActor):
+            logger.warning("%s has killed %d processes: its rows are tried one by one", task.name, deaths)
+        else:
+            try:
+                with self.lanes.inside(alone=deaths > 0):
+                    return self._commit(task, self._transform)
+            except _RowsAtFaultError as error:
+                kind = type(error.__cause__).__name__
+                logger.warning("%s raises %s: its rows are tried one by one", task.name, kind)
+        with self.lanes.inside(alone=True):
+            return self._commit(task, self._one_by_one)
+
+    def _commit(
+        self, task: ShardTask, transform: Callable[[TableActor, pa.Table, ShardTask], pa.Table | Made]
+    ) -> ShardReport:
+        assert not isinstance(self.actor, Exception)
         deaths = begin(self.work.target, task.name)
         started, form = time.monotonic(), self._form()
         try:
-            result = self._transform(self._read(task), task, deaths)
+            made = transform(self.actor, self._read(task), task)
+            result, beside = made if isinstance(made, Made) else Made(made)
             entry = commit_shard(
                 self.work.target,
                 task.name,
                 form.finish(result, task.name),
                 plan_hash=task.plan,
-                seconds=time.monotonic() - started,
+                seconds=self.lanes.lap(started),
                 attempt=task.attempt + deaths,
                 form=form,
             )
+            # Last: without them the shard is whole, and who wants them makes them of it.
+            for other in beside:
+                name = f"{other.folder}/{task.name.rpartition('/')[2]}"
+                plan_hash = plan_beside(task.plan, other.plan)
+                commit_shard(self.work.target, name, other.table, plan_hash=plan_hash)
         finally:
             end(self.work.target, task.name)
         return ShardReport.of_entry(entry, _groups(result))
@@ -171,15 +239,14 @@ class ShardMapper:
         check_bytes(data, f"{self.work.source.uri}/{task.key}", length=task.bytes, sha256=task.sha256)
         return pq.read_table(pa.BufferReader(data))
 
-    def _transform(self, table: pa.Table, task: ShardTask, deaths: int) -> pa.Table:
-        """The actor's result; if there is none for the whole, the rows at fault are found and rejected."""
-        actor = self.actor
-        assert not isinstance(actor, Exception)
-        if deaths > self.work.retries and isinstance(actor, RejectingActor):
-            logger.warning("%s has killed %d processes: its rows are tried one by one", task.name, deaths)
-            return self._one_by_one(actor, table, task.name)
+    def _transform(self, actor: TableActor, table: pa.Table, task: ShardTask) -> pa.Table | Made:
+        """The actor's result for the whole shard.
+
+        Raises:
+            _RowsAtFaultError: there is none, and no other attempt: the rows at fault are to be found.
+        """
         try:
-            return actor(table)
+            return self._run(actor, table)
         except Exception as error:
             if (
                 _is_run_level(error)
@@ -187,19 +254,26 @@ class ShardMapper:
                 or not (task.is_last and isinstance(actor, RejectingActor))
             ):
                 raise
-            logger.warning("%s raises %s: its rows are tried one by one", task.name, type(error).__name__)
-            return self._one_by_one(actor, table, task.name)
+            raise _RowsAtFaultError from error
 
-    def _one_by_one(self, actor: Any, table: pa.Table, name: str) -> pa.Table:
+    def _run(self, actor: TableActor, table: pa.Table) -> pa.Table | Made:
+        with self.lanes.device:
+            if not isinstance(actor, StagedActor):
+                return actor(table)
+            finish = actor.begin(table)
+        return finish()
+
+    def _one_by_one(self, actor: Any, table: pa.Table, task: ShardTask) -> pa.Table:
         parts, errors = [], []
         for number in range(table.num_rows):
-            row, attempts = table.slice(number, 1), f"{name}/row-{number:06d}"
+            row, attempts = table.slice(number, 1), f"{task.name}/row-{number:06d}"
             deaths = begin(self.work.target, attempts)
             if deaths >= DEATHS_OF_A_ROW:
                 parts.append(actor.reject(row, f"killed {deaths} processes"))
                 continue  # a row that kills has to be known as such when another one kills as well
             try:
-                parts.append(actor(row))
+                made = self._run(actor, row)
+                parts.append(made.table if isinstance(made, Made) else made)
             except Exception as error:
                 if _is_run_level(error) or is_lost(error):
                     end(self.work.target, attempts)  # it is not the row that is at fault
@@ -210,6 +284,11 @@ class ShardMapper:
         if len(errors) == table.num_rows > 1:
             raise errors[0]  # a run-level error: no single row is at fault
         return pa.concat_tables(parts)
+
+
+def plan_beside(shard: str, other: str) -> str:
+    """Plan hash of a table beside a shard: of the shard's own and of what else decides the table."""
+    return fingerprint([shard, other])
 
 
 def map_in_task(batch: dict[str, np.ndarray], work: MapWork) -> dict[str, np.ndarray]:

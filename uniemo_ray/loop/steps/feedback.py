@@ -12,6 +12,7 @@ from uniemo_ray.distributed.ranking import filter_scores
 from uniemo_ray.distributed.shards.actors.diffusion import SyntheticActor
 from uniemo_ray.distributed.shards.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.distributed.shards.scoring import Scoring
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.rank_filter import KEPT_FOLDER
@@ -43,6 +44,7 @@ def generate(
         model=f"{context.artefacts_of(model_step).uri}/model",
         config=config.generation,
         resources=config.resources,
+        scoring=_scoring(context, config) if config.generation.score == "inline" else None,
     )
     return _output(made, images=made.rows)
 
@@ -52,13 +54,19 @@ def score(context: StepContext, config: Config, *, source: str) -> StepOutput:
     scored = score_images(
         images=context.artefacts_of(source),
         store=context.artefacts,
-        encoder=config.encoder,
-        heads=context.artefacts_of("scorers").uri,
+        scoring=_scoring(context, config),
         plan_hash=context.lineage,
         resources=config.resources,
         retries=config.generation.retries,
     )
     return _output(scored)
+
+
+def _scoring(context: StepContext, config: Config) -> Scoring:
+    encoder, scorers = config.encoder, context.inputs["scorers"]
+    return Scoring(
+        encoder.clip, encoder.clip_pretrained, context.artefacts_of("scorers").uri, scorers.fingerprint
+    )
 
 
 def _output(made: MappedShards, **outputs: int) -> StepOutput:

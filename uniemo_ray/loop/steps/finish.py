@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from uniemo_ray.config import Config
+from uniemo_ray.inference.model_copy import copy_model_folder
 from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.loop.steps.feedback import read_kept
 from uniemo_ray.loop.steps.scorers import coefficient_table
@@ -150,8 +151,11 @@ def environment() -> dict[str, Any]:
 
 def export_model(run: RunFolder, config: Config, records: Records, summary: Summary) -> None:
     """The last round's model folder with its card, as `model/`."""
-    last = artefacts(run, records, f"model-{rounds_of(config)[-1]}")
-    model = UniEmo.from_pretrained(f"{last.uri}/model", with_diffusion=False)  # its files are copied
+    last = f"{records[f'model-{rounds_of(config)[-1]}'].artefacts}/{MODEL}"
+    if run.store.local_path_or_none() is None:
+        copy_model_folder(run.store, last, MODEL, card=model_card(summary))
+        return
+    model = UniEmo.from_pretrained(run.store.sub(last).uri, with_diffusion=False)  # its files are copied
     model.save_pretrained(f"{run.store.uri}/{MODEL}", card=model_card(summary))
 
 

@@ -1,5 +1,8 @@
 """Actors that need the diffusion model: latents, generated images, and samples made of these."""
 
+from collections.abc import Callable
+from concurrent.futures import Future
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,11 +10,17 @@ import torch
 from torch import nn
 
 from uniemo_ray.config import MAX_PIXELS, DiffusionConfig
-from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
+from uniemo_ray.data.images import RGB, decode_rgb, to_square, to_unit_range
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.shards.actors.tables import conform, to_columns
-from uniemo_ray.feedback.schema import IMAGES
+from uniemo_ray.distributed.shards.mapper import Beside, Made
+from uniemo_ray.distributed.shards.scoring import SCORES_FOLDER, SCORING_THREADS, Scoring
+from uniemo_ray.feedback.schema import IMAGES, SCORES
+from uniemo_ray.inference.fixed_threads import fixed_threads
 from uniemo_ray.inference.generator import ImageGenerator
+from uniemo_ray.inference.read_ahead import read_batches
+from uniemo_ray.inference.rendering import DEFAULT, Rendering
+from uniemo_ray.inference.scorer import score_rows
 from uniemo_ray.models.vae import encode_images, load_configured_vae
 from uniemo_ray.training.batches import encode_latent
 
@@ -34,20 +43,31 @@ class LatentActor:
     def __call__(self, table: pa.Table) -> pa.Table:
         """All columns and `latent`."""
         latents: list[bytes] = []
-        for start in range(0, table.num_rows, LATENT_BATCH):  # a whole shard of pixels would take gigabytes
-            batch = table["image"].slice(start, LATENT_BATCH).to_pylist()
-            squares = [to_square(decode_rgb(data, self.max_pixels), self.size_px) for data in batch]
+        images = (value.as_py() for value in table["image"])
+        for squares in read_batches(images, self._read, size=LATENT_BATCH):
             pixels = to_unit_range(np.stack(squares)).to(self.device)
             latents += [encode_latent(latent) for latent in encode_images(self.vae, pixels)]
         return table.append_column("latent", pa.array(latents, pa.binary()))
+
+    def _read(self, image: bytes) -> RGB:
+        return to_square(decode_rgb(image, self.max_pixels), self.size_px)
 
 
 class GenerateActor:
     """Plan rows to image rows."""
 
-    def __init__(self, model: str, threads: int, device: str = "cpu") -> None:
-        """Load the model folder."""
-        self.generator = ImageGenerator(model, threads=threads, device=device)
+    def __init__(
+        self,
+        model: str,
+        threads: int,
+        rendering: Rendering = DEFAULT,
+        scoring: Scoring | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Load the model folder, and what scores its images where that is wanted."""
+        self.generator = ImageGenerator(model, threads=threads, device=device, rendering=rendering)
+        self.scoring = scoring
+        self.scorer = None if scoring is None else scoring.load(device)
         self._threads, self._micro_batch = threads, 1
 
     @property
@@ -60,9 +80,37 @@ class GenerateActor:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """IMAGES rows."""
+        return self.begin(table)().table
+
+    def begin(self, table: pa.Table) -> Callable[[], Made]:
+        """Paint and look at the pixels; what comes back gives IMAGES rows, and SCORES rows beside them."""
         self._micro_batch = max(table["micro_batch"].to_pylist(), default=1)
-        columns = self.generator(to_columns(table, tuple(table.column_names)))
-        return conform(columns, IMAGES)
+        columns = to_columns(table, tuple(table.column_names))
+        if self.scoring is None or self.scorer is None:
+            finish = self.generator.begin(columns)
+            return lambda: Made(conform(finish(), IMAGES))
+        scorer, plan = self.scorer, self.scoring.plan
+        emotions = table["emotion"].to_pylist()
+        squares: dict[int, Future[RGB]] = {}
+
+        def look(number: int, pixels: RGB) -> None:
+            if emotions[number] in scorer.heads.labels:
+                squares[number] = self.generator.encoders.submit(scorer.square, pixels)
+
+        finish = self.generator.begin(columns, look=look)
+        with fixed_threads(SCORING_THREADS):
+            found = scorer.judge(squares[number].result() for number in sorted(squares))
+
+        def end() -> Made:
+            made = finish()
+            reasons = [
+                why or (None if number in squares else f"unknown_emotion: {emotions[number]}")
+                for number, why in enumerate(made["reason"])
+            ]
+            scores = conform(score_rows(scorer.heads, made, found, reasons), SCORES)
+            return Made(conform(made, IMAGES), (Beside(SCORES_FOLDER, scores, plan),))
+
+        return end
 
     def reject(self, table: pa.Table, reason: str) -> pa.Table:
         """IMAGES rows without an image."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from uniemo_ray.data.images import RGB, decode_rgb, to_square
 from uniemo_ray.distributed.shards.actors.tables import to_columns, to_table
+from uniemo_ray.inference.read_ahead import read_batches
 from uniemo_ray.metrics.inception import LAST_WIDTH, InceptionFeatures, squashed
 from uniemo_ray.metrics.pictures import as_saved
 from uniemo_ray.metrics.resnet import SemanticJudges, cropped
@@ -99,6 +100,6 @@ class JudgeActor:
 
 def _batches(table: pa.Table, prepare: Callable[[RGB], RGB], max_pixels: int) -> Iterator[NDArray[np.uint8]]:
     """Prepared pictures (B, H, H, 3): all of a shard at once would take gigabytes."""
-    for start in range(0, table.num_rows, BATCH):
-        images = table["image"].slice(start, BATCH).to_pylist()
-        yield np.stack([prepare(decode_rgb(data, max_pixels)) for data in images])
+    images = (value.as_py() for value in table["image"])
+    for pictures in read_batches(images, lambda data: prepare(decode_rgb(data, max_pixels)), size=BATCH):
+        yield np.stack(pictures)

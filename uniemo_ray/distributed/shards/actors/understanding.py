@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from uniemo_ray.data.images import decode_rgb
+from uniemo_ray.data.images import RGB, decode_rgb
 from uniemo_ray.distributed.shards.actors.tables import to_columns, to_table
-from uniemo_ray.inference.uniemo import UniEmo
+from uniemo_ray.inference.read_ahead import read_batches
+from uniemo_ray.inference.uniemo import UnderstandResult, UniEmo
 
 MICRO_BATCH = 32
 
@@ -22,8 +23,13 @@ class UnderstandActor:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Columns image_id, emotion and `probabilities` (C numbers)."""
-        images = [decode_rgb(data, self.max_pixels) for data in table["image"].to_pylist()]
-        seen = self.model.understand(images, names=0, micro_batch=MICRO_BATCH)
+        seen: list[UnderstandResult] = []
+        images = (value.as_py() for value in table["image"])
+        for squares in read_batches(images, self._read, size=MICRO_BATCH):
+            seen += self.model.understand_squares(squares, names=0, micro_batch=MICRO_BATCH)
         classes = len(self.model.parts.labels.labels)
-        found = np.array([list(one.emotions.values()) for one in seen]).reshape(len(images), classes)
+        found = np.array([list(one.emotions.values()) for one in seen]).reshape(len(seen), classes)
         return to_table(to_columns(table, ("image_id", "emotion")) | {"probabilities": found})
+
+    def _read(self, image: bytes) -> RGB:
+        return self.model.preprocess.square(decode_rgb(image, self.max_pixels))
