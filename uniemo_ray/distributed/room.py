@@ -1,7 +1,7 @@
 """Which steps run side by side: as many as the cluster has room for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ray
 
