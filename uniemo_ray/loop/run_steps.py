@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
+from uniemo_ray.distributed.machines import check_machines
 from uniemo_ray.distributed.session import connect
 from uniemo_ray.loop.declare import Row, declare
 from uniemo_ray.store.run import RunFolder
@@ -20,12 +21,13 @@ def open_pipeline(config: Config, table: Sequence[Row]) -> Iterator[tuple[RunFol
         table: the job's steps.
 
     Raises:
-        ValueError: the folder holds something else.
+        ValueError: the folder holds something else, or machines of the cluster lack what the run needs.
         RunLockedError: another driver works on it.
     """
     run = RunFolder.open(locate(config.run), config)
     pipeline = Pipeline(run)
     declare(pipeline, config, table)
-    connect()
+    connect(scratch=config.resources.scratch)
+    check_machines(config, is_ingested=run.store.exists("steps/ingest.json"))
     with run.locked():
         yield run, pipeline

@@ -6,7 +6,7 @@ an exception never ends the pool, it comes back as a row.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ray.data
@@ -53,6 +53,7 @@ def map_shards(
     resources: ResourceConfig,
     retries: int = RETRIES,
     as_tasks: bool = False,
+    only: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Map all Parquet shards of some folders into folders of `target`; returns the rows of each.
 
@@ -67,6 +68,7 @@ def map_shards(
             one, and those at fault become rows with a reason.
         as_tasks: whether each shard is a task that makes an actor object of its own, for a class that loads
             nothing. That saves the start of processes; tasks take every CPU of the cluster.
+        only: names of the input shards that are wanted; None: all.
 
     Raises:
         FileNotFoundError: a folder without committed input shards.
@@ -76,7 +78,9 @@ def map_shards(
         RuntimeError: a shard that still fails after all retries.
     """
     wanted = [
-        shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
+        shard
+        for folder, prefix in folders.items()
+        for shard in _wanted(source, prefix, folder, plan_hash, only=only)
     ]
     device = "cuda" if resources.use_gpu else "cpu"
     work = MapWork(actor, device, source, target, retries, label=", ".join(map(_last_part, folders)))
@@ -102,7 +106,9 @@ def map_shards(
     }
 
 
-def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> list[_Wanted]:
+def _wanted(
+    source: Store, prefix: str, folder: str, plan_hash: str | None, *, only: Collection[str] | None
+) -> list[_Wanted]:
     """What becomes of a folder's shards."""
     entries = committed(source, f"{prefix}/").values()
     if not entries:
@@ -117,6 +123,7 @@ def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> l
             rows=entry.rows,
         )
         for entry in entries
+        if only is None or entry.name in only
     ]
 
 

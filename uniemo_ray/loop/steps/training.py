@@ -9,7 +9,7 @@ from pyarrow.fs import FileType
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, Dataset, as_dataset, read_split
+from uniemo_ray.distributed.datasets import ROWS_PER_BLOCK, Dataset, as_dataset
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.shards.actors.encoder import EncoderActor
@@ -25,6 +25,7 @@ from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.models.pipeline_folder import PipelineFolder, configured_pipeline
 from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.store.base import Store
+from uniemo_ray.store.columns import iterate_columns
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.training.sampling import plan_repeats
 from uniemo_ray.training.stage import load_net, load_trained_diffusion
@@ -124,7 +125,9 @@ def training_set(context: StepContext, config: Config, *, stage: StageName, roun
     dataset = as_dataset(*parts[0], *parts[1:], columns=columns)
     if train.sampling == "natural":
         return dataset
-    labels = pa.concat_tables([read_split(store, split, columns=LABELS) for store, split in parts])
+    labels = pa.concat_tables(
+        table for store, split in parts for table in iterate_columns(store, f"{split}/", LABELS)
+    )
     repeats = plan_repeats(labels, train.sampling, most=train.most_repeats, seed=config.seed)
     sampled: Dataset = dataset.map_batches(repeats, batch_format="pyarrow", batch_size=ROWS_PER_BLOCK)
     logger.info("an epoch shows %d images of %d", sampled.count(), labels.num_rows)
