@@ -40,11 +40,11 @@ def demand(step: Step, config: Config, *, nodes: int, is_running: bool) -> Deman
     if step.place == "driver":
         return Demand(cpus=1 if nodes == 1 else 0)
     most = max(resources.actors, config.generation.actors)
-    each = Demand(resources.cpus_per_worker, 1 if resources.use_gpu else 0)
+    cpus, gpus = resources.cpus_per_worker, 1 if resources.use_gpu else 0
     if step.place == "workers":
-        return each.times(resources.most_workers if is_running else resources.least_workers)
-    with_memory = replace(each, memory_gb=resources.memory_gb_per_actor)
-    return with_memory.times(most if is_running else min(resources.min_actors, most))
+        return Demand(cpus, gpus).times(resources.most_workers if is_running else resources.least_workers)
+    actor = Demand(cpus, gpus * resources.gpus_per_actor, resources.memory_gb_per_actor)
+    return actor.times(most if is_running else min(resources.min_actors, most))
 
 
 class ClusterRoom:

@@ -122,7 +122,7 @@ def score_images(
     if names := scored_already(images, scoring):
         plain = resources.model_copy(update={"use_gpu": False})
         folders = {SCORES_FOLDER: SCORES_FOLDER}
-        map_scores(folders, actor=HandOn, resources=plain, as_tasks=True, names=names)
+        map_scores(folders, actor=HandOn, resources=plain, as_tasks=True, only=names)
     actor = partial(ScoreActor, clip=scoring.clip, pretrained=scoring.pretrained, heads=scoring.heads)
     map_scores({SCORES_FOLDER: IMAGES_FOLDER}, actor=actor, resources=resources)
     return _summary(store, SCORES_FOLDER)

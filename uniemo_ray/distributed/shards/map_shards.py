@@ -67,7 +67,7 @@ def map_shards(
     retries: int = RETRIES,
     as_tasks: bool = False,
     overlaps: bool = False,
-    names: Collection[str] | None = None,
+    only: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Map all Parquet shards of some folders into folders of `target`; returns the rows of each.
 
@@ -84,7 +84,7 @@ def map_shards(
             nothing. That saves the start of processes; tasks take every CPU of the cluster.
         overlaps: whether an actor encodes and commits a shard while it works on the next one, which takes
             the memory of two shards. A process that is lost then loses both.
-        names: of the results that are wanted, if not all are.
+        only: names of the input shards that are wanted; None: all.
 
     Raises:
         FileNotFoundError: a folder without committed input shards.
@@ -96,8 +96,7 @@ def map_shards(
     wanted = [
         shard
         for folder, prefix in folders.items()
-        for shard in _wanted(source, prefix, folder, plan_hash)
-        if names is None or shard.name in names
+        for shard in _wanted(source, prefix, folder, plan_hash, only=only)
     ]
     device = "cuda" if resources.use_gpu else "cpu"
     label = current_step() or ", ".join(map(_last_part, folders))
@@ -125,7 +124,9 @@ def map_shards(
     }
 
 
-def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> list[_Wanted]:
+def _wanted(
+    source: Store, prefix: str, folder: str, plan_hash: str | None, *, only: Collection[str] | None
+) -> list[_Wanted]:
     """What becomes of a folder's shards."""
     entries = committed(source, f"{prefix}/").values()
     if not entries:
@@ -140,6 +141,7 @@ def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> l
             rows=entry.rows,
         )
         for entry in entries
+        if only is None or entry.name in only
     ]
 
 
