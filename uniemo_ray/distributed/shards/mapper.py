@@ -167,7 +167,7 @@ class ShardMapper:
         except Exception as error:
             logger.exception("%s failed", task.name)
             if self.loading and is_lost(error):
-                for name in self._in_hand:
+                for name in list(self._in_hand):
                     end(self.work.target, name)  # none of them is at fault
                 self.loading.end_process(error, made=self.made)
             if is_out_of_memory(error):
