@@ -154,7 +154,7 @@ class PieceCache:
             files = self._files()
             used, budget = sum(status.st_size for _, status in files), self._limit(files)
             idle = sum(status.st_size for path, status in files if path.suffix == _ENDING and _is_idle(path))
-        return used - idle + size <= budget
+        return bool(used - idle + size <= budget)
 
     def _make_room(self, size: int | None) -> None:
         """Remove the longest unused pieces until `size` more bytes fit; None: all that are unused."""
