@@ -29,7 +29,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reproducing.md"
 )
 def test_a_row_of_the_page_is_what_is_counted(row: str, overrides: list[str]) -> None:
     config = load_config("jobs/configs/paper.yaml", overrides)
-    work = stage_work(config, images=training_images(config, None), gpus=4)
+    work = stage_work(config, images=training_images(config, None))
     generated = generated_images(config)
     hours = cost(
         work,

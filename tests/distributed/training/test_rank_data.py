@@ -42,6 +42,7 @@ def make_work(data: ShardRows, **stage1: Any) -> Work:
         val=data,
         filesystem=fs.LocalFileSystem(),
         records="",
+        machines="",
     )
 
 

@@ -184,3 +184,10 @@ def test_a_process_killed_while_it_converts_leaves_nothing_in_the_way(
     assert piece is not None
     assert piece.table.num_rows == 10
     assert not list(folder.glob("*.part"))
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PieceCache(tmp_path / "cache")
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(ValueError, match="belongs to another user"):
+        PieceCache(tmp_path / "cache")

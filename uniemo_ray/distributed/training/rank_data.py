@@ -14,6 +14,7 @@ from uniemo_ray.training.loading.batches import Share, load_batches
 from uniemo_ray.training.loading.cache import PieceCache
 from uniemo_ray.training.loading.feed import PieceFeed
 from uniemo_ray.training.loading.order import (
+    Places,
     RowOrder,
     plain_order,
     shuffled_order,
@@ -77,20 +78,25 @@ class RankData:
         epoch: int,
         is_training: bool,
     ) -> Generator[Batch]:
-        load = partial(load_batches, bounds, share, is_pinned=torch.cuda.is_available())
+        is_pinned = torch.cuda.is_available()
         collate = partial(self._collate, epoch=epoch, is_training=is_training)
         if self._train.decode == "cluster":
             decoder = ClusterDecoder(data, collate, cache_bytes=self._work.cache_bytes)
-            with closing(
-                load(read=_places(order), decode=decoder, threads=decoder.tasks_ahead(share, bounds))
-            ) as batches:
-                yield from batches
+            ahead = decoder.tasks_ahead(share, bounds)
+            there = load_batches(
+                bounds, share, read=_places(order), decode=decoder, threads=ahead, is_pinned=is_pinned
+            )
+            with closing(there):
+                yield from there
             return
         first = self._place.local_rank / self._place.local_world_size
         feed = PieceFeed(data, order, self._cache, first=first)
-        with closing(feed), closing(load(read=feed.rows, decode=collate, threads=self._threads)) as batches:
-            yield from batches
+        here = load_batches(
+            bounds, share, read=feed.rows, decode=collate, threads=self._threads, is_pinned=is_pinned
+        )
+        with closing(feed), closing(here):
+            yield from here
 
 
-def _places(order: RowOrder) -> "Callable[[range], object]":
+def _places(order: RowOrder) -> Callable[[range], Places]:
     return lambda span: order.places(span.start, span.stop)

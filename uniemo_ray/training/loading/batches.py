@@ -1,6 +1,6 @@
 """The batches of one worker, in the order of an epoch, decoded ahead by threads."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -44,7 +44,7 @@ def load_batches(
     decode: Callable[[_Item], Batch],
     threads: int,
     is_pinned: bool,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """One worker's part of each batch.
 
     Args:

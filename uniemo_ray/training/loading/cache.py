@@ -72,11 +72,18 @@ class PieceCache:
     Args:
         folder: Made if it is not there; by default one for this user below the scratch folder.
         budget_bytes: Largest size of all pieces; None for half of the space that is free without them.
+
+    Raises:
+        ValueError: the folder is another user's, who could put any images there.
     """
 
     def __init__(self, folder: Path | None = None, *, budget_bytes: int | None = None) -> None:
         self.folder = folder or scratch_folder() / f"uniemo-pieces-{os.getuid()}"
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.folder.stat().st_uid != os.getuid():
+            raise ValueError(
+                f"{self.folder} belongs to another user: remove it, or set resources.scratch to another one"
+            )
         self._budget, self._is_warned = budget_bytes, False
 
     def open(
@@ -147,7 +154,7 @@ class PieceCache:
             files = self._files()
             used, budget = sum(status.st_size for _, status in files), self._limit(files)
             idle = sum(status.st_size for path, status in files if path.suffix == _ENDING and _is_idle(path))
-        return used - idle + size <= budget
+        return bool(used - idle + size <= budget)
 
     def _make_room(self, size: int | None) -> None:
         """Remove the longest unused pieces until `size` more bytes fit; None: all that are unused."""

@@ -154,7 +154,8 @@ def _read_part(part: Part, columns: Sequence[str], filesystem: FileSystem) -> pa
         file = pq.ParquetFile(source, pre_buffer=True)
         if missing := set(columns) - set(file.schema_arrow.names):
             raise ValueError(f"{part.path} has no column {min(missing)!r}")
-        wanted, first, position = [], 0, 0
+        wanted: list[int] = []
+        first = position = 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if position < part.stop and position + rows > part.start:
