@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.training.accumulation import (
+    MICRO_BATCH,
     ROWS,
     Outcome,
     make,
@@ -98,6 +99,17 @@ def test_one_chunk_is_the_step_of_before_to_the_bit(folders: dict[str, Path], st
         make(values, zero_stage=1, micro_batch=size) for size in (ROWS, None)
     )
     assert [chunked.step(batch) for _ in range(2)] == [plain.step(batch) for _ in range(2)]
+
+
+@pytest.mark.parametrize(("losses", "passes"), [({}, 2), (HEADS, 1)])
+def test_only_a_contrast_takes_a_pass_of_its_own(
+    folders: dict[str, Path], losses: dict[str, Any], passes: int
+) -> None:
+    engine, parts, batch = make(stage_settings(folders, "joint", losses), zero_stage=0)
+    calls: list[int] = []
+    parts.exports["net"].register_forward_hook(lambda *_: calls.append(1))
+    engine.step(batch)
+    assert len(calls) == passes * -(-ROWS // MICRO_BATCH)
 
 
 def test_a_chunk_holds_the_memory_of_a_chunk(folders: dict[str, Path]) -> None:

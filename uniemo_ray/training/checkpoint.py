@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -117,10 +117,11 @@ class CheckpointReader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.index = _read_index(folder)
-        self._files: dict[Path, safe_open] = {}
+        self._files: dict[Path, Any] = {}  # safetensors declares no types for what a file can do
         self._pieces: dict[tuple[str, str], list[tuple[int, int, Path, str]]] = {}
         for path in sorted(folder.glob(f"engine-*-of-{self.index.world_size:05d}-*.safetensors")):
-            file = self._files[path] = safe_open(path, framework="pt")
+            file: Any = safe_open(path, framework="pt")
+            self._files[path] = file
             for key in file.keys():  # noqa: SIM118  # not a dict
                 kind, start, name = key.split("/", 2)
                 (length,) = file.get_slice(key).get_shape()

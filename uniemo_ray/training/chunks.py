@@ -79,6 +79,9 @@ class Contrastive(Protocol):
     def label_counts(self, batch: Mapping[str, Tensor]) -> dict[str, int]:
         """Rows with each kind of label that a term averages over; empty if there is no such term."""
 
+    def is_contrasted(self) -> bool:
+        """Whether there is anything to contrast."""
+
     def contrast(
         self,
         kind: str,
@@ -157,7 +160,7 @@ def cache_contrasts(
     batch: Mapping[str, Tensor],
     embed: Callable[[Chunk], Embeddings],
 ) -> list[Chunk]:
-    """The chunks with the contrasts of the whole batch; collective.
+    """The chunks with the contrasts of the whole batch, if there are any; collective.
 
     Args:
         chunks: Of `split_share`.
@@ -166,6 +169,8 @@ def cache_contrasts(
         embed: Runs the network on one chunk, with the random numbers of that chunk; on all chunks, because
             ranks must keep step.
     """
+    if not objective.is_contrasted():
+        return list(chunks)
     with torch.no_grad():
         parts = [embed(chunk) for chunk in chunks]
     real = [part for part, chunk in zip(parts, chunks, strict=True) if chunk.weight]

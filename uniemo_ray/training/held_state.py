@@ -8,13 +8,13 @@ whose size is no multiple of the number of ranks (0.19.8). Here each rank looks 
 # n elements of one parameter that this rank holds
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from uniemo_ray.training.checkpoint import MOMENTS
+from uniemo_ray.training.checkpoint import MOMENTS, Kind
 
 
 class Held(NamedTuple):
@@ -28,7 +28,7 @@ class Held(NamedTuple):
 
     start: int
     weight: Tensor
-    moments: Mapping[str, Tensor]
+    moments: Mapping[Kind, Tensor]
 
 
 class HeldState(ABC):
@@ -128,7 +128,8 @@ class _SplitOptimizer(HeldState):
         pass
 
     def _flat(self, parameter: nn.Parameter) -> Tensor:
-        return self._flats[id(parameter)]
+        flat: Tensor = self._flats[id(parameter)]
+        return flat
 
 
 class _SplitAll(HeldState):
@@ -183,7 +184,12 @@ class _SplitAll(HeldState):
 
 def held_state(optimizer: Any, zero_stage: int) -> HeldState:
     """The view of a DeepSpeed optimizer that belongs to its ZeRO stage."""
-    kinds = {0: _Replicated, 1: _SplitOptimizer, 2: _SplitOptimizer, 3: _SplitAll}
+    kinds: dict[int, Callable[[Any], HeldState]] = {
+        0: _Replicated,
+        1: _SplitOptimizer,
+        2: _SplitOptimizer,
+        3: _SplitAll,
+    }
     return kinds[zero_stage](optimizer)
 
 

@@ -124,6 +124,11 @@ class UnderstandingObjective(nn.Module):
             "object": int(batch["object_labels"].any(dim=1).sum()),
         }
 
+    def is_contrasted(self) -> bool:
+        """Whether queries are compared with names; not where heads stand in, or without attributes."""
+        has_names = bool(self.net.scenes.names or self.net.objects.names)
+        return self.heads is None and self.net.has_queries and has_names
+
     def contrast(
         self,
         kind: str,
@@ -279,6 +284,10 @@ class JointObjective(nn.Module):
     def label_counts(self, batch: Mapping[str, Tensor]) -> dict[str, int]:
         """As stage 1."""
         return self.understanding.label_counts(batch)
+
+    def is_contrasted(self) -> bool:
+        """As stage 1."""
+        return self.understanding.is_contrasted()
 
     def contrast(
         self,
