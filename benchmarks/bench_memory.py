@@ -2,14 +2,19 @@
 
 The real path (plan, Ray Data, actors, commits, manifest) with a painter of tiny images, each run in a process
 of its own. Quick by default; `--images 1000 100000` is the figure that is meant.
+
+With `--rows 10000 1000000`: what the driver alone takes to measure, to mix and to report so many images.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
+from driver_memory import STEPS
 from process_usage import WATCH_EVERY_S, Usage, watch
 
 ACTORS = 2
@@ -62,11 +67,31 @@ def measure(images: int) -> Usage:
     return usage
 
 
+def measure_driver(rows: int) -> None:
+    """Peak memory and time of each step, each in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name("driver_memory.py"))]
+    with tempfile.TemporaryDirectory(prefix="bench-driver-") as folder:
+        subprocess.run([*command, "write", folder, "--rows", str(rows)], check=True)
+        for step in STEPS:
+            done = subprocess.run([*command, step, folder], check=True, stdout=subprocess.PIPE, text=True)
+            result = json.loads(done.stdout.splitlines()[-1])
+            print(
+                f"memory: driver, {step} of {rows} images: {result['peak_mb']:.0f} MB, "
+                f"{result['seconds']:.0f} s; {result['found']}",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000], help="one run each")
+    parser.add_argument("--rows", type=int, nargs="+", help="measure the steps after generation instead")
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.rows:
+        for rows in options.rows:
+            measure_driver(rows)
+        return
     if options.folder:
         generate(options.folder, options.images[0])
         return

@@ -4,9 +4,10 @@ The docstring below a field is its entry in the settings reference. It says what
 number (`Unit: ...`, `none` where it has none) and where the default is from (`Source: ...`).
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from uniemo_ray.addresses import Address
 
@@ -551,6 +552,10 @@ class ResourceConfig(Settings):
     price_per_node_hour: float = Field(0.0, ge=0)
     """Price of one machine for one hour, in any currency. When it is set, the progress line shows the cost so
     far. Unit: currency per hour. Source: ours."""
+    scratch: Address | None = None
+    """Folder for temporary files on every machine, such as models that are copied there, and checkpoints
+    before they are uploaded; it is made where it is missing. An absolute path; null: the system's temporary
+    folder. Ray's own files, and what it spills, lie where `ray start --temp-dir` says. Source: ours."""
     max_failures: int = Field(2, ge=0)
     """How often a training stage restarts from its last checkpoint after a worker failed on a machine that is
     still there. Unit: restarts. Source: ours."""
@@ -574,6 +579,13 @@ class ResourceConfig(Settings):
     def least_workers(self) -> int:
         """Workers of a stage at least."""
         return self.workers if isinstance(self.workers, int) else self.workers.min
+
+    @field_validator("scratch")
+    @classmethod
+    def _is_absolute(cls, folder: str | None) -> str | None:
+        if folder is not None and not Path(folder).is_absolute():
+            raise ValueError(f"expected an absolute path of every machine, got {folder!r}")
+        return folder
 
 
 class Config(Settings):

@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+TMPDIR = "TMPDIR"
+"""What Python and most libraries read."""
 SCRATCH = "UNIEMO_SCRATCH"
 """Environment variable that names the folder; a job sets it from `resources.scratch`."""
 
@@ -25,3 +27,22 @@ def scratch_folder() -> Path:
             f"folder that every machine can write"
         ) from None
     return Path(named)
+
+
+def use_scratch(folder: str) -> Path:
+    """Make this folder the place of everything temporary in this process and in those that it starts.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    os.environ[SCRATCH] = folder
+    found = scratch_folder()
+    os.environ[TMPDIR] = folder
+    tempfile.tempdir = None  # chosen once and remembered: before now, the system's
+    return found
+
+
+def prepare_worker() -> None:
+    """What a worker of a job with `resources.scratch` does first: Python ignores a TMPDIR that is missing."""
+    if os.environ.get(SCRATCH):
+        use_scratch(os.environ[SCRATCH])

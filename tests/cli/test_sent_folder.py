@@ -71,11 +71,15 @@ def test_a_link_to_a_folder_beside_is_no_circle(folder):
     check_folder(folder)
 
 
-def test_a_folder_that_no_cluster_takes_is_refused_with_its_largest_file(folder):
+def test_a_folder_that_no_cluster_takes_is_refused_with_its_largest_parts(folder):
     with write(folder / "sub" / "weights.bin").open("wb") as file:
         file.truncate(101 << 20)
-    with pytest.raises(ValueError, match=r"more than 100 MiB.*\(sub/weights\.bin has 101\).*\.rayignore"):
+    with write(folder / "model.bin").open("wb") as file:
+        file.truncate(7 << 20)
+    wanted = r"more than 100 MiB.*\(largest, in MiB: sub 101, model\.bin 7.*\).*\.rayignore"
+    with pytest.raises(ValueError, match=wanted) as error:
         check_folder(folder)
+    assert "\n" not in str(error.value)
     check_folder(folder, excludes=["/sub/weights.bin"])
     write(folder / ".rayignore", b"*.bin\n")
     check_folder(folder)

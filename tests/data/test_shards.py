@@ -1,6 +1,10 @@
 """The plan of shards: which entries go into which, and what makes another shard of it."""
 
 import json
+import os
+import threading
+import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +16,17 @@ from uniemo_ray.data.folder import DataFolder
 from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.sample_reader import SampleReader
 from uniemo_ray.data.samples import Entry
-from uniemo_ray.data.shards import PLAN, PlannedShard, ShardLimits, plan_shards, read_entries, shard_order
+from uniemo_ray.data.shards import (
+    PLAN,
+    FileStamps,
+    PlannedShard,
+    ShardLimits,
+    plan_shards,
+    read_entries,
+    shard_order,
+)
+
+LIMITS = ShardLimits(4, 1 << 30)
 
 
 def open_kind(root: Path, kind: str) -> DataFolder:
@@ -80,3 +94,30 @@ def test_images_named_without_ending_count_by_their_size_too(emoset: Path) -> No
     assert not any(Path(entry.image).suffix for entry in entries)
     shards = plan_shards(entries, "train", root=emoset, limits=ShardLimits(50, 1))
     assert [len(shard.entries) for shard in shards] == [1] * len(entries)
+
+
+def test_each_file_is_looked_at_once_for_the_plan_and_its_fingerprints(
+    emoset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a network an answer takes a millisecond: many are asked for at a time, and none twice."""
+    folder = open_kind(emoset, "emoset")
+    entries, reader = folder.entries("train"), reader_of(folder)
+    plain = [reader.fingerprint("train", entries), plan_shards(entries, "train", root=emoset, limits=LIMITS)]
+    asked: Counter[Path] = Counter()
+    threads: set[int] = set()
+    stat = Path.stat
+
+    def counted(path: Path, **options: bool) -> os.stat_result:
+        asked[path] += 1
+        threads.add(threading.get_ident())
+        time.sleep(0.002)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", counted)
+    monkeypatch.setattr("uniemo_ray.data.shards._FILES_PER_TASK", 2)
+    stamps = FileStamps(folder.root)
+    planned = plan_shards(entries, "train", root=emoset, limits=LIMITS, stamps=stamps)
+    assert [reader.fingerprint("train", entries, stamps=stamps), planned] == plain
+    assert set(asked.values()) == {1}
+    assert len(asked) >= len(entries)
+    assert len(threads) > 1

@@ -12,7 +12,6 @@ from tests.metrics.sets import COUNT, LABELS, image_set, yardstick
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics import emotion_judge
 from uniemo_ray.metrics.emotion_judge import JUDGE_FILE, EmotionJudge, has_emotion_judge
-from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.metrics.generation import measure_images
 from uniemo_ray.models.clip import load_clip
 
@@ -70,22 +69,16 @@ def test_two_judges_have_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     features = np.zeros((COUNT, 768), dtype=np.float32)
     features[np.arange(COUNT), wanted] = 1
     wrong = np.eye(8, dtype=np.float32)[(wanted + 1) % 8]
-    images = image_set(features=features, probabilities=wrong, is_generated=False)
-    real = {"awe": emotion_sums(features)}
-    found = measure_images(
-        images, yardstick(judge=judge, published_clip=lambda: load_clip("tiny"), real=real)
-    )
+    values = {"clip_feature": features, "probabilities": wrong, "is_generated": False}
+    clip = yardstick(published_clip=lambda: load_clip("tiny"))
+    found = measure_images(image_set(**values, judge=judge), clip)
     assert (found.emo_a, found.emo_a_clip) == (1.0, 0.0)
     assert found.per_emotion[LABELS[0]]["emo_a"] == 1.0
     assert found.per_emotion[LABELS[0]]["emo_a_clip"] == 0.0
     assert (found.emo_a_two_class, found.sem_d_clip) == (1.0, None)
-    other = measure_images(images, yardstick(judge=judge, real=real))
-    assert other.emo_a is None  # features of another CLIP, even of the same width
+    other = measure_images(image_set(**values), yardstick())
+    assert other.emo_a is None
     assert other.sem_d_l14 is None
-
-
-def emotion_sums(features: np.ndarray) -> FeatureSums:
-    return FeatureSums.of(features + np.random.default_rng(0).normal(size=features.shape))
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.metrics.sets import COUNT, LABELS, image_set, yardstick
+from tests.metrics.sets import COUNT, LABELS, feature_sums, image_set, yardstick
 from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.metrics.emo_a import exact_counts
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import (
     SetMetrics,
-    feature_sums,
+    Sides,
     measure_images,
     needed_rows,
 )
 from uniemo_ray.metrics.recogniser import Recogniser
+from uniemo_ray.metrics.sem_c import clarity
 from uniemo_ray.report.summary import GenerationMetrics
 
 
@@ -25,12 +27,15 @@ def test_each_metric_has_the_name_of_its_features():
     published = {"emo_a", "lpips", "fid", "sem_d", "sem_c"}
     others = {"emo_a_exact", "lpips_tiny", "lpips_alex", "fid_small", "fid_train", "sem_d_l14"}
     assert not (published | others) & set(found)
-    hits = image_set().probabilities.argmax(axis=1) == [EMOTIONS.index(name) for name in LABELS]
-    by_emotion = [hits[[e == name for e in LABELS]].mean() for name in EMOTIONS[:3]]
-    assert found["emo_a_clip"] == pytest.approx(np.mean(by_emotion))
+    probabilities = np.random.default_rng(2).dirichlet(np.ones(8), size=COUNT).astype(np.float32)
+    hits = probabilities.argmax(axis=1) == [EMOTIONS.index(name) for name in LABELS]
+    judged = measure_images(image_set(probabilities=probabilities), yardstick())
+    assert judged.emo_a_clip == pytest.approx(hits.mean())
     assert set(found["per_emotion"]) == set(EMOTIONS[:3])
     assert (metrics.emo_a_clip, metrics.emo_a, metrics.emo_a_exact) == (found["emo_a_clip"], None, None)
-    exact = measure_images(image_set(), yardstick(recogniser=Recogniser(scenes=16, objects=24)))
+    seen = exact_counts(LABELS, [0] * COUNT, [0] * COUNT)
+    judge = yardstick(recogniser=Recogniser(scenes=16, objects=24))
+    exact = measure_images(image_set(exact=seen), judge)
     assert list(exact.to_dict()) == [
         "images",
         "emo_a_clip",
@@ -54,10 +59,8 @@ def test_the_report_reads_every_metric():
 def test_published_metrics_appear_with_published_weights(alexnet_dir):
     rng = np.random.default_rng(2)
     mine, real = rng.normal(size=(2, COUNT, 7)).astype(np.float32)
-    images = image_set(inception=mine)
-    found = measure_images(
-        images, yardstick(inception=feature_sums(real, LABELS), weights_dir=str(alexnet_dir))
-    )
+    sides = Sides("fid_train", *(feature_sums(rows, LABELS) for rows in (mine, real)))
+    found = measure_images(image_set(sides=(sides,)), yardstick(weights_dir=str(alexnet_dir)))
     whole = [feature_sums(rows, ["awe"] * COUNT)["awe"] for rows in (mine, real)]
     assert found.fid_train == pytest.approx(frechet(*whole, name="fid_train").distance)
     assert found.lpips_alex > 0
@@ -69,7 +72,7 @@ def test_published_metrics_appear_with_published_weights(alexnet_dir):
 
 def test_published_probabilities_are_sem_c() -> None:
     judged = np.random.default_rng(3).random((COUNT, 2))
-    found = measure_images(image_set(judged=judged), yardstick())
+    found = measure_images(image_set(judged=clarity(*judged.T)), yardstick())
     assert found.sem_c == pytest.approx(judged.max(axis=1).mean())
     assert found.sem_c_clip is not None
 
@@ -91,5 +94,5 @@ def test_no_more_pictures_are_looked_at_than_those_of_the_pairs(alexnet_dir, pai
     assert len(ours) == COUNT if pairs > COUNT else len(ours) <= 2 * pairs * 3 < COUNT
     assert set(ours.tolist()) < seen if pairs < COUNT else set(ours.tolist()) == seen
     assert len(needed_rows(ids, LABELS, yardstick(), is_generated=True)) == 0
-    judge = yardstick(recogniser=Recogniser(scenes=16, objects=24))
-    assert needed_rows(ids, LABELS, judge, is_generated=True).tolist() == list(range(COUNT))
+    judge = yardstick(recogniser=Recogniser(scenes=16, objects=24), pairs=pairs)
+    assert needed_rows(ids, LABELS, judge, is_generated=True).tolist() == ours.tolist()  # lpips_tiny

@@ -18,20 +18,20 @@ from torchvision import transforms
 from torchvision.models import alexnet
 from transformers import CLIPImageProcessor
 
-from tests.metrics.sets import image_set, yardstick
+from tests.metrics.sets import feature_sums, image_set, yardstick
 from tests.metrics.small_network import AsTorchmetrics, SmallNetwork, put_small_network
 from tests.models.tiny import write_clip
 from uniemo_ray.distributed.shards.actors.published import InceptionActor, PublishedProtocol, TrainProtocol
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics import published
-from uniemo_ray.metrics.frechet import frechet
-from uniemo_ray.metrics.generation import PublishedFeatures, feature_sums, measure_images
+from uniemo_ray.metrics.frechet import FeatureSums, frechet
+from uniemo_ray.metrics.generation import Sides, measure_images
 from uniemo_ray.metrics.perceptual import alex_distance
 from uniemo_ray.metrics.pictures import as_saved
 from uniemo_ray.metrics.published import (
     chosen_rows,
     draw_published_pairs,
-    is_full,
+    fid_name,
     lpips_published,
     sem_d_published,
 )
@@ -96,8 +96,9 @@ def test_fid_is_that_of_the_published_script(
     chosen = [ids[row] for row in chosen_rows(ids, labels)]
     mine = InceptionActor(str(tmp_path), PublishedProtocol("generated"), 10**6, chosen=chosen)(given)
     theirs = InceptionActor(str(tmp_path), PublishedProtocol("real"), 10**6)(table(real, ["awe"] * 24))
-    images = image_set(published=PublishedFeatures(rows(mine), mine["emotion"].to_pylist()))
-    found = measure_images(images, yardstick(published=feature_sums(rows(theirs), ["awe"] * 24)))
+    made_sums = feature_sums(rows(mine), mine["emotion"].to_pylist())
+    sides = Sides(fid_name(made_sums), made_sums, feature_sums(rows(theirs), ["awe"] * 24))
+    found = measure_images(image_set(sides=(sides,)), yardstick())
     assert found.fid == pytest.approx(expected, rel=1e-3)
     assert (found.fid_small, found.fid_train) == (None, None)
 
@@ -129,15 +130,20 @@ def test_one_image_too_few_is_not_the_published_number(monkeypatch: pytest.Monke
     monkeypatch.setattr(published, "PER_EMOTION", 3)
     labels = [name for name in EMOTIONS for _ in range(3)][: 24 - lost]
     rng = np.random.default_rng(0)
-    mine = PublishedFeatures(rng.normal(size=(len(labels), 4)).astype(np.float32), labels)
+    mine = feature_sums(rng.normal(size=(len(labels), 4)).astype(np.float32), labels)
     real = feature_sums(rng.normal(size=(24, 4)).astype(np.float32), labels + ["awe"] * lost)
-    found = measure_images(image_set(published=mine), yardstick(published=real)).to_dict()
+    images = image_set(sides=(Sides(fid_name(mine), mine, real),))
+    found = measure_images(images, yardstick()).to_dict()
     assert [name for name in ("fid", "fid_small") if name in found] == ["fid_small" if lost else "fid"]
 
 
 def test_the_published_number_is_of_8000_images() -> None:
-    assert is_full([name for name in EMOTIONS for _ in range(1000)])
-    assert not is_full([name for name in EMOTIONS for _ in range(999)])
+    def of(count: int) -> FeatureSums:
+        return FeatureSums(count, np.zeros(1), np.zeros((1, 1)))
+
+    assert fid_name({name: of(1000) for name in EMOTIONS}) == "fid"
+    assert fid_name({name: of(999) for name in EMOTIONS}) == "fid_small"
+    assert fid_name({name: of(1000) for name in EMOTIONS[1:]}) == "fid_small"
     ids, labels = [f"{n:05d}" for n in range(2500)], ["awe"] * 1200 + ["fear"] * 1300
     assert chosen_rows(ids, labels).tolist() == [*range(1000), *range(1200, 2200)]
     shuffled = np.random.default_rng(0).permutation(2500)

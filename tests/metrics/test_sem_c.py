@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from uniemo_ray.metrics.sem_c import sem_c
+from uniemo_ray.metrics.sem_c import clarity, sem_c
 
 
 def test_mean_of_the_larger_probability() -> None:
-    found = sem_c([0.2, 0.9, 0.5], [0.4, 0.1, 0.5], name="sem_c_clip")
+    found = sem_c(clarity([0.2, 0.9, 0.5], [0.4, 0.1, 0.5]), name="sem_c_clip")
     best = np.array([0.4, 0.9, 0.5])
     assert found.name == "sem_c_clip"
     assert found.mean == pytest.approx(best.mean())
@@ -16,10 +16,10 @@ def test_mean_of_the_larger_probability() -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="non-empty"):
-        sem_c([], [], name="sem_c")
+    with pytest.raises(ValueError, match="sem_c of no image"):
+        sem_c(clarity([], []), name="sem_c")
     with pytest.raises(ValueError, match="equally long"):
-        sem_c([0.1], [0.1, 0.2], name="sem_c")
+        clarity([0.1], [0.1, 0.2])
     for bad in (1.5, float("nan")):
         with pytest.raises(ValueError, match=r"in \[0, 1\]"):
-            sem_c([bad], [0.1], name="sem_c")
+            clarity([bad], [0.1])

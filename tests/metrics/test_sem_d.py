@@ -17,7 +17,7 @@ from uniemo_ray.store.local import LocalStore
 def test_mean_squared_distance_over_all_pairs_of_one_emotion() -> None:
     rows = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     labels = ["awe"] * 5 + ["fear"] * 4
-    found = sem_d(rows, [f"{n}" for n in range(9)], labels, name="sem_d_clip", pairs=100, seed=0)
+    found = sem_d(rows.__getitem__, [f"{n}" for n in range(9)], labels, name="sem_d_clip", pairs=100, seed=0)
     expected = {}
     for emotion, own in (("awe", rows[:5]), ("fear", rows[5:])):
         expected[emotion] = np.mean([((a - b) ** 2).mean() for a, b in itertools.combinations(own, 2)])
@@ -57,10 +57,15 @@ def test_published_weights_are_known_in_a_bucket(tmp_path: Path, monkeypatch: py
 
 
 def test_bad_features_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected features \(2, E\)"):
-        sem_d(np.zeros((3, 2)), ["a", "b"], ["awe", "awe"], name="sem_d_clip", pairs=1, seed=0)
     with pytest.raises(ValueError, match="not finite"):
-        sem_d(np.full((2, 2), np.nan), ["a", "b"], ["awe", "awe"], name="sem_d_clip", pairs=1, seed=0)
+        sem_d(
+            np.full((2, 2), np.nan).__getitem__,
+            ["a", "b"],
+            ["awe", "awe"],
+            name="sem_d_clip",
+            pairs=1,
+            seed=0,
+        )
 
 
 def test_a_folder_takes_no_weights_from_elsewhere(tmp_path: Path) -> None:
@@ -72,7 +77,7 @@ def test_a_folder_takes_no_weights_from_elsewhere(tmp_path: Path) -> None:
 def test_name_and_seed_reach_the_pairs() -> None:
     rows, ids = np.random.default_rng(1).normal(size=(12, 4)), [f"{n:02d}" for n in range(12)]
     first, again, other = (
-        sem_d(rows, ids, ["awe"] * 12, name="sem_d_l14", pairs=5, seed=seed) for seed in (3, 3, 4)
+        sem_d(rows.__getitem__, ids, ["awe"] * 12, name="sem_d_l14", pairs=5, seed=seed) for seed in (3, 3, 4)
     )
     assert first.name == "sem_d_l14"
     assert first.mean == again.mean

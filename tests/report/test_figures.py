@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from uniemo_ray.config import FilterConfig
 from uniemo_ray.report.figures import (
     MAX_POINTS,
+    Scatter,
     StageHistory,
     Validation,
-    join_scores,
     line_charts,
     rank_scatter,
     ticks,
 )
+from uniemo_ray.report.rank_sample import sample_ranks
 
 
 def points(path: str) -> list[tuple[float, float]]:
@@ -96,13 +97,17 @@ def test_history_of_a_training_log() -> None:
     assert line_charts([history])[0].lines[1].last == 1.0
 
 
+def scatter(table: pa.Table, config: FilterConfig) -> Scatter:
+    return rank_scatter(sample_ranks([table], config.criteria), config)
+
+
 def dots_inside(path: str, band: tuple[float, float, float, float]) -> list[bool]:
     left, top, width, height = band
     return [left <= x <= left + width and top <= y <= top + height for x, y in points(path)]
 
 
 def test_kept_images_lie_in_the_band_and_no_other(ranks: pa.Table) -> None:
-    chart = rank_scatter(ranks, FilterConfig())
+    chart = scatter(ranks, FilterConfig())
     assert chart.kept == sum(ranks["kept"].to_pylist())
     assert (chart.kept + chart.dropped, chart.unranked) == (800, 2)
     assert all(dots_inside(chart.kept_path, chart.band))
@@ -121,7 +126,7 @@ def scored(emotions: list[str], emo: list[float], sem: list[float]) -> pa.Table:
 
 def test_an_unused_score_is_ranked_for_drawing_and_its_band_is_open() -> None:
     table = scored(["awe"] * 4, [0.9, 0.8, 0.7, 0.6], [0.1, 0.4, 0.2, 0.3])
-    chart = rank_scatter(table, FilterConfig(eta=25, delta=75, criteria=("emo",)))
+    chart = scatter(table, FilterConfig(eta=25, delta=75, criteria=("emo",)))
     dots = points(chart.dropped_path)
     assert (chart.dropped, chart.unranked) == (4, 0)
     assert dots == sorted(dots)  # x: already in the order of the emotion score
@@ -136,29 +141,12 @@ def test_ranks_within_an_emotion_are_shares_of_that_emotion() -> None:
     table = table.set_column(4, "emo_rank", pa.array([0, 1, 0])).set_column(
         5, "sem_rank", pa.array([0, 1, 0])
     )
-    chart = rank_scatter(table, FilterConfig(scope="per_emotion"))
+    chart = scatter(table, FilterConfig(scope="per_emotion"))
     assert [x for x, _ in points(chart.dropped_path)] == [110, 250, 180]
 
 
-def test_missing_columns_are_named(ranks: pa.Table) -> None:
-    with pytest.raises(ValueError, match="lack emotion, kept"):
-        rank_scatter(ranks.drop_columns(["kept", "emotion"]), FilterConfig())
-
-
-def test_join_puts_verdicts_to_their_scores() -> None:
-    scores = pa.table({"image_id": ["b", "a"], "emotion": ["awe", "fear"], "emo_score": [0.2, 0.1],
-                       "sem_score": [0.4, 0.3], "reason": [None, None]})  # fmt: skip
-    kept = pa.table({"image_id": ["a", "b"], "emo_rank": [1, 0], "sem_rank": [1, 0], "kept": [False, True],
-                     "reason": ["emo_too_low_rank", None]})  # fmt: skip
-    joined = join_scores(scores, kept).to_pylist()
-    assert [(row["image_id"], row["emotion"], row["emo_rank"], row["kept"]) for row in joined] == [
-        ("a", "fear", 1, False),
-        ("b", "awe", 0, True),
-    ]
-
-
 def test_no_ranked_image_draws_an_empty_chart(ranks: pa.Table) -> None:
-    chart = rank_scatter(ranks.slice(800), FilterConfig())
+    chart = scatter(ranks.slice(800), FilterConfig())
     assert (chart.kept, chart.dropped, chart.unranked, chart.kept_path) == (0, 0, 2, "")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from uniemo_ray.report.figures import StageHistory, Validation
 from uniemo_ray.report.html import render_report, write_report
+from uniemo_ray.report.rank_sample import sample_ranks
 from uniemo_ray.report.samples import ShownSample
 from uniemo_ray.report.summary import Summary
 
@@ -51,7 +52,9 @@ def page(
     tmp_path: Path,
 ) -> str:
     out = tmp_path / "run" / "report.html"
-    write_report(summary, samples, {0: ranks}, history, out, coefficients=coefficients)
+    write_report(
+        summary, samples, {0: sample_ranks([ranks], ("emo", "sem"))}, history, out, coefficients=coefficients
+    )
     return out.read_text(encoding="utf-8")
 
 
@@ -125,7 +128,11 @@ def test_same_input_gives_the_same_bytes(
     coefficients: pa.Table,
 ) -> None:
     again = render_report(
-        summary, samples=samples, scores={0: ranks}, history=history, coefficients=coefficients
+        summary,
+        samples=samples,
+        scores={0: sample_ranks([ranks], ("emo", "sem"))},
+        history=history,
+        coefficients=coefficients,
     )
     assert again == page
 

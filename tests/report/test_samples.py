@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from uniemo_ray.report.samples import ShownSample, embed, pick_samples
+from uniemo_ray.report.samples import ShownSample, embed, first_pictures, pick_samples
 
 
 def encoded(size: tuple[int, int], kind: str = "PNG", mode: str = "RGB") -> bytes:
@@ -83,3 +83,14 @@ def test_of_several_objects_the_first_is_named() -> None:
         "objects": [["bird", "boat"], []],
     })  # fmt: skip
     assert [sample.object for sample in pick_samples([table], source="real")] == ["bird", None]
+
+
+def test_the_first_pictures_are_found_without_reading_pictures(images: pa.Table) -> None:
+    """The same as are picked from all tables, and in which table each lies."""
+    reasons = pa.array([None, None, None, "not generated", None], pa.string())
+    table = images.append_column("reason", reasons)
+    columns = table.select(["image_id", "emotion", "reason"])
+    found = first_pictures([columns.slice(0, 3), columns.slice(3)], per_emotion=2)
+    assert found == {"b": 0, "d": 1, "c": 0}
+    picked = pick_samples([images.slice(0, 3), images.slice(3)], source="generated", per_emotion=2)
+    assert {sample.image_id for sample in picked} == set(found)

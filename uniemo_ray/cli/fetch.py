@@ -1,14 +1,12 @@
 """`uniemo fetch`: weights from a model hub into the layout that every job reads."""
 
 import shutil
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from uniemo_ray.store.base import Store
+from uniemo_ray.cli.sent_folder import is_sent
 
 
 def fetch(
@@ -35,12 +33,13 @@ def fetch(
     from uniemo_ray.fetch.fetch import SCRATCH, fetch
     from uniemo_ray.fetch.hub import Hub
     from uniemo_ray.fetch.sources import sources_of
+    from uniemo_ray.scratch import scratch_folder
     from uniemo_ray.store.filesystem import open_store
 
     sources = sources_of(preset)
     store = open_store(to)
     # a folder of our own in any case: it is removed at the end
-    folder = (scratch or store.local_path_or_none() or Path(tempfile.gettempdir())) / SCRATCH
+    folder = (scratch or store.local_path_or_none() or scratch_folder()) / SCRATCH
     done = fetch(
         sources,
         store,
@@ -51,13 +50,32 @@ def fetch(
     )
     shutil.rmtree(folder, ignore_errors=True)
     typer.echo(f"{done.files} files fetched ({done.bytes / 1e6:.1f} MB), {done.kept} were there")
-    typer.echo(_how_to_use(store, preset))
+    for line in how_to_use(store.local_path_or_none(), store.uri, preset):
+        typer.echo(line)
 
 
-def _how_to_use(store: "Store", preset: str) -> str:
-    """Settings with which a job reads what was fetched."""
-    folder = store.local_path_or_none() or store.uri
-    return (
+def how_to_use(local: Path | None, uri: str, preset: str) -> list[str]:
+    """Settings with which a job reads what was fetched, and what to mind where it lies on this machine alone.
+
+    Args:
+        local: the folder, if it is one of this machine.
+        uri: the same, or where it lies in storage.
+        preset: that was fetched.
+    """
+    folder = uri if local is None else str(local.resolve())
+    lines = [
         f"--set preset={preset} --set encoder.clip={folder}/clip --set encoder.clip_pretrained=null "
         f"--set diffusion.model={folder}/diffusion"
+    ]
+    if local is None:
+        return lines
+    lines.append(
+        f"note: {folder} is a folder of this machine; jobs on other machines need it under the same path "
+        "there: use a shared disk, or fetch --to s3://bucket/prefix"
     )
+    if is_sent(local.resolve(), Path.cwd()):
+        lines.append(
+            f"warning: {folder} lies in the current folder, which `uniemo submit` sends to the cluster: name "
+            "it in .rayignore, or fetch into a folder elsewhere"
+        )
+    return lines

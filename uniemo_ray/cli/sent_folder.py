@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,10 @@ NEVER_SENT = (".git", ".venv", "venv", "__pycache__")
 """Ray's own default, which `RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES` replaces."""
 MOST_BYTES = 100 << 20
 """Larger bodies are refused by Ray's dashboard; files are sent as they are, not compressed."""
+_COUNTED = 8
+"""How many times as much as a cluster takes is counted, to name the largest folders."""
+_NAMED = 3
+"""Folders and files that are named when all are too large together."""
 _LEAVE_OUT = "name it in a .rayignore file"
 
 
@@ -57,6 +62,18 @@ def rules_of(base: Path) -> Iterator[Rules]:
             yield _rules(str(file), base, lines)
 
 
+def is_sent(path: Path, folder: Path) -> bool:
+    """Whether a folder that is sent takes another one inside it along."""
+    if path == folder or not path.is_relative_to(folder):
+        return path == folder
+    rules = [default_rules(folder)]
+    for base in (parent for parent in reversed([path, *path.parents]) if parent.is_relative_to(folder)):
+        if base != folder and any(rule.hide(base, is_folder=True) for rule in rules):
+            return False
+        rules += rules_of(base)
+    return True
+
+
 def check_folder(folder: Path, *, excludes: Iterable[str] = ()) -> None:
     """Refuse a folder that Ray would never finish sending, or that a cluster would not take.
 
@@ -67,21 +84,22 @@ def check_folder(folder: Path, *, excludes: Iterable[str] = ()) -> None:
     Raises:
         ValueError: it is too large, links lead in a circle, or a file in it cannot be sent.
     """
-    total, largest, most = 0, Path(), -1
+    total, parts = 0, Counter[str]()
     around = {os.path.realpath(path) for path in (folder, *folder.parents)}
     rules = [default_rules(folder), _rules("excludes", folder, excludes)]
     for path in _files(folder, rules, around):
         size = _size(path)
         total += size
-        if size > most:
-            largest, most = path, size
-        if total > MOST_BYTES:
-            raise ValueError(
-                f"the working folder {folder} is sent with the job and has more than "
-                f"{MOST_BYTES >> 20} MiB, which a cluster takes ({largest.relative_to(folder)} has "
-                f"{most >> 20}): submit from a smaller folder, or name what the job does not need in a "
-                f".rayignore file"
-            )
+        parts[path.relative_to(folder).parts[0]] += size
+        if total > _COUNTED * MOST_BYTES:
+            break  # a data set has millions of files
+    if total > MOST_BYTES:
+        named = ", ".join(f"{name} {size >> 20}" for name, size in parts.most_common(_NAMED))
+        raise ValueError(
+            f"the working folder {folder} is sent with the job and has more than {MOST_BYTES >> 20} MiB, "
+            f"which a cluster takes (largest, in MiB: {named}): submit from a smaller folder, or name what "
+            f"the job does not need in a .rayignore file"
+        )
 
 
 def _files(folder: Path, rules: list[Rules], around: set[str]) -> Iterator[Path]:

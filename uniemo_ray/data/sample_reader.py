@@ -18,7 +18,7 @@ from uniemo_ray.data.samples import (
     read_sample,
 )
 from uniemo_ray.data.schema import SAMPLES
-from uniemo_ray.data.shards import describe_files, read_entries
+from uniemo_ray.data.shards import FileStamps, read_entries
 from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.text import one_line
 
@@ -65,12 +65,18 @@ class SampleReader:
         rejected = [Rejected(entry.image_id, entry.image, name, reason) for entry in read_entries(plan)]
         return self._table(rejected, plan)
 
-    def fingerprint(self, split: str, entries: Sequence[Entry]) -> str:
-        """Digest of all that determines a shard; files count by size and time of change."""
+    def fingerprint(self, split: str, entries: Sequence[Entry], *, stamps: FileStamps | None = None) -> str:
+        """Digest of all that determines a shard; files count by size and time of change.
+
+        Args:
+            split: of the entries.
+            entries: of the shard.
+            stamps: of files that were looked at before.
+        """
         facts = [_FORMAT, split, self.source, self.max_pixels, self.names]
         facts += [] if self.valence_of is None else [self.valence_of.name]
-        stamps = describe_files(self.root, entries)
-        return hashlib.sha256(json.dumps([facts, stamps]).encode()).hexdigest()
+        described = (stamps or FileStamps(self.root)).describe(entries)
+        return hashlib.sha256(json.dumps([facts, described]).encode()).hexdigest()
 
     def _read(self, entry: Entry) -> Sample | Rejected:
         try:

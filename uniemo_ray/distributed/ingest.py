@@ -25,7 +25,7 @@ from uniemo_ray.data.folder import DataFolder
 from uniemo_ray.data.sample_reader import SampleReader
 from uniemo_ray.data.sample_shards import ShardSummary, read_summary
 from uniemo_ray.data.samples import Rejected
-from uniemo_ray.data.shards import PlannedShard, ShardLimits, plan_shards
+from uniemo_ray.data.shards import FileStamps, PlannedShard, ShardLimits, plan_shards
 from uniemo_ray.distributed.shards.actors.samples import SampleActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.shards.mapper import TableActor
@@ -125,12 +125,13 @@ def ingest_folder(
     """
     folder = reader(root)
     root = folder.root.absolute()
-    plan = partial(plan_shards, root=root, limits=limits)
+    stamps = FileStamps(root)
+    plan = partial(plan_shards, root=root, limits=limits, stamps=stamps)
     shards = [shard for split in SPLITS for shard in plan(folder.entries(split), split)]
     labels = folder.space.labels
     valence_of, space = (folder.space, SENTIMENT) if by_valence else (None, folder.space)
     samples = SampleReader(root, folder.names, labels, source, max_pixels, valence_of)
-    skipped = _commit_plan(shards, samples, store)
+    skipped = _commit_plan(shards, samples, store, stamps)
     splits = [split for split in SPLITS if any(shard.split == split for shard in shards)]
     map_shards(
         store,
@@ -150,10 +151,12 @@ def ingest_folder(
     return _result(folder, space, summaries, duplicates=duplicates, files=files, skipped=skipped)
 
 
-def _commit_plan(shards: Sequence[PlannedShard], reader: SampleReader, store: Store) -> int:
+def _commit_plan(
+    shards: Sequence[PlannedShard], reader: SampleReader, store: Store, stamps: FileStamps
+) -> int:
     """Commit what the shards are made from; shards of other content go. Returns how many are finished."""
     seal_manifest(store)  # first, so that no superseded driver can list what is dropped here
-    hashes = {shard.name: reader.fingerprint(shard.split, shard.entries) for shard in shards}
+    hashes = {shard.name: reader.fingerprint(shard.split, shard.entries, stamps=stamps) for shard in shards}
     for folder in (SAMPLES_FOLDER, PLAN_FOLDER):
         drop_shards(store, folder, keep={f"{folder}/{name}": digest for name, digest in hashes.items()})
     planned = committed(store, f"{PLAN_FOLDER}/")

@@ -1,6 +1,7 @@
 """EmoSketch drawn on a cluster; light, because every worker that draws imports it."""
 
 import fcntl
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,10 +10,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from uniemo_ray.data.emosketch.folder import SketchSettings
 from uniemo_ray.data.emosketch.write import Chunks, Draw, Run, write_sketch
+from uniemo_ray.scratch import SCRATCH, scratch_folder
 from uniemo_ray.seeds import hash_seed
 
-TEMPORARY = Path("/tmp")
-"""Where every machine keeps what it can make again; the same path on all of them, whatever TMPDIR says."""
+
+def temporary_folder() -> Path:
+    """Where every machine keeps what it can make again; the same path on all of them.
+
+    That is `resources.scratch`, or /tmp whatever TMPDIR says there.
+    """
+    return scratch_folder() if os.environ.get(SCRATCH) else Path("/tmp")
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class SketchFolder:
         Args:
             run: what runs the drawing, as in `write_sketch`.
         """
-        lock = TEMPORARY / f"uniemo-sketch-{hash_seed(self.root):x}.lock"
+        lock = temporary_folder() / f"uniemo-sketch-{hash_seed(self.root):x}.lock"
         with lock.open("w", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             write_sketch(self.root, **asdict(self.settings), run=run)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
+from uniemo_ray.distributed.machines import check_machines
 from uniemo_ray.distributed.room import ClusterRoom
 from uniemo_ray.distributed.session import connect
 from uniemo_ray.loop.declare import Row, declare
@@ -22,12 +23,13 @@ def open_pipeline(config: Config, table: Sequence[Row]) -> Iterator[tuple[RunFol
         table: the job's steps.
 
     Raises:
-        ValueError: the folder holds something else.
+        ValueError: the folder holds something else, or machines of the cluster lack what the run needs.
         RunLockedError: another driver works on it.
     """
     run = RunFolder.open(locate(config.run), config)
     pipeline = Pipeline(run, has_room=ClusterRoom(config))
     declare(pipeline, config, table)
-    connect()
+    connect(scratch=config.resources.scratch)
+    check_machines(config, is_ingested=run.store.exists("steps/ingest.json"))
     with run.locked(wait_s=config.resources.wait_for_lease_s), kept_log(run.store, epoch=run.lease.epoch):
         yield run, pipeline

@@ -37,24 +37,25 @@ class EmoA:
     count: int
 
 
-def emo_a(intended: Sequence[str], probabilities: ArrayLike, *, name: Literal["emo_a", "emo_a_clip"]) -> EmoA:
-    """Emo-A by a classifier.
+def emotion_counts(intended: Sequence[str], probabilities: ArrayLike) -> AccuracyCounts:
+    """What some images say about Emo-A by a classifier; counts of several parts merge.
 
     Args:
         intended: M emotion names.
         probabilities: (M, C) of the classifier, in EMOTIONS order.
-        name: `emo_a` for the public judge, `emo_a_clip` for the run's own.
 
     Raises:
-        ValueError: for no image, an unknown emotion or another shape.
+        ValueError: for an unknown emotion or another shape.
     """
-    return _judge(name, intended, probabilities)
+    counts = AccuracyCounts()
+    counts.update([emotion_index(emotion) for emotion in intended], probabilities)
+    return counts
 
 
-def emo_a_exact(
+def exact_counts(
     intended: Sequence[str], scenes: ArrayLike, objects: ArrayLike, *, rule: Rule | None = None
-) -> EmoA:
-    """Emo-A by EmoSketch's own rule: the posterior at the scene and object that a recogniser sees.
+) -> AccuracyCounts:
+    """The same by EmoSketch's own rule: the posterior at the scene and object that a recogniser sees.
 
     Args:
         intended: M emotion names.
@@ -63,9 +64,34 @@ def emo_a_exact(
         rule: the labelling rule; by default the shipped one.
 
     Raises:
-        ValueError: for no image, an unknown emotion, scene or object, or unequal lengths.
+        ValueError: for an unknown emotion, scene or object, or unequal lengths.
     """
-    return _judge("emo_a_exact", intended, exact_probabilities(scenes, objects, rule=rule or load_rule()))
+    return emotion_counts(intended, exact_probabilities(scenes, objects, rule=rule or load_rule()))
+
+
+def emo_a(counts: AccuracyCounts, *, name: Judge) -> EmoA:
+    """Emo-A of the images that were counted.
+
+    Args:
+        counts: from `emotion_counts` or `exact_counts`.
+        name: `emo_a` for the public judge, `emo_a_clip` for the run's own classifier, `emo_a_exact` for the
+            exact rule.
+
+    Raises:
+        ValueError: for no image.
+    """
+    if not counts.confusion.any():
+        raise ValueError(f"{name} of no image: nothing was generated")
+    found = counts.result()
+    return EmoA(
+        name=name,
+        top1=found.top1,
+        standard_error=found.standard_error,
+        mean_probability=found.mean_probability,
+        two_class=found.two_class_sum,
+        per_emotion=found.per_class,
+        count=found.count,
+    )
 
 
 def exact_probabilities(scenes: ArrayLike, objects: ArrayLike, *, rule: Rule) -> NDArray[np.float64]:
@@ -81,20 +107,3 @@ def exact_probabilities(scenes: ArrayLike, objects: ArrayLike, *, rule: Rule) ->
     distinct, inverse = np.unique(pairs, axis=0, return_inverse=True)
     table = [rule.posterior(int(scene), int(object_)) for scene, object_ in distinct]
     return np.asarray(table, dtype=np.float64).reshape(len(distinct), -1)[inverse.reshape(-1)]
-
-
-def _judge(name: Judge, intended: Sequence[str], probabilities: ArrayLike) -> EmoA:
-    if not len(intended):
-        raise ValueError(f"{name} of no image: nothing was generated")
-    counts = AccuracyCounts()
-    counts.update([emotion_index(emotion) for emotion in intended], probabilities)
-    found = counts.result()
-    return EmoA(
-        name=name,
-        top1=found.top1,
-        standard_error=found.standard_error,
-        mean_probability=found.mean_probability,
-        two_class=found.two_class_sum,
-        per_emotion=found.per_class,
-        count=found.count,
-    )

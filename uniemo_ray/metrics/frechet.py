@@ -2,7 +2,7 @@
 
 # B batch, D width
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,8 @@ from uniemo_ray.statistics.moments import combine
 
 Array = NDArray[np.float64]
 Protocol = Literal["fid", "fid_small", "fid_train", "fd_clip"]
+GATHERED = 4096
+"""Rows that are summed at a time."""
 
 
 @dataclass
@@ -71,6 +73,46 @@ class FeatureSums:
         if self.count < 2:
             raise ValueError(f"a Fréchet distance needs two images on each side, got {self.count}")
         return self.scatter / (self.count - 1)
+
+
+class SumsByEmotion:
+    """`FeatureSums` of each emotion, of rows that come shard by shard.
+
+    Rows are gathered first: a merge costs as much as hundreds of rows, because sums have (D, D) numbers.
+    """
+
+    def __init__(self, *, gathered: int | None = None) -> None:
+        """Nothing seen yet; at most about `gathered` rows are held."""
+        self._gathered = GATHERED if gathered is None else gathered
+        self._sums: dict[str, FeatureSums] = {}
+        self._parts: list[tuple[NDArray[np.float32], NDArray[np.str_]]] = []
+
+    def add(self, features: NDArray[np.float32], emotions: Sequence[str]) -> None:
+        """Rows (B, D) and their B emotions."""
+        if len(features):
+            self._parts.append((features, np.asarray(emotions)))
+        if sum(len(part) for part, _ in self._parts) >= self._gathered:
+            self._sum()
+
+    def result(self) -> dict[str, FeatureSums]:
+        """Sums by emotion, sorted by its name."""
+        self._sum()
+        return dict(sorted(self._sums.items()))
+
+    def _sum(self) -> None:
+        if not self._parts:
+            return
+        features, labels = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        self._parts = []
+        for label in np.unique(labels):
+            add_sums(self._sums, {str(label): FeatureSums.of(features[labels == label])})
+
+
+def add_sums(total: dict[str, FeatureSums], part: Mapping[str, FeatureSums]) -> dict[str, FeatureSums]:
+    """Add the sums of other images, emotion by emotion, in place; returns `total`."""
+    for emotion, sums in part.items():
+        total[emotion] = total[emotion].merge(sums) if emotion in total else sums
+    return total
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from uniemo_ray.seeds import named_rng
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Names: TypeAlias = Sequence[str] | pa.Array
+"""Image ids or emotions; an Arrow array where there may be millions."""
 
 
 @dataclass(frozen=True)
@@ -45,32 +50,52 @@ def pairs_by_number(numbers: Ints) -> Ints:
     return np.stack([numbers - second * (second - 1) // 2, second], axis=1)
 
 
-def emotion_pairs(
-    image_ids: Sequence[str], emotions: Sequence[str], *, pairs: int, seed: int
-) -> dict[str, Ints]:
+def rows_by_emotion(image_ids: Names, emotions: Names) -> dict[str, Ints]:
+    """Rows of each emotion in the order of their image ids; emotions are sorted by name.
+
+    Without a Python object for each row, because there may be millions.
+
+    Raises:
+        ValueError: for unequal lengths or a repeated id.
+    """
+    ids = _strings(image_ids)
+    labels = emotions if isinstance(emotions, pa.DictionaryArray) else _strings(emotions).dictionary_encode()
+    order = pc.sort_indices(ids)
+    sorted_ids = ids.take(order)
+    is_repeated = pc.any(pc.equal(sorted_ids[1:], sorted_ids[:-1])).as_py()
+    del sorted_ids
+    if len(ids) != len(labels) or is_repeated:
+        raise ValueError(
+            f"expected distinct ids, as many as emotions ({len(labels)}), got {len(ids)} ids"
+            + (" with repeated ones" if is_repeated else "")
+        )
+    rows = order.to_numpy().astype(np.int64)
+    codes, names = labels.indices.to_numpy()[rows], labels.dictionary.to_pylist()
+    return {name: rows[codes == names.index(name)] for name in sorted(names)}
+
+
+def _strings(names: Names) -> pa.Array:
+    wanted = pa.large_string()
+    return names.cast(wanted) if isinstance(names, pa.Array) else pa.array(names, wanted)
+
+
+def emotion_pairs(image_ids: Names, emotions: Names, *, pairs: int, seed: int) -> dict[str, Ints]:
     """Row pairs (K, 2) within each emotion, which depend on the seed and the ids, not on the rows' order.
 
     Raises:
         ValueError: for unequal lengths or a repeated id.
     """
-    if len(image_ids) != len(emotions) or len(set(image_ids)) != len(image_ids):
-        raise ValueError(
-            f"expected distinct ids, as many as emotions ({len(emotions)}), got {len(image_ids)} ids"
-        )
-    rows: dict[str, list[int]] = {}
-    for row in sorted(range(len(image_ids)), key=lambda i: image_ids[i]):
-        rows.setdefault(emotions[row], []).append(row)
     found = {}
-    for emotion, own in sorted(rows.items()):
+    for emotion, own in rows_by_emotion(image_ids, emotions).items():
         rng = named_rng(seed, f"pairs/{emotion}")
-        found[emotion] = np.array(own, dtype=np.int64)[draw_pairs(len(own), pairs=pairs, rng=rng)]
+        found[emotion] = own[draw_pairs(len(own), pairs=pairs, rng=rng)]
     return found
 
 
 def mean_over_pairs(
     name: str,
-    image_ids: Sequence[str],
-    emotions: Sequence[str],
+    image_ids: Names,
+    emotions: Names,
     *,
     distance: Callable[[Ints, Ints], Floats],
     pairs: int,

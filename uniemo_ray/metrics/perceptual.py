@@ -7,7 +7,7 @@ without calibration on the stages of the shipped recogniser: comparable only wit
 # M images, B batch of pairs, H height, W width
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import lpips
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from uniemo_ray.data.images import to_unit_range
-from uniemo_ray.metrics.pairs import Floats, Ints, PairMean, mean_over_pairs
+from uniemo_ray.metrics.pairs import Floats, Ints, Names, PairMean, mean_over_pairs
 from uniemo_ray.metrics.pictures import Pictures
 from uniemo_ray.metrics.recogniser import Recogniser
 from uniemo_ray.metrics.weights import find_weights, has_weights, load_weights
@@ -92,8 +92,8 @@ def load_lpips_alex(weights_dir: str | Path | None) -> nn.Module:
 
 def lpips_tiny(
     pictures: Pictures,
-    image_ids: Sequence[str],
-    emotions: Sequence[str],
+    image_ids: Names,
+    emotions: Names,
     *,
     recogniser: Recogniser,
     pairs: int,
@@ -108,8 +108,8 @@ def lpips_tiny(
 
 def lpips_alex(
     pictures: Pictures,
-    image_ids: Sequence[str],
-    emotions: Sequence[str],
+    image_ids: Names,
+    emotions: Names,
     *,
     weights_dir: str | Path | None,
     pairs: int,
@@ -128,8 +128,8 @@ def lpips_alex(
 
 def perceptual_diversity(
     pictures: Pictures,
-    image_ids: Sequence[str],
-    emotions: Sequence[str],
+    image_ids: Names,
+    emotions: Names,
     *,
     name: str,
     distance: Distance,

@@ -6,8 +6,9 @@ are JPEG files there, of Pillow's default quality, and the scripts read those.
 
 # M images, K pairs, B batch, H height, W width, E CLIP joint width
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import sqrt
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from uniemo_ray.data.images import normalise
 from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.metrics.pairs import Floats, Ints, PairMean
+from uniemo_ray.metrics.frechet import FeatureSums
+from uniemo_ray.metrics.pairs import Floats, Ints, Names, PairMean, rows_by_emotion
 from uniemo_ray.metrics.perceptual import Distance
 from uniemo_ray.metrics.pictures import Pictures, as_saved
 from uniemo_ray.models.clip import ClipParts, image_features
@@ -28,38 +30,35 @@ PAIRS = 10
 _ZERO, _ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
-def chosen_rows(image_ids: Sequence[str], emotions: Sequence[str]) -> Ints:
+def chosen_rows(image_ids: Names, emotions: Names) -> Ints:
     """Sorted rows of the images that count: of each emotion the first `PER_EMOTION` by image id."""
-    found: dict[str, list[int]] = {}
-    for row in sorted(range(len(image_ids)), key=lambda i: image_ids[i]):
-        own = found.setdefault(emotions[row], [])
-        if len(own) < PER_EMOTION:
-            own.append(row)
-    return np.array(sorted(row for own in found.values() for row in own), dtype=np.int64)
+    first = [own[:PER_EMOTION] for own in rows_by_emotion(image_ids, emotions).values()]
+    return np.sort(np.concatenate(first)) if first else np.zeros(0, dtype=np.int64)
 
 
-def is_full(emotions: Sequence[str]) -> bool:
-    """Whether these are `PER_EMOTION` images of each of the eight emotions, as the published FID needs."""
-    return all(list(emotions).count(emotion) == PER_EMOTION for emotion in EMOTIONS)
+def fid_name(generated: Mapping[str, FeatureSums]) -> Literal["fid", "fid_small"]:
+    """`fid` of `PER_EMOTION` images of each of the eight emotions, as the published one needs them."""
+    counts = [generated[emotion].count if emotion in generated else 0 for emotion in EMOTIONS]
+    return "fid" if set(counts) == {PER_EMOTION} else "fid_small"
 
 
-def draw_published_pairs(image_ids: Sequence[str], emotions: Sequence[str], *, seed: int) -> dict[str, Ints]:
+def draw_published_pairs(image_ids: Names, emotions: Names, *, seed: int) -> dict[str, Ints]:
     """`PAIRS` pairs of distinct rows (K, 2) for each emotion, seeded.
 
     The script never empties its list of images, so those of an emotion's pairs come from this emotion and all
     before it, in the order of `EMOTIONS`. A pair may come twice. Emotions without images have no pairs, nor
     has a first emotion with a single image.
     """
-    order = sorted(range(len(image_ids)), key=lambda i: image_ids[i])
-    pool: list[int] = []
+    rows = rows_by_emotion(image_ids, emotions)
+    pool = np.zeros(0, dtype=np.int64)
     drawn = {}
     for emotion in EMOTIONS:
-        own = [row for row in order if emotions[row] == emotion]
-        pool += own
-        if own and len(pool) > 1:
+        own = rows.get(emotion, pool[:0])
+        pool = np.concatenate([pool, own])
+        if len(own) and len(pool) > 1:
             rng = named_rng(seed, f"published-pairs/{emotion}")
             pairs = [rng.choice(len(pool), size=2, replace=False) for _ in range(PAIRS)]
-            drawn[emotion] = np.array(pool, dtype=np.int64)[np.array(pairs)]
+            drawn[emotion] = pool[np.array(pairs)]
     return drawn
 
 

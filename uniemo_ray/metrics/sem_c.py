@@ -25,21 +25,29 @@ class SemC:
     count: int
 
 
-def sem_c(scene_probability: ArrayLike, object_probability: ArrayLike, *, name: Judge) -> SemC:
-    """Sem-C from the top scene and the top object probability of each image, both (M,).
+def clarity(scene_probability: ArrayLike, object_probability: ArrayLike) -> Moments:
+    """The larger of the top scene and the top object probability, both (M,); moments of several parts merge.
 
     Raises:
-        ValueError: for no image, unequal lengths or a value outside [0, 1].
+        ValueError: for unequal lengths or a value outside [0, 1].
     """
     scene = np.asarray(scene_probability, dtype=np.float64)
     object_ = np.asarray(object_probability, dtype=np.float64)
-    if scene.ndim != 1 or scene.shape != object_.shape or not len(scene):
-        raise ValueError(
-            f"expected two equally long, non-empty vectors, got {scene.shape} and {object_.shape}"
-        )
+    if scene.ndim != 1 or scene.shape != object_.shape:
+        raise ValueError(f"expected two equally long vectors, got {scene.shape} and {object_.shape}")
     best = np.maximum(scene, object_)
     if not ((best >= 0) & (best <= 1)).all():
         raise ValueError(f"expected probabilities in [0, 1], got {best.min()} to {best.max()}")
-    moments = Moments.of(best[:, None])
+    return Moments.of(best[:, None])
+
+
+def sem_c(moments: Moments, *, name: Judge) -> SemC:
+    """Sem-C from `clarity`.
+
+    Raises:
+        ValueError: for no image.
+    """
+    if not moments.count:
+        raise ValueError(f"{name} of no image")
     error = float(moments.std()[0]) / sqrt(max(moments.count - 1, 1))
     return SemC(name, float(moments.mean[0]), error, moments.count)

@@ -2,15 +2,15 @@
 
 # M images, K pairs, E joint width
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from uniemo_ray.fetch.sources import L14
-from uniemo_ray.metrics.pairs import Floats, Ints, PairMean, mean_over_pairs
+from uniemo_ray.metrics.pairs import Floats, Ints, Names, PairMean, mean_over_pairs
 from uniemo_ray.models.clip import WEIGHTS_FILE, find_clip_config
 from uniemo_ray.models.weights_folder import local_folder
 from uniemo_ray.store.fingerprint import file_sha256
@@ -37,10 +37,14 @@ def is_published_clip(clip: str, *, pretrained: str | None, published: str = PUB
     return bool(model.get("quick_gelu")) and file_sha256(file) == published
 
 
+RowFeatures = Callable[[Ints], NDArray[np.float32]]
+"""Rows (B,) of a set to their CLIP features (B, E); only those of the pairs have to be there."""
+
+
 def sem_d(
-    features: ArrayLike,
-    image_ids: Sequence[str],
-    emotions: Sequence[str],
+    features: RowFeatures,
+    image_ids: Names,
+    emotions: Names,
     *,
     name: Literal["sem_d_l14", "sem_d_clip"],
     pairs: int,
@@ -49,7 +53,7 @@ def sem_d(
     """Mean squared distance, averaged over dimensions, of unnormalised CLIP image features.
 
     Args:
-        features: (M, E).
+        features: of the M images; those of the pairs are asked for.
         image_ids: M distinct ids.
         emotions: M names.
         name: `sem_d_l14` for features of OpenAI's ViT-L/14, `sem_d_clip` for those of any other CLIP.
@@ -57,16 +61,10 @@ def sem_d(
         seed: of the pairs.
 
     Raises:
-        ValueError: for another shape, a non-finite feature, or when no emotion has two images.
+        ValueError: for a non-finite feature, or when no emotion has two images.
     """
-    rows = np.asarray(features)
-    if rows.ndim != 2 or len(rows) != len(image_ids):
-        raise ValueError(f"expected features ({len(image_ids)}, E), got {rows.shape}")
 
     def distance(first: Ints, second: Ints) -> Floats:
-        gaps = [
-            np.square(rows[i].astype(np.float64) - rows[j]).mean() for i, j in zip(first, second, strict=True)
-        ]
-        return np.array(gaps, dtype=np.float64)
+        return np.asarray(np.square(features(first).astype(np.float64) - features(second)).mean(axis=1))
 
     return mean_over_pairs(name, image_ids, emotions, distance=distance, pairs=pairs, seed=seed)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from uniemo_ray.config import FilterConfig
+from uniemo_ray.report.rank_sample import RankSample
 
 # Pixels of a chart at scale 1: it fits a phone without shrinking its text.
 WIDTH, HEIGHT = 340.0, 210.0
@@ -19,7 +19,6 @@ SQUARE = 330.0
 MAX_POINTS = 240
 TOTAL = "loss"
 VALIDATION = "validation loss"
-SCATTER_COLUMNS = {"image_id", "emotion", "emo_score", "sem_score", "emo_rank", "sem_rank", "kept"}
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,8 @@ class Scatter:
     kept: int
     dropped: int
     unranked: int
+    drawn: int
+    """Dots; fewer than images where these are many."""
 
 
 def ticks(low: float, high: float, *, count: int = 4) -> tuple[float, ...]:
@@ -181,32 +182,15 @@ def _thin(steps: Sequence[float], values: Sequence[float]) -> NDArray[np.float64
     return np.stack([piece.mean(axis=0) for piece in np.array_split(points, MAX_POINTS)])
 
 
-def join_scores(scores: pa.Table, kept: pa.Table) -> pa.Table:
-    """Score rows with the filter's verdicts, by ascending image id: what `rank_scatter` draws."""
-    left = scores.select(["image_id", "emotion", "emo_score", "sem_score"])
-    right = kept.select(["image_id", "emo_rank", "sem_rank", "kept"])
-    return left.join(right, "image_id", join_type="inner").sort_by("image_id")
-
-
-def rank_scatter(table: pa.Table, config: FilterConfig) -> Scatter:
+def rank_scatter(sample: RankSample, config: FilterConfig) -> Scatter:
     """Where each image of one round came in, and the band that the filter keeps.
 
     Args:
-        table: `image_id`, `emotion`, `emo_score`, `sem_score`, `emo_rank`, `sem_rank` (0 best, null
-            when not ranked) and `kept`.
+        sample: of the round's images.
         config: The filter's settings. A score that it does not use is ranked here, for drawing.
-
-    Raises:
-        ValueError: naming a column that is missing.
     """
-    missing = SCATTER_COLUMNS - set(table.column_names)
-    if missing:
-        raise ValueError(
-            f"the report's score rows lack {', '.join(sorted(missing))}: give it join_scores(...)"
-        )
-    rows = table.select(sorted(SCATTER_COLUMNS)).sort_by("image_id").to_pylist()
-    ranked = [row for row in rows if all(row[f"{name}_rank"] is not None for name in config.criteria)]
-    shares = np.array([_shares(ranked, name, config) for name in ("emo", "sem")])  # (2, ranked)
+    ranked = sample.rows.to_pylist()
+    shares = np.array([_shares(ranked, name, sample, config) for name in ("emo", "sem")])  # (2, ranked)
     side = (LEFT, SQUARE - RIGHT), (SQUARE - BOTTOM, TOP)
     x, y = (_scale(share, (0, 1), ends) for share, ends in zip(shares, side, strict=True))
     kept = np.array([bool(row["kept"]) for row in ranked], dtype=bool)
@@ -217,18 +201,22 @@ def rank_scatter(table: pa.Table, config: FilterConfig) -> Scatter:
         band=_band(config, side),
         kept_path=_dots(x[kept], y[kept]),
         dropped_path=_dots(x[~kept], y[~kept]),
-        kept=int(kept.sum()),
-        dropped=int((~kept).sum()),
-        unranked=len(rows) - len(ranked),
+        kept=sample.kept,
+        dropped=sample.dropped,
+        unranked=sample.unranked,
+        drawn=len(ranked),
     )
 
 
-def _shares(ranked: list[dict[str, Any]], name: str, config: FilterConfig) -> list[float]:
+def _shares(ranked: list[dict[str, Any]], name: str, sample: RankSample, config: FilterConfig) -> list[float]:
     """Rank by one score as a share of the images that are ranked together, in (0, 1)."""
     groups = [row["emotion"] if config.scope == "per_emotion" else "" for row in ranked]
-    sizes = Counter(groups)
-    ranks = [row[f"{name}_rank"] for row in ranked]
-    if name not in config.criteria:
+    if name in config.criteria:
+        everyone = sum(sample.sizes.values())
+        sizes = dict(sample.sizes) if config.scope == "per_emotion" else {"": everyone}
+        ranks = [row[f"{name}_rank"] for row in ranked]
+    else:
+        sizes, ranks = dict(Counter(groups)), [0] * len(ranked)
         seen = Counter[str]()
         for index in sorted(range(len(ranked)), key=lambda index: -(ranked[index][f"{name}_score"] or 0.0)):
             ranks[index] = seen[groups[index]]

@@ -10,6 +10,7 @@ import yaml
 from uniemo_ray.report import sections, wording
 from uniemo_ray.report.comparison import compare
 from uniemo_ray.report.figures import StageHistory, line_charts, rank_scatter
+from uniemo_ray.report.rank_sample import RankSample
 from uniemo_ray.report.samples import ShownSample
 from uniemo_ray.report.summary import Summary
 from uniemo_ray.store.atomic import write_atomically
@@ -19,7 +20,7 @@ def render_report(
     summary: Summary,
     *,
     samples: Sequence[ShownSample] = (),
-    scores: Mapping[int, pa.Table] | None = None,
+    scores: Mapping[int, RankSample] | None = None,
     history: Sequence[StageHistory] = (),
     coefficients: pa.Table | None = None,
 ) -> str:
@@ -28,7 +29,7 @@ def render_report(
     Args:
         summary: The run's figures.
         samples: Pictures of the gallery, see `samples.pick_samples`.
-        scores: By round: one row per generated image, see `figures.join_scores`.
+        scores: By round: the images that its scatter shows, see `rank_sample.sample_ranks`.
         history: Training losses, in the order in which the stages ran.
         coefficients: `attribute`, `kind`, `count`, `alpha_<emotion>` (eq. 5).
 
@@ -46,7 +47,7 @@ def render_report(
         emotion_table=sections.emotion_table(summary),
         confusions=[(item.round, sections.confusion_rows(item)) for item in reversed(summary.rounds)],
         charts=line_charts(history),
-        scatters={key: rank_scatter(table, summary.config.filter) for key, table in (scores or {}).items()},
+        scatters={key: rank_scatter(shown, summary.config.filter) for key, shown in (scores or {}).items()},
         has_filter=bool(scores) or any(item.filter for item in summary.rounds),
         evidence=sections.evidence(coefficients) if coefficients is not None else (),
         rare=sections.RARE,
@@ -59,7 +60,7 @@ def render_report(
 def write_report(
     summary: Summary,
     samples: Sequence[ShownSample],
-    scores: Mapping[int, pa.Table],
+    scores: Mapping[int, RankSample],
     history: Sequence[StageHistory],
     out: Path,
     *,

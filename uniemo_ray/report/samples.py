@@ -2,6 +2,7 @@
 
 import base64
 import io
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -102,6 +103,25 @@ def pick_samples(
         fields = {name: row.get(name) for name in ShownSample.__dataclass_fields__}
         samples.append(ShownSample(**(fields | {"source": source, "round": round_})))
     return samples
+
+
+def first_pictures(images: Iterable[pa.Table], *, per_emotion: int = 4) -> dict[str, int]:
+    """Which pictures `pick_samples` chooses, and the number of the table that holds each.
+
+    Args:
+        images: tables of `image_id`, `emotion` and `reason`, which is null where there is a picture. One at a
+            time is held.
+        per_emotion: as for `pick_samples`.
+    """
+    first: dict[str, list[tuple[str, int]]] = {}
+    for number, table in enumerate(images):
+        rows = table.filter(pc.is_null(table["reason"]))
+        for name, emotion in zip(rows["image_id"].to_pylist(), rows["emotion"].to_pylist(), strict=True):
+            own = first.setdefault(emotion, [])
+            if len(own) < per_emotion or name < own[-1][0]:
+                insort(own, (name, number))
+                del own[per_emotion:]
+    return {name: number for own in first.values() for name, number in own}
 
 
 def _first_pictures(tables: Iterable[pa.Table], per_emotion: int) -> pa.Table:

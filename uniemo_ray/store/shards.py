@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cache
@@ -37,6 +37,7 @@ __all__ = [
     "describe_schema",
     "drop_shards",
     "find_shard",
+    "iterate_entries",
     "iterate_shards",
     "read_shard_bytes",
     "read_shards",
@@ -277,6 +278,17 @@ def iterate_shards(
     entries = committed(store, prefix).values()
     if not entries:
         raise FileNotFoundError(f"no committed shards {prefix}* in {store.uri}")
+    yield from iterate_entries(store, entries, columns=columns)
+
+
+def iterate_entries(
+    store: Store, entries: Iterable[ShardEntry], *, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """The rows of these shards, one shard in memory at a time.
+
+    Raises:
+        DamagedError: a shard is missing or not as it was committed.
+    """
     wanted = None if columns is None else list(columns)
     for entry in entries:
         yield _table(read_shard_bytes(store, entry), wanted, name=f"{store.uri}/{entry.key}")

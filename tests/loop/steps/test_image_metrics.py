@@ -64,7 +64,9 @@ def write(context: Context, pictures: list[bytes], width: int = WIDTH) -> None:
         }
     )
     commit_shard(context.artefacts_of("features"), "train/part-0", features, plan_hash="p")
-    table = pa.table({"image_id": IDS, "image": pa.array([*pictures[:-1], None], pa.binary())})
+    table = pa.table(
+        {"image_id": IDS, "emotion": LABELS, "image": pa.array([*pictures[:-1], None], pa.binary())}
+    )
     for number, start in enumerate((0, 10)):
         part = table.slice(start, 10 if not number else None)
         commit_shard(context.artefacts_of("images"), f"images/part-{number}", part, plan_hash="p")

@@ -19,7 +19,7 @@ from uniemo_ray.metrics import published
 from uniemo_ray.metrics.frechet import FeatureSums, frechet
 from uniemo_ray.metrics.inception import InceptionFeatures, squashed
 from uniemo_ray.metrics.pictures import as_saved
-from uniemo_ray.store.shards import commit_shard, iterate_shards
+from uniemo_ray.store.shards import commit_shard, committed, iterate_entries, iterate_shards
 
 SPLITS = {"train": 12, "val": 5, "test": 7}
 
@@ -31,12 +31,15 @@ def png(seed: int, size: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
-def in_this_process(source, folders, *, target, actor, plan_hash, resources):
+def in_this_process(source, folders, *, target, actor, plan_hash, resources, only=None):
     """Shards through the actor without a pool."""
     made = actor()
     for into, folder in folders.items():
-        for number, table in enumerate(iterate_shards(source, f"{folder}/")):
-            commit_shard(target, f"{into}/part-{number}", made(table), plan_hash=plan_hash)
+        for entry in committed(source, f"{folder}/").values():
+            if only is None or entry.name in only:
+                (table,) = iterate_entries(source, [entry])
+                name = f"{into}/{entry.name.rpartition('/')[2]}"
+                commit_shard(target, name, made(table), plan_hash=plan_hash)
 
 
 class Steps(Context):

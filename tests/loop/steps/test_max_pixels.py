@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -15,14 +16,16 @@ from uniemo_ray.data.images import ImageError
 from uniemo_ray.distributed.shards.actors.clip import FeatureActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
 from uniemo_ray.loop.steps import data, image_metrics, inception, training
+from uniemo_ray.loop.steps.scored_images import ScoredImages
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.shards import commit_shard
 
 LIMIT = 60_000_000
-NO_FEATURES = pa.table(
-    {"image_id": ["a"], "inception_feature": pa.FixedSizeListArray.from_arrays(pa.array([0.0]), 1)}
+ONE_IMAGE = ScoredImages(
+    ids=pa.array(["a"]), emotions=pa.array(["awe"]), places=np.array([0]), left_out=pa.array([]), rows=1
 )
 
 
@@ -36,13 +39,17 @@ def published(context, config):
     weights = Path(config.evaluation.weights_dir)
     for name in (PLACES_FILE, IMAGENET_FILE):
         (weights / name).touch()
-    image_metrics._judge(context, config, context.artefacts, "samples/test", is_generated=False)
+    judged = pa.table({"image_id": ["a"], "scene_probability": [0.5], "object_probability": [0.5]})
+    commit_shard(context.artefacts, f"{image_metrics.JUDGES}/part-0", judged, plan_hash="f")
+    reader = image_metrics._Reader(config, ONE_IMAGE)
+    image_metrics._judge(context, config, context.artefacts, "a", reader=reader, is_generated=False)
 
 
 def both_protocols(context, config):
     (Path(config.evaluation.weights_dir) / INCEPTION_FILE).touch()
     inception.inception_step(context, config)
-    inception.published_features(context, config, context.artefacts, "images", ids=["a"], emotions=["awe"])
+    commit_shard(context.artefacts, "images/part-0", pa.table({"image_id": ["a"]}), plan_hash="f")
+    inception.published_features(context, config, context.artefacts, "images", images=ONE_IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +66,6 @@ def test_every_actor_that_decodes_samples_is_told_the_limit(context, tmp_path, m
     """Only what goes to the pool is looked at; the pool itself has tests of its own."""
     asked = []
     monkeypatch.setattr(module, "map_shards", lambda *_, actor, **__: asked.append(actor))
-    monkeypatch.setattr(image_metrics, "read_shards", lambda *_: None)
-    monkeypatch.setattr(inception, "read_shards", lambda *_: NO_FEATURES)
     (tmp_path / "weights").mkdir()
     values = [f"data.max_pixels={LIMIT}", f"evaluation.weights_dir={tmp_path / 'weights'}"]
     run(context, load_config(None, values))

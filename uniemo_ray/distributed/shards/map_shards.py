@@ -7,7 +7,7 @@ an exception never ends the pool, it comes back as a row.
 
 import logging
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -60,6 +60,7 @@ def map_shards(
     resources: ResourceConfig,
     retries: int = RETRIES,
     as_tasks: bool = False,
+    only: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Map all Parquet shards of some folders into folders of `target`; returns the rows of each.
 
@@ -74,6 +75,7 @@ def map_shards(
             one, and those at fault become rows with a reason.
         as_tasks: whether each shard is a task that makes an actor object of its own, for a class that loads
             nothing. That saves the start of processes; tasks take every CPU of the cluster.
+        only: names of the input shards that are wanted; None: all.
 
     Raises:
         FileNotFoundError: a folder without committed input shards.
@@ -83,7 +85,9 @@ def map_shards(
         RuntimeError: a shard fails after all retries, passes make nothing, or no actor starts (NoActorError).
     """
     wanted = [
-        shard for folder, prefix in folders.items() for shard in _wanted(source, prefix, folder, plan_hash)
+        shard
+        for folder, prefix in folders.items()
+        for shard in _wanted(source, prefix, folder, plan_hash, only=only)
     ]
     device = "cuda" if resources.use_gpu else "cpu"
     work = MapWork(
@@ -112,7 +116,9 @@ def map_shards(
     }
 
 
-def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> list[_Wanted]:
+def _wanted(
+    source: Store, prefix: str, folder: str, plan_hash: str | None, *, only: Collection[str] | None
+) -> list[_Wanted]:
     """What becomes of a folder's shards."""
     entries = committed(source, f"{prefix}/").values()
     if not entries:
@@ -127,6 +133,7 @@ def _wanted(source: Store, prefix: str, folder: str, plan_hash: str | None) -> l
             rows=entry.rows,
         )
         for entry in entries
+        if only is None or entry.name in only
     ]
 
 

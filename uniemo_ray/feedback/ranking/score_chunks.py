@@ -8,20 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow.fs import FileSystem
 
 from uniemo_ray.feedback.ranking.external_sort import Positions
 from uniemo_ray.feedback.schema import require_columns
 from uniemo_ray.feedback.verdicts import NEEDED, Floats, Ints
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.errors import REPAIR, REPAIR_MISSING, DamagedError
+from uniemo_ray.store.columns import READERS, read_columns
 from uniemo_ray.store.shards import ShardEntry
 
 _SIGN = np.uint32(1 << 31)
-_READERS = 8
-"""Files that one process reads at a time: on S3 each costs a few round trips."""
 
 
 class Shard(NamedTuple):
@@ -70,9 +66,14 @@ def read_chunk(source: Store, chunk: Chunk, columns: Sequence[str]) -> pa.Table:
     filesystem, root = source.arrow()
 
     def read(shard: Shard) -> pa.Table:
-        return _read(filesystem, f"{root}/{shard.name}.parquet", shard, columns)
+        path = f"{root}/{shard.name}.parquet"
 
-    with ThreadPoolExecutor(_READERS) as pool:
+        def check(schema: pa.Schema) -> None:
+            require_columns(schema.empty_table(), NEEDED, name=path)
+
+        return read_columns(filesystem, path, columns, rows=shard.rows, check=check)
+
+    with ThreadPoolExecutor(READERS) as pool:
         return pa.concat_tables(pool.map(read, chunk.shards))
 
 
@@ -99,20 +100,3 @@ def score_keys(scores: Floats, id_ranks: Ints) -> NDArray[np.uint64]:
     bits = scores.astype(np.float32).view(np.uint32)
     ascending = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return ((~ascending).astype(np.uint64) << np.uint64(32)) | id_ranks.astype(np.uint64)
-
-
-def _read(filesystem: FileSystem, path: str, shard: Shard, columns: Sequence[str]) -> pa.Table:
-    try:
-        with filesystem.open_input_file(path) as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            require_columns(parquet.schema_arrow.empty_table(), NEEDED, name=path)
-            table = parquet.read(columns=list(columns), use_threads=False)
-    except FileNotFoundError:
-        raise DamagedError(f"{path} is listed but missing: {REPAIR_MISSING}") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, OSError) and (error.errno or "AWS Error" in str(error)):
-            raise  # of the disk, or of S3: the file may be sound
-        raise DamagedError(f"{path} is no readable Parquet ({error}): {REPAIR}") from None
-    if table.num_rows != shard.rows:
-        raise DamagedError(f"{path} has {table.num_rows} rows, its entry says {shard.rows}: {REPAIR}")
-    return table.replace_schema_metadata(None)

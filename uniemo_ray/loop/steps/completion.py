@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.inference.compact import NET
 from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
@@ -36,8 +35,7 @@ def encode(context: StepContext, config: Config, *, source: SourceModel) -> Step
         weights=f"{source.uri}/{NET}",
     )
     rows = run_encoder(context, config, stage)
-    tested = read_split(context.artefacts, "test", columns=["emotion", "logits"])
-    accuracy = measure_accuracy(tested, label_space(config.data))
+    accuracy = measure_accuracy(context.artefacts, label_space(config.data))
     return StepOutput(outputs={"rows": rows}, metrics={"test_accuracy": accuracy.top1})
 
 

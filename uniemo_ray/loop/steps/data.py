@@ -15,14 +15,14 @@ from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.data.shards import ShardLimits
-from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER, IngestResult, ingest_folder
 from uniemo_ray.distributed.shards.actors.clip import FeatureActor, NameActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.distributed.sketch import TEMPORARY, SketchFolder, draw_here
+from uniemo_ray.distributed.sketch import SketchFolder, draw_here, temporary_folder
+from uniemo_ray.metrics.score_sums import matrix
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.shards import commit_shard
+from uniemo_ray.store.shards import commit_shard, read_shards
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.training.name_embeddings import FOLDER, KINDS
 
@@ -80,7 +80,7 @@ def sketch_folder(context: StepContext, config: Config) -> SketchFolder:
     """EmoSketch beside the run's artefacts, or for a remote run in the temporary folder of each machine."""
     local = context.artefacts.local_path_or_none(SKETCH)
     if local is None:
-        local = TEMPORARY / f"uniemo-{SKETCH}-{context.fingerprint[:12]}"
+        local = temporary_folder() / f"uniemo-{SKETCH}-{context.fingerprint[:12]}"
     data = config.data
     sizes = data.sketch_train, data.sketch_val, data.sketch_test
     return SketchFolder(local, SketchSettings(*sizes, data.sketch_seed, data.sketch_size_px))
@@ -173,9 +173,14 @@ def read_names(context: StepContext) -> AttributeNames:
     return AttributeNames(scenes=tuple(names["scene"]), objects=tuple(names["object"]))
 
 
-def read_features(context: StepContext, split: str) -> dict[str, np.ndarray]:
-    """Columns of one split's feature shards, as numpy."""
-    table = read_split(context.artefacts_of("features"), split)
-    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-    columns["clip_feature"] = np.stack(columns["clip_feature"])
-    return columns
+def read_features(store: Store, split: str) -> dict[str, np.ndarray]:
+    """Columns of one split's feature shards, as numpy; for a worker that trains on all of them."""
+    return feature_columns(read_shards(store, f"{split}/"))
+
+
+def feature_columns(table: pa.Table) -> dict[str, np.ndarray]:
+    """Columns of feature rows, as numpy; the features are (M, E)."""
+    names = [name for name in table.column_names if name != "clip_feature"]
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in names}
+    # torch asks for memory that may be written, which Arrow's may not
+    return columns | {"clip_feature": np.require(matrix(table["clip_feature"]), requirements="W")}

@@ -1,21 +1,24 @@
 """Steps of the explicit feedback: generate, score, filter, mix."""
 
 import logging
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
-import pyarrow as pa
-
 from uniemo_ray.config import Config, FilterConfig
-from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.ranking import filter_scores
 from uniemo_ray.distributed.shards.actors.diffusion import SyntheticActor
 from uniemo_ray.distributed.shards.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.feedback.mixed_shards import MIX_PLAN_FOLDER, SYNTHETIC_FOLDER, commit_mix_plan
+from uniemo_ray.feedback.mixing import Kept, check_apart
 from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
+from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
 from uniemo_ray.feedback.rank_filter import KEPT_FOLDER
+from uniemo_ray.loop.steps.scored_images import entries_of
 from uniemo_ray.store.base import Store
+from uniemo_ray.store.columns import iterate_columns
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 logger = logging.getLogger(__name__)
@@ -98,36 +101,45 @@ def _report_empty(total: int, config: FilterConfig, *, round_: int) -> None:
     logger.warning("%s. Round %d trains on the real images alone", what, round_ + 1)
 
 
-def read_kept(store: Store) -> pa.Table:
-    """The filter's verdicts, KEPT rows."""
-    return read_split(store, KEPT_FOLDER)
-
-
 def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Choose kept images for the next round and write them as training samples."""
-    verdicts = read_kept(context.artefacts_of(f"filter-{round_}"))
-    kept = verdicts.filter(verdicts["kept"])["image_id"].to_pylist()
-    real = read_split(context.artefacts_of("features"), "train", columns=["image_id"])["image_id"].to_pylist()
+    made, features = context.artefacts_of(f"generate-{round_}"), context.artefacts_of("features")
+    real = sum(entry.rows for entry in entries_of(features, "train"))
+    kept = _kept(context.artefacts_of(f"filter-{round_}"))
     mixture = choose_mixture(real, kept, fraction=config.feedback.synthetic_fraction, seed=config.seed)
-    if len(mixture.synthetic_ids) < mixture.wanted:
+    real_ids = iterate_columns(features, "train/", ["image_id"])
+    check_apart(mixture.synthetic, (table["image_id"].to_pylist() for table in real_ids))
+    if len(mixture.synthetic) < mixture.wanted:
         logger.info("%d images were kept, %d were wanted", mixture.available, mixture.wanted)
+    images = {entry.name: entry for entry in entries_of(made, IMAGES_FOLDER)}
+    commit_mix_plan(mixture.synthetic, images, context.artefacts, plan=context.fingerprint)
     map_shards(
-        context.artefacts_of(f"generate-{round_}"),
-        {"synthetic": "images"},
+        context.artefacts,
+        {SYNTHETIC_FOLDER: MIX_PLAN_FOLDER},
         target=context.artefacts,
         actor=partial(
             SyntheticActor,
-            chosen=list(mixture.synthetic_ids),
+            images=made,
             diffusion=config.diffusion if config.diffusion.target == "whole" else None,
         ),
-        plan_hash=context.fingerprint,
+        plan_hash=None,
         resources=config.resources,
     )
     return StepOutput(
         metrics={
-            "synthetic": len(mixture.synthetic_ids),
+            "synthetic": len(mixture.synthetic),
             "wanted": mixture.wanted,
             "real": mixture.real,
             "fraction": mixture.fraction,
         }
     )
+
+
+def _kept(filtered: Store) -> Iterator[Kept]:
+    """The images that the filter keeps, each with its shard: verdicts lie in shards of the same names."""
+    entries = entries_of(filtered, KEPT_FOLDER)
+    tables = iterate_columns(filtered, f"{KEPT_FOLDER}/", ["image_id", "kept"])
+    for entry, table in zip(entries, tables, strict=True):
+        shard = f"{IMAGES_FOLDER}/{entry.name.rpartition('/')[2]}"
+        for image_id in table.filter(table["kept"])["image_id"].to_pylist():
+            yield Kept(image_id, shard)

@@ -9,27 +9,34 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from uniemo_ray.config import Config
+from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
+from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
+from uniemo_ray.feedback.rank_filter import KEPT_FOLDER
 from uniemo_ray.inference.uniemo import UniEmo
-from uniemo_ray.loop.steps.feedback import read_kept
+from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER, entries_of
 from uniemo_ray.loop.steps.scorers import coefficient_table
-from uniemo_ray.report.figures import StageHistory, join_scores
+from uniemo_ray.report.figures import StageHistory
 from uniemo_ray.report.html import write_report
 from uniemo_ray.report.model_card import model_card
-from uniemo_ray.report.samples import ShownSample, pick_samples
+from uniemo_ray.report.rank_sample import COLUMNS, RankSample, sample_ranks, with_verdicts
+from uniemo_ray.report.samples import ShownSample, Source, first_pictures, pick_samples
 from uniemo_ray.report.summary import METRIC_NAMES, Summary, to_json
 from uniemo_ray.report.understanding import UnderstandingSummary, understanding_card
 from uniemo_ray.store.base import Store
+from uniemo_ray.store.columns import iterate_columns
 from uniemo_ray.store.record import StepRecord, library_versions
 from uniemo_ray.store.run import RunFolder
-from uniemo_ray.store.shards import iterate_shards, read_shards
+from uniemo_ray.store.shards import iterate_entries
 from uniemo_ray.store.steps import StepResult
 
 logger = logging.getLogger(__name__)
 SUMMARY, REPORT, MODEL = "summary.json", "report.html", "model"
 UNDERSTANDING = "understanding.json"
+SHOWN_SCORES = ["image_id", "emotion", "emo_score", "sem_score", "predicted"]
+"""What the report shows of score rows: without features, which are hundreds of times as large."""
 Records = Mapping[str, StepRecord]
 
 
@@ -159,46 +166,72 @@ def gather_samples(run: RunFolder, config: Config, records: Records) -> list[Sho
     """Pictures for the report: each round's, the plain prompt's and real ones."""
     samples = []
     for round_ in rounds_of(config):
-        kept = (
-            read_kept(artefacts(run, records, f"filter-{round_}")) if f"filter-{round_}" in records else None
-        )
-        samples += pick_samples(
-            iterate_shards(artefacts(run, records, f"generate-{round_}"), "images/"),
-            source="generated",
-            round_=round_,
-            scores=_read_scores(run, records, f"score-{round_}"),
-            kept=kept,
-        )
-    plain = iterate_shards(artefacts(run, records, "generate-plain"), "images/")
-    plain_scores = _read_scores(run, records, "score-plain")
-    samples += pick_samples(plain, source="plain_prompt", scores=plain_scores)
-    real_scores = _read_scores(run, records, "reference-real")
-    return samples + pick_samples([_test_images(run, records)], source="real", scores=real_scores)
+        names = f"generate-{round_}", f"score-{round_}"
+        verdicts = f"filter-{round_}" if f"filter-{round_}" in records else None
+        samples += _samples(run, records, *names, source="generated", round_=round_, verdicts=verdicts)
+    samples += _samples(run, records, "generate-plain", "score-plain", source="plain_prompt")
+    real = _test_images(run, records)
+    scores = _rows_of(run, records, "reference-real", f"{SCORES_FOLDER}/", SHOWN_SCORES, real["image_id"])
+    return samples + pick_samples([real], source="real", scores=scores)
 
 
-def _read_scores(run: RunFolder, records: Records, step: str) -> pa.Table:
-    """What the report shows of score rows: without features, which are hundreds of times as large."""
-    columns = ["image_id", "emotion", "emo_score", "sem_score", "predicted"]
-    return read_shards(artefacts(run, records, step), "scores/", columns=columns)
+def _samples(
+    run: RunFolder,
+    records: Records,
+    images: str,
+    scored: str,
+    *,
+    source: Source,
+    round_: int | None = None,
+    verdicts: str | None = None,
+) -> list[ShownSample]:
+    """The first pictures of a generating step; only the shards that hold one of them are read whole."""
+    store = artefacts(run, records, images)
+    columns = iterate_columns(store, f"{IMAGES_FOLDER}/", ["image_id", "emotion", "reason"])
+    first = first_pictures(columns)
+    entries = entries_of(store, IMAGES_FOLDER)
+    ids = pa.array(first, pa.string())
+    return pick_samples(
+        iterate_entries(store, [entries[number] for number in sorted(set(first.values()))]),
+        source=source,
+        round_=round_,
+        scores=_rows_of(run, records, scored, f"{SCORES_FOLDER}/", SHOWN_SCORES, ids),
+        kept=None
+        if verdicts is None
+        else _rows_of(run, records, verdicts, f"{KEPT_FOLDER}/", ["image_id", "kept"], ids),
+    )
+
+
+def _rows_of(
+    run: RunFolder, records: Records, step: str, prefix: str, columns: list[str], ids: pa.Array
+) -> pa.Table:
+    """Columns of the rows of some images."""
+    wanted = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    tables = iterate_columns(artefacts(run, records, step), prefix, columns)
+    return pa.concat_tables(table.filter(pc.is_in(table["image_id"], value_set=wanted)) for table in tables)
 
 
 def _test_images(run: RunFolder, records: Records) -> pa.Table:
     """The first shard of real test images."""
     store = artefacts(run, records, "ingest")
-    filesystem, root = store.arrow()
-    first = min(key for key in store.list("samples/test") if key.endswith(".parquet"))
-    return pq.read_table(f"{root}/{first}", filesystem=filesystem)
+    (table,) = iterate_entries(store, entries_of(store, f"{SAMPLES_FOLDER}/test")[:1])
+    return table
 
 
-def gather_ranks(run: RunFolder, config: Config, records: Records) -> dict[int, pa.Table]:
-    """Ranks and verdicts by round, for the scatter."""
+def gather_ranks(run: RunFolder, config: Config, records: Records) -> dict[int, RankSample]:
+    """Ranks and verdicts by round, for the scatter; at 10^6 images a sample of them."""
     ranks = {}
     for round_ in rounds_of(config):
         if f"filter-{round_}" not in records:
             continue
-        kept = read_kept(artefacts(run, records, f"filter-{round_}"))
-        scores = _read_scores(run, records, f"score-{round_}")
-        ranks[round_] = join_scores(scores, kept)
+        scores, kept = (artefacts(run, records, f"{name}-{round_}") for name in ("score", "filter"))
+        rows = zip(
+            iterate_columns(scores, f"{SCORES_FOLDER}/", COLUMNS[:4]),
+            # row i of a shard of verdicts speaks of row i of the shard of scores
+            iterate_columns(kept, f"{KEPT_FOLDER}/", [COLUMNS[0], *COLUMNS[4:]]),
+            strict=True,
+        )
+        ranks[round_] = sample_ranks((with_verdicts(*both) for both in rows), config.filter.criteria)
     return ranks
 
 

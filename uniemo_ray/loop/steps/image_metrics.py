@@ -1,46 +1,69 @@
-"""All metrics of a set of images, generated or real. The driver holds numbers; pictures pass through it."""
+"""All metrics of a set of images, generated or real.
+
+Tasks read the shards and send sums; the driver holds ids, and what the sampled pairs need.
+"""
 
 # M images
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards.actors.published import JudgeActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.loop.steps.data import read_features
+from uniemo_ray.distributed.tasks import in_order, total
+from uniemo_ray.loop.steps.feature_sums import RESULTS_AT_ONCE, clip_sums
 from uniemo_ray.loop.steps.inception import (
-    PUBLISHED,
-    TRAIN,
     has_inception,
-    positions,
     published_features,
-    read_train_features,
-    real_sums,
+    published_sides,
     train_features,
+    train_sides,
 )
+from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER, ScoredImages, entries_of, read_scored
+from uniemo_ray.metrics.accuracy import AccuracyCounts
 from uniemo_ray.metrics.emotion_judge import JUDGE_FILE, EmotionJudge, has_emotion_judge
-from uniemo_ray.metrics.generation import ImageSet, Yardstick, feature_sums, measure_images, needed_rows
+from uniemo_ray.metrics.generation import (
+    ImageSet,
+    Sides,
+    Yardstick,
+    measure_images,
+    needed_rows,
+    paired_rows,
+)
+from uniemo_ray.metrics.pairs import Ints
 from uniemo_ray.metrics.perceptual import has_alexnet
 from uniemo_ray.metrics.pictures import PictureFile
 from uniemo_ray.metrics.recogniser import load_recogniser
 from uniemo_ray.metrics.resnet import has_judges
-from uniemo_ray.metrics.sem_d import is_published_clip
+from uniemo_ray.metrics.score_sums import ScoreSums
+from uniemo_ray.metrics.sem_d import RowFeatures, is_published_clip
+from uniemo_ray.metrics.shard_sums import (
+    BYTES_PER_TASK,
+    ROWS_PER_TASK,
+    CountExact,
+    Entries,
+    PickRows,
+    SumClarity,
+    SumScores,
+    pieces,
+)
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.shipped import WEIGHTS
+from uniemo_ray.statistics.moments import Moments
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.shards import iterate_shards, read_shards
+from uniemo_ray.store.shards import ShardEntry
 from uniemo_ray.store.steps import StepContext
 
 logger = logging.getLogger(__name__)
 JUDGES = "judges"
 """Folder of what both ResNet-50 say."""
+R = TypeVar("R")
 
 
 def measured(config: Config) -> dict[str, list[str]]:
@@ -66,7 +89,7 @@ def measure_set(
     source: Store,
     folder: str,
     *,
-    scores: pa.Table,
+    scores: Store,
     is_generated: bool,
 ) -> dict[str, object]:
     """Metrics of the images that have scores.
@@ -76,46 +99,131 @@ def measure_set(
         config: of the run.
         source: store of the images.
         folder: of their shards.
-        scores: SCORES rows, one for each image; those with a reason do not count.
+        scores: store whose `scores/` hold SCORES rows, one for each image in the order of `folder`; those
+            with a reason do not count.
         is_generated: whether they are measured by the published protocol as well. It is one for generated
             images, and its FID compares with all real ones.
 
     Raises:
         ValueError: no image has scores.
     """
-    scores = scores.filter(pc.is_null(scores["reason"]))
-    if not scores.num_rows:
+    images = read_scored(scores)
+    if not len(images.ids):
         raise ValueError(f"no image in {source.uri}/{folder} has scores: there is nothing to measure")
-    ids, emotions = scores["image_id"].to_pylist(), scores["emotion"].to_pylist()
-    published = None
     if has_inception(config):
         train_features(context, config, source, folder)
         if is_generated:
-            published = published_features(context, config, source, folder, ids=ids, emotions=emotions)
-    judged = _judge(context, config, source, folder, is_generated=is_generated)
-    yardstick = _yardstick(context, config)
+            published_features(context, config, source, folder, images=images)
+    yardstick, reader = _yardstick(config), _Reader(config, images)
+    judge = _public_judge(config) if yardstick.published_clip else None
+    sums = total(
+        SumScores(scores, judge),
+        pieces(entries_of(scores, SCORES_FOLDER), rows=ROWS_PER_TASK),
+        add=ScoreSums.add,
+        resources=config.resources,
+        what="measurement",
+        at_once=RESULTS_AT_ONCE,
+    )
     with PictureFile(size_px=config.diffusion.size_px, max_pixels=config.data.max_pixels) as pictures:
-        rows = needed_rows(ids, emotions, yardstick, is_generated=is_generated)
-        _fill(pictures, source, folder, ids=ids, rows=rows.tolist())
-        images = ImageSet(
-            image_ids=ids,
-            emotions=emotions,
+        rows = needed_rows(images.ids, images.emotions, yardstick, is_generated=is_generated)
+        for row, data in reader.pick(source, folder, "image", rows):
+            pictures.add(row, data.as_py())
+        paired = paired_rows(images.ids, images.emotions, yardstick)
+        found = ImageSet(
+            image_ids=images.ids,
+            emotions=images.emotions,
             pictures=pictures,
+            features=_features(reader, scores, paired),
             is_generated=is_generated,
-            probabilities=_rows(scores, "probabilities"),
-            scene_probability=_numbers(scores, "scene_probability"),
-            object_probability=_numbers(scores, "object_probability"),
-            features=_rows(scores, "clip_feature"),
-            inception=read_train_features(context, ids) if has_inception(config) else None,
-            published=published,
-            judged=None if judged is None else _judged_in_order(judged, ids),
+            sums=sums,
+            sides=_sides(context, config, images, sums, is_generated=is_generated),
+            judged=_judge(context, config, source, folder, reader=reader, is_generated=is_generated),
+            exact=_exact(reader, source, folder, yardstick),
         )
-        return measure_images(images, yardstick).to_dict()
+        return measure_images(found, yardstick).to_dict()
+
+
+class _Reader:
+    """Reads shards of one set of images in tasks."""
+
+    def __init__(self, config: Config, images: ScoredImages) -> None:
+        self.config, self.images = config, images
+
+    def each(self, work: Callable[[Entries], R], entries: Iterable[ShardEntry]) -> Iterator[R]:
+        """What the work finds in each piece of some shards without pictures, in order."""
+        return self._run(work, pieces(entries, rows=ROWS_PER_TASK))
+
+    def each_picture(self, work: Callable[[Entries], R], entries: Iterable[ShardEntry]) -> Iterator[R]:
+        """The same of shards with pictures."""
+        return self._run(work, pieces(entries, size=BYTES_PER_TASK))
+
+    def pick(self, store: Store, folder: str, column: str, rows: Ints) -> Iterator[tuple[int, pa.Scalar]]:
+        """A column of some of the images; only shards that hold one of them are read.
+
+        Raises:
+            ValueError: an image is not there.
+        """
+        if not len(rows):
+            return
+        ids = self.images.ids_of(rows)
+        row_of = dict(zip(ids.to_pylist(), rows.tolist(), strict=True))
+        entries = self.images.shards_of(rows, entries_of(store, folder))
+        for table in self.each_picture(PickRows(store, ids, column), entries):
+            for name, value in zip(table["image_id"].to_pylist(), table[column], strict=True):
+                if value.is_valid:
+                    yield row_of.pop(name), value
+        if row_of:
+            raise ValueError(f"{store.uri}/{folder} lacks {len(row_of)} images, among them {min(row_of)}")
+
+    def _run(self, work: Callable[[Entries], R], parts: list[Entries]) -> Iterator[R]:
+        return in_order(
+            work, parts, resources=self.config.resources, what="measurement", at_once=RESULTS_AT_ONCE
+        )
+
+
+def _features(reader: _Reader, scores: Store, rows: Ints) -> RowFeatures:
+    """CLIP features of these images."""
+    held = np.zeros((0, 0), dtype=np.float32)
+    for row, value in reader.pick(scores, SCORES_FOLDER, "clip_feature", rows):
+        feature = value.values.to_numpy()
+        if not held.size:
+            held = np.empty((len(rows), len(feature)), dtype=np.float32)
+        held[np.searchsorted(rows, row)] = feature
+    return lambda wanted: held[np.searchsorted(rows, wanted)]
+
+
+def _sides(
+    context: StepContext, config: Config, images: ScoredImages, sums: ScoreSums, *, is_generated: bool
+) -> Iterator[Sides]:
+    """What the Fréchet distances compare; the sums of a protocol are made when they are asked for."""
+    yield Sides("fd_clip", sums.features, clip_sums(context, config))
+    if has_inception(config):
+        yield train_sides(context, config, images)
+        if is_generated:
+            yield published_sides(context, config)
+
+
+def _exact(reader: _Reader, source: Store, folder: str, yardstick: Yardstick) -> AccuracyCounts | None:
+    """What the recogniser sees on every picture, or None without one."""
+    if yardstick.recogniser is None:
+        return None
+    config, images = reader.config, reader.images
+    work = CountExact(
+        source,
+        yardstick.recogniser,
+        size_px=config.diffusion.size_px,
+        max_pixels=config.data.max_pixels,
+        left_out=images.left_out,
+    )
+    counts = AccuracyCounts()
+    for part in reader.each_picture(work, entries_of(source, folder)):
+        counts = counts.merge(part)
+    return counts
 
 
 def _judge(
-    context: StepContext, config: Config, source: Store, folder: str, *, is_generated: bool
-) -> pa.Table | None:
+    context: StepContext, config: Config, source: Store, folder: str, *, reader: _Reader, is_generated: bool
+) -> Moments | None:
     """What both ResNet-50 say of a folder's images, or None when the user has no weights for them."""
     if not has_judges(config.evaluation.weights_dir):
         return None
@@ -133,56 +241,27 @@ def _judge(
         plan_hash=context.fingerprint,
         resources=config.resources,
     )
-    return read_shards(context.artefacts, f"{JUDGES}/")
+    moments, entries = Moments.empty(1), entries_of(context.artefacts, JUDGES)
+    for part in reader.each(SumClarity(context.artefacts, reader.images.left_out), entries):
+        moments = moments.merge(part)
+    return moments
 
 
-def _yardstick(context: StepContext, config: Config) -> Yardstick:
-    real = read_features(context, "train")
+def _yardstick(config: Config) -> Yardstick:
     recogniser = load_recogniser(WEIGHTS / "recogniser.safetensors") if config.data.kind == "sketch" else None
     clip, pretrained = config.encoder.clip, config.encoder.clip_pretrained
-    weights_dir = config.evaluation.weights_dir
     is_published = is_published_clip(clip, pretrained=pretrained)
-    if has_emotion_judge(weights_dir) and not is_published:
+    if has_emotion_judge(config.evaluation.weights_dir) and not is_published:
         logger.warning("%s judges features of OpenAI's ViT-L/14, not of %s: no emo_a", JUDGE_FILE, clip)
     return Yardstick(
-        real=feature_sums(real["clip_feature"], [str(e) for e in real["emotion"]]),
         recogniser=recogniser,
         pairs=config.evaluation.pairs,
         seed=config.seed,
         published_clip=partial(load_clip, clip, pretrained=pretrained) if is_published else None,
-        judge=EmotionJudge(weights_dir) if has_emotion_judge(weights_dir) else None,
-        inception=real_sums(context, TRAIN) if has_inception(config) else None,
-        published=real_sums(context, PUBLISHED) if has_inception(config) else None,
-        weights_dir=weights_dir,
+        weights_dir=config.evaluation.weights_dir,
     )
 
 
-def _fill(
-    pictures: PictureFile, source: Store, folder: str, *, ids: Sequence[str], rows: Sequence[int]
-) -> None:
-    """Copy the pictures of these rows of `ids`, one shard at a time; without rows no shard is read."""
-    wanted = {ids[row]: row for row in rows}
-    if not wanted:
-        return
-    names = pa.array(list(wanted), pa.string())
-    for table in iterate_shards(source, f"{folder}/", columns=["image_id", "image"]):
-        for batch in table.filter(pc.is_in(table["image_id"], value_set=names)).to_batches():
-            for name, data in zip(batch["image_id"], batch["image"], strict=True):
-                pictures.add(wanted[name.as_py()], data.as_py())
-
-
-def _rows(table: pa.Table, name: str) -> NDArray[np.float32]:
-    """A column of lists of K numbers as (M, K)."""
-    flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat.reshape(table.num_rows, -1), dtype=np.float32)
-
-
-def _numbers(table: pa.Table, name: str) -> NDArray[np.float32]:
-    """A column of numbers as (M,), null as NaN."""
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float32)
-
-
-def _judged_in_order(table: pa.Table, ids: Sequence[str]) -> NDArray[np.float64]:
-    """Probabilities (M, 2) of these images."""
-    columns = [table[name].to_numpy() for name in ("scene_probability", "object_probability")]
-    return np.stack(columns, axis=1)[positions(table, ids)]
+def _public_judge(config: Config) -> EmotionJudge | None:
+    folder = config.evaluation.weights_dir
+    return EmotionJudge(folder) if has_emotion_judge(folder) else None

@@ -1,27 +1,23 @@
 """Inception-v3 features of folders of images, by the two protocols of FID."""
 
-# M images
-
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from uniemo_ray.config import SPLITS, Config
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.published import InceptionActor, PublishedProtocol, TrainProtocol
 from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.loop.steps.feature_sums import folder_sums
+from uniemo_ray.loop.steps.scored_images import ScoredImages, entries_of
 from uniemo_ray.metrics.frechet import FeatureSums
-from uniemo_ray.metrics.generation import PublishedFeatures
+from uniemo_ray.metrics.generation import Sides
 from uniemo_ray.metrics.inception import INCEPTION_FILE
-from uniemo_ray.metrics.published import chosen_rows
+from uniemo_ray.metrics.published import chosen_rows, fid_name
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.shards import iterate_shards, read_shards
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 STEP = "inception"
@@ -51,63 +47,38 @@ def train_features(context: StepContext, config: Config, source: Store, folder: 
 
 
 def published_features(
-    context: StepContext,
-    config: Config,
-    source: Store,
-    folder: str,
-    *,
-    ids: Sequence[str],
-    emotions: Sequence[str],
-) -> PublishedFeatures:
-    """Features of those generated images of a folder that the published FID takes.
-
-    Args:
-        context: of the measuring step.
-        config: of the run.
-        source: store of the images.
-        folder: of their shards.
-        ids: of the M images that may count.
-        emotions: of these.
-    """
-    rows = chosen_rows(ids, emotions)
-    chosen = [ids[row] for row in rows]
-    _map(context, config, source, {PUBLISHED: folder}, protocol=PublishedProtocol("generated"), chosen=chosen)
-    table = read_shards(context.artefacts, f"{PUBLISHED}/")
-    return PublishedFeatures(in_order(table, chosen), [emotions[row] for row in rows])
+    context: StepContext, config: Config, source: Store, folder: str, *, images: ScoredImages
+) -> None:
+    """Leave the features of those generated images of a folder that the published FID takes."""
+    rows = chosen_rows(images.ids, images.emotions)
+    shards = images.shards_of(rows, entries_of(source, folder))
+    _map(
+        context,
+        config,
+        source,
+        {PUBLISHED: folder},
+        protocol=PublishedProtocol("generated"),
+        chosen=images.ids_of(rows).to_pylist(),
+        shards={entry.name for entry in shards},
+    )
 
 
-def real_sums(
-    context: StepContext, folder: Literal["inception/train", "inception/published"]
+def train_sides(context: StepContext, config: Config, images: ScoredImages) -> Sides:
+    """Sums of what `train_features` left, and of the real training images."""
+    mine = _sums(config, context.artefacts, TRAIN, left_out=images.left_out)
+    return Sides("fid_train", mine, _sums(config, context.artefacts_of(STEP), TRAIN))
+
+
+def published_sides(context: StepContext, config: Config) -> Sides:
+    """Sums of what `published_features` left, and of all real images; the name says whether all are there."""
+    mine = _sums(config, context.artefacts, PUBLISHED)
+    return Sides(fid_name(mine), mine, _sums(config, context.artefacts_of(STEP), PUBLISHED))
+
+
+def _sums(
+    config: Config, store: Store, folder: str, *, left_out: pa.Array | None = None
 ) -> dict[str, FeatureSums]:
-    """Sums by emotion of the real images' features, one shard in memory at a time."""
-    found: dict[str, FeatureSums] = {}
-    for table in iterate_shards(context.artefacts_of(STEP), f"{folder}/"):
-        features, labels = feature_rows(table), np.asarray(table["emotion"].to_pylist())
-        for label in np.unique(labels):
-            part = FeatureSums.of(features[labels == label])
-            found[str(label)] = found[str(label)].merge(part) if str(label) in found else part
-    return found
-
-
-def read_train_features(context: StepContext, ids: Sequence[str]) -> NDArray[np.float32]:
-    """What `train_features` left of these images: (M, 2048)."""
-    return in_order(read_shards(context.artefacts, f"{TRAIN}/"), ids)
-
-
-def in_order(table: pa.Table, ids: Sequence[str]) -> NDArray[np.float32]:
-    """Features (M, 2048) of these images."""
-    return feature_rows(table)[positions(table, ids)]
-
-
-def positions(table: pa.Table, ids: Sequence[str]) -> list[int]:
-    """Rows of these images."""
-    return pc.index_in(pa.array(ids, pa.string()), value_set=table["image_id"].combine_chunks()).to_pylist()  # type: ignore[no-any-return]
-
-
-def feature_rows(table: pa.Table) -> NDArray[np.float32]:
-    """Features of all rows."""
-    flat = table["inception_feature"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat.reshape(table.num_rows, -1), dtype=np.float32)
+    return folder_sums(config, store, folder, column="inception_feature", left_out=left_out)
 
 
 def _map(
@@ -118,6 +89,7 @@ def _map(
     *,
     protocol: TrainProtocol | PublishedProtocol,
     chosen: Sequence[str] | None = None,
+    shards: Collection[str] | None = None,
 ) -> None:
     map_shards(
         source,
@@ -132,4 +104,5 @@ def _map(
         ),
         plan_hash=context.fingerprint,
         resources=config.resources,
+        only=shards,
     )

@@ -14,13 +14,15 @@ import torch
 from uniemo_ray.config import Config
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import label_space
+from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.distributed.datasets import as_dataset
-from uniemo_ray.distributed.scorers import train_on_a_worker, with_probabilities
+from uniemo_ray.distributed.scorers import on_a_worker, with_probabilities
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.statistics import compute_coefficients
 from uniemo_ray.emotions import LabelSpace
-from uniemo_ray.inference.heads import ScorerData, ScorerHeads
+from uniemo_ray.inference.heads import NameBank, ScorerData, ScorerHeads, train_scorers
 from uniemo_ray.loop.steps.data import read_features, read_names
+from uniemo_ray.models.clip import embed_names, load_clip
 from uniemo_ray.statistics.coefficients import coefficients_by_key, mean_absolute_error
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
@@ -31,14 +33,35 @@ COEFFICIENTS_FILE = "coefficients.parquet"
 
 def scorers(context: StepContext, config: Config) -> StepOutput:
     """Train the section-2 emotion classifier and the scene and object heads, as one Ray task."""
-    names = read_names(context)
-    splits = {split: read_features(context, split) for split in ("train", "val", "test")}
-    space = label_space(config.data)
-    data = {split: scorer_data(columns, *names, space) for split, columns in splits.items()}
-    blob = train_on_a_worker(data["train"], data["val"], config, names)
+    blob, accuracies = on_a_worker(fit_scorers, context.artefacts_of("features"), config, read_names(context))
     context.artefacts.write_bytes("scorers.safetensors", blob)
-    heads = load_heads(context.artefacts)
-    return StepOutput(metrics={f"test_{k}": v for k, v in head_accuracies(heads, data["test"]).items()})
+    return StepOutput(metrics={f"test_{name}": value for name, value in accuracies.items()})
+
+
+def fit_scorers(features: Store, config: Config, names: AttributeNames) -> tuple[bytes, dict[str, float]]:
+    """Train the heads on all features of the training split; returns their file and their test accuracies.
+
+    Args:
+        features: what the step of that name left, which is read here.
+        config: names the frozen CLIP, the scorers' settings and the seed.
+        names: attribute base of the scene and object heads.
+    """
+    torch.set_num_threads(1)
+    space = label_space(config.data)
+    clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
+    heads = train_scorers(
+        scorer_data(read_features(features, "train"), *names, space),
+        scenes=NameBank(tuple(names.scenes), embed_names(clip, names.scenes)),
+        objects=NameBank(tuple(names.objects), embed_names(clip, names.objects)),
+        config=config.scorers,
+        logit_scale=float(clip.model.logit_scale.exp()),
+        seed=config.seed,
+        validation=scorer_data(read_features(features, "val"), *names, space),
+        labels=space.labels,
+    )
+    return heads.save_bytes(), head_accuracies(
+        heads, scorer_data(read_features(features, "test"), *names, space)
+    )
 
 
 def scorer_data(

@@ -4,19 +4,18 @@
 
 from functools import partial
 
-import numpy as np
-
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.datasets import read_split
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.understanding import UnderstandActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.emotions import LABEL_SPACES
 from uniemo_ray.inference.model_source import describe_model
-from uniemo_ray.loop.steps.evaluation import measure_probabilities, shown
+from uniemo_ray.loop.steps.evaluation import positions, shown
 from uniemo_ray.loop.steps.training import MODEL
-from uniemo_ray.metrics.accuracy import coarsen
+from uniemo_ray.metrics.accuracy import AccuracyCounts, coarsen
+from uniemo_ray.metrics.score_sums import matrix
+from uniemo_ray.store.columns import iterate_columns
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 TEST = "test"
@@ -44,9 +43,11 @@ def evaluate(context: StepContext, config: Config) -> StepOutput:
     """
     space = label_space(config.data)
     own = LABEL_SPACES[context.inputs["predict"].outputs["classes"]]
-    table = read_split(context.artefacts_of("predict"), TEST)
-    found = coarsen(np.stack(table["probabilities"].to_numpy(zero_copy_only=False)), own, space)
-    accuracy = measure_probabilities(table["emotion"].to_pylist(), found, space)
+    counts = AccuracyCounts(space)
+    for table in iterate_columns(context.artefacts_of("predict"), f"{TEST}/", ["emotion", "probabilities"]):
+        if table.num_rows:
+            counts.update(positions(table, space), coarsen(matrix(table["probabilities"]), own, space))
+    accuracy = counts.result()
     return StepOutput(
         metrics={
             "understanding": shown(accuracy, space),

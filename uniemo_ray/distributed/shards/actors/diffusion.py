@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from torch import nn
 
@@ -13,6 +14,8 @@ from uniemo_ray.distributed.shards.actors.tables import conform, to_columns
 from uniemo_ray.feedback.schema import IMAGES
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.models.vae import encode_images, load_configured_vae
+from uniemo_ray.store.base import Store
+from uniemo_ray.store.shards import check_bytes
 from uniemo_ray.training.batches import encode_latent
 
 LATENT_BATCH = 16
@@ -70,28 +73,35 @@ class GenerateActor:
 
 
 class SyntheticActor:
-    """Generated images to training samples: the chosen ones, labelled with the intended emotion.
+    """Chosen generated images to training samples, labelled with the intended emotion.
 
     They carry no scene and no object, so the contrastive terms leave them out: what the generator was
     asked for is not what a person saw.
     """
 
-    def __init__(self, chosen: list[str], diffusion: DiffusionConfig | None, device: str = "cpu") -> None:
-        """Load the VAE, unless `diffusion` is None: then no latents are wanted; `chosen` are image ids."""
-        self.chosen = pa.array(chosen, pa.string())
+    def __init__(self, images: Store, diffusion: DiffusionConfig | None, device: str = "cpu") -> None:
+        """Load the VAE, unless `diffusion` is None: then no latents are wanted. `images` has the pictures."""
+        self.images = images
         self.latents = None if diffusion is None else LatentActor(diffusion, device=device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """SAMPLES rows, and `latent` where wanted."""
-        rows = table.filter(pc.is_in(table["image_id"], value_set=self.chosen))
-        samples = [
-            {
-                **{name: row[name] for name in ("image_id", "image", "emotion", "sha256", "width", "height")},
-                "objects": [],
-                "split": "train",
-                "source": "generated",
-            }
-            for row in rows.to_pylist()
-        ]
-        made = pa.Table.from_pylist(samples, schema=SAMPLES)
+        """MIX_PLAN rows to SAMPLES rows, and `latent` where wanted; one image shard in memory at a time."""
+        found = [SAMPLES.empty_table()]
+        for shard in table["shard"].unique().to_pylist():
+            found.append(self._samples(shard, table.filter(pc.equal(table["shard"], shard))))
+        made = pa.concat_tables(found)
         return made if self.latents is None else self.latents(made)
+
+    def _samples(self, shard: str, plan: pa.Table) -> pa.Table:
+        key, first = f"{shard}.parquet", plan.slice(0, 1).to_pylist()[0]
+        data, where = self.images.read_bytes(key), f"{self.images.uri}/{key}"
+        check_bytes(data, where, length=first["shard_bytes"], sha256=first["shard_sha256"])
+        columns = ["image_id", "image", "emotion", "sha256", "width", "height"]
+        rows = pq.read_table(pa.BufferReader(data), columns=columns)
+        rows = rows.filter(pc.is_in(rows["image_id"], value_set=plan["image_id"].combine_chunks()))
+        if rows.num_rows != plan.num_rows:
+            raise ValueError(f"{where} holds {rows.num_rows} of the {plan.num_rows} images that were chosen")
+        samples = [
+            {**row, "objects": [], "split": "train", "source": "generated"} for row in rows.to_pylist()
+        ]
+        return pa.Table.from_pylist(samples, schema=SAMPLES)

@@ -1,0 +1,122 @@
+"""Asks the machines of a cluster what they lack for a run, before anything expensive."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from uniemo_ray.config import Config, ResourceConfig
+from uniemo_ray.machine_check import Needs, faults_here, needs_of
+
+logger = logging.getLogger(__name__)
+PATIENCE_S = 90.0
+"""How long machines may take to answer: a process has to start and to import torch there. Unit: s."""
+
+
+class Machine(NamedTuple):
+    """A machine of the cluster."""
+
+    node: str
+    name: str
+    cpus: float
+    gpus: float
+
+
+Ask = Callable[[Sequence[Machine], Needs], Mapping[str, Sequence[str] | None]]
+"""Machines to what each lacks, by node; None of one that has not answered."""
+
+
+def check_machines(config: Config, *, is_ingested: bool = False) -> None:
+    """Ask each machine that workers may be placed on.
+
+    Where the driver's machine is the only one and no GPU is asked for, nothing is: the driver has just looked
+    at its own folders, and a process that answers takes a second to start.
+
+    Args:
+        config: of the run.
+        is_ingested: whether the data set's shards are there.
+
+    Raises:
+        ValueError: one line for each fault, which names the machine.
+    """
+    machines = _machines()
+    own = ray.get_runtime_context().get_node_id()
+    if [machine.node for machine in machines] == [own] and not config.resources.use_gpu:
+        machines = []
+    judge_machines(machines, config, ask=_ask, is_ingested=is_ingested)
+
+
+def judge_machines(
+    machines: Sequence[Machine], config: Config, *, ask: Ask, is_ingested: bool = False
+) -> None:
+    """The same, of machines that are given and answer by `ask`."""
+    resources = config.resources
+    able = [machine for machine in machines if _can_host(machine, resources)]
+    if machines and not able:
+        wanted = f"{resources.cpus_per_worker} CPUs" + (" and a GPU" if resources.use_gpu else "")
+        largest = max(machines, key=lambda machine: (machine.gpus if resources.use_gpu else 0, machine.cpus))
+        logger.warning(
+            "no machine of the cluster has the %s of one worker (resources.cpus_per_worker); the largest, "
+            "%s, has %g CPUs and %g GPUs. Work waits until an autoscaler brings a larger one",
+            wanted,
+            largest.name,
+            largest.cpus,
+            largest.gpus,
+        )
+    if not able:
+        return
+    answers = ask(able, needs_of(config, is_ingested=is_ingested))
+    names = {machine.node: machine.name for machine in able}
+    for node, found in answers.items():
+        if found is None:
+            logger.warning("%s was not checked: it has not answered within %g s", names[node], PATIENCE_S)
+    faults = [f"{names[node]} {fault}" for node, found in answers.items() for fault in found or ()]
+    if faults:
+        raise ValueError("\n".join(faults))
+
+
+def _can_host(machine: Machine, resources: ResourceConfig) -> bool:
+    return machine.cpus >= resources.cpus_per_worker and (machine.gpus >= 1 or not resources.use_gpu)
+
+
+def _machines() -> list[Machine]:
+    return [
+        Machine(
+            node["NodeID"],
+            str(node.get("NodeManagerHostname") or node["NodeManagerAddress"]),
+            node["Resources"].get("CPU", 0.0),
+            node["Resources"].get("GPU", 0.0),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def _ask(machines: Sequence[Machine], needs: Needs) -> dict[str, list[str] | None]:
+    task: Any = ray.remote(faults_here)
+    asked = {
+        task.options(
+            num_cpus=0,
+            num_gpus=1 if needs.use_gpu else 0,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(machine.node, soft=False),
+        ).remote(needs): machine.node
+        for machine in machines
+    }
+    found: dict[str, list[str] | None] = {machine.node: None for machine in machines}
+    waiting, until = list(asked), time.monotonic() + PATIENCE_S
+    while waiting and (left := until - time.monotonic()) > 0:
+        ready, waiting = ray.wait(waiting, timeout=left)
+        for ref in ready:
+            try:
+                found[asked[ref]] = ray.get(ref)
+            except ray.exceptions.RayError as error:
+                first = (str(error).splitlines() or [type(error).__name__])[0]
+                found[asked[ref]] = [f"cannot run a task: {first}"]
+    for ref in waiting:
+        ray.cancel(ref)  # its GPU is another job's
+    return found
