@@ -1,6 +1,6 @@
 """Chosen images of many small shards become few shards of samples, planned the same each time."""
 
-import itertools
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,7 +29,7 @@ def test_shards_are_full_at_a_thousand_rows_and_hold_whole_image_shards() -> Non
     assert [image for group in groups for image in group] == CHOSEN
     assert len(groups) == 3  # of 2,400 rows, and not one for each of 400 image shards
     assert all(1024 <= len(group) < 1024 + EACH for group in groups[:-1])
-    for group, following in itertools.pairwise(groups):
+    for group, following in pairwise(groups):
         assert group[-1].shard < following[0].shard
 
 

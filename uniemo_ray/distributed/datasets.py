@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import pyarrow as pa
 import ray.data
 from ray.data import Dataset as Dataset
 
@@ -13,11 +12,6 @@ SMALL_BYTES = 64 << 20
 """Size of files up to which a data set passes through the driver."""
 ROWS_PER_BLOCK = 128
 """Blocks small enough to be shuffled among the workers."""
-
-
-def read_split(store: Store, split: str, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """Committed shards of a split as one table; for features and scores, not for images at scale."""
-    return read_shards(store, f"{split}/", columns=columns)
 
 
 def as_dataset(

@@ -182,4 +182,5 @@ def feature_columns(table: pa.Table) -> dict[str, np.ndarray]:
     """Columns of feature rows, as numpy; the features are (M, E)."""
     names = [name for name in table.column_names if name != "clip_feature"]
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in names}
-    return columns | {"clip_feature": matrix(table["clip_feature"])}
+    # torch asks for memory that may be written, which Arrow's may not
+    return columns | {"clip_feature": np.require(matrix(table["clip_feature"]), requirements="W")}
