@@ -38,11 +38,12 @@ def net_of(config: Config, *, seed: int = 0) -> "tuple[UniEmoNet, Any]":
 
 
 def understanding_engine(
-    *, zero_stage: int, precision: str = "fp32", seed: int = 0, batch: int = BATCH
+    *, zero_stage: int, precision: str = "fp32", seed: int = 0, micro_batch: int | None = None
 ) -> Engine:
-    """Stage 1."""
+    """Stage 1; with a micro-batch its random numbers are the same whatever the number of ranks."""
     options = [f"stage1.{name}" for name in (f"zero_stage={zero_stage}", f"precision={precision}")]
-    config = make_config(f"stage1.batch_size={batch}", *options)
+    options += [f"stage1.micro_batch={micro_batch}"] if micro_batch else []
+    config = make_config(f"stage1.batch_size={BATCH}", *options)
     net, groups = net_of(config, seed=seed)
     objective = UnderstandingObjective(net, config.losses)
     return Engine(objective, groups(1), train=config.stage1, total_steps=20, seed=0)

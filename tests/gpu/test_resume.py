@@ -42,7 +42,7 @@ def write(rank: int, ranks: int, folder: Path) -> None:
     """A checkpoint of each ZeRO stage, and the losses of the steps after it."""
     losses = {}
     for zero_stage in ZERO_STAGES:
-        engine = understanding_engine(zero_stage=zero_stage)
+        engine = understanding_engine(zero_stage=zero_stage, micro_batch=BATCH // 2)
         for number in range(SAVED):
             engine.step(part(batch(number), rank, ranks))
         path = folder / f"zero-{zero_stage}"
@@ -59,7 +59,7 @@ def read(rank: int, ranks: int, folder: Path) -> None:
     """Go on from each checkpoint."""
     losses = {}
     for zero_stage in ZERO_STAGES:
-        engine = understanding_engine(zero_stage=zero_stage, seed=9)
+        engine = understanding_engine(zero_stage=zero_stage, seed=9, micro_batch=BATCH // 2)
         engine.load(folder / f"zero-{zero_stage}")
         losses[zero_stage] = [
             engine.step(part(batch(number), rank, ranks)).metrics["loss"] for number in range(SAVED, STEPS)

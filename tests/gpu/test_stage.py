@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
-import ray.data
 
 from tests.gpu.device import DEVICE, cards
 from tests.gpu.stage_case import CRASHED, builder, notes
@@ -14,6 +14,9 @@ from uniemo_ray.data.emosketch.write import to_png
 from uniemo_ray.distributed.training.train_stage import TrainResult, train_stage
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.settings_file import load_config
+from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.store.shards import commit_shard
+from uniemo_ray.training.loading.pieces import shard_rows
 from uniemo_ray.training.parts import StageBuilder
 from uniemo_ray.training.stage_settings import StageSettings
 
@@ -23,7 +26,7 @@ STEPS = ROWS // BATCH
 
 
 def rows() -> list[dict[str, object]]:
-    """Labelled pictures, few enough for one block: their order is the same in every attempt."""
+    """Labelled pictures."""
     rule, renders = load_rule(), draw_renders(range(ROWS), seed=1, bare_share=0.0)
     return [
         {
@@ -38,7 +41,9 @@ def rows() -> list[dict[str, object]]:
 
 
 def train(folder: Path, build: StageBuilder) -> TrainResult:
-    rule = load_rule()
+    rule, table = load_rule(), pa.Table.from_pylist(rows())
+    shards = open_store(str(folder / "shards"))
+    commit_shard(shards, "train/part-00000", table, plan_hash="test")
     config = load_config(
         None,
         [
@@ -54,7 +59,7 @@ def train(folder: Path, build: StageBuilder) -> TrainResult:
         settings=StageSettings(
             stage="understanding", config=config, scenes=rule.scenes, objects=rule.objects
         ),
-        dataset=ray.data.from_items(rows(), override_num_blocks=1),
+        data=shard_rows([(shards, "train")], columns=list(table.column_names)),
         storage=str(folder / "storage"),
         name="tiny",
         build=build,
