@@ -34,3 +34,13 @@ def test_every_gpu_must_get_an_image(tmp_path):
     )
     result = runner.invoke(app, [*FAST, "--gpus", "3"])
     assert result.exit_code == 0, result.output
+
+
+def test_a_type_of_gpu_gives_hours_and_its_memory():
+    result = runner.invoke(app, [*FAST, "--gpu-type", "L4", "--json"])
+    plan = json.loads(result.output)
+    assert plan["gpu_memory"] == 24e9
+    assert plan["hours"]["gpu"] == "l4"
+    assert min(plan["hours"][name] for name in ("training", "generation", "frozen")) > 0
+    shown = runner.invoke(app, [*FAST, "--gpu-type", "l4"]).output
+    assert "GPU hours, estimated at 40% of the peak rate of one l4" in shown

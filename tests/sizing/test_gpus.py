@@ -6,7 +6,7 @@ from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.architectures import find_architecture
 from uniemo_ray.sizing.blueprint import build_blueprint
 from uniemo_ray.sizing.flops import ImageFlops, image_flops
-from uniemo_ray.sizing.gpus import GPUS, UTILISATION, gpu_hours
+from uniemo_ray.sizing.gpus import GPUS, UTILISATION, find_gpu, gpu_hours
 
 FLOPS = ImageFlops(stage1=1e12, stage2=4e12, generated=80e12, latent=1e12, feature=0.2e12)
 
@@ -53,3 +53,9 @@ def test_hours_are_operations_by_rates():
 @pytest.mark.parametrize("gpu", GPUS.values(), ids=GPUS.keys())
 def test_narrower_numbers_are_faster(gpu):
     assert gpu.fp32 < gpu.tf32 < gpu.bf16
+
+
+def test_an_unknown_gpu_names_those_that_are_known():
+    assert find_gpu("A100") is GPUS["a100"]
+    with pytest.raises(ValueError, match="no rates of a GPU 'tpu': expected one of l4, l40s, a100, h100"):
+        find_gpu("tpu")

@@ -43,7 +43,7 @@ def test_memory_follows_the_images_at_once_and_the_plan_says_how_many_fit() -> N
     whole = plan(10**12, "stage1.batch_size=64", "stage2.batch_size=64")
     assert [(stage.batch_per_gpu, stage.at_once) for stage in whole.memory] == [(64, 64)] * 2
     first = whole.memory[0].options[whole.memory[0].chosen]
-    limit = first.total - first.activations + 20 * first.activations // 64  # room for 20 images
+    limit = first.total - first.activations + 20 * first.activations // 64  # room for 19 images and a little
     tight = plan(limit, "stage1.batch_size=64", "stage2.batch_size=1")
     assert "passes of 16 images would fit (--set stage1.micro_batch=16)" in tight.warnings[0]
     told = plan(limit, "stage1.batch_size=64", "stage2.batch_size=1", "stage1.micro_batch=16")
@@ -56,7 +56,7 @@ def test_memory_follows_the_images_at_once_and_the_plan_says_how_many_fit() -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "memory", "passes"),
-    [("vit_l14_sd15", 24, (32, 32)), ("vit_l14_sdxl", 48, (64, 4))],
+    [("vit_l14_sd15", 24, (16, 16)), ("vit_l14_sdxl", 48, (64, 4))],
 )
 def test_the_largest_models_train_on_one_card(preset: str, memory: int, passes: tuple[int, int]) -> None:
     """At the paper's batch of 128 images: in passes of fewer, and with the checkpointing of the presets."""

@@ -9,6 +9,8 @@ import typer
 if TYPE_CHECKING:
     from uniemo_ray.config import Config
 
+DEFAULT_GB = 48.0
+
 
 def plan(
     config: Annotated[Path | None, typer.Option(help="YAML file of the run (default: the defaults).")] = None,
@@ -18,7 +20,13 @@ def plan(
     gpus: Annotated[
         int | None, typer.Option(min=1, help="GPUs, one per training worker (default: resources.workers).")
     ] = None,
-    gpu_memory: Annotated[float, typer.Option(min=1, help="GB of one GPU.")] = 48.0,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=1, help="GB of one GPU (default: that of --gpu-type, or 48).")
+    ] = None,
+    gpu_type: Annotated[
+        str | None,
+        typer.Option(help="l4, l40s, a100 or h100. With it the plan estimates GPU hours from operations."),
+    ] = None,
     images_per_second: Annotated[
         float | None,
         typer.Option(
@@ -62,13 +70,19 @@ def plan(
       uniemo plan --set preset=vit_l14_sd15 --set data.kind=emoset --set data.root=/data/EmoSet-118K \\
           --gpus 4 --gpu-memory 48 --images-per-second 30 --price 1.80
     """
+    from uniemo_ray.sizing.gpus import find_gpu
     from uniemo_ray.sizing.plan import Rates, make_plan
+
+    gpu = find_gpu(gpu_type) if gpu_type else None
 
     found = make_plan(
         _config(config, overrides or [], gpus),
-        gpu_memory_bytes=round(gpu_memory * 1e9),
+        gpu_memory_bytes=round((gpu_memory or (gpu.memory_gb if gpu else DEFAULT_GB)) * 1e9),
         rates=Rates(
-            images_per_second=images_per_second, generated_per_second=generated_per_second, price=price
+            images_per_second=images_per_second,
+            generated_per_second=generated_per_second,
+            price=price,
+            gpu_type=gpu.name if gpu else None,
         ),
         train_images=train_images,
         architecture=diffusion,

@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from uniemo_ray.sizing.gpus import UTILISATION
 from uniemo_ray.sizing.memory import GpuMemory
 from uniemo_ray.sizing.plan import Plan, StageMemory
 
@@ -75,8 +76,15 @@ def _notes(plan: Plan) -> list[Text]:
         for name in ("samples", "latents", "images", "mixed", "features", "checkpoints", "models")
     )
     lines = [f"Written to the run folder: about {_gb(written.total)} GB ({parts})"]
+    if plan.hours is not None:
+        hours = plan.hours
+        lines.append(
+            f"GPU hours, estimated at {UTILISATION:.0%} of the peak rate of one {hours.gpu}: "
+            f"{hours.total:,.1f} (training {hours.training:,.1f}, generation {hours.generation:,.1f}, frozen "
+            f"models {hours.frozen:,.1f})"
+        )
     if plan.cost is None:
-        lines.append("Hours and cost: give --images-per-second (and --price)")
+        lines.append("Hours and cost by your own rates: give --images-per-second (and --price)")
     else:
         made = plan.cost.generation_hours
         counted = "generation not counted" if made is None else f"generation {made:.1f} h"

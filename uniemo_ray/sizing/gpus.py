@@ -39,10 +39,24 @@ GPUS = {
 """NVIDIA's data sheets, rates without sparsity; A100 and H100 as SXM modules."""
 
 
+def find_gpu(name: str) -> Gpu:
+    """A GPU by its name, in capitals or not.
+
+    Raises:
+        ValueError: an unknown one.
+    """
+    found = GPUS.get(name.lower())
+    if found is None:
+        raise ValueError(f"no rates of a GPU {name!r}: expected one of {', '.join(GPUS)}")
+    return found
+
+
 @dataclass(frozen=True)
 class GpuHours:
     """Estimated hours of one GPU."""
 
+    gpu: str
+    """Its name."""
     training: float
     generation: float
     frozen: float
@@ -82,6 +96,7 @@ def gpu_hours(
     trained = stage1_images * flops.stage1 + stage2_images * flops.stage2
     frozen = clip_passes * flops.feature + latents * flops.latent
     return GpuHours(
+        gpu=gpu.name,
         training=gpu.seconds(trained, training) / 3600,
         generation=gpu.seconds(generated * flops.generated, generation) / 3600,
         frozen=gpu.seconds(frozen, generation) / 3600,

@@ -10,9 +10,11 @@ from uniemo_ray.models.uniemo import PARTS
 from uniemo_ray.sizing.architectures import Architecture, find_architecture
 from uniemo_ray.sizing.blueprint import STAGES, Blueprint, PartSize, Stage, build_blueprint, part_sizes
 from uniemo_ray.sizing.feeding import GPU, Feeding, feeding_of
-from uniemo_ray.sizing.flops import image_flops
+from uniemo_ray.sizing.flops import ImageFlops, image_flops
+from uniemo_ray.sizing.gpus import GPUS, Arithmetic, GpuHours, gpu_hours
 from uniemo_ray.sizing.memory import FP32, ZERO_STAGES, GpuMemory, Load, gpu_memory
 from uniemo_ray.sizing.workload import (
+    TRAIN_SHARE,
     Cost,
     StageWork,
     Written,
@@ -38,6 +40,8 @@ class Rates:
     """Generated images of one GPU."""
     price: float | None = None
     """Price of one GPU for one hour."""
+    gpu_type: str | None = None
+    """A GPU of `GPUS`, for an estimate of the hours from the operations of an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,8 @@ class Plan:
     written: Written
     cost: Cost | None
     """None without a rate."""
+    hours: GpuHours | None
+    """Estimated from operations; None without a type of GPU."""
     has_activations: bool
     notes: tuple[str, ...]
     """What the numbers do not say by themselves."""
@@ -149,6 +155,9 @@ def make_plan(
         generated=generated,
         written=written,
         cost=_cost(config, work, generated, rates),
+        hours=_hours(config, work, image_flops(blueprint, shape, config), rates.gpu_type, images=images)
+        if rates.gpu_type
+        else None,
         has_activations=with_activations,
         notes=(*_feeding_notes(feeding, config, rates), *_notes(config, rates)),
         warnings=tuple(_warnings(memory, gpu_memory_bytes, config)),
@@ -167,6 +176,34 @@ def _cost(config: Config, work: list[StageWork], generated: int, rates: Rates) -
         generated_per_second=rates.generated_per_second,
         price=rates.price,
     )
+
+
+def _hours(
+    config: Config, work: list[StageWork], flops: ImageFlops, gpu_type: str, *, images: int
+) -> GpuHours:
+    """GPU hours of the whole run. All images pass CLIP once for their features, and once in each round."""
+    is_loop, generated = has_stage_2(config), generated_images(config)
+    everything, rounds = round(images / TRAIN_SHARE), config.feedback.rounds + 1 if is_loop else 0
+    seen = {stage.name: stage.images * stage.epochs for stage in work}
+    return gpu_hours(
+        GPUS[gpu_type],
+        flops,
+        stage1_images=sum(count for name, count in seen.items() if name.startswith("understanding")),
+        stage2_images=sum(count for name, count in seen.items() if name.startswith("joint")),
+        generated=generated,
+        clip_passes=(1 + rounds) * everything + generated,
+        latents=images if is_loop and config.diffusion.target == "whole" else 0,
+        training="fp32" if config.stage1.precision == "fp32" else "bf16",
+        generation=_generation_arithmetic(config),
+    )
+
+
+def _generation_arithmetic(config: Config) -> Arithmetic:
+    """What generation computes in; fp32 products are rounded to TF32 unless the run forbids it."""
+    name = config.generation.dtype or config.diffusion.frozen_dtype
+    if name != "fp32":
+        return "bf16"
+    return "tf32" if config.resources.tf32 else "fp32"
 
 
 def _generating(config: Config) -> int:
@@ -313,8 +350,11 @@ def _advice(stage: StageMemory, limit: int, config: Config) -> str:
 
 
 def _fitting_images(option: GpuMemory, at_once: int, limit: int) -> int:
-    """The largest power of two of images at once that fits, or `at_once`; 0 if not one does."""
-    room = limit - (option.total - option.activations)
+    """The largest power of two of images at once that fits, or `at_once`; 0 if not one does.
+
+    A little room is left over: activations grow nearly, but not quite, with the images.
+    """
+    room = round(0.95 * (limit - (option.total - option.activations)))
     if room < 0:
         return 0
     images = min(at_once, room * at_once // option.activations) if option.activations else at_once

@@ -9,6 +9,8 @@ from uniemo_ray.training.schedule import steps_per_epoch
 
 PUBLISHED_SIZES = {"emoset": 94_481, "fi": 18_146}
 """Training images of the public data sets that can be trained on: EmoSet-118K's own split, 80 % of FI."""
+TRAIN_SHARE = 0.8
+"""Share of a data set's images that train; an estimate."""
 SAMPLE_BYTES = 120_000
 """A photo as it lies in a canonical shard; an estimate."""
 PNG_BYTES_PER_PIXEL = 1.6
@@ -141,7 +143,7 @@ def written_bytes(
     """
     is_loop = has_stage_2(config)
     rounds = config.feedback.rounds + 1 if is_loop else 1
-    everything, generated = round(images / 0.8), generated_images(config)
+    everything, generated = round(images / TRAIN_SHARE), generated_images(config)
     picture = config.diffusion.size_px**2 * PNG_BYTES_PER_PIXEL
     latent = 2 * latent_pixels if is_loop and config.diffusion.target == "whole" else 0  # float16
     stages = zip((config.stage1, config.stage2), trained, strict=True)
