@@ -27,7 +27,7 @@ def test_a_number_and_bounds_are_both_read() -> None:
         ("0", "greater than or equal to 1"),
         ("{min: 1, most: 2}", r"resources\.workers\.bounds\.most: unknown setting"),
         ("many", r"resources\.workers\.number: Input should be a valid integer"),
-        ("{min: 1, max: 200}", r"batch_size 128 is less than one image for each of the 200 workers"),
+        ("{min: 1, max: 200}", "batch_size 128 is less than one pass of 1 images for each of 200 workers"),
     ],
 )
 def test_other_numbers_are_refused(value: str, message: str) -> None:

@@ -19,8 +19,9 @@ import ray.data
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig, ResourceConfig
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper
+from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper
 from uniemo_ray.distributed.shards.report import ShardTask
+from uniemo_ray.distributed.shards.table_actor import ActorFactory
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.store.base import Store

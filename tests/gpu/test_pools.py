@@ -12,7 +12,7 @@ from tests.gpu.device import DEVICE, cards
 from tests.gpu.pool_case import POISONED, Poisoned, Where
 from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.distributed.shards.mapper import ActorFactory
+from uniemo_ray.distributed.shards.table_actor import ActorFactory
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, read_shards

@@ -18,11 +18,11 @@ def test_mean_of_the_larger_probability() -> None:
 @pytest.mark.parametrize("error", [0.0, 0.25])
 def test_the_error_of_one_image_is_0_and_of_two_that_of_their_mean(error: float) -> None:
     best = [0.5] if error == 0 else [0.25, 0.75]
-    assert sem_c(best, best, name="sem_c").standard_error == pytest.approx(error)
+    assert sem_c(clarity(best, best), name="sem_c").standard_error == pytest.approx(error)
 
 
 def test_certain_and_impossible_are_probabilities() -> None:
-    found = sem_c(np.array([0, 1, 1], dtype=np.float32), [0.0, 0.0, 1.0], name="sem_c")
+    found = sem_c(clarity(np.array([0, 1, 1], dtype=np.float32), [0.0, 0.0, 1.0]), name="sem_c")
     assert found.mean == pytest.approx(2 / 3)
 
 

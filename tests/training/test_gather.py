@@ -52,22 +52,3 @@ def test_two_ranks_give_the_gradient_of_the_global_batch(tmp_path: Path) -> None
         result = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(result["loss"], loss.detach())
         torch.testing.assert_close(result["gradient"], layer.grad)
-
-
-def gather_unevenly(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    _, x, _, attribute = problem()
-    part = slice(0, 4) if rank == 0 else slice(4, 6)
-    with torch.no_grad():
-        torch.save({"x": gather_batch(x[part]), "n": gather_batch(attribute[part])}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_without_gradients_ranks_may_have_other_numbers_of_rows(tmp_path: Path) -> None:
-    _, x, _, attribute = problem()
-    mp.spawn(gather_unevenly, args=(str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        result = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert torch.equal(result["x"], x)
-        assert torch.equal(result["n"], attribute)

@@ -122,7 +122,7 @@ def test_stage_one_by_plain_arithmetic(folders: dict[str, Path]) -> None:
     objective = parts.objective.eval()
     assert isinstance(objective, UnderstandingObjective)
     values = objective(batch)
-    said = objective.net(batch["pixels"])
+    said = objective.net(objective._pixels(batch["pixels"]))
     clip = load_clip(str(folders["clip"]))
     scenes = [name or "scene" for name in raw["scene"]]
     objects = [names[-1] for names in raw["objects"]]
@@ -158,7 +158,7 @@ def test_stage_two_by_plain_arithmetic(folders: dict[str, Path]) -> None:
     values = objective(batch)
     inner = objective.understanding
     net, heads = inner.net, inner.heads
-    said = net(batch["pixels"])
+    said = net(objective.understanding._pixels(batch["pixels"]))
     kept = [0, 2, 3]
     scene = F.cross_entropy(heads.scene(said.features.scene[kept]), batch["scene"][kept])
     labels = torch.zeros(4, len(net.objects.names))

@@ -28,7 +28,7 @@ from uniemo_ray.data.samples import Rejected
 from uniemo_ray.data.shards import FileStamps, PlannedShard, ShardLimits, plan_shards
 from uniemo_ray.distributed.shards.actors.samples import SampleActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.distributed.shards.mapper import TableActor
+from uniemo_ray.distributed.shards.table_actor import TableActor
 from uniemo_ray.emotions import SENTIMENT, LabelSpace
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
 from uniemo_ray.distributed.shards import health, loading
 from uniemo_ray.distributed.shards.health import Health, NoActorError
@@ -48,6 +49,7 @@ def exit_code(work: Callable[[], object]) -> int:
     """What a process ends with, which prints nothing else."""
     pid = os.fork()
     if pid == 0:
+        ray.is_initialized = lambda: False  # a fork cannot talk to a cluster that another test has started
         try:
             work()
         finally:

@@ -105,12 +105,14 @@ def placed(source, tmp_path, monkeypatch, **resources):
     class AskedError(Exception):
         pass
 
-    def refuse(_self, _function, **options):
-        asked.update(options)
-        raise AskedError
+    class Plan:
+        context = ray.data.DataContext.get_current().copy()
 
-    monkeypatch.setattr("ray.data.Dataset.map_batches", refuse)
-    monkeypatch.setattr("ray.data.from_items", lambda *_, **__: ray.data.Dataset.__new__(ray.data.Dataset))
+        def map_batches(self, _function, **options):
+            asked.update(options)
+            raise AskedError
+
+    monkeypatch.setattr("ray.data.from_items", lambda *_, **__: Plan())
     with pytest.raises(AskedError):
         map_shards(
             source,

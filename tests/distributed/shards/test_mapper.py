@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 import torch
 
 from uniemo_ray.distributed.shards import loading
@@ -176,6 +177,7 @@ def test_a_lost_accelerator_ends_the_process_and_blames_no_row(
         begin(open_store(f"{folder}/out"), "b/0")
     pid = os.fork()
     if pid == 0:
+        ray.is_initialized = lambda: False  # a fork cannot talk to a cluster that another test has started
         mapper(folder, raising="b", error="lost").map(task(folder, is_last=is_last))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
@@ -190,6 +192,7 @@ def test_a_lost_accelerator_of_a_process_that_has_made_something_is_no_failure(f
     commit_shard(open_store(f"{folder}/in"), "a/1", rows, plan_hash="q")
     pid = os.fork()
     if pid == 0:
+        ray.is_initialized = lambda: False  # a fork cannot talk to a cluster that another test has started
         actor = mapper(folder, raising="b", error="lost")
         actor.map(task(folder, "a/1"))
         actor.map(task(folder))

@@ -13,8 +13,8 @@ from uniemo_ray.config import GenerationConfig, ResourceConfig, check_threads
 from uniemo_ray.distributed.shards.actors.clip import ScoreActor
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.distributed.shards.mapper import ActorFactory
 from uniemo_ray.distributed.shards.scoring import SCORES_FOLDER, HandOn, Scoring, scored_already
+from uniemo_ray.distributed.shards.table_actor import ActorFactory
 from uniemo_ray.feedback.plan import ImagePlan, TablePlan
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.inference.rendering import Rendering

@@ -17,10 +17,11 @@ import ray.exceptions
 from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.shards.health import Health, NoActorError
 from uniemo_ray.distributed.shards.lanes import AT_ONCE
-from uniemo_ray.distributed.shards.mapper import ActorFactory, MapWork, ShardMapper, map_in_task
+from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, map_in_task
 from uniemo_ray.distributed.shards.placement import Placement
 from uniemo_ray.distributed.shards.progress import Progress, shown
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
+from uniemo_ray.distributed.shards.table_actor import ActorFactory
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import SupersededError

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +17,19 @@ from uniemo_ray.distributed.shards.lanes import Lanes
 from uniemo_ray.distributed.shards.loading import Loading
 from uniemo_ray.distributed.shards.progress import WorkerMetrics
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
+from uniemo_ray.distributed.shards.table_actor import (
+    ActorFactory,
+    AdvisingActor,
+    FormattedActor,
+    Made,
+    RejectingActor,
+    StagedActor,
+    TableActor,
+    plan_beside,
+)
 from uniemo_ray.store.attempts import begin, count_attempts, end
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
-from uniemo_ray.store.fingerprint import fingerprint
 from uniemo_ray.store.shard_format import RESULTS, ShardFormat
 from uniemo_ray.store.shards import check_bytes, commit_shard, find_shard
 from uniemo_ray.text import one_line
@@ -29,76 +38,6 @@ logger = logging.getLogger(__name__)
 DEATHS_OF_A_ROW = 2
 """How many processes a row may kill when it is tried alone: one may have been the machine's own end."""
 _NO_ADVICE = "use accelerators with more memory"
-
-
-class Beside(NamedTuple):
-    """A table that an actor makes on the way, for a shard of its own."""
-
-    folder: str
-    table: pa.Table
-    plan: str
-    """What it is made for, beside what the shard itself is made for; see `plan_beside`."""
-
-
-class Made(NamedTuple):
-    """What an actor makes of a shard, and what else."""
-
-    table: pa.Table
-    beside: tuple[Beside, ...] = ()
-
-
-class TableActor(Protocol):
-    """Loads in `__init__`, then turns tables into tables, each row for itself."""
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows in, rows out."""
-        ...
-
-
-@runtime_checkable
-class StagedActor(Protocol):
-    """An actor that uses the device first and CPUs afterwards, while the next shard has the device."""
-
-    def begin(self, table: pa.Table) -> Callable[[], pa.Table | Made]:
-        """Rows in; what comes back gives the rows out, and no longer needs the device."""
-        ...
-
-
-@runtime_checkable
-class RejectingActor(Protocol):
-    """An actor that knows how a row without a result looks."""
-
-    def reject(self, table: pa.Table, reason: str) -> pa.Table:
-        """Rows in, rows without a result and with this reason out."""
-        ...
-
-
-class ActorFactory(Protocol):
-    """Makes an actor in the process that runs it."""
-
-    def __call__(self, *, device: str) -> TableActor:
-        """Load what it needs onto a torch device."""
-        ...
-
-
-@runtime_checkable
-class FormattedActor(Protocol):
-    """An actor whose shards are files of their own form, such as the canonical samples."""
-
-    @property
-    def form(self) -> ShardFormat:
-        """The form of its shards."""
-        ...
-
-
-@runtime_checkable
-class AdvisingActor(Protocol):
-    """An actor that knows which setting makes it need less memory."""
-
-    @property
-    def memory_advice(self) -> str:
-        """What to do when the accelerator's memory is too small."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -284,11 +223,6 @@ class ShardMapper:
         if len(errors) == table.num_rows > 1:
             raise errors[0]  # a run-level error: no single row is at fault
         return pa.concat_tables(parts)
-
-
-def plan_beside(shard: str, other: str) -> str:
-    """Plan hash of a table beside a shard: of the shard's own and of what else decides the table."""
-    return fingerprint([shard, other])
 
 
 def map_in_task(batch: dict[str, np.ndarray], work: MapWork) -> dict[str, np.ndarray]:

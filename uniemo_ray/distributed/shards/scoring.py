@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from uniemo_ray.distributed.shards.actors.clip import load_heads
-from uniemo_ray.distributed.shards.mapper import plan_beside
+from uniemo_ray.distributed.shards.table_actor import plan_beside
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
 from uniemo_ray.inference.scorer import Scorer
 from uniemo_ray.models.clip import load_clip

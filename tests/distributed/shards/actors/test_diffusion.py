@@ -75,7 +75,7 @@ class TooLarge:
     def __init__(self, model, **settings):
         pass
 
-    def __call__(self, columns):
+    def begin(self, columns):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 

@@ -14,8 +14,8 @@ from uniemo_ray.config import MAX_PIXELS, DiffusionConfig
 from uniemo_ray.data.images import RGB, decode_rgb, to_square, to_unit_range
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.shards.actors.tables import conform, to_columns
-from uniemo_ray.distributed.shards.mapper import Beside, Made
 from uniemo_ray.distributed.shards.scoring import SCORES_FOLDER, SCORING_THREADS, Scoring
+from uniemo_ray.distributed.shards.table_actor import Beside, Made
 from uniemo_ray.feedback.schema import IMAGES, SCORES
 from uniemo_ray.inference.fixed_threads import fixed_threads
 from uniemo_ray.inference.generator import ImageGenerator
