@@ -19,7 +19,7 @@ from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, committed, read_shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-SHARDS, SECONDS = 12, 0.2
+SHARDS, SECONDS = 30, 0.2
 
 
 @pytest.fixture(scope="module")
