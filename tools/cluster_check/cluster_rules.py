@@ -97,7 +97,7 @@ def _sizes(cluster: Cluster) -> Iterator[str]:
     for group in groups(cluster):
         least, most = group.get("minReplicas", 0), group.get("maxReplicas", 0)
         if not least <= group.get("replicas", least) <= most:
-            yield f"group {group.get('groupName')}: replicas are not from minReplicas {least} to maxReplicas {most}"
+            yield f"group {group.get('groupName')}: replicas are not from {least} to {most}"
 
 
 def _redis(cluster: Cluster) -> Iterator[str]:

@@ -7,6 +7,8 @@ from tools.cluster_check.documents import SPECS, name_of
 from tools.cluster_check.faults import Document, Fault
 
 MOST_KUEUE_GROUPS = 7
+MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 QUEUE = "kueue.x-k8s.io/queue-name"
 _ORDER = ("DeleteWorkers", "DeleteCluster", "DeleteSelf")
 _DURATION = re.compile(r"(\d+(\.\d+)?(ms|s|m|h))+")
@@ -67,6 +69,8 @@ def _suspended(doc: Document) -> Iterator[str]:
 
 def _submission(doc: Document) -> Iterator[str]:
     spec = _spec(doc)
+    if spec.get("submissionMode", MODES[0]) not in MODES:
+        yield f"submissionMode {spec['submissionMode']} is none of {', '.join(MODES)}"
     if spec.get("submissionMode") == "SidecarMode":
         for field in ("submitterPodTemplate", "submitterConfig"):
             if field in spec:
@@ -106,6 +110,8 @@ def _service(doc: Document) -> Iterator[str]:
 
 def _upgrade(doc: Document) -> Iterator[str]:
     strategy = _spec(doc).get("upgradeStrategy") or {}
+    if strategy.get("type", UPGRADES[0]) not in UPGRADES:
+        yield f"upgradeStrategy.type {strategy['type']} is none of {', '.join(UPGRADES)}"
     if strategy.get("type") != "NewClusterWithIncrementalUpgrade":
         return
     options = strategy.get("clusterUpgradeOptions") or {}
