@@ -23,7 +23,7 @@ MAPS = [{"kind": "ConfigMap", "metadata": {"name": name}} for name in ("uniemo-e
 
 
 def change(doc: Document, path: str, value: Any) -> Document:
-    """A copy with one field set, or removed where the value is None; numbers in `path` are places in lists."""
+    """A copy with one field set, or removed where the value is None; numbers are places in lists."""
     doc = copy.deepcopy(doc)
     *above, last = [int(part) if part.isdigit() else part for part in path.split("/")]
     place: Any = doc
