@@ -65,6 +65,7 @@ def test_the_files_say_that_no_cloud_run_has_been_made():
     assert silent == []
 
 
+@pytest.mark.slow
 def test_the_command_ends_without_a_fault(capsys, monkeypatch):
     monkeypatch.delenv("UNIEMO_K8S_SCHEMAS", raising=False)
     assert main([]) == 0

@@ -5,7 +5,13 @@ import yaml
 
 from tests.cluster.conftest import lines
 from tools.cluster_check.command import ROOT
-from tools.cluster_check.service_config import check_run, check_runtime_env, check_service, merged
+from tools.cluster_check.service_config import (
+    check_entrypoint,
+    check_run,
+    check_runtime_env,
+    check_service,
+    merged,
+)
 
 
 def changed(rayservice, edit):
@@ -64,6 +70,30 @@ def test_a_runtime_environment_is_checked(rayjob):
     assert lines(check_runtime_env(rayjob, "f")) == ""
     rayjob["spec"]["runtimeEnvYAML"] = "env_vars:\n  HF_HUB_OFFLINE: 1\n"
     assert "runtimeEnvYAML" in lines(check_runtime_env(rayjob, "f"))
+
+
+RUN = ROOT / "cluster/kuberay/base/run.yaml"
+JOB = "python -m uniemo_ray.jobs.feedback_loop --config /etc/uniemo/run.yaml"
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "expected"),
+    [
+        (JOB, ""),
+        ("python jobs/feedback_loop.py", "is not `python -m uniemo_ray.jobs.NAME ...`"),
+        ("", "is not `python -m"),
+        (JOB.replace("loop", "lop", 1), "there is no job uniemo_ray.jobs.feedback_lop"),
+        (f"{JOB} --wait-for-leas 900 --x", "unrecognized arguments: --x"),
+        (f"{JOB} --wait-for-lease soon", "invalid float value: 'soon'"),
+        (f"{JOB} --set resources.worker=4", "resources.worker"),
+    ],
+)
+def test_a_command_that_a_job_does_not_take_is_found(entrypoint, expected, rayjob):
+    assert lines(check_entrypoint(rayjob, "f", RUN)) == ""
+    rayjob["spec"]["entrypoint"] = entrypoint
+    found = lines(check_entrypoint(rayjob, "f", RUN))
+    assert expected in found
+    assert bool(found) == bool(expected)
 
 
 def test_the_settings_of_the_run_are_checked(tmp_path):

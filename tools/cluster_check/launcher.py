@@ -1,11 +1,12 @@
 """Files of Ray's cluster launcher, without starting anything."""
 
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tools.cluster_check.documents import parse
-from tools.cluster_check.faults import Document, Fault, NotCheckedError
+from tools.cluster_check.faults import Document, Fault
 from tools.cluster_check.pools import GB, Pool, check_pools, of_types
 
 MACHINE_SHARE = 0.65
@@ -95,13 +96,7 @@ def _machine(name: str, value: Document, config: Document) -> list[str]:
 
 def aws_faults(node: Document) -> list[str]:
     """Keys that EC2's RunInstances does not know, by botocore's model, and what a machine here must have."""
-    try:
-        import botocore.session
-    except ImportError:
-        raise NotCheckedError("botocore is not installed") from None
-    session = botocore.session.get_session()
-    shape = session.get_service_model("ec2").operation_model("RunInstances").input_shape
-    found = _unknown(node, shape, "node_config")
+    found = _unknown(node, _run_instances(), "node_config")
     if "ImageId" not in node:
         found.append(
             "node_config has no ImageId: Ray's own choice is Ubuntu 18.04, whose NVIDIA driver is too old"
@@ -112,6 +107,15 @@ def aws_faults(node: Document) -> list[str]:
         if not (device.get("Ebs") or {}).get("Encrypted"):
             found.append("node_config.BlockDeviceMappings: Ebs.Encrypted is not true")
     return found
+
+
+@cache
+def _run_instances() -> Any:
+    """What EC2's RunInstances takes; botocore has no types."""
+    import botocore.session
+
+    session = botocore.session.get_session()
+    return session.get_service_model("ec2").operation_model("RunInstances").input_shape
 
 
 def _unknown(value: Any, shape: Any, at: str) -> list[str]:

@@ -78,6 +78,7 @@ class Manifests:
                 faults += service_config.check_service(doc, file, self.root)
             if doc.get("kind") == "RayJob":
                 faults += service_config.check_runtime_env(doc, file)
+                faults += service_config.check_entrypoint(doc, file, self.cluster / "kuberay/base/run.yaml")
                 is_queued = QUEUE in (doc["metadata"].get("labels") or {})
                 if not is_queued:
                     wanted = pools | (pools_of_run(config) if config else {})

@@ -1,5 +1,9 @@
 """What a RayService serves, and what a RayJob runs: settings that are text inside a manifest."""
 
+import contextlib
+import io
+import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ from pydantic import ValidationError
 from tools.cluster_check.documents import name_of, parse
 from tools.cluster_check.faults import Document, Fault
 from uniemo_ray.config import Config
+from uniemo_ray.jobs.command_line import make_parser, overrides_of
 from uniemo_ray.settings_file import load_config
 
 DRAIN_S = 30
@@ -104,6 +109,26 @@ def check_runtime_env(doc: Document, file: str) -> list[Fault]:
     except (TypeError, ValueError) as error:
         faults = [*faults, Fault(file, where, str(error))]
     return [Fault(file, where, fault.what) for fault in faults]
+
+
+def check_entrypoint(doc: Document, file: str, run: Path) -> list[Fault]:
+    """The command of a RayJob: a job of ours, with options and settings that exist."""
+    where = f"{name_of(doc)}: entrypoint"
+    program, *rest = shlex.split(str(doc["spec"].get("entrypoint", ""))) or [""]
+    if program != "python" or rest[:1] != ["-m"] or len(rest) < 2:
+        return [Fault(file, where, "is not `python -m uniemo_ray.jobs.NAME ...`")]
+    if not rest[1].startswith("uniemo_ray.jobs.") or find_spec(rest[1]) is None:
+        return [Fault(file, where, f"there is no job {rest[1]}")]
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            arguments = make_parser(None).parse_args(rest[2:])
+        load_config(str(run), overrides_of(arguments))
+    except SystemExit:
+        return [Fault(file, where, told.getvalue().strip().rpartition("error: ")[2])]
+    except ValueError as error:
+        return [Fault(file, where, str(error))]
+    return []
 
 
 def check_run(path: Path, file: str) -> tuple[Config | None, list[Fault]]:
