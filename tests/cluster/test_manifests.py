@@ -1,6 +1,7 @@
 """Kubernetes manifests: schemas, the operator's rules, Pods; each planted fault is found."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -80,6 +81,32 @@ def test_a_field_that_the_schema_refuses_is_found(path, value, expected, rayjob,
     pytest.importorskip("jsonschema")
     pytest.importorskip("cel")
     assert expected in lines(check_document(change(rayjob, path, value), "f", schemas))
+
+
+def test_rules_inside_a_schema_are_computed(tmp_path):
+    pytest.importorskip("jsonschema")
+    pytest.importorskip("cel")
+    rules = [
+        {"rule": "self.spec.a < self.spec.b", "message": "a must be less than b"},
+        {"rule": "oldSelf.spec.a == self.spec.a", "message": "a must stay"},
+        {"rule": "self.spec.nothing > 1"},
+    ]
+    numbers = {"a": {"type": "integer"}, "b": {"type": "integer"}}
+    schema = {
+        "type": "object",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "spec": {"type": "object", "properties": numbers},
+        },
+        "x-kubernetes-validations": rules,
+    }
+    (tmp_path / "mine-1-rayjob-v1.json").write_text(json.dumps(schema))
+    doc = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "x"}, "spec": {"a": 2, "b": 1}}
+    found = lines(check_document(doc, "f", tmp_path))
+    assert "f: RayJob x: self: a must be less than b" in found
+    assert "a must stay" not in found
+    assert "cannot be computed" in found
 
 
 def test_kubernetes_own_kinds_are_checked():

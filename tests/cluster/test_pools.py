@@ -12,6 +12,7 @@ from tools.cluster_check.pools import (
     check_pools,
     of_groups,
     pools_of_run,
+    pools_of_service,
     read_pools,
 )
 from uniemo_ray.config import Config, GenerationConfig, ResourceConfig
@@ -25,7 +26,14 @@ def groups(doc: Document) -> list[Machines]:
 
 def l4(**fields: float) -> Machines:
     return Machines(
-        **{"name": "generate", "cpus": 7, "gpus": 1, "memory": 18e9, "labels": {"uniemo/pool": "generate"}}
+        **{
+            "name": "generate",
+            "cpus": 7,
+            "gpus": 1,
+            "memory": 18e9,
+            "counted": 28e9,
+            "labels": {"uniemo/pool": "generate"},
+        }
         | fields
     )
 
@@ -91,6 +99,25 @@ def test_memory_that_autoscaling_counts_but_a_node_does_not_offer_is_found(rayjo
     """26Gi of a Pod hold an actor of 20 GB, but its Ray node keeps a part for the object store."""
     pool = {"generate": Pool(cpus=6, gpus=1, memory_gb=20, labels={"uniemo/pool": "generate"})}
     assert "generate offers 7 CPUs, 1 GPUs and 18.1 GB" in lines(check_pools(pool, groups(rayjob), "f", ""))
+
+
+def test_memory_is_a_trap_even_where_a_larger_machine_would_do(rayjob):
+    pools = {"an actor": Pool(cpus=6, gpus=1, memory_gb=20)}
+    found = lines(check_pools(pools, groups(rayjob), "f", ""))
+    assert "20 GB; the autoscaler counts 27.9 GB for generate, but its node offers 18.1" in found
+    assert "train" not in found
+    fitting = {"an actor": Pool(cpus=6, gpus=1, memory_gb=18)}
+    assert lines(check_pools(fitting, groups(rayjob), "f", "")) == ""
+    larger = {"an actor": Pool(cpus=6, gpus=1, memory_gb=30)}  # no Pod of generate is ever started for it
+    assert lines(check_pools(larger, groups(rayjob), "f", "")) == ""
+
+
+def test_a_replica_without_machines_is_found(rayservice):
+    config = {"applications": [{"args": {"generation": {"num_cpus": 2, "num_gpus": 0.7}}}]}
+    assert lines(check_pools(pools_of_service(config), groups(rayservice), "f", "")) == ""
+    config["applications"][0]["args"]["generation"]["num_gpus"] = 2
+    found = lines(check_pools(pools_of_service(config), groups(rayservice), "f", ""))
+    assert "pool a replica for generation: one takes 2 CPUs, 2 GPUs" in found
 
 
 def test_work_of_today_asks_for_the_settings_of_its_run():

@@ -1,5 +1,6 @@
 """YAML files, and what Kustomize makes of them."""
 
+import re
 import subprocess
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 from tools.cluster_check.faults import Document, Fault, tool
 
 TIMEOUT_S = 60
+_LOG_PREFIX = re.compile(r"^(error: |E\d{4} \S+ +\d+ \S+\] )")
 SPECS = {"RayJob": "rayClusterSpec", "RayService": "rayClusterConfig", "RayCluster": ""}
 """Where each kind has its cluster, below `spec`."""
 
@@ -57,7 +59,7 @@ def build(folder: Path, file: str) -> tuple[list[Document], list[Fault]]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["kustomize failed"])[-1]
-        return [], [Fault(file, "kustomize", last.removeprefix("error: "))]
+        return [], [Fault(file, "kustomize", _LOG_PREFIX.sub("", last))]
     return parse(done.stdout, file)
 
 

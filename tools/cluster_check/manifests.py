@@ -10,7 +10,7 @@ from tools.cluster_check.cluster_rules import check_cluster
 from tools.cluster_check.documents import build, clusters, parse, repeated
 from tools.cluster_check.faults import Document, Fault, NotCheckedError
 from tools.cluster_check.pod_rules import check_pods
-from tools.cluster_check.pools import Pool, check_pools, of_groups, pools_of_run, read_pools
+from tools.cluster_check.pools import Pool, check_pools, of_groups, pools_of_run, pools_of_service, read_pools
 from tools.cluster_check.resource_rules import QUEUE, check_resource
 from tools.cluster_check.schemas import check_document
 from uniemo_ray.config import Config
@@ -35,8 +35,10 @@ class Manifests:
         dockerfile = self.cluster / "image/Dockerfile"
         yield "Dockerfile, files", lambda: image.check_copies(dockerfile, self.root)
         yield "Dockerfile, hadolint", lambda: image.lint(dockerfile)
+        config, _ = self._run("")  # its faults are told with the manifests
+        wanted = pools | (pools_of_run(config) if config else {})
         for path in sorted(self.cluster.glob("launcher/*.yaml")):
-            yield path.name, partial(launcher.check_launcher, path, pools)
+            yield path.name, partial(launcher.check_launcher, path, wanted)
             yield f"{path.name}, shellcheck", partial(self._commands, path)
         folders = [self.cluster / "kuberay/base", *sorted(self.cluster.glob("kuberay/overlays/*"))]
         for folder in folders:
@@ -76,6 +78,10 @@ class Manifests:
             faults += check_resource(doc, file)
             if doc.get("kind") == "RayService":
                 faults += service_config.check_service(doc, file, self.root)
+                for cluster in clusters([doc]):
+                    served, _ = parse(str(doc["spec"].get("serveConfigV2", "")), file)
+                    wanted = pools_of_service(served[0] if served else {})
+                    faults += check_pools(wanted, of_groups(cluster), file, cluster.where)
             if doc.get("kind") == "RayJob":
                 faults += service_config.check_runtime_env(doc, file)
                 faults += service_config.check_entrypoint(doc, file, self.cluster / "kuberay/base/run.yaml")

@@ -12,6 +12,8 @@ from tools.cluster_check.faults import Fault
 from uniemo_ray.config import Config
 
 GB = 1_000_000_000
+LITTLE_GB = 0.001
+"""Memory of work that reserves none."""
 NODE_SHARE = 0.65
 """Share of a Pod's memory that its Ray node offers at least. Ray's autoscaler counts the whole limit, but the
 object store takes its part: work that fits the limit alone would start Pods for ever and never run."""
@@ -30,12 +32,16 @@ class Pool(BaseModel):
 
 
 class Machines(BaseModel):
-    """A worker group or a machine type as Ray sees it; memory in bytes."""
+    """A worker group or a machine type as Ray sees it.
+
+    `memory` is what a node offers, and `counted` what the autoscaler counts with, both in bytes.
+    """
 
     name: str
     cpus: float
     gpus: float
     memory: float
+    counted: float
     labels: dict[str, str]
 
 
@@ -69,12 +75,24 @@ def pools_of_run(config: Config) -> dict[str, Pool]:
     own = config.resources
     gpus, memory_gb = float(own.use_gpu), own.memory_gb_per_actor
     return {
-        "a training worker": Pool(cpus=own.cpus_per_worker, gpus=gpus, memory_gb=0.001),
+        "a training worker": Pool(cpus=own.cpus_per_worker, gpus=gpus, memory_gb=LITTLE_GB),
         "an actor": Pool(cpus=own.cpus_per_worker, gpus=gpus * own.gpus_per_actor, memory_gb=memory_gb),
         "an actor that generates": Pool(
             cpus=max(config.generation.threads, own.cpus_per_worker), gpus=gpus, memory_gb=memory_gb
         ),
     }
+
+
+def pools_of_service(config: Mapping[str, Any]) -> dict[str, Pool]:
+    """What the replicas of a Serve config ask for; they reserve no memory."""
+    pools = {}
+    for application in config.get("applications") or []:
+        for name in ("understanding", "generation"):
+            own = (application.get("args") or {}).get(name) or {}
+            pools[f"a replica for {name}"] = Pool(
+                cpus=own.get("num_cpus", 0.5), gpus=own.get("num_gpus", 0), memory_gb=LITTLE_GB
+            )
+    return pools
 
 
 def of_groups(cluster: Cluster) -> list[Machines]:
@@ -95,6 +113,7 @@ def of_types(types: Mapping[str, Any], *, share: float = 1.0) -> list[Machines]:
             cpus=value["resources"].get("CPU", 0),
             gpus=value["resources"].get("GPU", 0),
             memory=share * value["resources"].get("memory", 0),
+            counted=value["resources"].get("memory", 0),
             labels=value.get("labels") or {},
         )
         for name, value in types.items()
@@ -113,6 +132,11 @@ def check_pools(pools: Mapping[str, Pool], machines: list[Machines], file: str, 
             elif not any(_holds(pool, found) for found in matching):
                 faults.append(Fault(file, where, f"pool {name}: {_too_small(pool, matching)}{shown}"))
             else:
+                faults += [
+                    Fault(file, where, f"pool {name}: {_never_placed(pool, found)}")
+                    for found in matching
+                    if _is_trap(pool, found)
+                ]
                 faults += [
                     Fault(file, where, f"pool {name}: {line}")
                     for found in matching
@@ -142,6 +166,19 @@ def _too_small(pool: Pool, matching: list[Machines]) -> str:
         f"{m.name} offers {m.cpus:g} CPUs, {m.gpus:g} GPUs and {m.memory / GB:.1f} GB" for m in matching
     )
     return f"one takes {pool.cpus:g} CPUs, {pool.gpus:g} GPUs and {pool.memory_gb:g} GB, and {sizes}"
+
+
+def _is_trap(pool: Pool, found: Machines) -> bool:
+    """Whether the autoscaler would start such a machine for an actor that its node does not take."""
+    fits = found.cpus >= pool.cpus and found.gpus >= pool.gpus and bool(found.gpus) == bool(pool.gpus)
+    return fits and found.memory < pool.memory_gb * GB <= found.counted
+
+
+def _never_placed(pool: Pool, found: Machines) -> str:
+    return (
+        f"one takes {pool.memory_gb:g} GB; the autoscaler counts {found.counted / GB:.1f} GB for "
+        f"{found.name}, but its node offers {found.memory / GB:.1f}, so Pods would start for ever"
+    )
 
 
 def _crowded(pool: Pool, found: Machines) -> str | None:

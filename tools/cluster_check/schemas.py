@@ -89,7 +89,14 @@ def _broken_rules(schema: dict[str, Any], value: Any, where: str) -> Iterator[st
     """`x-kubernetes-validations` that do not hold; rules with `oldSelf` have nothing to compare."""
     cel = library("cel")
     for rule in schema.get("x-kubernetes-validations", []):
-        if "oldSelf" not in rule["rule"] and cel.evaluate(rule["rule"], {"self": value}) is not True:
+        if "oldSelf" in rule["rule"]:
+            continue
+        try:
+            holds = cel.evaluate(rule["rule"], {"self": value})
+        except (RuntimeError, TypeError, ValueError) as error:
+            yield f"{where}: the rule {rule['rule']!r} cannot be computed: {error}"
+            continue
+        if holds is not True:
             yield f"{where}: {rule.get('message') or rule['rule']}"
     if isinstance(value, dict):
         others = schema.get("additionalProperties")
