@@ -93,7 +93,7 @@ def _broken_rules(schema: dict[str, Any], value: Any, where: str) -> Iterator[st
             continue
         try:
             holds = cel.evaluate(rule["rule"], {"self": value})
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
             yield f"{where}: the rule {rule['rule']!r} cannot be computed: {error}"
             continue
         if holds is not True:
