@@ -30,7 +30,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples test test-gpu lint check format bench bench-serve bench-fullsize bench-gpu serve docs mutants s3-up s3-down clean
+.PHONY: help install demo examples test test-gpu lint check format bench bench-serve bench-fullsize bench-gpu serve docs cluster-check mutants s3-up s3-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,13 @@ docs: $(VENV)/.docs ## Build the documentation: build/site/index.html
 
 $(VENV)/.docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+cluster-check: $(VENV)/.cluster ## Check cluster/ without a cloud (UNIEMO_K8S_SCHEMAS=folder of custom resources' schemas)
+	$(BIN)/python cluster/check.py
+
+$(VENV)/.cluster: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
 	touch $@
 
 mutants: $(VENV)/.mutants ## Break the code in small ways and count what the tests notice (FILE=uniemo_ray/losses.py)

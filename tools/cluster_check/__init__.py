@@ -1,0 +1,1 @@
+"""The offline checks of `cluster/`: `cluster/check.py` and `make cluster-check`."""
