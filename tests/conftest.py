@@ -9,7 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("patient", deadline=None)  # other work on the machine is no failure
+hypothesis.settings.load_profile("patient")
 
 _BUCKET = "uniemo-tests"
 

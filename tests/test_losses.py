@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -45,7 +45,6 @@ def by_hand(queries, names, attribute, *, temperature, repels_same):
     attribute=st.lists(st.integers(-1, 3), min_size=2, max_size=8),
     repels_same=st.booleans(),
 )
-@settings(deadline=None)
 def test_info_nce_equals_equation_four(seed, attribute, repels_same):
     queries, table = unit(len(attribute), seed=seed), unit(4, seed=seed + 1)
     names = table[torch.tensor(attribute).clamp(min=0)]

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uniemo_ray.feedback.mixing import Kept, check_apart, mix
@@ -33,7 +33,6 @@ def test_the_choice_depends_on_the_seed_and_not_on_the_order() -> None:
     assert mix(REAL, KEPT, fraction=0.2, seed=0) != mix(REAL, KEPT, fraction=0.2, seed=1)
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(st.floats(0, 0.99), st.floats(0, 0.99), st.integers(0, 5))
 def test_a_larger_fraction_keeps_what_a_smaller_one_chose(a: float, b: float, seed: int) -> None:
     small, large = (set(mix(REAL, KEPT, fraction=f, seed=seed).synthetic) for f in sorted((a, b)))

@@ -126,7 +126,7 @@ def check(table: pa.Table, config: FilterConfig, *, shard_rows: int, rows_per_ta
         assert {image_id: rank for image_id, rank in found if rank is not None} == ranks
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.one_of(rows_with(tied), rows_with(odd), rows_with(score)),
     configs(),

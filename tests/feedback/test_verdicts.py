@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.feedback.reference_filter import FilterResult, Row, filter_by_rank, simple, to_table
@@ -69,7 +69,6 @@ def verdicts(result: FilterResult) -> dict[str, tuple[bool, str | None]]:
     return {r["image_id"]: (r["kept"], r["reason"]) for r in result.kept.to_pylist()}
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(
     rows,
     percent,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
@@ -53,7 +53,6 @@ def test_agrees_with_torchmetrics() -> None:
     assert [found.per_class[e] for e in EMOTIONS] == pytest.approx(per_class)
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(st.integers(0, 2**31), st.integers(1, 5))
 def test_parts_merge_in_any_order(seed: int, pieces: int) -> None:
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uniemo_ray.metrics.pairs import draw_pairs, emotion_pairs, mean_over_pairs, pairs_by_number
@@ -13,7 +13,6 @@ IDS = [f"i{n:03d}" for n in range(60)]
 LABELS = ["awe" if n % 3 else "fear" for n in range(60)]
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(st.integers(0, 40), st.integers(1, 900), st.integers(0, 100))
 def test_pairs_are_distinct_ordered_and_complete_when_few(count: int, pairs: int, seed: int) -> None:
     drawn = draw_pairs(count, pairs=pairs, rng=np.random.default_rng(seed))

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uniemo_ray.data.emosketch.rule import load_rule
@@ -41,7 +41,6 @@ def test_a_scene_and_an_object_of_one_name_stay_apart() -> None:
     assert alphas["object", "stage"].argmax() == 1
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(st.integers(0, 2**31), st.lists(st.integers(0, 60), max_size=5))
 def test_parts_merged_in_any_order_agree_with_numpy(seed: int, cuts: list[int]) -> None:
     rng = np.random.default_rng(seed)

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uniemo_ray.statistics.moments import Moments
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(
     st.integers(0, 2**31),
     st.lists(st.integers(0, 9), min_size=1, max_size=8),

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uniemo_ray.feedback.ranking.external_sort import (
@@ -40,13 +40,11 @@ def check(keys, kind, *, runs, limit, random):
     assert found == {key: place for place, key in enumerate(sorted(keys))}
 
 
-@settings(deadline=None)
 @given(numbers, st.integers(1, 5), st.integers(1, 80), st.randoms())
 def test_numbers(keys, runs, limit, random):
     check(keys, pa.uint64(), runs=runs, limit=limit, random=random)
 
 
-@settings(deadline=None)
 @given(texts, st.integers(1, 5), st.integers(1, 80), st.randoms())
 def test_texts_by_code_points(keys, runs, limit, random):
     check(keys, pa.large_string(), runs=runs, limit=limit, random=random)
