@@ -51,8 +51,7 @@ examples: $(STAMP) ## Execute the notebooks in examples/ and store their outputs
 	$(BIN)/python -m tools.notebooks examples/*.ipynb
 
 test: $(STAMP) ## Run all tests but those that need minutes or a GPU
-	$(PYTEST) -m 'not ray and not integration and not gpu'
-	$(PYTEST) -m 'ray and not integration and not gpu'
+	$(PYTEST) -m 'not integration and not gpu'
 
 test-gpu: $(STAMP) ## Run the tests of GPUs, on one or two (UNIEMO_DEVICE=cpu: their logic, without one)
 	UNIEMO_DEVICE='$(UNIEMO_DEVICE)' $(BIN)/python -m pytest -q -rs -n 0 -m gpu tests/gpu
