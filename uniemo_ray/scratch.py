@@ -29,6 +29,21 @@ def scratch_folder() -> Path:
     return Path(named)
 
 
+def own_folder(name: str, folder: Path | None = None) -> Path:
+    """This user's folder of a name below the scratch folder, or another one; made if it is not there.
+
+    Raises:
+        ValueError: another user has made it, who could put anything there.
+    """
+    found = folder or scratch_folder() / f"{name}-{os.getuid()}"
+    found.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if found.stat().st_uid != os.getuid():
+        raise ValueError(
+            f"{found} belongs to another user: remove it, or set resources.scratch to a folder of your own"
+        )
+    return found
+
+
 def use_scratch(folder: str) -> Path:
     """Make this folder the place of everything temporary in this process and in those that it starts.
 

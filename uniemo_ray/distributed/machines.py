@@ -1,16 +1,16 @@
 """Asks the machines of a cluster what they lack for a run, before anything expensive."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ray
-import ray.exceptions
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import RayError
 
 from uniemo_ray.config import Config, ResourceConfig
+from uniemo_ray.distributed.ask_nodes import ask_nodes
 from uniemo_ray.machine_check import Needs, faults_here, needs_of
+from uniemo_ray.text import first_line
 
 logger = logging.getLogger(__name__)
 PATIENCE_S = 90.0
@@ -97,26 +97,14 @@ def _machines() -> list[Machine]:
 
 
 def _ask(machines: Sequence[Machine], needs: Needs) -> dict[str, list[str] | None]:
-    task: Any = ray.remote(faults_here)
-    asked = {
-        task.options(
-            num_cpus=0,
-            num_gpus=1 if needs.use_gpu else 0,
-            max_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(machine.node, soft=False),
-        ).remote(needs): machine.node
-        for machine in machines
+    answers = ask_nodes(
+        faults_here,
+        [machine.node for machine in machines],
+        needs,
+        timeout_s=PATIENCE_S,
+        gpus=1 if needs.use_gpu else 0,
+    )
+    return {
+        node: [f"cannot run a task: {first_line(answer)}"] if isinstance(answer, RayError) else answer
+        for node, answer in answers.items()
     }
-    found: dict[str, list[str] | None] = {machine.node: None for machine in machines}
-    waiting, until = list(asked), time.monotonic() + PATIENCE_S
-    while waiting and (left := until - time.monotonic()) > 0:
-        ready, waiting = ray.wait(waiting, timeout=left)
-        for ref in ready:
-            try:
-                found[asked[ref]] = ray.get(ref)
-            except ray.exceptions.RayError as error:
-                first = (str(error).splitlines() or [type(error).__name__])[0]
-                found[asked[ref]] = [f"cannot run a task: {first}"]
-    for ref in waiting:
-        ray.cancel(ref)  # its GPU is another job's
-    return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import ray
 
 from uniemo_ray.config import Config
+from uniemo_ray.distributed.shards.progress import count_nodes
 from uniemo_ray.store.steps import Step
 
 
@@ -63,7 +64,7 @@ class ClusterRoom:
             return False
         if step.place == "driver" and any(other.place == "driver" for other in running):
             return False
-        total, nodes = ray.cluster_resources(), sum(bool(node["Alive"]) for node in ray.nodes())
+        total, nodes = ray.cluster_resources(), count_nodes()
         wanted = demand(step, self._config, nodes=nodes, is_running=False)
         for other in running:
             wanted += demand(other, self._config, nodes=nodes, is_running=True)

@@ -10,6 +10,7 @@ import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
 from uniemo_ray.store.errors import StoreError
+from uniemo_ray.text import first_line
 
 RETRIES = 2
 """How often a piece is tried again after its process died or storage failed."""
@@ -98,9 +99,8 @@ def _explained(what: str, running: Iterable[Any]) -> Iterator[None]:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoreError(
-            f"a piece of the {what} died {RETRIES + 1} times ({first}): give it more "
+            f"a piece of the {what} died {RETRIES + 1} times ({first_line(error)}): give it more "
             "resources.memory_gb_per_actor, or fewer actors to a machine, and submit again"
         ) from error
     finally:

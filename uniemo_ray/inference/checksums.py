@@ -8,6 +8,7 @@ from typing import Any
 from uniemo_ray.foreign_files import stand_in_at
 from uniemo_ray.inference.provenance import canonical_json, sha256_hex
 from uniemo_ray.shipped import WEIGHTS
+from uniemo_ray.store.base import Store
 from uniemo_ray.store.fingerprint import file_sha256
 
 CHECKSUMS = "checksums.json"
@@ -21,6 +22,16 @@ BASE = WEIGHTS
 DIFFUSION = "diffusion"
 BASE_PARTS = ("clip", DIFFUSION)
 _NOT_MEANT = frozenset({"README.md", TRAINING})
+
+
+def check_replaceable(store: Store) -> None:
+    """Refuse to write a model folder over something else.
+
+    Raises:
+        ValueError: the place holds something that is no model folder.
+    """
+    if not store.is_empty() and not store.exists(CHECKSUMS):
+        raise ValueError(f"{store.uri} holds something that is no model folder: choose an empty folder")
 
 
 def write_checksums(folder: Path) -> str:

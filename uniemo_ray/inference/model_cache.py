@@ -2,13 +2,12 @@
 
 import fcntl
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from uniemo_ray.scratch import scratch_folder
+from uniemo_ray.scratch import own_folder
 from uniemo_ray.store.made_once import made_once
 
 logger = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ def cached_folder(name: str, make: Callable[[Path], object]) -> CachedFolder:
     Raises:
         ValueError: the place belongs to another user.
     """
-    cache = _cache()
+    cache = own_folder("uniemo-models")
     target = cache / name
     lock = _lock_of(target)
     try:
@@ -55,14 +54,6 @@ def cached_folder(name: str, make: Callable[[Path], object]) -> CachedFolder:
             raise
 
     return CachedFolder(made_once(target, make_room), lock)
-
-
-def _cache() -> Path:
-    cache = scratch_folder() / f"uniemo-models-{os.getuid()}"
-    cache.mkdir(mode=0o700, exist_ok=True)
-    if cache.stat().st_uid != os.getuid():
-        raise ValueError(f"{cache} belongs to another user: set resources.scratch to a folder of your own")
-    return cache
 
 
 def _lock_of(target: Path) -> IO[str]:

@@ -1,6 +1,6 @@
 """A model folder copied inside storage."""
 
-from uniemo_ray.inference.checksums import CHECKSUMS
+from uniemo_ray.inference.checksums import CHECKSUMS, check_replaceable
 from uniemo_ray.inference.model_folder import CARD
 from uniemo_ray.inference.provenance import sha256_hex
 from uniemo_ray.store.base import Store
@@ -19,8 +19,7 @@ def copy_model_folder(store: Store, source: str, target: str, *, card: str) -> N
         ValueError: when `target` holds something that is no model folder.
     """
     old, new = store.sub(source), store.sub(target)
-    if not new.is_empty() and not new.exists(CHECKSUMS):
-        raise ValueError(f"{new.uri} holds something that is no model folder: choose an empty folder")
+    check_replaceable(new)
     sums = old.read_json(CHECKSUMS) | {CARD: sha256_hex(card.encode())}
     new.write_json(CHECKSUMS, dict(sorted(sums.items())))  # first: a part of a model never loads as one
     new.write_bytes(CARD, card.encode())

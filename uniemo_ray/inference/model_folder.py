@@ -38,6 +38,7 @@ from uniemo_ray.inference.checksums import (
     TRAINING,
     VERSION,
     base_of,
+    check_replaceable,
     read_config,
     stated_files,
     write_checksums,
@@ -117,8 +118,7 @@ def save_model_folder(parts: ModelParts, target: str | Path) -> str:
     """
     store = open_store(str(target))
     final = store.local_path_or_none()
-    if not store.is_empty() and not store.exists(CHECKSUMS):
-        raise ValueError(f"{store.uri} holds something that is no model folder: choose an empty folder")
+    check_replaceable(store)
     parent = final.parent if final else None
     if parent:
         parent.mkdir(parents=True, exist_ok=True)

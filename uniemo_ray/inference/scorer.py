@@ -15,9 +15,9 @@ from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.data.images import ImageError, decode_rgb
 from uniemo_ray.data.preprocess import Preprocess
 from uniemo_ray.inference.heads import ScorerHeads
-from uniemo_ray.inference.read_ahead import BATCHES, batches, read_ahead
 from uniemo_ray.models.clip import ClipParts, image_features, load_clip
 from uniemo_ray.models.uniemo import UniEmoNet
+from uniemo_ray.read_ahead import BATCHES, batches, read_ahead
 
 Columns = dict[str, NDArray[Any]]
 

@@ -142,7 +142,10 @@ def make_plan(
         features=_feature_sizes(blueprint, config),
         model_bytes=FP32 * sum(part.total for part in parts),
     )
-    feeding = _feeding(stages, blueprint, shape, config, rates) if config.resources.use_gpu else []
+    is_fed, is_counted = config.resources.use_gpu, rates.images_per_second is None
+    flops = image_flops(blueprint, shape, config) if rates.gpu_type or (is_fed and is_counted) else None
+    measured = rates.images_per_second
+    feeding = [feeding_of(stage, config, flops=flops, measured=measured) for stage in stages if is_fed]
     return Plan(
         clip=config.encoder.clip,
         diffusion=shape.name if has_stage_2(config) else None,
@@ -155,9 +158,7 @@ def make_plan(
         generated=generated,
         written=written,
         cost=_cost(config, work, generated, rates),
-        hours=_hours(config, work, image_flops(blueprint, shape, config), rates.gpu_type, images=images)
-        if rates.gpu_type
-        else None,
+        hours=_hours(config, work, flops, rates.gpu_type, images=images),
         has_activations=with_activations,
         notes=(*_feeding_notes(feeding, config, rates), *_notes(config, rates)),
         warnings=tuple(_warnings(memory, gpu_memory_bytes, config)),
@@ -179,9 +180,14 @@ def _cost(config: Config, work: list[StageWork], generated: int, rates: Rates) -
 
 
 def _hours(
-    config: Config, work: list[StageWork], flops: ImageFlops, gpu_type: str, *, images: int
-) -> GpuHours:
-    """GPU hours of the whole run. All images pass CLIP once for their features, and once in each round."""
+    config: Config, work: list[StageWork], flops: ImageFlops | None, gpu_type: str | None, *, images: int
+) -> GpuHours | None:
+    """GPU hours of the whole run, if a type of GPU is named.
+
+    All images pass CLIP once for their features, and once in each round.
+    """
+    if flops is None or gpu_type is None:
+        return None
     is_loop, generated = has_stage_2(config), generated_images(config)
     everything, rounds = round(images / TRAIN_SHARE), config.feedback.rounds + 1 if is_loop else 0
     seen = {stage.name: stage.images * stage.epochs for stage in work}
@@ -241,14 +247,6 @@ def _notes(config: Config, rates: Rates) -> list[str]:
             f"the others idle and cost as much"
         )
     return notes
-
-
-def _feeding(
-    stages: tuple[Stage, ...], blueprint: Blueprint, shape: Architecture, config: Config, rates: Rates
-) -> list[Feeding]:
-    measured = rates.images_per_second
-    flops = image_flops(blueprint, shape, config) if measured is None else None
-    return [feeding_of(stage, config, flops=flops, measured=measured) for stage in stages]
 
 
 def _feeding_notes(feeding: list[Feeding], config: Config, rates: Rates) -> list[str]:

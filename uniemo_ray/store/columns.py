@@ -1,17 +1,15 @@
 """Some columns of committed shards, without the others: what a driver may read of a set of any size."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
+from uniemo_ray.read_ahead import read_ahead
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import REPAIR, REPAIR_MISSING, DamagedError
-from uniemo_ray.store.shards import committed
+from uniemo_ray.store.shards import ShardEntry, listed
 
 READERS = 8
 """Files that one process reads at a time: on S3 each costs a few round trips."""
@@ -27,24 +25,12 @@ def iterate_columns(store: Store, prefix: str, columns: Sequence[str]) -> Iterat
         FileNotFoundError: nothing is committed under the prefix.
         DamagedError: a listed shard is missing or not as it was committed.
     """
-    entries = committed(store, prefix).values()
-    if not entries:
-        raise FileNotFoundError(f"no committed shards {prefix}* in {store.uri}")
-    filesystem, root = store.arrow()
-    waiting = iter(entries)
-    with ThreadPoolExecutor(READERS) as pool:
+    entries, (filesystem, root) = listed(store, prefix), store.arrow()
 
-        def ask(count: int) -> list[Future[pa.Table]]:
-            return [
-                pool.submit(read_columns, filesystem, f"{root}/{entry.key}", columns, rows=entry.rows)
-                for entry in islice(waiting, count)
-            ]
+    def read(entry: ShardEntry) -> pa.Table:
+        return read_columns(filesystem, f"{root}/{entry.key}", columns, rows=entry.rows)
 
-        asked = deque(ask(READERS))
-        while asked:
-            table = asked.popleft().result()
-            asked.extend(ask(1))
-            yield table
+    yield from read_ahead(entries, read, ahead=READERS - 1, threads=READERS)
 
 
 def read_columns(

@@ -266,6 +266,30 @@ def read_shards(store: Store, prefix: str = "", *, columns: Sequence[str] | None
     return pa.concat_tables(iterate_shards(store, prefix, columns=columns))
 
 
+def listed(store: Store, prefix: str) -> list[ShardEntry]:
+    """Committed shards whose name starts with `prefix`, of which there have to be some.
+
+    Raises:
+        FileNotFoundError: nothing is committed under the prefix.
+    """
+    entries = list(committed(store, prefix).values())
+    if not entries:
+        raise FileNotFoundError(f"no committed shards {prefix}* in {store.uri}")
+    return entries
+
+
+def entries_of(store: Store, folder: str) -> list[ShardEntry]:
+    """Committed shards of a folder, by name.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    entries = list(committed(store, f"{folder}/").values())
+    if not entries:
+        raise FileNotFoundError(f"no committed shards below {store.uri}/{folder}")
+    return entries
+
+
 def iterate_shards(
     store: Store, prefix: str = "", *, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
@@ -275,10 +299,7 @@ def iterate_shards(
         FileNotFoundError: nothing is committed under the prefix.
         DamagedError: a listed shard is missing or not as it was committed.
     """
-    entries = committed(store, prefix).values()
-    if not entries:
-        raise FileNotFoundError(f"no committed shards {prefix}* in {store.uri}")
-    yield from iterate_entries(store, entries, columns=columns)
+    yield from iterate_entries(store, listed(store, prefix), columns=columns)
 
 
 def iterate_entries(

@@ -1,12 +1,12 @@
 """Which end of an attempt counts against which budget."""
 
 import pytest
-from pyarrow import fs
 from ray.exceptions import ActorDiedError
 from ray.train import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.api.preemption import PreemptionInfo
 
-from uniemo_ray.config import Config, ResourceConfig
+from tests.distributed.training.work_case import work_in
+from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.training.attempts import (
     MOST_WITHOUT_PROGRESS,
     PreemptedError,
@@ -16,8 +16,6 @@ from uniemo_ray.distributed.training.attempts import (
 )
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.training.engine import NonFiniteLossError
-from uniemo_ray.training.loading.pieces import ShardRows
-from uniemo_ray.training.stage_settings import StageSettings
 
 TAKEN = PreemptionError(PreemptionInfo(None, {"node": [1]}))
 FAILED = WorkerGroupError("failed", {0: RuntimeError("connection closed by peer")})
@@ -26,17 +24,7 @@ FAILED = WorkerGroupError("failed", {0: RuntimeError("connection closed by peer"
 @pytest.fixture
 def work(tmp_path) -> Work:
     """Of a stage no rank of which has left a note."""
-    return Work(
-        name="u",
-        settings=StageSettings(stage="understanding", config=Config()),
-        seed=0,
-        steps_per_epoch=1,
-        threads=1,
-        data=ShardRows(pieces=(), columns=(), filesystem=fs.LocalFileSystem()),
-        filesystem=fs.LocalFileSystem(),
-        records=str(tmp_path / "records"),
-        machines=str(tmp_path / "machines"),
-    )
+    return work_in(tmp_path)
 
 
 def restarts(**resources: object) -> Restarts:

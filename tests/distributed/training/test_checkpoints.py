@@ -8,19 +8,16 @@ from typing import Any
 import pytest
 import ray.train
 import ray.train.collective
-from pyarrow import fs
 from ray.train import Checkpoint, CheckpointUploadMode
 from ray.train.v2.api.preemption import PreemptionInfo
 
+from tests.distributed.training.work_case import work_in
 from tests.training.tiny import TinyObjective, tiny_config
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.training.checkpoints import Checkpoints, checkpoint_scratch, clear_scratch
-from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.scratch import SCRATCH
 from uniemo_ray.training.engine import Engine
-from uniemo_ray.training.loading.pieces import ShardRows
 from uniemo_ray.training.parts import StageParts
-from uniemo_ray.training.stage_settings import StageSettings
 from uniemo_ray.training.state import TrainState
 
 EPOCHS = 2
@@ -88,17 +85,7 @@ def storage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Storage:
 def checkpoints(storage: Storage, tmp_path: Path) -> Checkpoints:
     objective = TinyObjective()
     config = Config.model_validate({"stage1": {"epochs": EPOCHS, "batch_size": 8}})
-    work = Work(
-        name="u",
-        settings=StageSettings(stage="understanding", config=config),
-        seed=0,
-        steps_per_epoch=5,
-        threads=1,
-        data=ShardRows(pieces=(), columns=(), filesystem=fs.LocalFileSystem()),
-        filesystem=fs.LocalFileSystem(),
-        records=str(tmp_path / "records"),
-        machines=str(tmp_path / "machines"),
-    )
+    work = work_in(tmp_path, config=config, steps_per_epoch=5)
     parts = StageParts(objective, objective.groups(), None, {"net": objective.net})  # type: ignore[arg-type]
     engine = Engine(objective, objective.groups(), train=tiny_config(), total_steps=10, seed=1)
     return Checkpoints(work, parts, engine, None, None, Best(storage))  # type: ignore[arg-type]

@@ -5,28 +5,15 @@ from pathlib import Path
 import pytest
 import ray
 import ray.train
-from pyarrow import fs
 
-from uniemo_ray.config import Config
+from tests.distributed.training.work_case import work_in
 from uniemo_ray.distributed.training.machines import forget_machines, lost_machines, note_machine
 from uniemo_ray.distributed.training.work import Work
-from uniemo_ray.training.loading.pieces import ShardRows
-from uniemo_ray.training.stage_settings import StageSettings
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Work:
-    return Work(
-        name="u",
-        settings=StageSettings(stage="understanding", config=Config()),
-        seed=0,
-        steps_per_epoch=1,
-        threads=1,
-        data=ShardRows(pieces=(), columns=(), filesystem=fs.LocalFileSystem()),
-        filesystem=fs.LocalFileSystem(),
-        records=str(tmp_path / "u" / "records"),
-        machines=str(tmp_path / "u" / "machines"),
-    )
+    return work_in(tmp_path / "u")
 
 
 class FirstRank:

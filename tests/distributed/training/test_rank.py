@@ -5,16 +5,14 @@ from pathlib import Path
 
 import pytest
 import ray.train
-from pyarrow import fs
 from ray.train.torch import TorchTrainer
 
 from tests.distributed.training.train_case import build, shards
+from tests.distributed.training.work_case import work_in
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.training import rank
 from uniemo_ray.distributed.training.entry import run_worker
-from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.scratch import SCRATCH
-from uniemo_ray.training.stage_settings import StageSettings
 from uniemo_ray.training.state import load_state
 
 
@@ -30,17 +28,13 @@ def test_a_rank_saves_on_its_way_and_at_the_end(tmp_path: Path, monkeypatch: pyt
         "checkpoint_every_s": 1e-6,
         "checkpoint_share": 1,
     }
-    work = Work(
+    work = work_in(
+        tmp_path,
         name="tiny",
-        settings=StageSettings(stage="understanding", config=Config.model_validate({"stage1": stage})),
+        config=Config.model_validate({"stage1": stage}),
         build=partial(build, log=str(tmp_path / "log")),
-        seed=0,
         steps_per_epoch=5,
-        threads=1,
         data=shards(str(tmp_path / "rows"), 40),
-        filesystem=fs.LocalFileSystem(),
-        records=str(tmp_path / "records"),
-        machines=str(tmp_path / "machines"),
     )
     reported: list[int] = []
     report = ray.train.report

@@ -25,7 +25,7 @@ from uniemo_ray.distributed.shards.table_actor import ActorFactory
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import SupersededError
-from uniemo_ray.store.shards import ShardEntry, committed, seal_manifest
+from uniemo_ray.store.shards import ShardEntry, entries_of, seal_manifest
 from uniemo_ray.store.steps import current_step
 
 logger = logging.getLogger(__name__)
@@ -129,9 +129,6 @@ def _wanted(
     source: Store, prefix: str, folder: str, plan_hash: str | None, *, only: Collection[str] | None
 ) -> list[_Wanted]:
     """What becomes of a folder's shards."""
-    entries = committed(source, f"{prefix}/").values()
-    if not entries:
-        raise FileNotFoundError(f"no committed shards below {source.uri}/{prefix}")
     return [
         _Wanted(
             entry.key,
@@ -141,7 +138,7 @@ def _wanted(
             plan=entry.plan_hash if plan_hash is None else plan_hash,
             rows=entry.rows,
         )
-        for entry in entries
+        for entry in entries_of(source, prefix)
         if only is None or entry.name in only
     ]
 

@@ -9,9 +9,8 @@ import posixpath
 import ray
 import ray.train
 from pyarrow import fs
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from uniemo_ray.distributed.ask_nodes import ask_nodes
 from uniemo_ray.distributed.training.work import Work
 
 ANSWER_S = 60.0
@@ -34,9 +33,8 @@ def forget_machines(work: Work) -> None:
 
 def lost_machines(work: Work, *, timeout_s: float = ANSWER_S) -> list[str]:
     """Ids of those machines of the attempt that no longer answer, or take no more work."""
-    asked = {_answer_from(node): node for node in _machines(work)}
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s) if asked else ([], [])
-    return sorted(asked[answer] for answer in [*silent, *(one for one in answered if not _is_good(one))])
+    answers = ask_nodes(_here, _machines(work), timeout_s=timeout_s)
+    return sorted(node for node, answer in answers.items() if answer is not True)
 
 
 def _machines(work: Work) -> set[str]:
@@ -48,19 +46,5 @@ def _machines(work: Work) -> set[str]:
     return nodes
 
 
-def _answer_from(node: str) -> "ray.ObjectRef[bool]":
-    strategy = NodeAffinitySchedulingStrategy(node, soft=False)
-    task = ray.remote(num_cpus=0, max_retries=0)(_here).options(scheduling_strategy=strategy)
-    answer: ray.ObjectRef[bool] = task.remote()
-    return answer
-
-
 def _here() -> bool:
     return True
-
-
-def _is_good(answer: "ray.ObjectRef[bool]") -> bool:
-    try:
-        return bool(ray.get(answer))
-    except RayError:
-        return False

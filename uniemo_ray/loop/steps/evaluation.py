@@ -14,13 +14,13 @@ from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.inference.scorer import score_features
 from uniemo_ray.loop.steps.data import feature_columns
 from uniemo_ray.loop.steps.image_metrics import measure_set
-from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER, entries_of
+from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER
 from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts
 from uniemo_ray.metrics.score_sums import matrix
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.columns import iterate_columns
 from uniemo_ray.store.fingerprint import fingerprint
-from uniemo_ray.store.shards import commit_shard, drop_shards, iterate_entries, seal_manifest
+from uniemo_ray.store.shards import commit_shard, drop_shards, entries_of, iterate_entries, seal_manifest
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 

@@ -4,10 +4,10 @@ import pyarrow as pa
 
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.tasks import total
-from uniemo_ray.loop.steps.scored_images import entries_of
 from uniemo_ray.metrics.frechet import FeatureSums, add_sums
 from uniemo_ray.metrics.shard_sums import ROWS_PER_TASK, SumFeatures, pieces
 from uniemo_ray.store.base import Store
+from uniemo_ray.store.shards import entries_of
 from uniemo_ray.store.steps import StepContext
 
 RESULTS_AT_ONCE = 8

@@ -17,9 +17,9 @@ from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
 from uniemo_ray.feedback.rank_filter import KEPT_FOLDER
-from uniemo_ray.loop.steps.scored_images import entries_of
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.columns import iterate_columns
+from uniemo_ray.store.shards import entries_of
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
 from uniemo_ray.feedback.rank_filter import KEPT_FOLDER
 from uniemo_ray.inference.model_copy import copy_model_folder
 from uniemo_ray.inference.uniemo import UniEmo
-from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER, entries_of
+from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER
 from uniemo_ray.loop.steps.scorers import coefficient_table
 from uniemo_ray.report.figures import StageHistory
 from uniemo_ray.report.html import write_report
@@ -30,7 +30,7 @@ from uniemo_ray.store.base import Store
 from uniemo_ray.store.columns import iterate_columns
 from uniemo_ray.store.record import StepRecord, library_versions
 from uniemo_ray.store.run import RunFolder
-from uniemo_ray.store.shards import iterate_entries
+from uniemo_ray.store.shards import entries_of, iterate_entries
 from uniemo_ray.store.steps import StepResult
 
 logger = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from uniemo_ray.loop.steps.inception import (
     train_features,
     train_sides,
 )
-from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER, ScoredImages, entries_of, read_scored
+from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER, ScoredImages, read_scored
 from uniemo_ray.metrics.accuracy import AccuracyCounts
 from uniemo_ray.metrics.emotion_judge import JUDGE_FILE, EmotionJudge, has_emotion_judge
 from uniemo_ray.metrics.generation import (
@@ -57,7 +57,7 @@ from uniemo_ray.models.clip import load_clip
 from uniemo_ray.shipped import WEIGHTS
 from uniemo_ray.statistics.moments import Moments
 from uniemo_ray.store.base import Store
-from uniemo_ray.store.shards import ShardEntry
+from uniemo_ray.store.shards import ShardEntry, entries_of
 from uniemo_ray.store.steps import StepContext
 
 logger = logging.getLogger(__name__)

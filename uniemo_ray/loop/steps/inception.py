@@ -11,13 +11,14 @@ from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.published import InceptionActor, PublishedProtocol, TrainProtocol
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.loop.steps.feature_sums import folder_sums
-from uniemo_ray.loop.steps.scored_images import ScoredImages, entries_of
+from uniemo_ray.loop.steps.scored_images import ScoredImages
 from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.metrics.generation import Sides
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.published import chosen_rows, fid_name
 from uniemo_ray.metrics.weights import has_weights
 from uniemo_ray.store.base import Store
+from uniemo_ray.store.shards import entries_of
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 STEP = "inception"

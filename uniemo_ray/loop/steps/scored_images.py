@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from uniemo_ray.metrics.pairs import Ints
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.columns import iterate_columns
-from uniemo_ray.store.shards import ShardEntry, committed
+from uniemo_ray.store.shards import ShardEntry
 
 SCORES_FOLDER = "scores"
 
@@ -71,15 +71,3 @@ def read_scored(scores: Store) -> ScoredImages:
         left_out=pa.array(left_out, pa.string()),
         rows=start,
     )
-
-
-def entries_of(store: Store, folder: str) -> list[ShardEntry]:
-    """Committed shards of a folder, by name.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    found = list(committed(store, f"{folder}/").values())
-    if not found:
-        raise FileNotFoundError(f"no committed shards below {store.uri}/{folder}")
-    return found

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import FileSystem
 
-from uniemo_ray.scratch import scratch_folder
+from uniemo_ray.scratch import own_folder
 from uniemo_ray.store.errors import is_full
 from uniemo_ray.store.made_once import locked, made_once
 from uniemo_ray.training.loading.pieces import Piece, read_piece
@@ -78,12 +78,7 @@ class PieceCache:
     """
 
     def __init__(self, folder: Path | None = None, *, budget_bytes: int | None = None) -> None:
-        self.folder = folder or scratch_folder() / f"uniemo-pieces-{os.getuid()}"
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.folder.stat().st_uid != os.getuid():
-            raise ValueError(
-                f"{self.folder} belongs to another user: remove it, or set resources.scratch to another one"
-            )
+        self.folder = own_folder("uniemo-pieces", folder)
         self._budget, self._is_warned = budget_bytes, False
 
     def open(

@@ -19,10 +19,10 @@ from uniemo_ray.distributed.shards.table_actor import Beside, Made
 from uniemo_ray.feedback.schema import IMAGES, SCORES
 from uniemo_ray.inference.fixed_threads import fixed_threads
 from uniemo_ray.inference.generator import ImageGenerator
-from uniemo_ray.inference.read_ahead import read_batches
 from uniemo_ray.inference.rendering import DEFAULT, Rendering
 from uniemo_ray.inference.scorer import score_rows
 from uniemo_ray.models.vae import encode_images, load_configured_vae
+from uniemo_ray.read_ahead import read_batches
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import check_bytes
 from uniemo_ray.training.batches import encode_latent

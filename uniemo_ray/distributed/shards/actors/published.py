@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from uniemo_ray.data.images import RGB, decode_rgb, to_square
 from uniemo_ray.distributed.shards.actors.tables import to_columns, to_table
-from uniemo_ray.inference.read_ahead import read_batches
 from uniemo_ray.metrics.inception import LAST_WIDTH, InceptionFeatures, squashed
 from uniemo_ray.metrics.pictures import as_saved
 from uniemo_ray.metrics.resnet import SemanticJudges, cropped
+from uniemo_ray.read_ahead import read_batches
 
 BATCH = 16
 

@@ -6,8 +6,8 @@ import torch
 
 from uniemo_ray.data.images import RGB, decode_rgb
 from uniemo_ray.distributed.shards.actors.tables import to_columns, to_table
-from uniemo_ray.inference.read_ahead import read_batches
 from uniemo_ray.inference.uniemo import UnderstandResult, UniEmo
+from uniemo_ray.read_ahead import read_batches
 
 MICRO_BATCH = 32
 

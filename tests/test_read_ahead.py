@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from uniemo_ray.inference.read_ahead import BATCHES, read_ahead, read_batches
+from uniemo_ray.read_ahead import BATCHES, read_ahead, read_batches
 
 
 def test_order_and_values_are_those_of_a_map() -> None:

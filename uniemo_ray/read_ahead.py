@@ -1,4 +1,4 @@
-"""Decode the next images in threads while a model works on the ones before."""
+"""Read the next items in threads while the caller works on the ones before."""
 
 import os
 from collections import deque
@@ -10,7 +10,7 @@ from typing import TypeVar
 Raw = TypeVar("Raw")
 Ready = TypeVar("Ready")
 THREADS = min(8, os.cpu_count() or 1)
-"""Decoding threads of a process; Pillow lets them run at the same time."""
+"""Threads that decode images; Pillow lets them run at the same time."""
 BATCHES = 2
 """How many batches are decoded ahead."""
 
@@ -27,7 +27,7 @@ def read_ahead(
         threads: how many.
     """
     waiting: deque[Future[Ready]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(read, item))
