@@ -64,6 +64,7 @@ def test_what_is_broken_costs_no_shard(places: dict[str, str], tmp_path: Path, w
     assert (tmp_path / "loads").exists()  # it was broken
     assert read_shards(store, "out/")["x"].to_pylist() == list(range(SHARDS))
     assert {entry.attempt for entry in committed(store, "out/").values()} == {1}
+    assert store.is_empty("health")
     assert store.is_empty("attempts")
 
 

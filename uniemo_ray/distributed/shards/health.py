@@ -21,6 +21,8 @@ from uniemo_ray.text import one_line
 logger = logging.getLogger(__name__)
 FAILURES = 3
 """How often a node, or an actor, may fail before it is given up."""
+END_S = 10.0
+"""Time for the last processes of a pool to end. Unit: seconds."""
 _FOLDER, _BETWEEN = "health", "~"
 Kind = Literal["begun", "failed", "gone"]
 
@@ -112,6 +114,13 @@ def alive(pool: str, notes: Iterable[Note]) -> set[str]:
 def gone(notes: Iterable[Note]) -> set[str]:
     """Actors that have noted that they start no more."""
     return {note.actor for note in notes if note.kind == "gone"}
+
+
+def wait_for_end(pool: str) -> None:
+    """Wait until Ray has none of a pool's actors any more, for at most `END_S`."""
+    until = time.monotonic() + END_S
+    while alive(pool, ()) and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def here() -> tuple[str, str]:

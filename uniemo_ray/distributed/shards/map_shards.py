@@ -15,7 +15,7 @@ import ray.data
 import ray.exceptions
 
 from uniemo_ray.config import ResourceConfig
-from uniemo_ray.distributed.shards.health import Health, NoActorError
+from uniemo_ray.distributed.shards.health import Health, NoActorError, wait_for_end
 from uniemo_ray.distributed.shards.lanes import AT_ONCE
 from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, map_in_task
 from uniemo_ray.distributed.shards.placement import Placement
@@ -222,6 +222,8 @@ def _map(
         except ray.exceptions.RayError as error:
             return [ShardReport.of_error(error, "the actor pool")]
         finally:
+            if any(note.is_failure for note in health.notes()):
+                wait_for_end(health.pool)  # a process that starts again would leave a note behind
             health.clear()
 
 
