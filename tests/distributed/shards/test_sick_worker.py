@@ -1,6 +1,7 @@
 """Pools with real actors, of which one accelerator, or one node, is broken. Their cluster is their own."""
 
 import logging
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,21 @@ from uniemo_ray.store.shards import commit_shard, committed, read_shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SHARDS, SECONDS = 30, 0.2
+PATIENCE_S = 120.0
+
+
+class SickOrPatientActor(SickActor):
+    """Its sound ones wait for the first load of the broken one, or they would make all before it has started."""
+
+    def __init__(self, when: When, folder: str, seconds: float, device: str) -> None:
+        super().__init__(when, folder, seconds, device)
+        self.loads = Path(folder) / "loads"
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        deadline = time.monotonic() + PATIENCE_S
+        while not self.loads.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return super().__call__(table)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +62,7 @@ def step(folder: Path, when: When, place: str) -> Store:
         store,
         {"out": "in"},
         target=store,
-        actor=partial(SickActor, when, str(folder), SECONDS),
+        actor=partial(SickOrPatientActor, when, str(folder), SECONDS),
         plan_hash=None,
         resources=ResourceConfig(actors=3, min_actors=3, memory_gb_per_actor=0.1, use_gpu=True),
         retries=0,
