@@ -18,8 +18,13 @@ def step(place: Place) -> Step:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Resources of a cluster, and its number of nodes; change it to change the cluster."""
     has: dict[str, Any] = {"CPU": 16.0, "GPU": 8.0, "memory": 64.0 * 2**30, "nodes": 2}
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {k: v for k, v in has.items() if k != "nodes"})
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}] * has["nodes"])
+
+    def nodes() -> list[dict[str, Any]]:
+        share = {key: value / has["nodes"] for key, value in has.items() if key != "nodes"}
+        names = [f"node-{number}" for number in range(has["nodes"])]
+        return [{"Alive": True, "NodeID": name, "Resources": share, "Labels": {}} for name in names]
+
+    monkeypatch.setattr(ray, "nodes", nodes)
     return has
 
 

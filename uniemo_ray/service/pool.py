@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from uniemo_ray.config import Settings
+from uniemo_ray.settings_base import Settings
 
 
 class Pool(Settings):

@@ -9,6 +9,7 @@ import pytest
 from uniemo_ray.distributed.shards import health, placement
 from uniemo_ray.distributed.shards.health import FAILURES, Health, NoActorError
 from uniemo_ray.distributed.shards.placement import Placement
+from uniemo_ray.pools import Pool as Machines
 from uniemo_ray.store.filesystem import open_store
 
 ANYWHERE, WITHOUT_BAD = None, {"ray.io/node-id": "!in(bad)"}
@@ -17,9 +18,11 @@ ANYWHERE, WITHOUT_BAD = None, {"ray.io/node-id": "!in(bad)"}
 class Pool:
     """Notes as if from several nodes, one after the other."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, machines: Machines | None = None
+    ) -> None:
         self.health, self._patch, self._now = Health(open_store(str(folder)), "p"), monkeypatch, 0
-        self.placement = Placement(self.health, {"CPU": 1, "GPU": 0})
+        self.placement = Placement(self.health, machines or Machines())
         self.names: list[str] = []
         monkeypatch.setattr(health, "_listed", lambda: {*self.names, "another-1"})
 
