@@ -24,6 +24,10 @@ PROXY_ENV := $(if $(filter haproxy,$(PROXY)),$(HAPROXY_ENV),RAY_SERVE_ENABLE_DIR
 # as many test processes as cores; the tests of the shared Ray keep to one of them, and so do the tests that
 # start processes themselves
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4
+USUAL := not integration and not gpu
+# A test that fails beside others on a busy machine runs once more, alone. A test whose process ended was repeated by
+# another one; when none is left to repeat, pytest ends with 5
+ALONE := $(BIN)/python -m pytest -q -n 0 -m '$(USUAL)' --last-failed --last-failed-no-failures none
 FAST := not ray and not slow and not integration and not gpu
 
 export HF_HUB_OFFLINE ?= 1
@@ -51,7 +55,7 @@ examples: $(STAMP) ## Execute the notebooks in examples/ and store their outputs
 	$(BIN)/python -m tools.notebooks examples/*.ipynb
 
 test: $(STAMP) ## Run all tests but those that need minutes or a GPU
-	$(PYTEST) -m 'not integration and not gpu'
+	$(PYTEST) -m '$(USUAL)' || { test $$? -eq 1 && echo "What failed runs once more, alone:" && { $(ALONE) || test $$? -eq 5; }; }
 
 test-gpu: $(STAMP) ## Run the tests of GPUs, on one or two (UNIEMO_DEVICE=cpu: their logic, without one)
 	UNIEMO_DEVICE='$(UNIEMO_DEVICE)' $(BIN)/python -m pytest -q -rs -n 0 -m gpu tests/gpu

@@ -58,8 +58,9 @@ def test_rays_template_is_closed_and_callers_come_from_where_they_are_told_to(tm
 
 
 def test_a_template_that_changed_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="listen stats"):
-        haproxy.closed(HAPROXY_CONFIG_TEMPLATE.replace("listen stats", "listen statistics"), answer=tmp_path)
+    for name in ("listen stats", "frontend http_frontend"):
+        with pytest.raises(ValueError, match=name):
+            haproxy.closed(HAPROXY_CONFIG_TEMPLATE.replace(name, f"{name}istics"), answer=tmp_path)
 
 
 def free_ports(count: int) -> list[int]:
@@ -147,6 +148,26 @@ def test_the_500_of_rays_fallback_is_a_503_and_that_of_a_replica_its_own(tmp_pat
                 assert_unavailable(answer)
             else:
                 assert answer.status == 500
+        server.shutdown()
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with the addresses that the caller is said to have."""
+
+    def do_GET(self) -> None:
+        body = json.dumps(self.headers.get_all("x-forwarded-for")).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_replica_learns_the_callers_address_whatever_the_caller_claims(tmp_path):
+    with http.server.HTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with proxied(tmp_path, server.server_address[1]) as connection:
+            connection.request("GET", "/", headers={"X-Forwarded-For": "9.9.9.9"})
+            assert json.loads(connection.getresponse().read()) == ["127.0.0.1"]
         server.shutdown()
 
 

@@ -186,6 +186,20 @@ def test_each_request_is_one_json_line_in_the_log_of_the_endpoint(client):
     assert "hiddenplace" not in endpoint_log()
 
 
+def test_a_small_image_does_not_wait_for_a_large_one_that_came_before_it(client):
+    """While the first image is made, two more arrive, the larger one first."""
+    ended: list[str] = []
+
+    def ask(name: str, delay_s: float, steps: int) -> None:
+        time.sleep(delay_s)
+        assert client.post("/v1/generate", json=AWE | {"steps": steps}).status_code == 200
+        ended.append(name)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(ask, ["opener", "large", "small"], [0, 0.3, 0.6], [300, 400, 2]))
+    assert ended == ["opener", "small", "large"]
+
+
 def test_a_generation_is_watched_as_it_happens(client):
     path = client.post("/v1/generations", json=AWE | {"steps": 400}).headers["location"]
     with client.stream("GET", f"{path}/events") as stream:

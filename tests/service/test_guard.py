@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.fake import SLOW_SEED, WHITE, assert_problem, client_of, make_fake
-from uniemo_ray.service.api.guard import is_loopback
+from uniemo_ray.service.api.guard import Guard, is_loopback
 from uniemo_ray.service.request_log import log_fields
 from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.tokens import TokenFile, add_token, revoke_token
@@ -128,6 +128,46 @@ def test_every_answer_is_hardened(client):
         assert "default-src 'none'" in response.headers["content-security-policy"]
         assert response.headers["referrer-policy"] == "no-referrer"
     assert client.get("/v1/model").headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/model"])
+def test_nobody_without_a_token_locks_others_out(generation_store, tokens, path):
+    """Addresses have limits of their own, for open pages and for guesses of tokens."""
+    file, secrets = tokens
+    app, _ = make_fake(generation_store, tokens=TokenFile(file), limits=Limits(requests_per_minute=12))
+    first, second = (
+        TestClient(app, base_url="http://a.example", client=(host, 5)) for host in ("9.9.9.9", "8.8.8.8")
+    )
+    usual = 200 if path == "/" else 401
+    assert [first.get(path).status_code for _ in range(5)] == [usual] * 3 + [429] * 2
+    assert second.get(path).status_code == usual
+    name, secret = next(iter(secrets.items()))
+    assert first.get("/v1/model", headers={"authorization": f"Bearer {secret}"}).status_code == 200, name
+
+
+@pytest.mark.parametrize(
+    ("headers", "behind_haproxy", "wanted"),
+    [
+        ([], False, "10.0.0.1"),
+        ([("x-forwarded-for", "9.9.9.9")], False, "10.0.0.1"),  # anybody can claim an address
+        ([("x-forwarded-for", "1.1.1.1, 9.9.9.9")], True, "9.9.9.9"),
+        ([("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "9.9.9.9")], True, "9.9.9.9"),
+        ([("x-forwarded-for", "2001:db8:1:2:3:4:5:6")], True, "2001:db8:1:2::/64"),
+        ([("x-forwarded-for", "nonsense")], True, "unknown"),
+        ([], True, "10.0.0.1"),
+    ],
+)
+def test_the_address_of_a_caller(headers, behind_haproxy, wanted):
+    guard = Guard(
+        None,
+        tokens=None,
+        rate_limiter=None,
+        metrics=None,
+        sends_request_id=True,
+        behind_haproxy=behind_haproxy,
+    )
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    assert guard._address({"type": "http", "client": ("10.0.0.1", 5), "headers": raw}) == wanted
 
 
 def test_logs_hold_no_token_no_prompt_and_no_id(generation_store, tokens, caplog):

@@ -1,5 +1,7 @@
 """Token buckets and open requests of one endpoint."""
 
+import contextlib
+
 import pytest
 
 from uniemo_ray.service.api.problems import ProblemError
@@ -46,3 +48,18 @@ def test_a_failed_request_is_closed():
     with pytest.raises(RuntimeError), rate_limiter.request("ann"):
         raise RuntimeError
     assert rate_limiter.active == 0
+
+
+def test_only_so_many_callers_are_remembered(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("uniemo_ray.service.api.rate_limiter.MOST_BUCKETS", 3)
+    rate_limiter = RateLimiter(Limits(requests_per_minute=4), clock=lambda: 0.0)
+    for caller in "abac":
+        with contextlib.suppress(ProblemError), rate_limiter.request(caller):
+            pass
+    assert refusal(rate_limiter, "a").status_code == 429
+    with rate_limiter.request("d"):  # b has been silent for longest
+        pass
+    with rate_limiter.request("b"):
+        assert rate_limiter.active == 1
+    assert len(rate_limiter._buckets) == 3
+    assert not rate_limiter._open

@@ -1,9 +1,9 @@
 """The HAProxy that comes with Ray, with its own doors closed; for RAY_SERVE_HAPROXY_BINARY_PATH.
 
 As Ray configures it, its statistics page and metrics listen on all interfaces, its admin socket is writable
-for everybody on the machine, and callers get a bare 500, or no answer, where a replica died or none is there.
-No setting of Ray changes that, so this program corrects the configuration and then becomes HAProxy. Where
-callers may come from is left to `http_options.host`.
+for everybody on the machine, callers get a bare 500, or no answer, where a replica died or none is there, and
+replicas do not learn who calls. No setting of Ray changes that, so this program corrects the configuration
+and then becomes HAProxy. Where callers may come from is left to `http_options.host`.
 """
 
 import os
@@ -17,6 +17,8 @@ FRESH = "option http-server-close"
 """A connection that was used before is cut off without an answer when its replica dies."""
 HEADERS_IN_TIME = "timeout http-request 30s"
 """Whoever sends headers byte by byte would hold a connection for ever; a timeout that Ray sets goes first."""
+CALLER = "http-request set-header x-forwarded-for %[src]"
+"""Replicas see HAProxy's address, so it tells them the caller's, whatever the caller claims."""
 NO_500 = (
     "http-response return status 503 default-errorfiles if { srv_name -m beg SERVE_PROXY } { status 500 }"
 )
@@ -50,6 +52,10 @@ def closed(text: str, *, answer: Path) -> str:
     for line in (FRESH, HEADERS_IN_TIME):
         if f"\n    {line}\n" not in text:
             text = re.sub(r"(?m)^(defaults\n)", rf"\g<1>    {line}\n", text)
+    if CALLER not in text:
+        text, count = re.subn(r"(?m)^(frontend http_frontend\n\s*bind .*\n)", rf"\g<1>    {CALLER}\n", text)
+        if count != 1:
+            raise ValueError(f"expected one section 'frontend http_frontend' with its bind line, got {count}")
     if NO_500 not in text:
         text = re.sub(r"(?m)^(backend http-.*\n)", rf"\g<1>    {NO_500}\n", text)
     text = re.sub(r"(?m)^(\s*stats socket .*)\bmode \d+", r"\g<1>mode 600", text)

@@ -1,20 +1,18 @@
 """The Ray Serve deployments: thin shells around `api` and `workers`."""
 
 import asyncio
-from collections.abc import Callable
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.context import _get_global_client
 
-from uniemo_ray.accelerator import is_lost
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.api.guard import is_loopback
 from uniemo_ray.service.backend import (
-    DEFAULT_MODEL,
     EncodedImage,
     GenerationParams,
     ImageInput,
@@ -22,11 +20,11 @@ from uniemo_ray.service.backend import (
     ModelDescription,
     Refusal,
 )
+from uniemo_ray.service.batched_models import BatchedModels
 from uniemo_ray.service.generations import GenerationStore
 from uniemo_ray.service.handles import AggregatorPeers, Handle, HandleBackend
 from uniemo_ray.service.inline_inference import InlineInference
 from uniemo_ray.service.memory import MemoryBudget
-from uniemo_ray.service.model_loader import ModelLoader
 from uniemo_ray.service.pool import Pool
 from uniemo_ray.service.request_log import log_to_serve
 from uniemo_ray.service.settings import Limits
@@ -36,66 +34,6 @@ from uniemo_ray.service.workers.image_generator import ImageGenerator, ImageRequ
 from uniemo_ray.service.workers.model_registry import ModelRegistry, describe
 from uniemo_ray.service.workers.understander import DecodedImage, Understander
 from uniemo_ray.store.filesystem import open_store
-
-Model = TypeVar("Model", bound=Callable[..., Any])
-Item = TypeVar("Item", DecodedImage, ImageRequest)
-Result = TypeVar("Result")
-
-
-class BatchedModels(Generic[Model, Item, Result]):
-    """The models of a replica. The default one is loaded at the start, others on their first request.
-
-    Items arrive one at a time. A batch holds the items that have arrived, and one batch runs at a time.
-    """
-
-    def __init__(self, load: Callable[[str], Model], pool: Pool) -> None:
-        self.default = load(DEFAULT_MODEL)  # a damaged folder fails here
-        self.has_lost_accelerator = False
-        self.lock = asyncio.Lock()
-        loader = ModelLoader(load)
-
-        async def load_other(name: str) -> Model:
-            return await loader.get(name)
-
-        # called here and not used as decorators, because their arguments are settings
-        self.others = serve.multiplexed(max_num_models_per_replica=pool.models_per_replica)(load_other)
-        batched = serve.batch(max_batch_size=pool.batch_size, batch_wait_timeout_s=pool.batch_wait_s)
-        self.run_batched: Any = batched(self._run_batch)
-
-    async def get(self, name: str) -> Model:
-        """The model of a name."""
-        if name == DEFAULT_MODEL:
-            return self.default
-        model: Model = await self.others(name)
-        return model
-
-    async def run(self, item: Item) -> Result:
-        """Run a model on an item, in a batch with others that wait."""
-        result: Result = await self.run_batched(item)
-        return result
-
-    def check_health(self) -> None:
-        """Serve replaces a replica of which this raises.
-
-        Raises:
-            RuntimeError: a call has lost the accelerator, so every later one would fail as well, and at once.
-        """
-        if self.has_lost_accelerator:
-            raise RuntimeError("this replica has lost its accelerator")
-
-    async def _run_batch(self, items: list[Item]) -> list[Result]:
-        results: dict[int, Result] = {}
-        for name in {item.model for item in items}:
-            chosen = [i for i, item in enumerate(items) if item.model == name]
-            model = await self.get(name)
-            async with self.lock:
-                try:
-                    found = await asyncio.to_thread(model, [items[i] for i in chosen])
-                except Exception as error:
-                    self.has_lost_accelerator = self.has_lost_accelerator or is_lost(error)
-                    raise
-            results |= zip(chosen, found, strict=True)
-        return [results[i] for i in range(len(items))]
 
 
 class UnderstandingDeployment:
@@ -135,7 +73,10 @@ class GenerationDeployment:
         self.limits = limits
         self.generation_store = GenerationStore(open_store(store), ttl_s=limits.result_ttl_s)
         self.models: BatchedModels[ImageGenerator, ImageRequest, EncodedImage | Refusal] = BatchedModels(
-            lambda name: registry.image_generator(registry.load(name)), pool
+            lambda name: registry.image_generator(registry.load(name)),
+            pool,
+            settings=lambda request: request.settings,
+            work=lambda request: request.settings.steps * request.settings.width * request.settings.height,
         )
 
     async def generate_one(self, params: GenerationParams) -> EncodedImage | Refusal:
@@ -214,6 +155,7 @@ class Endpoint:
             peers=self.peers,
             memory=self.memory,
             sends_request_id=False,
+            behind_haproxy=os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1",
         )
 
 

@@ -32,8 +32,8 @@ class Pool(Settings):
 class GenerationPool(Pool):
     """The replicas for generation, whose calls take a second or more.
 
-    An image is answered when its whole batch is done. A larger batch delays finished images; a smaller one
-    leaves the model idle more often, for about ten milliseconds each time.
+    An image is answered when its whole batch is done, which holds images of equal settings. A larger batch
+    delays finished images. A smaller one leaves the model idle more often, for about ten milliseconds.
     """
 
     batch_size: int = Field(4, ge=1)

@@ -25,7 +25,7 @@ PATIENCE_S = 120.0
 
 
 class SickOrPatientActor(SickActor):
-    """Its sound ones wait for the first load of the broken one, or they would make all before it has started."""
+    """A sound one waits for the first load of the broken one, and does not make all shards before it."""
 
     def __init__(self, when: When, folder: str, seconds: float, device: str) -> None:
         super().__init__(when, folder, seconds, device)

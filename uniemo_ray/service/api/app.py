@@ -49,6 +49,7 @@ def make_api(
     peers: Peers | None = None,
     memory: MemoryBudget | None = None,
     sends_request_id: bool = True,
+    behind_haproxy: bool = False,
 ) -> FastAPI:
     """Build the HTTP API.
 
@@ -61,6 +62,7 @@ def make_api(
         peers: the other endpoint replicas, if there are any.
         memory: the budget of this process, which a backend that decodes images shares. None: one of its own.
         sends_request_id: whether responses get the header `X-Request-ID`. Serve sends it by itself.
+        behind_haproxy: whether `head/haproxy.py` is in front. It names the caller's address in a header.
     """
     app = FastAPI(
         title="UniEmo",
@@ -83,6 +85,7 @@ def make_api(
         rate_limiter=rate_limiter,
         metrics=service.metrics,
         sends_request_id=sends_request_id,
+        behind_haproxy=behind_haproxy,
     )
     add_problem_handlers(app)
     for router in (

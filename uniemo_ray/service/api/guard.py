@@ -25,7 +25,11 @@ OPEN_PATHS = HEALTH_PATHS | {"/", "/docs", "/openapi.json", "/favicon.ico"}
 OPEN_FOLDER = "/page/"
 LOCAL = "local"
 """Name of a caller on this machine, when there is no token file."""
+ANYONE = "anyone"
+"""Name of a caller without a token, where none is needed. Each address has limits of its own."""
 UNKNOWN = "unknown"
+IPV6_NETWORK_BITS = 64
+"""An owner of IPv6 addresses has at least as many as these leave free."""
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -49,7 +53,19 @@ class Guard:
         rate_limiter: RateLimiter,
         metrics: Metrics,
         sends_request_id: bool,
+        behind_haproxy: bool = False,
     ) -> None:
+        """Wrap an application.
+
+        Args:
+            app: what answers.
+            tokens: the valid tokens. Without them, only this machine is served.
+            rate_limiter: limits of each caller.
+            metrics: count every request.
+            sends_request_id: whether responses get the header `X-Request-ID`.
+            behind_haproxy: whether `head/haproxy.py` is in front. It names the caller's address in a header.
+        """
+        self.behind_haproxy = behind_haproxy
         self.app, self.tokens, self.rate_limiter, self.metrics = app, tokens, rate_limiter, metrics
         self.sends_request_id = sends_request_id
 
@@ -71,12 +87,14 @@ class Guard:
             await send(message)
 
         caller = UNKNOWN
+        address = self._address(scope)
         try:
-            caller = self._admit(scope)
+            caller = self._admit(scope, address)
             scope.setdefault("state", {})["caller"] = caller
             # health checks must be answered under any load
             is_free = route_path(scope) in HEALTH_PATHS
-            with contextlib.nullcontext() if is_free else self.rate_limiter.request(caller):
+            limited = f"{ANYONE} {address}" if caller == ANYONE else caller
+            with contextlib.nullcontext() if is_free else self.rate_limiter.request(limited):
                 await self.app(scope, receive, send_guarded)
         except ProblemError as error:
             response = error.response()
@@ -93,7 +111,7 @@ class Guard:
         finally:
             self._record(scope, status, caller, request_id, time.perf_counter() - started)
 
-    def _admit(self, scope: Scope) -> str:
+    def _admit(self, scope: Scope, address: str) -> str:
         """The caller's name. Raises ProblemError."""
         headers = Headers(scope=scope)
         _check_origin(headers)
@@ -102,12 +120,28 @@ class Guard:
             return LOCAL
         path = route_path(scope).rstrip("/") or "/"
         if path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
-            return "anyone"
+            return ANYONE
         kind, _, token = headers.get("authorization", "").partition(" ")
         name = self.tokens.name_of(token.strip()) if kind.lower() == "bearer" else None
         if name is None:
+            self.rate_limiter.take(f"{ANYONE} {address}")  # guesses are limited too
             raise ProblemError(401, "a valid token is required: send the header Authorization: Bearer TOKEN")
         return name
+
+    def _address(self, scope: Scope) -> str:
+        """The caller's address, or its network for IPv6."""
+        client = scope.get("client")
+        text = client[0] if client else UNKNOWN
+        if self.behind_haproxy:
+            forwarded = Headers(scope=scope).getlist("x-forwarded-for")
+            text = forwarded[-1].rpartition(",")[2].strip() if forwarded else text
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return UNKNOWN
+        if address.version == 4:
+            return str(address)
+        return str(ipaddress.ip_network((address, IPV6_NETWORK_BITS), strict=False))
 
     def _record(self, scope: Scope, status: int, caller: str, request_id: str, seconds: float) -> None:
         """Log one line per request. It names the route's template, so it holds no id and no content."""
