@@ -243,8 +243,8 @@ def check_pools(resources: "ResourceConfig") -> None:
         pool: PoolConfig = getattr(resources.pools, name)
         if resources.use_gpu and pool.gpus is not None:
             raise ValueError(
-                f"resources.use_gpu and resources.pools.{name}.gpus both say what has a GPU: leave use_gpu "
-                f"out and set gpus of each pool that needs one"
+                f"resources.use_gpu and resources.pools.{name}.gpus both say what has a GPU: take "
+                f"gpus out, or set use_gpu to false and gpus of each pool that needs one"
             )
         is_stated = "memory_gb_per_actor" in resources.model_fields_set and name != "train"
         if pool.labels and pool.memory_gb is None and not is_stated:

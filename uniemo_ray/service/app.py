@@ -178,8 +178,9 @@ def _pooled(name: str, pool: Pool, longest_s: float) -> Any:
     )
 
 
-def _reserved(pool: Pool) -> dict[str, float]:
-    return {"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus}
+def _reserved(pool: Pool) -> dict[str, Any]:
+    labels = {"label_selector": pool.labels} if pool.labels else {}
+    return {"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus, **labels}
 
 
 def _checked(folder: str) -> str:

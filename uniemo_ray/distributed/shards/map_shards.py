@@ -6,6 +6,7 @@ an exception never ends the pool, it comes back as a row.
 """
 
 import logging
+import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -156,6 +157,11 @@ def _done(wanted: Sequence[_Wanted], target: Store) -> dict[str, ShardEntry]:
     return done
 
 
+def _slug(label: str) -> str:
+    """A label as a part of actors' names, so that Ray's dashboard shows whose they are."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
 def _last_part(folder: str) -> str:
     return folder.rpartition("/")[2]
 
@@ -199,7 +205,7 @@ def _map(
         "memory": pool.memory_bytes,
         **pool.selectors(),
     }
-    work = replace(work, pool=uuid.uuid4().hex[:12])
+    work = replace(work, pool=f"{_slug(work.label)}-{uuid.uuid4().hex[:12]}")
     health = Health(work.target, work.pool)
     if as_tasks:
         # Ray declares no further arguments
