@@ -35,7 +35,9 @@ def table(plan: Plan) -> str:
 
 def test_each_pool_is_counted_and_priced() -> None:
     plan = planned(POOLS, rates=Rates(images_per_second=1, generated_per_second=0.01), train=4)
-    train, generate = (next(pool for pool in plan.pools if pool.name == name) for name in ("train", "generate"))
+    train, generate = (
+        next(pool for pool in plan.pools if pool.name == name) for name in ("train", "generate")
+    )
     assert (train.processes, train.machines, train.cpus, train.gpus, train.memory_gb) == (4, 1, 40, 4, 128)
     assert (generate.processes, generate.machines, generate.gpus) == (8, 8, 8)
     assert plan.cost is not None
@@ -64,5 +66,7 @@ def test_without_pools_there_is_no_table_of_them() -> None:
 
 
 def test_a_pool_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="--per-machine painters=2: expected one of data, features, generate"):
+    with pytest.raises(
+        ValueError, match="--per-machine painters=2: expected one of data, features, generate"
+    ):
         planned(painters=2)

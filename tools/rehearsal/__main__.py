@@ -53,15 +53,18 @@ def rehearse(folder: Path, record_file: Path | None) -> int:
 
     types = machine_types()
     print("starting a head without CPUs; the run's pools and machines are those of cluster/kuberay/base")
-    table, record = Table(list(types)), Record()
+    table, record = Table(list(types)), Record({name: type_["labels"] for name, type_ in types.items()})
     with autoscaling_head(types, idle_minutes=IDLE_MINUTES) as address:
         ray.init(address, log_to_driver=False, logging_level="ERROR")
         table.head()
-        with _driver(write_settings(folder), address) as process:
-            lines = _lines(process)
+        process = _driver(write_settings(folder), address)
+        lines = _lines(process)
+        try:
             while process.poll() is None or not lines.empty():
                 _look(record, table, lines)
-        code = process.returncode
+        finally:
+            process.kill()
+        code = process.wait()
         until = time.monotonic() + BACK_S
         while (_look(record, table, lines) or True) and table.machines and time.monotonic() < until:
             pass

@@ -77,7 +77,7 @@ def autoscaling_head(types: Mapping[str, Any], *, idle_minutes: float) -> Iterat
             )
             started = psutil.Process(head.pid).create_time()
             try:
-                _wait_until_ready(address, head, Path(log.name))
+                _wait_until_ready(address, port, head, Path(log.name))
                 yield address
             finally:
                 _end(head, mark, started)
@@ -138,12 +138,13 @@ def _free_port() -> int:
     return port
 
 
-def _wait_until_ready(address: str, head: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_ready(address: str, port: int, head: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + START_S
     while True:
         assert head.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
-        with suppress(Exception):  # no server, or none with a status yet: Ray has many words for it
+        # no server, or none with a status yet: Ray has many words for it
+        with suppress(Exception), socket.create_connection(("127.0.0.1", port), timeout=1):
             get_cluster_status(address)
             return
         time.sleep(0.5)

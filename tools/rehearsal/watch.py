@@ -8,13 +8,15 @@ from typing import Any
 
 RANK = "RayTrainWorker"
 _PAINTER = re.compile(r"(?P<step>[a-z0-9-]+?)-[0-9a-f]{12}-\d+$")
-GROUP, POOL = "ray.io/node-group", "uniemo/pool"
+POOL = "uniemo/pool"
 
 
 @dataclass
 class Record:
     """What was seen so far."""
 
+    groups: Mapping[str, Mapping[str, str]]
+    """Labels of each group's machines."""
     counts: list[tuple[float, dict[str, int]]] = field(default_factory=list)
     """Seconds since the start, and machines by group, whenever that changed."""
     places: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -27,11 +29,15 @@ class Record:
             step, where = _step(actor), labels.get(actor["Address"]["NodeID"])
             if step and where is not None and actor["State"] == "ALIVE":
                 self.places[step][where.get(POOL, "head")] += 1
-        groups = Counter(own[GROUP] for own in labels.values() if POOL in own)
+        groups = Counter(filter(None, map(self._group, labels.values())))
         is_new = not self.counts or self.counts[-1][1] != dict(groups)
         if is_new:
             self.counts.append((seconds, dict(groups)))
         return is_new
+
+    def _group(self, labels: Mapping[str, str]) -> str | None:
+        """The group of a machine; None for the head."""
+        return next((name for name, own in self.groups.items() if own.items() <= labels.items()), None)
 
     def most(self) -> dict[str, int]:
         """Machines of each group at their highest number."""
