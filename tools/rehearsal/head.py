@@ -25,6 +25,8 @@ HEAD_TYPE = "ray.head.default"
 LOOPBACK = {CLUSTER_SWITCH: "0"}
 """Of the head and its drivers: without it, Ray puts the machine's own address in the place of 127.0.0.1."""
 START_S = 180
+STORE_BYTES = 100_000_000
+"""Object store of the head and of each machine."""
 ROOT = Path(__file__).parents[2]
 PROVIDER = "tools.rehearsal.provider.Machines"
 
@@ -47,7 +49,7 @@ def plain_machines(most: int) -> dict[str, Any]:
 def machine_type(*, most: int, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A type of machine of one CPU, as an autoscaler's configuration describes it."""
     return {
-        "resources": {"CPU": 1, "memory": 2_000_000_000, "object_store_memory": 100_000_000},
+        "resources": {"CPU": 1, "memory": 2_000_000_000, "object_store_memory": STORE_BYTES},
         "node_config": {},
         "labels": dict(labels or {}),
         "min_workers": 0,
@@ -70,7 +72,7 @@ def autoscaling_head(types: Mapping[str, Any], *, idle_minutes: float) -> Iterat
             f"--dashboard-agent-listen-port={_free_port()}",
         ]
         command += ["--node-ip-address=127.0.0.1", f"--autoscaling-config={config}"]
-        command += ["--object-store-memory=100000000"]
+        command += [f"--object-store-memory={STORE_BYTES}"]
         with (Path(scratch) / "head.log").open("w") as log:
             head = subprocess.Popen(
                 command, env=_environment(mark), stdout=log, stderr=log, start_new_session=True
