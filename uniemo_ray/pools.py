@@ -233,7 +233,7 @@ def prices_of(resources: "ResourceConfig") -> Prices:
     )
 
 
-def check_pools(resources: "ResourceConfig") -> None:
+def check_pool_settings(resources: "ResourceConfig") -> None:
     """Refuse pools that contradict other settings, or that Ray's autoscaler could not place.
 
     Raises:
