@@ -199,8 +199,8 @@ def _map(
     plan = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=len(tasks))
     # Actors that cannot start, or end, do not end the pass: `map_shards` sees what is lost with them.
     plan.context.max_errored_blocks = plan.context.max_consecutive_actor_init_deaths = -1
-    # What Ray Data asks the autoscaler for while its machines are busy carries these labels as well. A pool of
-    # actors asks for all of them at the start, and for no further machine.
+    # What Ray Data asks the autoscaler for while its machines are busy carries these labels as well. A pool
+    # of actors asks for all of them at the start, and for no further machine.
     options = plan.context.execution_options
     options.label_selector = dict(pool.labels or {}) or None
     reserved: dict[str, Any] = {
