@@ -1,12 +1,16 @@
 """Work that tells on which machine it ran; workers import it."""
 
+import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
 
-from tests.distributed.training.train_case import build
+from tests.distributed.training.train_case import LoggingCollate, build
+from uniemo_ray.training.batches import Batch
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.stage_settings import StageSettings
 
@@ -37,7 +41,15 @@ def build_and_tell(settings: StageSettings, *, log: str) -> StageParts:
     parts = build(settings, log=log)
     rank = ray.train.get_context().get_world_rank()
     (Path(log) / f"pool-of-{rank}").write_text(here())
-    return parts
+    return parts._replace(collate=cast(Any, TellingCollate(log, None)))
+
+
+class TellingCollate(LoggingCollate):
+    """Leaves the name of the pool that makes a batch."""
+
+    def __call__(self, raw: Mapping[str, Any], *, epoch: int, is_training: bool) -> Batch:
+        (self.log / f"decoded-{os.getpid()}").write_text(here())
+        return super().__call__(raw, epoch=epoch, is_training=is_training)
 
 
 def told(log: Path) -> list[str]:

@@ -102,7 +102,12 @@ def test_ranks_of_a_stage(cluster: None, tmp_path: Path, decode: str) -> None:
     settings = {
         "data": {"sketch_train": 24},
         "stage1": {"epochs": 1, "batch_size": 8, "warmup_steps": 1, "decode": decode},
-        "resources": {"pools": {"train": {"labels": OWN, "memory_gb": 0.1}}},
+        "resources": {
+            "pools": {
+                "train": {"labels": OWN, "memory_gb": 0.1},
+                "data": {"labels": OTHER, "memory_gb": 0.1},
+            }
+        },
     }
     result = train_stage(
         settings=StageSettings(stage="understanding", config=Config.model_validate(settings)),
@@ -113,6 +118,8 @@ def test_ranks_of_a_stage(cluster: None, tmp_path: Path, decode: str) -> None:
     )
     assert result.images == 24
     assert told(log) == ["own", "own"]
+    if decode == "cluster":
+        assert {path.read_text() for path in log.glob("decoded-*")} == {"other"}
 
 
 def test_a_typo_is_said_before_anything_starts(cluster: None) -> None:
