@@ -110,7 +110,7 @@ def placed(source, tmp_path, monkeypatch, **resources):
         context = ray.data.DataContext.get_current().copy()
 
         def map_batches(self, _function, **options):
-            asked.update(options)
+            asked.update(options, context=self.context)
             raise AskedError
 
     monkeypatch.setattr("ray.data.from_items", lambda *_, **__: Plan())
@@ -130,6 +130,19 @@ def test_actors_may_share_a_gpu(source, tmp_path, monkeypatch):
     assert placed(source, tmp_path, monkeypatch, use_gpu=True, gpus_per_actor=0.25)["num_gpus"] == 0.25
     assert placed(source, tmp_path, monkeypatch, use_gpu=True)["num_gpus"] == 1
     assert placed(source, tmp_path, monkeypatch, gpus_per_actor=0.25)["num_gpus"] == 0
+
+
+def test_the_machines_of_a_pool_are_asked_for_and_no_others(source, tmp_path, monkeypatch):
+    own, other = {"uniemo/pool": "own"}, {"uniemo/pool": "other"}
+    features = {"labels": own, "fallback": [other], "memory_gb": 2, "cpus": 3, "gpus": 0.5, "actors": 2}
+    asked = placed(source, tmp_path, monkeypatch, pools={"features": features})
+    assert asked["label_selector"] == own
+    assert asked["fallback_strategy"] == [{"label_selector": other}]
+    assert (asked["num_cpus"], asked["num_gpus"], asked["memory"]) == (3, 0.5, 2 * 2**30)
+    assert asked["ray_remote_args_fn"]()["label_selector"] == own
+    options = asked["context"].execution_options
+    assert options.label_selector == own
+    assert (options.resource_limits.cpu, options.resource_limits.gpu) == (6, 1)
 
 
 def test_a_folder_without_shards_is_named(tmp_path):
