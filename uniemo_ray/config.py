@@ -399,6 +399,32 @@ class TrainConfig(Settings):
         return self
 
 
+class EmotionSpaceConfig(Settings):
+    """Where the features of new images are drawn."""
+
+    kind: Literal["gaussian", "mixture", "neighbours"] = "gaussian"
+    """`gaussian`: one for each emotion, members independent. `mixture`: several for each emotion, all members
+    from one of them. `neighbours`: those of a real training image, jittered, so that pictures stay near real
+    ones.
+    Source: paper (gaussian); ours (the others)."""
+    components: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Numbers of components of a mixture to choose from, for each emotion by the likelihood of held-out
+    images. Unit: components. Source: ours."""
+    jitter: float = Field(0.3, ge=0)
+    """Distance of a draw from its neighbour in each dimension. Unit: standard deviations of the emotion.
+    Source: ours."""
+    sample: int = Field(1024, ge=16)
+    """Most images of each emotion behind the centres of a mixture, and most neighbours that the model folder
+    keeps. Unit: images. Source: ours."""
+
+    @field_validator("components")
+    @classmethod
+    def _some_components(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if not numbers or min(numbers) < 1 or len(set(numbers)) != len(numbers):
+            raise ValueError(f"expected distinct numbers of at least 1, got {list(numbers)}")
+        return numbers
+
+
 class ScorerConfig(Settings):
     """Emotion classifier, scene head and object head on frozen CLIP features (section III-B)."""
 
@@ -624,6 +650,7 @@ class Config(Settings):
     losses: LossConfig = LossConfig()
     stage1: TrainConfig = TrainConfig()
     stage2: TrainConfig = TrainConfig()
+    emotion_space: EmotionSpaceConfig = EmotionSpaceConfig()
     scorers: ScorerConfig = ScorerConfig()
     generation: GenerationConfig = GenerationConfig()
     filter: FilterConfig = FilterConfig()

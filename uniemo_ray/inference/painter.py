@@ -78,7 +78,7 @@ class Painter:
         self.diffusion = diffusion.to(self.device)
         self.net = net.to(self.device).eval() if net else None
         self.space = space
-        if net and space and (missing := set(net.fusion.members) - set(space.mean)):
+        if net and space and (missing := set(net.fusion.members) - set(space.members)):
             raise ValueError(
                 f"the model fuses {', '.join(sorted(missing))}, which its emotion space lacks: "
                 f"compute the space anew"
@@ -158,7 +158,7 @@ class Painter:
         if self.net is None or self.space is None:
             raise ValueError(f"emotion {emotion!r} needs a trained net and its emotion space: none was given")
         drawn = self.space.sample(emotion, _space_generator(seed))
-        features = _features({key: value.to(self.device) for key, value in drawn.items()})
+        features = _features({key: value.to(self.device) for key, value in drawn.features.items()})
         index = torch.tensor([emotion_index(emotion)], device=self.device)
         condition = self.net.condition(features, index)
         scene, object_ = condition.scene_index, condition.object_index
@@ -168,6 +168,7 @@ class Painter:
             scene_weight=float(condition.scene_weight[0]),
             object=_name(self.net.choices("object"), object_),
             object_weight=float(condition.object_weight[0]),
+            drawn_from=drawn.drawn_from,
         )
 
     def _reporter(

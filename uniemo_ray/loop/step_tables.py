@@ -197,7 +197,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             model,
             partial(training.model, round_=round_),
-            reads=MODEL,
+            reads=[*MODEL, "emotion_space"],
             after=["ingest", "names", "coefficients", joint, "scorers", encode],
         ),
     ]
@@ -317,7 +317,7 @@ def completion_steps(config: Config, source: SourceModel) -> list[Row]:
         Row(
             "model",
             partial(completion.complete, source=source),
-            reads=["data.root"],
+            reads=["data.root", "seed", "emotion_space"],
             after=["coefficients", "scorers", "encode"],
             facts=model,
         ),

@@ -46,7 +46,7 @@ def complete(context: StepContext, config: Config, *, source: SourceModel) -> St
     alpha = read_coefficients(found)
     parts.net.scenes.set_coefficients(alpha["scene"])
     parts.net.objects.set_coefficients(alpha["object"])
-    space = space_of(context.artefacts_of("encode"), parts.labels)
+    space = space_of(context.artefacts_of("encode"), parts.labels, config)
     whole = replace(
         parts,
         space=space,

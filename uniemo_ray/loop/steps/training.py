@@ -23,6 +23,7 @@ from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.models.pipeline_folder import PipelineFolder, configured_pipeline
 from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.statistics.gaussian_space import GaussianSpace
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.training.loading.pieces import ShardRows, read_columns, shard_rows
@@ -188,17 +189,17 @@ def run_encoder(context: StepContext, config: Config, stage: StageSettings) -> d
     )
 
 
-def space_of(encoded: Store, labels: LabelSpace) -> EmotionSpace:
-    """Emotion space of what `run_encoder` left."""
+def space_of(encoded: Store, labels: LabelSpace, config: Config) -> EmotionSpace:
+    """Emotion space of what `run_encoder` left, by the settings of the run."""
     rows = as_dataset(encoded, "train")
     present = set(rows.schema().names)
     members = {member: column for member, column in SPACE_COLUMNS.items() if column in present}
-    return compute_space(rows, members=members, space=labels)
+    return compute_space(rows, settings=config.emotion_space, seed=config.seed, members=members, space=labels)
 
 
 def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Emotion space of the round, and its complete model folder."""
-    space = space_of(context.artefacts_of(f"encode-{round_}"), label_space(config.data))
+    space = space_of(context.artefacts_of(f"encode-{round_}"), label_space(config.data), config)
     settings = trained_settings(context, config, stage="joint", step=f"joint-{round_}")
     if config.diffusion.denoiser == "frozen":
         source: DiffusionParts | PipelineFolder = configured_pipeline(config.diffusion)
@@ -235,7 +236,7 @@ def save_model(
         net=net,
         diffusion=diffusion if isinstance(diffusion, DiffusionParts) else None,
         pipeline=diffusion if isinstance(diffusion, PipelineFolder) else None,
-        space=space or EmotionSpace.empty(net.fusion.members, net.encoder.width, labels.labels),
+        space=space or GaussianSpace.empty(net.fusion.members, net.encoder.width, labels.labels),
         coefficients=coefficient_table(context.artefacts_of("coefficients")),
         scorers=load_heads(context.artefacts_of("scorers")),
         labels=labels,
