@@ -19,8 +19,8 @@ LIMITS_SKETCH = """\
   photographs.
 * Base models of this preset were trained on EmoSketch renders as well, not on web images."""
 NEAR_REAL = """
-* **Its pictures stay near real ones** (`emotion_space.kind: neighbours`): each starts from the features of one
-  training image, which this folder holds together with the image's id."""
+* **Its pictures stay near real ones** (`emotion_space.kind: neighbours`): each starts from the features of
+  one training image, which this folder holds together with the image's id."""
 LIMITS_PHOTOS = """\
 * It reproduces the labels of its data set, with that data set's annotators, cultures and gaps.
 * Generated pictures are judged by classifiers, not by people.
