@@ -447,6 +447,10 @@ class GenerationConfig(Settings):
     threads: int = Field(1, ge=1)
     """CPU threads of an actor that generates. It is one of the settings that determine an image's bytes.
     Unit: threads. Source: ours."""
+    prompt: str | None = None
+    """Prompt of generation where it is not that of training. `<emotion>` stands for the fused condition,
+    `{scene}` and `{object}` for the attributes that the drawn features are nearest to. None means
+    `diffusion.prompt`. Source: ours."""
     rows_per_shard: int = Field(64, ge=1)
     """Images in one committed Parquet shard. Unit: images. Source: ours."""
     actors: int = Field(2, ge=1)
@@ -467,6 +471,13 @@ class GenerationConfig(Settings):
     retries: int = Field(2, ge=0)
     """How often a failed shard is tried again. After that its rows are tried one by one, and a row that fails
     is kept with a reason. Unit: attempts. Source: ours."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_placeholder(cls, prompt: str | None) -> str | None:
+        if prompt is not None and PLACEHOLDER not in prompt:
+            raise ValueError(f"prompt {prompt!r} has no {PLACEHOLDER}: put it where the emotion goes")
+        return prompt
 
     @model_validator(mode="after")
     def _rows_split_evenly(self) -> "GenerationConfig":

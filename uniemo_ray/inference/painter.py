@@ -141,6 +141,8 @@ class Painter:
         try:
             _check_prompt(request, self.diffusion)
             drawn = [self._fuse(share.emotion, request.seed) for share in request.emotions]
+            request = request._replace(prompt=with_attributes(request, [a for _, a in drawn]))
+            _check_prompt(request, self.diffusion)  # names of attributes may be long
         except ValueError as error:
             return Failure(f"bad_request: {error}")
         if not drawn:
@@ -242,6 +244,23 @@ def _check_prompt(request: Request, diffusion: DiffusionParts) -> None:
     if not request.emotions and PLACEHOLDER in request.prompt:
         raise ValueError(f"plain prompt {request.prompt!r} must not contain {PLACEHOLDER}")
     diffusion.check_prompt(request.prompt)
+
+
+def with_attributes(request: Request, attributes: Sequence[Attributes]) -> str:
+    """The request's prompt with the names of drawn attributes in place of `{scene}` and `{object}`.
+
+    Of several emotions the heaviest one decides. Where the features are near no known attribute, the word
+    `scene` or `object` stands there.
+    """
+    if not attributes:
+        return request.prompt
+    weights = [share.weight for share in request.emotions]
+    heaviest = attributes[weights.index(max(weights))]
+    names = {"{scene}": heaviest.scene or "scene", "{object}": heaviest.object or "object"}
+    prompt = request.prompt
+    for word, name in names.items():
+        prompt = prompt.replace(word, name.replace("_", " "))
+    return prompt
 
 
 def _name(names: Sequence[str], index: Tensor | None) -> str | None:
