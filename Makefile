@@ -34,10 +34,10 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo examples test test-gpu lint check format bench bench-serve bench-fullsize bench-gpu serve docs cluster-check mutants s3-up s3-down clean
+.PHONY: help install demo examples test test-gpu lint check format bench bench-serve bench-fullsize bench-gpu serve docs cluster-check cluster-rehearsal mutants s3-up s3-down clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv with everything pinned in constraints.txt
 
@@ -102,6 +102,9 @@ $(VENV)/.docs: $(STAMP)
 
 cluster-check: $(VENV)/.cluster ## Check cluster/ without a cloud (UNIEMO_K8S_SCHEMAS=folder of custom resources' schemas)
 	$(BIN)/python cluster/check.py
+
+cluster-rehearsal: $(VENV)/.cluster ## The loop on the pools of cluster/kuberay/, from no machine to all and back: ten minutes, no cloud
+	$(BIN)/python -m tools.rehearsal
 
 $(VENV)/.cluster: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'

@@ -15,20 +15,21 @@ from pathlib import Path
 import numpy as np
 import ray
 
-from uniemo_ray.config import Config, ResourceConfig
+from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards.actors.clip import ScoreActor
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.generate import generate_images, score_images
 from uniemo_ray.distributed.shards.scoring import Scoring
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder
+from uniemo_ray.pools import Pool
 from uniemo_ray.shipped import SHIPPED, SHIPPED_FOLDER
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 from uniemo_ray.store.verify import verify_run
 
 WANTED = 0.90
-RESOURCES = ResourceConfig(actors=1)
+POOL = Pool(memory_gb=1.5)
 # Ray's workers stand back (nice 15) by default; whatever else runs on the machine would slow them alone.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
@@ -57,7 +58,7 @@ def run_seconds(plan: PlannedImages, model: str, heads: str, config: Config, uri
             store=store,
             model=model,
             config=config.generation,
-            resources=RESOURCES,
+            pool=POOL,
             scoring=scoring if config.generation.score == "inline" else None,
         )
         return StepOutput()
@@ -69,7 +70,7 @@ def run_seconds(plan: PlannedImages, model: str, heads: str, config: Config, uri
             store=context.artefacts,
             scoring=scoring,
             plan_hash=context.lineage,
-            resources=RESOURCES,
+            pool=POOL,
         )
         return StepOutput()
 

@@ -20,10 +20,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from process_usage import WATCH_EVERY_S, watch
 
-from uniemo_ray.config import FilterConfig, ResourceConfig
+from uniemo_ray.config import FilterConfig
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.rank_filter import ROWS_PER_TASK, filter_shards
 from uniemo_ray.feedback.verdicts import NEEDED
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard
@@ -131,11 +132,9 @@ def filter_folder(folder: str, *, actors: int, rows_per_task: int) -> None:
 
     ray.init(address="local", num_cpus=actors, include_dashboard=False, object_store_memory=200_000_000)
     store = open_store(folder)
-    resources = ResourceConfig(actors=actors, memory_gb_per_actor=0.1)
+    pool = Pool(actors=actors, memory_gb=0.1)
     started = time.perf_counter()
-    summary = filter_scores(
-        store, store, config=FilterConfig(), resources=resources, rows_per_task=rows_per_task
-    )
+    summary = filter_scores(store, store, config=FilterConfig(), pool=pool, rows_per_task=rows_per_task)
     print(json.dumps({"seconds": time.perf_counter() - started, "kept": summary.kept}), flush=True)
     time.sleep(2 * WATCH_EVERY_S)  # let the last peaks be seen
 

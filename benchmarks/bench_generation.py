@@ -11,11 +11,12 @@ from pathlib import Path
 
 import ray
 
-from uniemo_ray.config import Config, ResourceConfig
+from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards.generate import generate_images
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.model_folder import load_model_folder
+from uniemo_ray.pools import Pool
 from uniemo_ray.shipped import SHIPPED
 from uniemo_ray.store.filesystem import open_store
 
@@ -36,10 +37,8 @@ def bare_rate(plan, model: str, rows: int) -> float:
 
 def ray_rate(plan, model: str, config: Config, folder: Path) -> float:
     """Images a second of one actor, from the times at which its shards were committed."""
-    resources = ResourceConfig(actors=1)
-    generate_images(
-        plan, store=open_store(str(folder)), model=model, config=config.generation, resources=resources
-    )
+    pool = Pool(memory_gb=1.5)
+    generate_images(plan, store=open_store(str(folder)), model=model, config=config.generation, pool=pool)
     times = sorted(path.stat().st_mtime for path in (folder / "manifest" / "images").glob("*.json"))
     return (plan.num_rows - config.generation.rows_per_shard) / (times[-1] - times[0])
 

@@ -24,8 +24,9 @@ def drive(folder: str, *, actors: int) -> None:
     import ray
     from cheap_painter import CheapPainter, cheap_plan
 
-    from uniemo_ray.config import GenerationConfig, ResourceConfig
+    from uniemo_ray.config import GenerationConfig
     from uniemo_ray.distributed.shards.generate import generate_images
+    from uniemo_ray.pools import Pool
     from uniemo_ray.store.run import RunFolder
     from uniemo_ray.store.steps import Pipeline, StepContext, StepOutput
 
@@ -37,7 +38,7 @@ def drive(folder: str, *, actors: int) -> None:
             store=context.artefacts,
             model="cheap",
             config=config,
-            resources=ResourceConfig(memory_gb_per_actor=0.2),
+            pool=Pool(memory_gb=0.2, actors=2),
             actor=functools.partial(CheapPainter, journal=str(journal(Path(folder))), delay_s=DELAY_S),
         )
         return StepOutput(outputs={"rows": made.rows})

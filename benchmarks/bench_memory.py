@@ -26,8 +26,9 @@ def generate(folder: str, images: int) -> None:
     import ray
     from cheap_painter import CheapPainter, cheap_plan
 
-    from uniemo_ray.config import GenerationConfig, ResourceConfig
+    from uniemo_ray.config import GenerationConfig
     from uniemo_ray.distributed.shards.generate import generate_images
+    from uniemo_ray.pools import Pool
     from uniemo_ray.store.run import RunFolder
 
     ray.init(
@@ -45,7 +46,7 @@ def generate(folder: str, images: int) -> None:
             store=run.fenced_store.sub("artefacts/images"),
             model="cheap",
             config=config,
-            resources=ResourceConfig(memory_gb_per_actor=0.2),
+            pool=Pool(memory_gb=0.2, actors=2),
             actor=CheapPainter,
         )
     assert (made.rows, made.failed) == (plan.num_rows, {})

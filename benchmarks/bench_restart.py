@@ -11,11 +11,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
-from uniemo_ray.config import DiffusionConfig, GenerationConfig, ResourceConfig
+from uniemo_ray.config import DiffusionConfig, GenerationConfig
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.feedback.schema import IMAGES
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.entry import ShardEntry
 from uniemo_ray.store.record import library_versions
@@ -35,7 +36,7 @@ def submit(store: Store, plan: PlannedImages) -> int:
         target=store,
         actor=lambda **_: None,
         plan_hash=None,
-        resources=ResourceConfig(),
+        pool=Pool(memory_gb=1.5, actors=2),
     )
     return made[IMAGES_FOLDER]
 

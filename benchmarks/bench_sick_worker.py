@@ -22,9 +22,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.sick_actor import SickActor, When
-from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.logs import quiet_ray
 from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard
 
@@ -44,7 +44,7 @@ def run(when: When, *, actors: int, shards: int, seconds: float, broken: str = "
             target=store,
             actor=partial(SickActor, when, folder, seconds),
             plan_hash=None,
-            resources=ResourceConfig(actors=actors, min_actors=actors, memory_gb_per_actor=0.1, use_gpu=True),
+            pool=Pool(actors=actors, min_actors=actors, memory_gb=0.1, gpus=1),
         )
         assert made == {"out": shards}
         times = sorted(path.stat().st_mtime for path in Path(folder).glob("out/*.parquet"))

@@ -7,9 +7,11 @@ number (`Unit: ...`, `none` where it has none) and where the default is from (`S
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from uniemo_ray.addresses import Address
+from uniemo_ray.pools import PoolsConfig, check_pools
+from uniemo_ray.settings_base import Settings
 
 PLACEHOLDER = "<emotion>"
 """The word of a prompt that the fused condition replaces."""
@@ -20,12 +22,6 @@ PNG_LEVEL = 6
 SPLITS = ("train", "val", "test")
 FOLDED = ("emotionroi", "twitter1", "twitter2")
 """Kinds of data set that `data.fold` splits."""
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, and a wrong key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class DataConfig(Settings):
@@ -628,6 +624,13 @@ class ResourceConfig(Settings):
     parallel_steps: int = Field(4, ge=1)
     """Largest number of steps that run side by side. A step starts beside others only if the cluster has room
     for all of them. Unit: steps. Source: ours."""
+    pools: PoolsConfig = PoolsConfig()
+    """Which machines do which part of the run."""
+
+    @model_validator(mode="after")
+    def _pools_fit(self) -> "ResourceConfig":
+        check_pools(self)
+        return self
 
     @property
     def most_workers(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
+from uniemo_ray.pools import POOLS, find_pool
 from uniemo_ray.scratch import scratch_folder
 
 LEAST_SCRATCH_GB = 2.0
@@ -42,7 +43,7 @@ def needs_of(config: Config, *, is_ingested: bool = False) -> Needs:
     }
     precisions = {config.stage1.precision, config.stage2.precision, config.diffusion.frozen_dtype}
     return Needs(
-        use_gpu=config.resources.use_gpu,
+        use_gpu=any(find_pool(config, name).gpus for name in POOLS),
         bf16="bf16" in precisions,
         paths=tuple(
             (setting, path)

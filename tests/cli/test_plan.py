@@ -44,3 +44,12 @@ def test_a_type_of_gpu_gives_hours_and_its_memory():
     assert min(plan["hours"][name] for name in ("training", "generation", "frozen")) > 0
     shown = runner.invoke(app, [*FAST, "--gpu-type", "l4"]).output
     assert "GPU hours, estimated at 40% of the peak rate of one l4" in shown
+
+
+def test_pools_are_counted_by_machine():
+    pools = "resources.pools={train: {labels: {a: b}, memory_gb: 2}}"
+    result = runner.invoke(app, [*FAST, "--set", pools, "--per-machine", "train=2", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["pools"][3]["machines"] == 1
+    result = runner.invoke(app, [*FAST, "--per-machine", "train"])
+    assert "--per-machine train: expected POOL=NUMBER" in str(result.exception)

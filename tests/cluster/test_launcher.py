@@ -10,11 +10,12 @@ from tests.cluster.test_manifests import change
 from tools.cluster_check.command import ROOT
 from tools.cluster_check.faults import NotCheckedError
 from tools.cluster_check.launcher import check_launcher
-from tools.cluster_check.pools import read_pools
+from tools.cluster_check.pools import pools_of_run
 from tools.cluster_check.text_files import check_shell, launcher_commands
+from uniemo_ray.settings_file import load_config
 
 FILES = sorted(ROOT.glob("cluster/launcher/*.yaml"))
-POOLS, _ = read_pools(ROOT / "cluster/pools.yaml")
+POOLS = pools_of_run(load_config(str(ROOT / "cluster/kuberay/base/run.yaml"), []))
 AWS = yaml.safe_load((ROOT / "cluster/launcher/aws.yaml").read_text())
 NODE = "available_node_types/generate/node_config"
 

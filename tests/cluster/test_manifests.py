@@ -48,7 +48,7 @@ def all_rules(doc: Document) -> str:
 def test_everything_that_is_built_is_right(name, need_kubectl):
     docs = built(name)
     assert lines(repeated(docs, name)) == ""
-    assert lines(Manifests(ROOT).check_documents(docs, name, {})) == ""
+    assert lines(Manifests(ROOT).check_documents(docs, name)) == ""
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -277,4 +277,4 @@ def test_an_image_that_kustomize_did_not_change_is_found(need_kubectl):
     next(iter(clusters(docs))).spec["headGroupSpec"]["template"]["spec"]["containers"][0]["image"] = (
         "uniemo-ray"
     )
-    assert "image uniemo-ray has no tag of a release" in lines(Manifests(ROOT).check_documents(docs, "f", {}))
+    assert "image uniemo-ray has no tag of a release" in lines(Manifests(ROOT).check_documents(docs, "f"))

@@ -13,10 +13,11 @@ from tools.cluster_check.pools import (
     of_groups,
     pools_of_run,
     pools_of_service,
-    read_pools,
 )
 from uniemo_ray.config import Config, GenerationConfig, ResourceConfig
 from uniemo_ray.settings_file import load_config
+
+RUN = str(ROOT / "cluster/kuberay/base/run.yaml")
 
 
 def groups(doc: Document) -> list[Machines]:
@@ -54,13 +55,25 @@ def test_the_groups_are_what_ray_sees(rayjob):
 
 
 @pytest.mark.parametrize("name", ["base", "overlays/eks", "overlays/gke"])
-def test_every_pool_and_every_actor_of_today_has_machines(name, need_kubectl):
-    pools, found = read_pools(ROOT / "cluster/pools.yaml")
-    assert lines(found) == ""
+def test_every_pool_of_the_run_has_machines(name, need_kubectl):
+    pools = pools_of_run(load_config(RUN, []))
     assert set(pools) == {"data", "features", "generate", "train"}
-    run = load_config(str(ROOT / "cluster/kuberay/base/run.yaml"), [])
+    assert all(pool.labels for pool in pools.values())
     (job,) = [doc for doc in built(name) if doc["kind"] == "RayJob"]
-    assert lines(check_pools(pools | pools_of_run(run), groups(job), name, "")) == ""
+    assert lines(check_pools(pools, groups(job), name, "")) == ""
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("generate.labels={uniemo/pool: genrate}", "there are no machines with uniemo/pool=genrate"),
+        ("train.cpus=100", "pool train: one takes 100 CPUs"),
+        ("data.labels={uniemo/pool: head}", "pool data: there are no machines with uniemo/pool=head"),
+    ],
+)
+def test_a_setting_of_the_run_that_no_group_meets_is_found(rayjob, setting, expected):
+    pools = pools_of_run(load_config(RUN, [f"resources.pools.{setting}"]))
+    assert expected in lines(check_pools(pools, groups(rayjob), "f", ""))
 
 
 @pytest.mark.parametrize(
@@ -120,26 +133,12 @@ def test_a_replica_without_machines_is_found(rayservice):
     assert "pool a replica for generation: one takes 2 CPUs, 2 GPUs" in found
 
 
-def test_work_of_today_asks_for_the_settings_of_its_run():
+def test_a_run_without_pools_asks_for_what_its_other_settings_say():
     config = Config(
         resources=ResourceConfig(use_gpu=True, cpus_per_worker=8, gpus_per_actor=0.5, memory_gb_per_actor=9),
         generation=GenerationConfig(threads=12, micro_batch=12),
     )
     pools = pools_of_run(config)
-    assert pools["an actor"] == Pool(cpus=8, gpus=0.5, memory_gb=9)
-    assert (pools["an actor that generates"].cpus, pools["an actor that generates"].gpus) == (12, 1)
-    assert "one takes 12 CPUs" in faults(pools["an actor that generates"], l4())
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("train: {cpus: 1, gpus: 0, memory_gb: 1, label: {a: b}}", "train.label: Extra inputs"),
-        ("train: {cpus: 1, gpus: 0}", "train.memory_gb: Field required"),
-        ("train: {cpus: 1, gpus: 0, memory_gb: 1, labels: {a/b/c: d}}", "Invalid label key prefix `a/b`"),
-        ("train: {cpus: 1}\ntrain: {cpus: 2}", "'train' is there twice"),
-    ],
-)
-def test_a_fault_in_the_file_of_pools_is_found(text, expected, tmp_path):
-    (tmp_path / "pools.yaml").write_text(text)
-    assert expected in lines(read_pools(tmp_path / "pools.yaml")[1])
+    assert pools["features"] == Pool(cpus=8, gpus=0.5, memory_gb=9.66)
+    assert (pools["generate"].cpus, pools["generate"].gpus) == (12, 1)
+    assert "one takes 12 CPUs" in faults(pools["generate"], l4())

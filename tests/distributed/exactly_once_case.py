@@ -17,13 +17,14 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from uniemo_ray.config import DiffusionConfig, GenerationConfig, ResourceConfig
+from uniemo_ray.config import DiffusionConfig, GenerationConfig
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper
 from uniemo_ray.distributed.shards.report import ShardTask
 from uniemo_ray.distributed.shards.table_actor import ActorFactory
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
+from uniemo_ray.pools import Pool, Prices
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.faults import VARIABLE
 from uniemo_ray.store.run import RunFolder
@@ -99,7 +100,7 @@ def generate(
         target=store,
         actor=actor,
         plan_hash=None,
-        resources=ResourceConfig(actors=actors, memory_gb_per_actor=0.1, price_per_node_hour=1.0),
+        pool=Pool(actors=actors, memory_gb=0.1, prices=Prices(default=1.0)),
         retries=retries,
     )
     failed = sum(sum(e.failed.values()) for e in committed(store, f"{IMAGES_FOLDER}/").values())

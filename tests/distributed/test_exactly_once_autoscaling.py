@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.autoscaling_head import LOOPBACK, autoscaling_head, machines
 from tests.distributed.exactly_once_driver import (
     TIMEOUT_S,
     address_environment,
@@ -14,6 +13,7 @@ from tests.distributed.exactly_once_driver import (
     driver,
     image_files,
 )
+from tools.rehearsal.head import LOOPBACK, autoscaling_head, machines, plain_machines
 from uniemo_ray.store.filesystem import open_store
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -22,7 +22,7 @@ MOST = 3
 
 def test_from_no_machine_to_three_and_back(tmp_path: Path) -> None:
     uri, straight = str(tmp_path / "run"), str(tmp_path / "straight")
-    with autoscaling_head(most=MOST, idle_minutes=0.1) as address:
+    with autoscaling_head(plain_machines(MOST), idle_minutes=0.1) as address:
         environment = address_environment(address) | LOOPBACK
         assert machines(address) == 0
         with driver(uri, environment, actors=MOST, delay_s=4.0) as process:

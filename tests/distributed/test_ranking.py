@@ -7,14 +7,15 @@ import pyarrow as pa
 import pytest
 
 from tests.feedback.reference_filter import filter_by_rank
-from uniemo_ray.config import FilterConfig, ResourceConfig
+from uniemo_ray.config import FilterConfig
 from uniemo_ray.distributed.ranking import filter_scores, run_tasks
 from uniemo_ray.feedback.verdicts import NEEDED
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.errors import StoreError
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, committed, read_shards
 
-RESOURCES = ResourceConfig(actors=2, memory_gb_per_actor=0.1)
+POOL = Pool(actors=2, memory_gb=0.1)
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 
@@ -38,16 +39,16 @@ def test_equals_the_filter_in_memory_and_stops_early_when_done(tmp_path):
         commit_shard(store, f"scores/part-{number:05d}", part, plan_hash="p")
     for scope in ("global", "per_emotion"):
         target, config = open_store(str(tmp_path / scope)), FilterConfig(scope=scope)
-        summary = filter_scores(store, target, config=config, resources=RESOURCES, rows_per_task=90)
+        summary = filter_scores(store, target, config=config, pool=POOL, rows_per_task=90)
         expected = filter_by_rank(table, config)
         assert summary == expected.summary
         assert read_shards(target, "kept/").sort_by("image_id").equals(expected.kept)
         before = committed(target)
-        assert filter_scores(store, target, config=config, resources=RESOURCES) == summary
+        assert filter_scores(store, target, config=config, pool=POOL) == summary
         assert committed(target) == before
     commit_shard(store, "scores/part-00010", table.slice(0, 1), plan_hash="p")
     with pytest.raises(ValueError, match=r"^scores hold image 'i0000' more than once"):
-        filter_scores(store, open_store(str(tmp_path / "twice")), config=FilterConfig(), resources=RESOURCES)
+        filter_scores(store, open_store(str(tmp_path / "twice")), config=FilterConfig(), pool=POOL)
 
 
 def fail_at(folder: str, kind: str, number: int) -> int:
@@ -67,7 +68,7 @@ class Deadly:
 
 def test_a_piece_that_kills_its_process_is_told_in_one_line():
     with pytest.raises(StoreError, match=r"^a piece of the filter died 3 times .*memory_gb_per_actor"):
-        run_tasks(Deadly(), range(2), resources=RESOURCES)
+        run_tasks(Deadly(), range(2), pool=POOL)
 
 
 class Work:
@@ -81,8 +82,8 @@ class Work:
 def test_storage_is_tried_again_and_a_wrong_value_is_not(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    assert run_tasks(Work(tmp_path / "a", "storage"), range(5), resources=RESOURCES) == [0, 1, 4, 9, 16]
+    assert run_tasks(Work(tmp_path / "a", "storage"), range(5), pool=POOL) == [0, 1, 4, 9, 16]
     with pytest.raises(ValueError, match=r"^wrong$"):
-        run_tasks(Work(tmp_path / "b", "value"), range(5), resources=RESOURCES)
+        run_tasks(Work(tmp_path / "b", "value"), range(5), pool=POOL)
     assert len(list((tmp_path / "b").iterdir())) == 1
-    assert run_tasks(Work(tmp_path / "b", "value"), [], resources=RESOURCES) == []
+    assert run_tasks(Work(tmp_path / "b", "value"), [], pool=POOL) == []

@@ -10,16 +10,25 @@ from uniemo_ray.distributed.room import ClusterRoom
 from uniemo_ray.store.steps import Place, Step, StepOutput
 
 
-def step(place: Place) -> Step:
-    return Step(place, {}, (), lambda _: StepOutput(), 1, "", "", place)
+def step(place: Place, pool: str = "") -> Step:
+    return Step(place, {}, (), lambda _: StepOutput(), 1, "", "", place, pool)
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Resources of a cluster, and its number of nodes; change it to change the cluster."""
     has: dict[str, Any] = {"CPU": 16.0, "GPU": 8.0, "memory": 64.0 * 2**30, "nodes": 2}
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {k: v for k, v in has.items() if k != "nodes"})
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}] * has["nodes"])
+
+    def nodes() -> list[dict[str, Any]]:
+        share = {key: value / has["nodes"] for key, value in has.items() if key not in ("nodes", "labels")}
+        names = [f"node-{number}" for number in range(has["nodes"])]
+        labels = has.get("labels", [{}] * len(names))
+        return [
+            {"Alive": True, "NodeID": name, "Resources": share, "Labels": own}
+            for name, own in zip(names, labels, strict=True)
+        ]
+
+    monkeypatch.setattr(ray, "nodes", nodes)
     return has
 
 
@@ -60,3 +69,34 @@ def test_on_one_machine_the_driver_takes_a_cpu(cluster):
 def test_no_more_than_the_setting_allows(cluster):
     assert room(parallel_steps=2)(step("driver"), [step("actors")])
     assert not room(parallel_steps=1)(step("driver"), [step("actors")])
+
+
+POOLS = {
+    name: {"labels": {"uniemo/pool": name}, "memory_gb": 1}
+    for name in ("data", "features", "generate", "train")
+}
+
+
+def test_pools_with_machines_of_their_own_do_not_wait_for_each_other(cluster):
+    """Also where neither has a machine yet."""
+    own = room(workers=8, use_gpu=False, pools=POOLS)
+    assert own(step("workers", "train"), [step("actors", "generate"), step("actors", "features")])
+    assert own(step("actors", "features"), [step("workers", "train")])
+    assert not room(workers=20, use_gpu=False)(step("workers", "train"), [step("actors", "features")])
+
+
+def test_steps_of_one_pool_share_its_machines(cluster):
+    cluster["labels"] = [{"uniemo/pool": "features"}, {"uniemo/pool": "train"}]  # of 8 CPUs each
+    own = room(actors=7, use_gpu=False, pools=POOLS)
+    assert own(step("actors", "features"), [step("actors", "features")])
+    assert not room(actors=8, use_gpu=False, pools=POOLS)(
+        step("actors", "features"), [step("actors", "features")]
+    )
+
+
+def test_a_fallback_into_another_pool_shares_its_machines(cluster):
+    cluster["labels"] = [{"uniemo/pool": "features"}, {"uniemo/pool": "train"}]
+    features = POOLS["features"] | {"fallback": [{"uniemo/pool": "train"}]}
+    own = room(workers=8, actors=12, use_gpu=False, pools=POOLS | {"features": features})
+    assert not own(step("workers", "train"), [step("actors", "features")])
+    assert own(step("actors", "generate"), [step("actors", "features")])

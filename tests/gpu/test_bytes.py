@@ -7,12 +7,13 @@ import pytest
 
 from tests.gpu.device import DEVICE
 from tests.inference.conftest import CONFIG
-from uniemo_ray.config import GenerationConfig, ResourceConfig
+from uniemo_ray.config import GenerationConfig
 from uniemo_ray.distributed.shards.generate import generate_images
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.model_folder import load_model_folder
 from uniemo_ray.inference.provenance import read_provenance
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import read_shards
 
@@ -22,9 +23,9 @@ PAINTED = [name for name in EMOTIONS if name != EMOTIONS[-1]]
 
 
 def generate(plan: pa.Table, model: Path, folder: Path, config: GenerationConfig) -> dict[str, bytes]:
-    resources = ResourceConfig(use_gpu=DEVICE == "cuda", memory_gb_per_actor=0.5)
+    pool = Pool(gpus=float(DEVICE == "cuda"), memory_gb=0.5, actors=config.actors)
     store = open_store(str(folder))
-    result = generate_images(plan, store=store, model=str(model), config=config, resources=resources)
+    result = generate_images(plan, store=store, model=str(model), config=config, pool=pool)
     assert result.failed == {}
     table = read_shards(store, "images/", columns=["image_id", "image"])
     return dict(zip(table["image_id"].to_pylist(), table["image"].to_pylist(), strict=True))

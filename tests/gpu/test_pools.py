@@ -10,9 +10,9 @@ import pytest
 
 from tests.gpu.device import DEVICE, cards
 from tests.gpu.pool_case import POISONED, Poisoned, Where
-from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.shards.table_actor import ActorFactory
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, read_shards
@@ -30,10 +30,8 @@ def source(tmp_path: Path) -> Store:
 
 
 def run(source: Store, target: Store, actor: ActorFactory) -> pa.Table:
-    resources = ResourceConfig(
-        actors=cards(), min_actors=cards(), use_gpu=DEVICE == "cuda", memory_gb_per_actor=0.1
-    )
-    map_shards(source, {"out": "in"}, target=target, actor=actor, plan_hash="p", resources=resources)
+    pool = Pool(actors=cards(), min_actors=cards(), gpus=float(DEVICE == "cuda"), memory_gb=0.1)
+    map_shards(source, {"out": "in"}, target=target, actor=actor, plan_hash="p", pool=pool)
     return read_shards(target, "out/")
 
 

@@ -39,15 +39,16 @@ SMALL = (
 REGENERATE = """
 import logging, sys
 import ray
-from uniemo_ray.config import Config, GenerationConfig
+from uniemo_ray.config import GenerationConfig
 from uniemo_ray.distributed.shards.generate import generate_images
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import read_shards
 made, model, target = sys.argv[1:]
 plan = read_shards(open_store(made), "plan/")
 ray.init(log_to_driver=False)
 config = GenerationConfig(rows_per_shard=5, actors=1)
-generate_images(plan, store=open_store(target), model=model, config=config, resources=Config().resources)
+generate_images(plan, store=open_store(target), model=model, config=config, pool=Pool(memory_gb=1.5))
 """
 
 

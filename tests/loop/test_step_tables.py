@@ -210,3 +210,46 @@ def test_every_name_in_a_table_is_a_setting(tmp_path):
         declare(
             pipeline, config, [Row("step", lambda context, config: StepOutput(), reads=["losses.nonsense"])]
         )
+
+
+LABELS = "labels: {uniemo/pool: x}, memory_gb: 4, cpus: 2"
+
+
+@pytest.mark.parametrize(
+    "pools",
+    [
+        f"{{generate: {{{LABELS}, fallback: [{{a: b}}], actors: 9, price_per_node_hour: 3}}}}",
+        f"{{train: {{{LABELS}, gpus: 1}}, features: {{gpus: 0.25}}}}",
+    ],
+)
+def test_where_work_runs_redoes_nothing(tmp_path, pools):
+    assert changed(tmp_path, f"resources.pools={pools}") == set()
+
+
+def test_the_kind_of_processor_of_generation_counts_whichever_setting_says_it(tmp_path):
+    by_pool = fingerprints(tmp_path, "resources.pools={generate: {gpus: 0.5}}")
+    by_all = fingerprints(tmp_path, "resources.use_gpu=true")
+    assert by_pool == by_all
+    assert by_pool["generate-1"] != fingerprints(tmp_path)["generate-1"]
+
+
+def test_every_step_of_the_cluster_names_its_pool():
+    rows = feedback_loop_steps(load_config("demo", []))
+    pools = {row.name: row.pool for row in rows}
+    assert {name for name, pool in pools.items() if pool is None} == {"check-size"}
+    assert (
+        pools
+        | {
+            "ingest": "data",
+            "features": "features",
+            "latents": "generate",
+            "mix-1": "generate",
+            "generate-plain": "generate",
+            "score-plain": "features",
+            "understanding-2": "train",
+            "joint-1": "train",
+            "filter-1": "data",
+        }
+        == pools
+    )
+    assert {row.pool for row in rows if row.place == "workers"} == {"train"}

@@ -39,6 +39,16 @@ def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp
         assert deployment._deployment_config.graceful_shutdown_timeout_s > args.limits.generate_timeout_s
 
 
+def test_replicas_ask_for_the_machines_of_their_labels():
+    own = {"uniemo/pool": "serve", "ray.io/accelerator-type": "in(L4, A10G)"}
+    endpoint = build_app(BuildArgs(generation=GenerationPool(labels=own)))._bound_deployment
+    understanding, generation = (bound._bound_deployment for bound in endpoint.init_args)
+    assert generation.ray_actor_options["label_selector"] == own
+    assert "label_selector" not in understanding.ray_actor_options
+    with pytest.raises(ValidationError, match="Invalid label key prefix `a/b`"):
+        GenerationPool(labels={"a/b/c": "d"})
+
+
 def test_a_changed_mounted_secret_takes_effect(tmp_path):
     """Kubernetes mounts a link to a link to a folder, and changes the second link."""
     for version in ("1", "2"):

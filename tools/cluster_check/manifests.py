@@ -10,7 +10,7 @@ from tools.cluster_check.cluster_rules import check_cluster
 from tools.cluster_check.documents import build, clusters, parse, repeated
 from tools.cluster_check.faults import Document, Fault, NotCheckedError
 from tools.cluster_check.pod_rules import check_pods
-from tools.cluster_check.pools import Pool, check_pools, of_groups, pools_of_run, pools_of_service, read_pools
+from tools.cluster_check.pools import check_pools, of_groups, pools_of_run, pools_of_service
 from tools.cluster_check.resource_rules import QUEUE, check_resource
 from tools.cluster_check.schemas import check_document
 from uniemo_ray.config import Config
@@ -29,20 +29,18 @@ class Manifests:
 
     def checks(self) -> Iterator[tuple[str, Check]]:
         """Every check, by what it looks at."""
-        pools, faults = read_pools(self.cluster / "pools.yaml")
-        yield "pools.yaml", lambda: faults
         yield from self._texts()
         dockerfile = self.cluster / "image/Dockerfile"
         yield "Dockerfile, files", lambda: image.check_copies(dockerfile, self.root)
         yield "Dockerfile, hadolint", lambda: image.lint(dockerfile)
         config, _ = self._run("")  # its faults are told with the manifests
-        wanted = pools | (pools_of_run(config) if config else {})
+        wanted = pools_of_run(config) if config else {}
         for path in sorted(self.cluster.glob("launcher/*.yaml")):
             yield path.name, partial(launcher.check_launcher, path, wanted)
             yield f"{path.name}, shellcheck", partial(self._commands, path)
         folders = [self.cluster / "kuberay/base", *sorted(self.cluster.glob("kuberay/overlays/*"))]
         for folder in folders:
-            yield from self._build(folder, pools)
+            yield from self._build(folder)
         yield from self._monitoring()
 
     def _texts(self) -> Iterator[tuple[str, Check]]:
@@ -55,18 +53,18 @@ class Manifests:
         docs, _ = parse(path.read_text(), path.name)
         return text_files.check_shell(text_files.launcher_commands(docs[0]), path.name) if docs else []
 
-    def _build(self, folder: Path, pools: dict[str, Pool]) -> Iterator[tuple[str, Check]]:
+    def _build(self, folder: Path) -> Iterator[tuple[str, Check]]:
         file = str(folder.relative_to(self.cluster / "kuberay"))
         try:
             docs, faults = build(folder, file)
         except NotCheckedError as error:
             yield file, partial(_not_checked, str(error))
             return
-        yield file, lambda: faults + repeated(docs, file) + self.check_documents(docs, file, pools)
+        yield file, lambda: faults + repeated(docs, file) + self.check_documents(docs, file)
         for doc in docs:
             yield f"{file}, schemas", partial(check_document, doc, file, self.schemas)
 
-    def check_documents(self, docs: list[Document], file: str, pools: dict[str, Pool]) -> list[Fault]:
+    def check_documents(self, docs: list[Document], file: str) -> list[Fault]:
         """Faults of what Kustomize made of one folder, beyond the schemas."""
         version = pinned(self.root, "ray")
         faults = check_pods(docs, file) + _images(docs, file)
@@ -84,10 +82,13 @@ class Manifests:
                     faults += check_pools(wanted, of_groups(cluster), file, cluster.where)
             if doc.get("kind") == "RayJob":
                 faults += service_config.check_runtime_env(doc, file)
-                faults += service_config.check_entrypoint(doc, file, self.cluster / "kuberay/base/run.yaml")
-                is_queued = QUEUE in (doc["metadata"].get("labels") or {})
-                if not is_queued:
-                    wanted = pools | (pools_of_run(config) if config else {})
+                run = self.cluster / "kuberay/base/run.yaml"
+                bad_entrypoint = service_config.check_entrypoint(doc, file, run)
+                faults += bad_entrypoint
+                if config and not bad_entrypoint:
+                    wanted = pools_of_run(service_config.run_of_entrypoint(doc, run))
+                    if QUEUE in (doc["metadata"].get("labels") or {}):
+                        del wanted["generate"]  # the job `understanding` makes no images
                     for cluster in clusters([doc]):
                         faults += check_pools(wanted, of_groups(cluster), file, cluster.where)
         return faults

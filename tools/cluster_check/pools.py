@@ -2,14 +2,14 @@
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from tools.cluster_check.documents import Cluster, parse
+from tools.cluster_check.documents import Cluster
 from tools.cluster_check.faults import Fault
 from uniemo_ray.config import Config
+from uniemo_ray.pools import POOLS, find_painters, find_pool, matches
 
 GB = 1_000_000_000
 LITTLE_GB = 0.001
@@ -45,41 +45,18 @@ class Machines(BaseModel):
     labels: dict[str, str]
 
 
-def read_pools(path: Path) -> tuple[dict[str, Pool], list[Fault]]:
-    """The pools of a file, and what is wrong with it."""
-    docs, faults = parse(path.read_text(), path.name)
-    pools = {}
-    for name, value in (docs[0] if docs else {}).items():
-        try:
-            pools[name] = Pool.model_validate(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            faults.append(Fault(path.name, f"{name}.{'.'.join(map(str, first['loc']))}", first["msg"]))
-    return pools, faults + [
-        fault for name, pool in pools.items() for fault in _bad_labels(name, pool, path.name)
-    ]
-
-
-def _bad_labels(name: str, pool: Pool, file: str) -> list[Fault]:
-    from ray._private.label_utils import validate_label_selector
-
-    found = []
-    for labels in (pool.labels, *pool.fallback):
-        if problem := validate_label_selector(labels):
-            found.append(Fault(file, name, str(problem)))
-    return found
-
-
 def pools_of_run(config: Config) -> dict[str, Pool]:
-    """What the actors and training workers of a run ask for today: no labels."""
-    own = config.resources
-    gpus, memory_gb = float(own.use_gpu), own.memory_gb_per_actor
+    """What the processes of a run ask for, by the settings of its pools."""
+    pools = {name: find_pool(config, name) for name in POOLS} | {"generate": find_painters(config)}
     return {
-        "a training worker": Pool(cpus=own.cpus_per_worker, gpus=gpus, memory_gb=LITTLE_GB),
-        "an actor": Pool(cpus=own.cpus_per_worker, gpus=gpus * own.gpus_per_actor, memory_gb=memory_gb),
-        "an actor that generates": Pool(
-            cpus=max(config.generation.threads, own.cpus_per_worker), gpus=gpus, memory_gb=memory_gb
-        ),
+        name: Pool(
+            cpus=pool.cpus,
+            gpus=pool.gpus,
+            memory_gb=round(pool.memory_bytes / GB, 2) or LITTLE_GB,
+            labels=dict(pool.labels or {}),
+            fallback=[dict(labels) for labels in pool.fallback],
+        )
+        for name, pool in pools.items()
     }
 
 
@@ -126,7 +103,7 @@ def check_pools(pools: Mapping[str, Pool], machines: list[Machines], file: str, 
     for name, pool in pools.items():
         for labels in (pool.labels, *pool.fallback):
             shown = " with " + ", ".join(f"{k}={v}" for k, v in labels.items()) if labels else ""
-            matching = [found for found in machines if _matches(labels, found.labels)]
+            matching = [found for found in machines if matches(labels, found.labels)]
             if not matching:
                 faults.append(Fault(file, where, f"pool {name}: there are no machines{shown}"))
             elif not any(_holds(pool, found) for found in matching):
@@ -143,18 +120,6 @@ def check_pools(pools: Mapping[str, Pool], machines: list[Machines], file: str, 
                     if (line := _crowded(pool, found)) is not None
                 ]
     return list(dict.fromkeys(faults))
-
-
-def _matches(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Ray's selectors: `value`, `!value`, `in(a, b)`, `!in(a, b)`."""
-    return all(_accepts(value, labels.get(key)) for key, value in wanted.items())
-
-
-def _accepts(selector: str, label: str | None) -> bool:
-    is_not, rest = selector.startswith("!"), selector.removeprefix("!")
-    is_list = rest.startswith("in(") and rest.endswith(")")
-    values = [value.strip() for value in rest[3:-1].split(",")] if is_list else [rest]
-    return (label in values) != is_not
 
 
 def _holds(pool: Pool, found: Machines) -> bool:

@@ -122,13 +122,23 @@ def check_entrypoint(doc: Document, file: str, run: Path) -> list[Fault]:
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            arguments = make_parser(None).parse_args(rest[2:])
-        load_config(str(run), overrides_of(arguments))
+            run_of_entrypoint(doc, run)
     except SystemExit:
         return [Fault(file, where, told.getvalue().strip().rpartition("error: ")[2])]
     except ValueError as error:
         return [Fault(file, where, str(error))]
     return []
+
+
+def run_of_entrypoint(doc: Document, run: Path) -> Config:
+    """The settings of a RayJob whose entrypoint is a job of ours, with what its options change.
+
+    Raises:
+        ValueError: a setting is wrong.
+        SystemExit: an option is.
+    """
+    _, _, _, *options = shlex.split(str(doc["spec"]["entrypoint"]))
+    return load_config(str(run), overrides_of(make_parser(None).parse_args(options)))
 
 
 def check_run(path: Path, file: str) -> tuple[Config | None, list[Fault]]:

@@ -52,6 +52,10 @@ def plan(
     diffusion: Annotated[
         str | None, typer.Option(help="Architecture instead of diffusion.model: sd15, sdxl or a folder.")
     ] = None,
+    per_machine: Annotated[
+        list[str] | None,
+        typer.Option(metavar="POOL=NUMBER", help="Processes of a pool on one machine; repeatable."),
+    ] = None,
     activations: Annotated[
         bool, typer.Option(help="Estimate activations, which takes most of this command's time.")
     ] = True,
@@ -61,7 +65,8 @@ def plan(
 
     It reads no weights. Parameters are counted on the real modules. Memory follows DeepSpeed's ZeRO 0 to 3,
     and the part of the activations is an estimate. For classes other than the eight emotions it plans stage
-    1 alone, which jobs/understanding.py trains. The exit code is 0 if the run fits, and 1 if it does not;
+    1 alone, which jobs/understanding.py trains. With resources.pools it counts each pool, and prices it by
+    price_per_node_hour. The exit code is 0 if the run fits, and 1 if it does not;
     then the plan says how it would.
 
     \b
@@ -87,6 +92,7 @@ def plan(
         train_images=train_images,
         architecture=diffusion,
         with_activations=activations,
+        per_machine=_per_machine(per_machine or []),
     )
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
@@ -98,6 +104,16 @@ def plan(
         Console(width=100).print(plan_tables(found))
     if found.warnings:
         raise typer.Exit(1)
+
+
+def _per_machine(options: list[str]) -> dict[str, int]:
+    found = {}
+    for option in options:
+        name, _, number = option.partition("=")
+        if not number.isdecimal():
+            raise ValueError(f"--per-machine {option}: expected POOL=NUMBER, such as train=8")
+        found[name] = int(number)
+    return found
 
 
 def _config(path: Path | None, overrides: list[str], gpus: int | None) -> "Config":

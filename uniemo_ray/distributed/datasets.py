@@ -1,10 +1,12 @@
 """Shards of a store as Ray datasets and as tables."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import ray.data
 from ray.data import Dataset as Dataset
 
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed, read_shards, shard_paths
 
@@ -15,12 +17,16 @@ ROWS_PER_BLOCK = 128
 
 
 def as_dataset(
-    store: Store, prefix: str, *more: tuple[Store, str], columns: Sequence[str] | None = None
+    store: Store,
+    prefix: str,
+    *more: tuple[Store, str],
+    columns: Sequence[str] | None = None,
+    pool: Pool | None = None,
 ) -> Dataset:
     """Committed shards below a prefix (and below more of them, in the same storage) as one Ray dataset.
 
     Up to `SMALL_BYTES` the driver reads them itself: processes that read would take longer to start.
-    With `columns` the others are not read.
+    With `columns` the others are not read. With `pool`, tasks that read run on its machines.
     """
     parts = [(store, prefix), *more]
     entries = [entry for part, folder in parts for entry in committed(part, f"{folder}/").values()]
@@ -35,5 +41,13 @@ def as_dataset(
     filesystem, _ = store.arrow()
     paths = [path for part, folder in parts for path in shard_paths(part, f"{folder}/")]
     return ray.data.read_parquet(
-        paths, filesystem=filesystem, columns=None if columns is None else list(columns)
+        paths,
+        filesystem=filesystem,
+        columns=None if columns is None else list(columns),
+        ray_remote_args=selectors_of(pool),
     )
+
+
+def selectors_of(pool: Pool | None) -> dict[str, Any]:
+    """Ray's options that keep work on the machines of a pool."""
+    return {} if pool is None else dict(pool.selectors())

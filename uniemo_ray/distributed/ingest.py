@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from uniemo_ray.config import MAX_PIXELS, SPLITS, ResourceConfig
+from uniemo_ray.config import MAX_PIXELS, SPLITS, Config
 from uniemo_ray.data.check import attribute_notes
 from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplicates
 from uniemo_ray.data.emoset import EmoSetFolder
@@ -30,6 +30,7 @@ from uniemo_ray.distributed.shards.actors.samples import SampleActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.shards.table_actor import TableActor
 from uniemo_ray.emotions import SENTIMENT, LabelSpace
+from uniemo_ray.pools import Pool, find_pool
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import REPAIR, REPAIR_MISSING, DamagedError
@@ -92,7 +93,7 @@ def ingest_folder(
     reader: Callable[[str | Path], DataFolder] = EmoSetFolder,
     max_pixels: int = MAX_PIXELS,
     limits: ShardLimits = LIMITS,
-    resources: ResourceConfig | None = None,
+    pool: Pool | None = None,
     prepare: Callable[[], object] | None = None,
     by_valence: bool = False,
     actor: Callable[..., TableActor] = SampleActor,
@@ -109,7 +110,7 @@ def ingest_folder(
         reader: Reads the folder's structure.
         max_pixels: Larger images are rejected.
         limits: When a shard is full.
-        resources: Memory of a task; each has one CPU.
+        pool: Memory of a task, and its machines; each has one CPU.
         prepare: Called by every task first, for a folder that each node makes for itself.
         by_valence: Whether samples are labelled positive and negative instead of with their own label.
         actor: Makes READ rows of PLAN rows, from a `SampleReader` and `prepare`.
@@ -139,7 +140,7 @@ def ingest_folder(
         target=store,
         actor=partial(actor, samples, prepare),
         plan_hash=None,
-        resources=(resources or ResourceConfig()).model_copy(update={"cpus_per_worker": 1, "use_gpu": False}),
+        pool=replace(pool or find_pool(Config(), "data"), cpus=1, gpus=0.0),
         as_tasks=True,
     )
     entries = committed(store, f"{SAMPLES_FOLDER}/")

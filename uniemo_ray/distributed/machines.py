@@ -2,17 +2,20 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import ray
 from ray.exceptions import RayError
 
-from uniemo_ray.config import Config, ResourceConfig
+from uniemo_ray.config import Config
 from uniemo_ray.distributed.ask_nodes import ask_nodes
 from uniemo_ray.machine_check import Needs, faults_here, needs_of
+from uniemo_ray.pools import POOLS, Labels, Pool, find_pool
 from uniemo_ray.text import first_line
 
 logger = logging.getLogger(__name__)
+NO_LABELS: Labels = {}
 PATIENCE_S = 90.0
 """How long machines may take to answer: a process has to start and to import torch there. Unit: s."""
 
@@ -24,6 +27,7 @@ class Machine(NamedTuple):
     name: str
     cpus: float
     gpus: float
+    labels: Labels = NO_LABELS
 
 
 Ask = Callable[[Sequence[Machine], Needs], Mapping[str, Sequence[str] | None]]
@@ -45,7 +49,7 @@ def check_machines(config: Config, *, is_ingested: bool = False) -> None:
     """
     machines = _machines()
     own = ray.get_runtime_context().get_node_id()
-    if [machine.node for machine in machines] == [own] and not config.resources.use_gpu:
+    if [machine.node for machine in machines] == [own] and not any(pool.gpus for pool in _pools(config)):
         machines = []
     judge_machines(machines, config, ask=_ask, is_ingested=is_ingested)
 
@@ -54,22 +58,18 @@ def judge_machines(
     machines: Sequence[Machine], config: Config, *, ask: Ask, is_ingested: bool = False
 ) -> None:
     """The same, of machines that are given and answer by `ask`."""
-    resources = config.resources
-    able = [machine for machine in machines if _can_host(machine, resources)]
+    able = [machine for machine in machines if _can_host(machine, _pools(config))]
     if machines and not able:
-        wanted = f"{resources.cpus_per_worker} CPUs" + (" and a GPU" if resources.use_gpu else "")
-        largest = max(machines, key=lambda machine: (machine.gpus if resources.use_gpu else 0, machine.cpus))
-        logger.warning(
-            "no machine of the cluster has the %s of one worker (resources.cpus_per_worker); the largest, "
-            "%s, has %g CPUs and %g GPUs. Work waits until an autoscaler brings a larger one",
-            wanted,
-            largest.name,
-            largest.cpus,
-            largest.gpus,
-        )
+        _warn_of_small(machines, find_pool(config, "train"))
     if not able:
         return
-    answers = ask(able, needs_of(config, is_ingested=is_ingested))
+    on_gpus = [pool for pool in _pools(config) if pool.gpus]
+    needs = needs_of(config, is_ingested=is_ingested)
+    answers: dict[str, Sequence[str] | None] = {}
+    for use_gpu in (True, False):
+        asked = [machine for machine in able if _can_host(machine, on_gpus) is use_gpu]
+        if asked:
+            answers |= ask(asked, replace(needs, use_gpu=use_gpu))
     names = {machine.node: machine.name for machine in able}
     for node, found in answers.items():
         if found is None:
@@ -79,8 +79,29 @@ def judge_machines(
         raise ValueError("\n".join(faults))
 
 
-def _can_host(machine: Machine, resources: ResourceConfig) -> bool:
-    return machine.cpus >= resources.cpus_per_worker and (machine.gpus >= 1 or not resources.use_gpu)
+def _pools(config: Config) -> list[Pool]:
+    return [find_pool(config, name) for name in POOLS if name != "data"]
+
+
+def _can_host(machine: Machine, pools: Sequence[Pool]) -> bool:
+    """Whether a process of one of these pools may be placed there."""
+    return any(
+        pool.accepts(machine.labels) and machine.cpus >= pool.cpus and machine.gpus >= pool.gpus
+        for pool in pools
+    )
+
+
+def _warn_of_small(machines: Sequence[Machine], pool: Pool) -> None:
+    wanted = f"{pool.cpus} CPUs" + (" and a GPU" if pool.gpus else "")
+    largest = max(machines, key=lambda machine: (machine.gpus if pool.gpus else 0, machine.cpus))
+    logger.warning(
+        "no machine of the cluster has the %s of one worker (resources.cpus_per_worker); the largest, "
+        "%s, has %g CPUs and %g GPUs. Work waits until an autoscaler brings a larger one",
+        wanted,
+        largest.name,
+        largest.cpus,
+        largest.gpus,
+    )
 
 
 def _machines() -> list[Machine]:
@@ -90,6 +111,7 @@ def _machines() -> list[Machine]:
             str(node.get("NodeManagerHostname") or node["NodeManagerAddress"]),
             node["Resources"].get("CPU", 0.0),
             node["Resources"].get("GPU", 0.0),
+            node.get("Labels") or {},
         )
         for node in ray.nodes()
         if node["Alive"]

@@ -1,12 +1,12 @@
-"""Which steps run side by side: as many as the cluster has room for."""
+"""Which steps run side by side: as many as the machines of their pools have room for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import ray
+from typing import cast
 
 from uniemo_ray.config import Config
-from uniemo_ray.distributed.shards.progress import count_nodes
+from uniemo_ray.distributed.waiting import Nodes, living_nodes
+from uniemo_ray.pools import ANYWHERE, Pool, PoolName, find_painters, find_pool
 from uniemo_ray.store.steps import Step
 
 
@@ -31,25 +31,29 @@ class Demand:
         return self.cpus <= total.cpus and self.gpus <= total.gpus and self.memory_gb <= total.memory_gb
 
 
+def pool_of_step(step: Step, config: Config) -> Pool:
+    """The pool of a step; a step that names none is at home anywhere."""
+    name = step.pool or {"driver": "", "actors": "features", "workers": "train"}[step.place]
+    return find_pool(config, cast(PoolName, name)) if name else ANYWHERE
+
+
 def demand(step: Step, config: Config, *, nodes: int, is_running: bool) -> Demand:
     """What a step reserves: a pool that starts its smallest number of actors, one that runs its largest.
 
     So a pool that grows never takes what another step waits for. On a single machine the driver's own work
     counts as one CPU.
     """
-    resources = config.resources
     if step.place == "driver":
         return Demand(cpus=1 if nodes == 1 else 0)
-    most = max(resources.actors, config.generation.actors)
-    cpus, gpus = resources.cpus_per_worker, 1 if resources.use_gpu else 0
-    if step.place == "workers":
-        return Demand(cpus, gpus).times(resources.most_workers if is_running else resources.least_workers)
-    actor = Demand(cpus, gpus * resources.gpus_per_actor, resources.memory_gb_per_actor)
-    return actor.times(most if is_running else min(resources.min_actors, most))
+    pool = pool_of_step(step, config)
+    painters = find_painters(config)
+    most = max(pool.actors, painters.actors) if step.place == "actors" else pool.actors
+    process = Demand(pool.cpus, pool.gpus, pool.memory_gb)
+    return process.times(most if is_running else pool.min_actors)
 
 
 class ClusterRoom:
-    """Tells by the cluster's resources whether a step may start beside those that run.
+    """Tells by the machines of their pools whether a step may start beside those that run.
 
     Args:
         config: of the run.
@@ -64,9 +68,44 @@ class ClusterRoom:
             return False
         if step.place == "driver" and any(other.place == "driver" for other in running):
             return False
-        total, nodes = ray.cluster_resources(), count_nodes()
-        wanted = demand(step, self._config, nodes=nodes, is_running=False)
-        for other in running:
-            wanted += demand(other, self._config, nodes=nodes, is_running=True)
-        has = Demand(total.get("CPU", 0), total.get("GPU", 0), total.get("memory", 0) / 2**30)
-        return wanted.fits(has)
+        nodes = living_nodes()
+        rivals = [other for other in running if self._share_machines(step, other, nodes)]
+        if not rivals:
+            return True  # also where its machines have to come first
+        own = set[str]().union(*(self._machines(each, nodes) for each in (step, *rivals)))
+        wanted = demand(step, self._config, nodes=len(nodes), is_running=False)
+        for other in rivals:
+            wanted += demand(other, self._config, nodes=len(nodes), is_running=True)
+        return wanted.fits(_total([node for node in nodes if node["NodeID"] in own]))
+
+    def _machines(self, step: Step, nodes: Nodes) -> set[str]:
+        pool = pool_of_step(step, self._config)
+        return {node["NodeID"] for node in nodes if pool.accepts(node.get("Labels") or {})}
+
+    def _share_machines(self, step: Step, other: Step, nodes: Nodes) -> bool:
+        """Whether two steps may want the same machine, also one that is not there yet."""
+        one, two = (pool_of_step(each, self._config) for each in (step, other))
+        return bool(self._machines(step, nodes) & self._machines(other, nodes)) or not _are_apart(one, two)
+
+
+def _are_apart(one: Pool, two: Pool) -> bool:
+    """Whether no machine can belong to both: each pair of alternatives asks a label for different values."""
+    return all(
+        any(
+            key in second and not _is_operator(value + second[key]) and second[key] != value
+            for key, value in first.items()
+        )
+        for first in one.alternatives
+        for second in two.alternatives
+    )
+
+
+def _is_operator(selectors: str) -> bool:
+    return any(sign in selectors for sign in "!(")
+
+
+def _total(nodes: Nodes) -> Demand:
+    def sum_of(name: str) -> float:
+        return float(sum(node["Resources"].get(name, 0) for node in nodes))
+
+    return Demand(sum_of("CPU"), sum_of("GPU"), sum_of("memory") / 2**30)

@@ -1,7 +1,7 @@
 """The scorers of section 2 on a cluster: trained in a task, applied to a data set."""
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -9,31 +9,41 @@ import ray
 import torch
 from ray.data import Dataset
 
+from uniemo_ray.distributed.datasets import selectors_of
+from uniemo_ray.distributed.waiting import light, waiting_shown
 from uniemo_ray.inference.heads import ScorerHeads
+from uniemo_ray.pools import Pool
+from uniemo_ray.store.steps import current_step
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def on_a_worker(work: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
-    """Do this in a task of one CPU, which reads what it needs itself."""
-    task: Any = ray.remote(num_cpus=1)(work)
-    result: R = ray.get(task.remote(*args, **options))
+def on_a_worker(work: Callable[[], R], *, pool: Pool) -> R:
+    """Do this in a task of one CPU on a machine of the pool, which reads what it needs itself."""
+    task: Any = ray.remote(_call).options(num_cpus=1, **pool.selectors())
+    with waiting_shown(current_step(), light(pool)):
+        result: R = ray.get(task.remote(work))
     return result
 
 
-def with_probabilities(rows: Dataset, heads: ScorerHeads) -> Dataset:
+def _call(work: Callable[[], R]) -> R:
+    return work()
+
+
+def with_probabilities(rows: Dataset, heads: ScorerHeads, *, pool: Pool | None = None) -> Dataset:
     """Rows with `scene`, `objects` and the emotion classifier's `probabilities` (C,).
 
     Args:
         rows: Rows with `clip_feature` (E,), `scene` and `objects`.
         heads: The trained scorers.
+        pool: The machines that do it.
     """
     judged: Dataset = rows.map_batches(
         _add_probabilities,  # type: ignore[arg-type]  # Ray declares no further arguments
         fn_kwargs={"heads": ray.put(heads)},
         batch_size=1024,
         batch_format="pyarrow",
+        **selectors_of(pool),
     )
     return judged
 

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from ray.data import Dataset
 
 from uniemo_ray.config import EmotionSpaceConfig
+from uniemo_ray.distributed.datasets import selectors_of
+from uniemo_ray.distributed.waiting import light, waiting_shown
 from uniemo_ray.emotions import MIKELS, LabelSpace
+from uniemo_ray.pools import ANYWHERE, Pool
 from uniemo_ray.statistics.coefficients import CoefficientSums
 from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.statistics.feature_sample import FeatureSample
@@ -25,6 +28,7 @@ from uniemo_ray.statistics.gaussian_space import GaussianSums
 from uniemo_ray.statistics.mixture_fit import fit_centres
 from uniemo_ray.statistics.mixture_space import MixtureSums
 from uniemo_ray.statistics.neighbour_space import NeighbourSpace
+from uniemo_ray.store.steps import current_step
 
 BATCH_ROWS = 4096
 """Rows behind one partial sum, at most."""
@@ -57,6 +61,7 @@ def compute_coefficients(
     scene: str = "scene",
     objects: str = "objects",
     space: LabelSpace = MIKELS,
+    pool: Pool | None = None,
 ) -> pa.Table:
     """Coefficients of every attribute (eq. 5), rows of `coefficients_schema`.
 
@@ -66,11 +71,12 @@ def compute_coefficients(
         scene: column of a name or null.
         objects: column of a list of names, or null.
         space: the C classes.
+        pool: the machines that add up.
 
     Raises:
         ValueError: when a column is missing.
     """
-    chosen = _checked(rows, [probabilities, scene, objects])
+    chosen = _checked(rows, [probabilities, scene, objects], pool)
 
     def part(block: Columns) -> CoefficientSums:
         sums = CoefficientSums(labels=space.labels)
@@ -78,7 +84,7 @@ def compute_coefficients(
             sums.update(_stack(block[probabilities]), block[scene].tolist(), block[objects].tolist())
         return sums
 
-    return _merged(chosen, part, lambda: CoefficientSums(labels=space.labels)).table()
+    return _merged(chosen, part, lambda: CoefficientSums(labels=space.labels), pool).table()
 
 
 def compute_space(
@@ -91,6 +97,7 @@ def compute_space(
     image_id: str = "image_id",
     space: LabelSpace = MIKELS,
     emotions: Sequence[str] | None = None,
+    pool: Pool | None = None,
 ) -> EmotionSpace:
     """Emotion space of encoder features (section 4).
 
@@ -105,6 +112,7 @@ def compute_space(
         image_id: column of the image's id; one Gaussian needs none.
         space: the C classes.
         emotions: those that must have an image; by default all.
+        pool: the machines that add up.
 
     Raises:
         ValueError: when a column is missing or an emotion has no image.
@@ -112,7 +120,7 @@ def compute_space(
     settings = settings or EmotionSpaceConfig()
     with_sample = settings.kind != "gaussian"
     ids = [image_id] if with_sample else []
-    chosen = _checked(features, [emotion, *ids, *members.values()])
+    chosen = _checked(features, [emotion, *ids, *members.values()], pool)
 
     def read(block: Columns) -> tuple[list[int], Columns]:
         labels = [space.position(str(name)) for name in block[emotion]]
@@ -127,7 +135,7 @@ def compute_space(
                 part.sample.update(labels, block[image_id].tolist(), rows)
         return part
 
-    found = _merged(chosen, first, lambda: _GaussianAndSample.empty(space, settings.sample))
+    found = _merged(chosen, first, lambda: _GaussianAndSample.empty(space, settings.sample), pool)
     gaussian = found.gaussian.result(emotions=emotions)
     if settings.kind == "gaussian":
         return gaussian
@@ -142,7 +150,7 @@ def compute_space(
             sums.update(labels, rows)
         return sums
 
-    return _merged(chosen, second, lambda: MixtureSums(centres)).result()
+    return _merged(chosen, second, lambda: MixtureSums(centres), pool).result()
 
 
 class _GaussianAndSample(NamedTuple):
@@ -159,25 +167,29 @@ class _GaussianAndSample(NamedTuple):
         return _GaussianAndSample(self.gaussian.merge(other.gaussian), self.sample.merge(other.sample))
 
 
-def _merged(rows: Dataset, part: Callable[[Columns], S], empty: Callable[[], S]) -> S:
+def _merged(rows: Dataset, part: Callable[[Columns], S], empty: Callable[[], S], pool: Pool | None) -> S:
     def summed(batch: Columns) -> Columns:
         return {"sums": np.array([pickle.dumps(part(batch))], dtype=object)}
 
     total = empty()
     # One partial sum at a time: the driver's memory does not grow with the data set.
-    for row in rows.map_batches(summed, batch_size=BATCH_ROWS, batch_format="numpy").iter_rows():
-        total = total.merge(pickle.loads(row["sums"]))
+    parts = rows.map_batches(
+        summed, batch_size=BATCH_ROWS, batch_format="numpy", **selectors_of(pool)
+    ).iter_rows()
+    with waiting_shown(current_step(), light(pool or ANYWHERE)):
+        for row in parts:
+            total = total.merge(pickle.loads(row["sums"]))
     return total
 
 
-def _checked(rows: Dataset, columns: Sequence[str]) -> Dataset:
+def _checked(rows: Dataset, columns: Sequence[str], pool: Pool | None) -> Dataset:
     """The columns alone. A schema that only running the dataset would tell is left to the run."""
     schema = rows.schema(fetch_if_missing=False)
     if schema is not None and (missing := [name for name in columns if name not in schema.names]):
         raise ValueError(
             f"columns {', '.join(missing)} are missing: the dataset has {', '.join(schema.names)}"
         )
-    return rows.select_columns(list(columns))
+    return rows.select_columns(list(columns), **selectors_of(pool))
 
 
 def _stack(column: NDArray[Any]) -> NDArray[np.float64]:

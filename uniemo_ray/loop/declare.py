@@ -10,8 +10,12 @@ from functools import partial
 from typing import Protocol
 
 from uniemo_ray.config import Config
+from uniemo_ray.pools import PoolName, find_painters
 from uniemo_ray.settings_view import setting, view_of
 from uniemo_ray.store.steps import Pipeline, Place, StepContext, StepOutput
+
+DEVICE = "resources.use_gpu"
+"""Setting of which a fingerprint keeps whether images are made on GPUs, and nothing else of pools."""
 
 
 class StepFunction(Protocol):
@@ -38,6 +42,8 @@ class Row:
     """What decides its result and is no setting, such as a model's fingerprint."""
     place: Place = "driver"
     """What does its work. Steps of the driver run one at a time."""
+    pool: PoolName | None = None
+    """Which machines do its work; None for a step that the driver does alone."""
     round_: int | None = None
     """Whose number of epochs counts, see `Config.for_round`."""
 
@@ -61,6 +67,8 @@ def declare(pipeline: Pipeline, config: Config, table: Sequence[Row]) -> dict[st
         own = config if row.round_ is None else config.for_round(row.round_)
         view = view_of(own, row.name, row.reads)
         settings = {name: setting(own, name) for name in row.reads} | dict(row.facts)
+        if DEVICE in settings:  # the kind of processor decides bytes, whichever setting has chosen it
+            settings[DEVICE] = find_painters(own).gpus > 0
         run = partial(_run, row.run, view)
         pipeline.step(
             row.name,
@@ -69,6 +77,7 @@ def declare(pipeline: Pipeline, config: Config, table: Sequence[Row]) -> dict[st
             inputs=row.after,
             grows_by=row.grows_by,
             place=row.place,
+            pool=row.pool or "",
         )
         views[row.name] = view
     return views

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.machines import check_machines
+from uniemo_ray.distributed.pool_check import check_labels, check_pools
 from uniemo_ray.distributed.room import ClusterRoom
 from uniemo_ray.distributed.session import connect
 from uniemo_ray.loop.declare import Row, declare
@@ -23,13 +24,16 @@ def open_pipeline(config: Config, table: Sequence[Row]) -> Iterator[tuple[RunFol
         table: the job's steps.
 
     Raises:
-        ValueError: the folder holds something else, or machines of the cluster lack what the run needs.
+        ValueError: the folder holds something else, a pool that no machine can serve, or
+            machines that lack what the run needs.
         RunLockedError: another driver works on it.
     """
+    check_labels(config)
     run = RunFolder.open(locate(config.run), config)
     pipeline = Pipeline(run, has_room=ClusterRoom(config))
     declare(pipeline, config, table)
     connect(scratch=config.resources.scratch)
+    check_pools(config, [row.pool for row in table if row.pool])
     check_machines(config, is_ingested=run.store.exists("steps/ingest.json"))
     with run.locked(wait_s=config.resources.wait_for_lease_s), kept_log(run.store, epoch=run.lease.epoch):
         yield run, pipeline

@@ -62,15 +62,20 @@ STAGE_1 = (
 """Nothing of stage 2: the rows of an ablation of stage 2 share one stage 1."""
 MODEL = (*NETWORK, "diffusion", "generation.micro_batch", "generation.threads", "seed")
 """What a model folder states of itself."""
-NAMES = Row("names", data.names, reads=FROZEN_CLIP, after=["ingest"])
+NAMES = Row("names", data.names, pool="features", reads=FROZEN_CLIP, after=["ingest"])
 FEATURES = Row(
-    "features", data.features, place="actors", reads=[*FROZEN_CLIP, "data.max_pixels"], after=["ingest"]
+    "features",
+    data.features,
+    pool="features",
+    place="actors",
+    reads=[*FROZEN_CLIP, "data.max_pixels"],
+    after=["ingest"],
 )
 
 
 def ingest_steps(config: Config) -> list[Row]:
     """`jobs/ingest.py`: the data set's canonical shards."""
-    return [Row("ingest", data.ingest, place="actors", reads=["data"])]
+    return [Row("ingest", data.ingest, pool="data", place="actors", reads=["data"])]
 
 
 def precompute_steps(config: Config) -> list[Row]:
@@ -88,6 +93,7 @@ def precompute_steps(config: Config) -> list[Row]:
         Row(
             "latents",
             data.latents,
+            pool="generate",
             place="actors",
             reads=[*VAE, "diffusion.target", "data.max_pixels"],
             after=["ingest"],
@@ -101,10 +107,11 @@ def scorer_steps() -> list[Row]:
         Row(
             "scorers",
             scorers.scorers,
+            pool="data",
             reads=[*FROZEN_CLIP, *LABELS, "scorers", "seed"],
             after=["ingest", "features"],
         ),
-        Row("coefficients", scorers.coefficients, reads=LABELS, after=["features", "scorers"]),
+        Row("coefficients", scorers.coefficients, pool="data", reads=LABELS, after=["features", "scorers"]),
     ]
 
 
@@ -115,6 +122,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
     inception_row = Row(
         inception.STEP,
         inception.inception_step,
+        pool="features",
         place="actors",
         reads=["evaluation.weights_dir", "diffusion.size_px", "data.max_pixels"],
         after=["ingest"],
@@ -132,6 +140,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
         Row(
             "generate-plain",
             partial(feedback.generate, round_=1, kind="plain"),
+            pool="generate",
             place="actors",
             reads=[*SAMPLING, *FROZEN_CLIP, "evaluation.plain_per_emotion", "generation.rows_per_shard"],
             after=["model-1", "scorers"],
@@ -140,6 +149,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
         Row(
             "score-plain",
             partial(feedback.score, source="generate-plain"),
+            pool="features",
             place="actors",
             reads=FROZEN_CLIP,
             after=["generate-plain", "scorers"],
@@ -148,6 +158,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
         Row(
             "reference-plain",
             evaluation.reference_plain,
+            pool="features",
             reads=MEASURING,
             after=["generate-plain", "score-plain", *real],
             facts=measured(config),
@@ -155,6 +166,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
         Row(
             "reference-real",
             evaluation.reference_real,
+            pool="features",
             reads=MEASURING,
             after=["ingest", "scorers", *real],
             facts=measured(config),
@@ -174,6 +186,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             understanding_,
             partial(training.understanding, round_=round_),
+            pool="train",
             place="workers",
             reads=STAGE_1,
             after=[*images, "names", *weights],
@@ -182,6 +195,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             joint,
             partial(training.joint, round_=round_),
+            pool="train",
             place="workers",
             reads=[*NETWORK, "diffusion", "data.max_pixels", "seed", "stage2"],
             after=[*images, "latents", "names", "coefficients", understanding_, *weights],
@@ -190,6 +204,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             encode,
             partial(training.encode, round_=round_),
+            pool="features",
             place="actors",
             reads=[*NETWORK, "diffusion.denoiser", "data.max_pixels"],
             after=["ingest", "names", "coefficients", joint],
@@ -197,6 +212,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             model,
             partial(training.model, round_=round_),
+            pool="data",
             reads=[*MODEL, "emotion_space"],
             after=["ingest", "names", "coefficients", joint, "scorers", encode],
         ),
@@ -205,12 +221,14 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             filter_,
             partial(feedback.filter_images, round_=round_),
+            pool="data",
             reads=["filter.eta", "filter.delta", "filter.scope", "filter.criteria"],
             after=[score],
         ),
         Row(
             f"mix-{round_}",
             partial(feedback.mix, round_=round_),
+            pool="generate",
             place="actors",
             reads=["feedback.synthetic_fraction", "seed", *VAE, "diffusion.target"],
             after=[filter_, generate, "features"],
@@ -222,6 +240,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             generate,
             partial(feedback.generate, round_=round_),
+            pool="generate",
             place="actors",
             reads=[
                 *SAMPLING,
@@ -236,6 +255,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             score,
             partial(feedback.score, source=generate),
+            pool="features",
             place="actors",
             reads=FROZEN_CLIP,
             after=[generate, "scorers"],
@@ -245,6 +265,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         Row(
             f"evaluate-{round_}",
             partial(evaluation.evaluate, round_=round_),
+            pool="features",
             reads=[*MEASURING, "data.labels", "data.valence"],
             after=[encode, generate, score, *real],
             facts=measured(config),
@@ -266,6 +287,7 @@ def understanding_steps(config: Config) -> list[Row]:
         Row(
             "predict",
             partial(understanding.predict, model=model),
+            pool="features",
             place="actors",
             reads=["data.max_pixels"],
             after=after,
@@ -291,6 +313,7 @@ def _stage_1_steps(config: Config) -> list[Row]:
         Row(
             "understanding",
             partial(training.understanding, round_=1),
+            pool="train",
             place="workers",
             reads=STAGE_1,
             after=["ingest", "names"],
@@ -315,6 +338,7 @@ def completion_steps(config: Config, source: SourceModel) -> list[Row]:
         Row(
             "encode",
             partial(completion.encode, source=source),
+            pool="features",
             place="actors",
             reads=[*NETWORK, "data.max_pixels"],
             after=["ingest"],
@@ -323,6 +347,7 @@ def completion_steps(config: Config, source: SourceModel) -> list[Row]:
         Row(
             "model",
             partial(completion.complete, source=source),
+            pool="data",
             reads=["data.root", "seed", "emotion_space"],
             after=["coefficients", "scorers", "encode"],
             facts=model,

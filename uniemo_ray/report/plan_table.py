@@ -15,7 +15,8 @@ def plan_tables(plan: Plan) -> RenderableType:
     warnings = [Text(f"warning: {line}", style="bold red") for line in plan.warnings]
     which = "Both stages fit at the ZeRO stages" if plan.diffusion else "Stage 1 fits at the ZeRO stage"
     fits = [] if warnings else [Text(f"{which} of the config.", style="green")]
-    return Group(_parameters(plan), *memory, _work(plan), *_notes(plan), *warnings, *fits)
+    pools = [_pools(plan)] if plan.has_pools else []
+    return Group(_parameters(plan), *memory, _work(plan), *pools, *_notes(plan), *warnings, *fits)
 
 
 def _parameters(plan: Plan) -> Table:
@@ -69,6 +70,27 @@ def _work(plan: Plan) -> Table:
     return table
 
 
+def _pools(plan: Plan) -> Table:
+    table = _table("Pools, at most", "pool", ["processes", "machines", "CPUs", "GPUs", "GB", "hours", "cost"])
+    for pool in plan.pools:
+        numbers = [pool.processes, pool.machines, pool.cpus, pool.gpus, pool.memory_gb]
+        hours, cost = pool.hours, pool.cost
+        cells = ["?" if hours is None else f"{hours:,.1f}", "?" if cost is None else f"{cost:,.2f}"]
+        table.add_row(pool.name, *(f"{number:,g}" for number in numbers), *cells)
+    costs = [pool.cost for pool in plan.pools if pool.cost is not None]
+    if costs:
+        table.add_section()
+        table.add_row("all", *[""] * 6, f"{sum(costs):,.2f}", style="bold")
+    return table
+
+
+def _pool_notes(plan: Plan) -> list[str]:
+    if not plan.has_pools:
+        return []
+    labels = [f"Pool {pool.shown}" for pool in plan.pools if pool.shown != pool.name]
+    return [*labels, "A pool's machines hold one process each, unless --per-machine says how many"]
+
+
 def _notes(plan: Plan) -> list[Text]:
     written = plan.written
     parts = ", ".join(
@@ -94,7 +116,10 @@ def _notes(plan: Plan) -> list[Text]:
             f"Training {plan.cost.training_hours:.1f} h, {generation}: "
             f"{plan.cost.gpu_hours:.1f} GPU hours{price}"
         )
-    return [Text("* the config's choice", style="dim"), *(Text(line) for line in (*lines, *plan.notes))]
+    return [
+        Text("* the config's choice", style="dim"),
+        *(Text(line) for line in (*lines, *_pool_notes(plan), *plan.notes)),
+    ]
 
 
 def _table(title: str, first: str, heads: list[str]) -> Table:

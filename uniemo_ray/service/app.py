@@ -13,7 +13,6 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 from ray.serve.schema import LoggingConfig
 
-from uniemo_ray.config import Settings
 from uniemo_ray.inference.checksums import verify
 from uniemo_ray.renamed_settings import refuse_renamed
 from uniemo_ray.service.backend import DEFAULT_MODEL
@@ -22,6 +21,7 @@ from uniemo_ray.service.metrics_aggregator import MetricsAggregator
 from uniemo_ray.service.pool import GenerationPool, Pool
 from uniemo_ray.service.settings import RETRY_AFTER_S, STORE, Limits
 from uniemo_ray.service.workers.model_registry import ModelRegistry
+from uniemo_ray.settings_base import Settings
 from uniemo_ray.shipped import SHIPPED
 
 LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
@@ -178,8 +178,9 @@ def _pooled(name: str, pool: Pool, longest_s: float) -> Any:
     )
 
 
-def _reserved(pool: Pool) -> dict[str, float]:
-    return {"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus}
+def _reserved(pool: Pool) -> dict[str, Any]:
+    labels = {"label_selector": pool.labels} if pool.labels else {}
+    return {"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus, **labels}
 
 
 def _checked(folder: str) -> str:

@@ -1,8 +1,9 @@
 """Replicas of one Ray Serve deployment: number, size and batches."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from ray._private.label_utils import validate_label_selector
 
-from uniemo_ray.config import Settings
+from uniemo_ray.settings_base import Settings
 
 
 class Pool(Settings):
@@ -16,6 +17,8 @@ class Pool(Settings):
     """CPUs that a replica reserves."""
     num_gpus: float = Field(0, ge=0)
     """GPUs that a replica reserves."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray labels that the machine of a replica must have, such as `{uniemo/pool: serve}`."""
     batch_size: int = Field(8, ge=1)
     """Most images that are taken from the queue as one batch."""
     batch_wait_s: float = Field(0.0, ge=0)
@@ -27,6 +30,13 @@ class Pool(Settings):
     """Most calls that wait per endpoint replica. Further ones are answered with 503."""
     models_per_replica: int = Field(3, ge=1)
     """Most models beside `default` that a replica keeps loaded. The least recently used one is unloaded."""
+
+    @field_validator("labels")
+    @classmethod
+    def _are_labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        if problem := validate_label_selector(labels):
+            raise ValueError(" ".join(problem.split()))
+        return labels
 
 
 class GenerationPool(Pool):

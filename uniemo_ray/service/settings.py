@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from uniemo_ray.config import Settings
 from uniemo_ray.renamed_settings import refuse_renamed
 from uniemo_ray.service.decode_cost import MB, largest_decode_bytes
+from uniemo_ray.settings_base import Settings
 
 RETRY_AFTER_S = 2.0
 """`Retry-After` of a refused request where the time until a place is free is not known."""

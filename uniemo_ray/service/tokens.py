@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from uniemo_ray.config import Settings
+from uniemo_ray.settings_base import Settings
 from uniemo_ray.store.atomic import write_atomically
 
 logger = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from uniemo_ray.config import Config
+from uniemo_ray.pools import find_pool
 from uniemo_ray.sizing.blueprint import Stage
 from uniemo_ray.sizing.flops import ImageFlops
 from uniemo_ray.sizing.gpus import GPUS
@@ -59,6 +60,6 @@ def feeding_of(stage: Stage, config: Config, *, flops: ImageFlops | None, measur
         work = flops.stage1 if stage == 1 else flops.stage2
         measured = 1 / GPU.seconds(work, "fp32" if train.precision == "fp32" else "bf16")
     with_vae = stage == 2 and config.diffusion.target == "crop"
-    cpus = decoding_threads(config.resources.cpus_per_worker, has_gpu=True)
+    cpus = decoding_threads(find_pool(config, "train").cpus, has_gpu=True)
     decoded = cpus * (DECODED_WITH_VAE if with_vae else DECODED_PER_CPU)
     return Feeding(stage=stage, cpus=cpus, decoded=decoded, needed=measured)

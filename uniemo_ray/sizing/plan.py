@@ -1,5 +1,6 @@
 """The whole plan of a run, from its config alone."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -7,24 +8,26 @@ from typing import Any
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.models.uniemo import PARTS
+from uniemo_ray.pools import PoolsConfig, find_painters, find_pool
 from uniemo_ray.sizing.architectures import Architecture, find_architecture
 from uniemo_ray.sizing.blueprint import STAGES, Blueprint, PartSize, Stage, build_blueprint, part_sizes
 from uniemo_ray.sizing.feeding import GPU, Feeding, feeding_of
 from uniemo_ray.sizing.flops import ImageFlops, image_flops
 from uniemo_ray.sizing.gpus import GPUS, Arithmetic, GpuHours, gpu_hours
 from uniemo_ray.sizing.memory import FP32, ZERO_STAGES, GpuMemory, Load, gpu_memory
+from uniemo_ray.sizing.pool_work import PoolWork, pool_work
 from uniemo_ray.sizing.workload import (
     TRAIN_SHARE,
     Cost,
     StageWork,
     Written,
-    cost,
     generated_images,
     has_stage_2,
     stage_work,
     training_images,
     written_bytes,
 )
+from uniemo_ray.sizing.workload import cost as total_cost
 
 NAMES = {"sketch": (16, 24), "emoset": (254, 409)}
 """Scene and object names of the data sets that have them; they add buffers, no parameters."""
@@ -80,6 +83,9 @@ class Plan:
     """None without a rate."""
     hours: GpuHours | None
     """Estimated from operations; None without a type of GPU."""
+    pools: tuple[PoolWork, ...]
+    has_pools: bool
+    """Whether the config says which machines do what."""
     has_activations: bool
     notes: tuple[str, ...]
     """What the numbers do not say by themselves."""
@@ -92,6 +98,8 @@ class Plan:
             for option, row in zip(stage.options, shown["options"], strict=True):
                 row["total"] = option.total
         values["written"]["total"] = self.written.total
+        for pool, row in zip(self.pools, values["pools"], strict=True):
+            row["cost"] = pool.cost
         return values
 
 
@@ -103,6 +111,7 @@ def make_plan(
     train_images: int | None = None,
     architecture: str | None = None,
     with_activations: bool = True,
+    per_machine: Mapping[str, int] | None = None,
 ) -> Plan:
     """Count, estimate and warn; one GPU for each of `resources.workers`.
 
@@ -117,6 +126,7 @@ def make_plan(
         train_images: size of the training split, where the config does not tell.
         architecture: of the diffusion model, instead of `diffusion.model`.
         with_activations: estimate them; takes most of the time.
+        per_machine: processes of a pool that share a machine.
 
     Raises:
         ValueError: for models or a data set that nothing here knows.
@@ -142,10 +152,12 @@ def make_plan(
         features=_feature_sizes(blueprint, config),
         model_bytes=FP32 * sum(part.total for part in parts),
     )
-    is_fed, is_counted = config.resources.use_gpu, rates.images_per_second is None
+    is_fed, is_counted = bool(find_pool(config, "train").gpus), rates.images_per_second is None
     flops = image_flops(blueprint, shape, config) if rates.gpu_type or (is_fed and is_counted) else None
     measured = rates.images_per_second
     feeding = [feeding_of(stage, config, flops=flops, measured=measured) for stage in stages if is_fed]
+    cost = _cost(config, work, generated, rates)
+    hours = _hours(config, work, flops, rates.gpu_type, images=images)
     return Plan(
         clip=config.encoder.clip,
         diffusion=shape.name if has_stage_2(config) else None,
@@ -157,8 +169,10 @@ def make_plan(
         work=tuple(work),
         generated=generated,
         written=written,
-        cost=_cost(config, work, generated, rates),
-        hours=_hours(config, work, flops, rates.gpu_type, images=images),
+        cost=cost,
+        hours=hours,
+        pools=pool_work(config, cost=cost, hours=hours, per_machine=per_machine),
+        has_pools=config.resources.pools != PoolsConfig(),
         has_activations=with_activations,
         notes=(*_feeding_notes(feeding, config, rates), *_notes(config, rates)),
         warnings=tuple(_warnings(memory, gpu_memory_bytes, config)),
@@ -168,7 +182,7 @@ def make_plan(
 def _cost(config: Config, work: list[StageWork], generated: int, rates: Rates) -> Cost | None:
     if rates.images_per_second is None:
         return None
-    return cost(
+    return total_cost(
         work,
         generated=generated,
         gpus=config.resources.most_workers,
@@ -213,8 +227,9 @@ def _generation_arithmetic(config: Config) -> Arithmetic:
 
 
 def _generating(config: Config) -> int:
-    """GPUs that generate: one for each actor of the pool."""
-    return min(config.resources.most_workers, config.generation.actors)
+    """GPUs that generate: one for each actor, among those that train unless its pool has its own."""
+    actors = find_painters(config).actors
+    return actors if config.resources.pools.generate.labels else min(config.resources.most_workers, actors)
 
 
 def _feature_sizes(blueprint: Blueprint, config: Config) -> tuple[int, int]:

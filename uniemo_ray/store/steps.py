@@ -61,6 +61,8 @@ class StepContext:
     """Commit records of the input steps, by name."""
     is_resumed: bool
     """Whether an earlier attempt has left files in the artefact folder."""
+    pool: str = ""
+    """Which machines do its work, see `uniemo_ray.pools`; empty for none of them in particular."""
 
     @property
     def artefacts(self) -> Store:
@@ -84,6 +86,7 @@ class Step:
     fingerprint: str
     lineage: str
     place: Place
+    pool: str = ""
 
 
 class Room(Protocol):
@@ -124,6 +127,7 @@ class Pipeline:
         grows_by: Sequence[str] | None = None,
         code_version: int = 1,
         place: Place = "driver",
+        pool: str = "",
     ) -> Step:
         """Declare a step.
 
@@ -137,6 +141,7 @@ class Pipeline:
                 counts.
             code_version: Raise it when a change of code changes results.
             place: What does its work.
+            pool: Which machines do it.
 
         Raises:
             ValueError: a malformed or taken name, an input that is not declared yet, unstable settings.
@@ -156,7 +161,7 @@ class Pipeline:
             what["settings"] = {key: value for key, value in plain.items() if key not in grows_by}
             lineages = {other: self._steps[other].lineage for other in inputs}
             lineage = fingerprint({**what, "inputs": lineages})
-        step = Step(name, plain, tuple(inputs), run, code_version, digest, lineage, place)
+        step = Step(name, plain, tuple(inputs), run, code_version, digest, lineage, place, pool)
         self._steps[name] = step
         return step
 
@@ -214,6 +219,7 @@ class Pipeline:
             folder,
             inputs=records,
             is_resumed=is_resumed,
+            pool=step.pool,
         )
         logger.info("%s %s", label, "resuming" if is_resumed else "started")
         token, start = _CURRENT.set(step.name), time.monotonic()

@@ -9,18 +9,19 @@ import pytest
 
 from tests.inference.conftest import CONFIG
 from tests.models.tiny import write_clip_folder
-from uniemo_ray.config import GenerationConfig, ResourceConfig
+from uniemo_ray.config import GenerationConfig
 from uniemo_ray.distributed.shards.actors.clip import ScoreActor
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.shards.scoring import Scoring, scored_already
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.inference.generator import ImageGenerator
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import committed, read_shards
 
-RESOURCES = ResourceConfig(memory_gb_per_actor=0.5)
+POOL = Pool(memory_gb=0.5, actors=2)
 GENERATION = GenerationConfig(micro_batch=4, threads=1, rows_per_shard=5, actors=2)
 
 
@@ -45,7 +46,7 @@ def plan(model_folder: Path) -> pa.Table:
 
 def run(plan: pa.Table, store: Store, model: Path, **changes: object) -> MappedShards:
     config = GENERATION.model_copy(update=changes)
-    return generate_images(plan, store=store, model=str(model), config=config, resources=RESOURCES)
+    return generate_images(plan, store=store, model=str(model), config=config, pool=POOL)
 
 
 def bytes_by_id(store: Store) -> dict[str, bytes | None]:
@@ -96,7 +97,7 @@ def scoring(clip, heads, tmp_path_factory) -> Scoring:
 
 
 def score(images: Store, store: Store, scoring: Scoring) -> MappedShards:
-    return score_images(images=images, store=store, scoring=scoring, plan_hash="p", resources=RESOURCES)
+    return score_images(images=images, store=store, scoring=scoring, plan_hash="p", pool=POOL)
 
 
 @pytest.mark.ray
@@ -109,7 +110,7 @@ def test_scores_are_the_same_where_images_are_painted_and_later(
     config = GENERATION
     for store, chosen in ((images, scoring), (later_images, None)):
         model = str(model_folder)
-        generate_images(plan, store=store, model=model, config=config, resources=RESOURCES, scoring=chosen)
+        generate_images(plan, store=store, model=model, config=config, pool=POOL, scoring=chosen)
     assert bytes_by_id(images) == bytes_by_id(later_images)
     assert len(committed(images, "scores/")) == 3
     assert not committed(later_images, "scores/")
@@ -139,7 +140,7 @@ def test_scores_are_the_same_where_images_are_painted_and_later(
 def test_scores_of_other_scorers_are_not_taken_over(plan, model_folder, scoring, tmp_path) -> None:
     images = open_store(str(tmp_path / "images"))
     model = str(model_folder)
-    generate_images(plan, store=images, model=model, config=GENERATION, resources=RESOURCES, scoring=scoring)
+    generate_images(plan, store=images, model=model, config=GENERATION, pool=POOL, scoring=scoring)
     assert len(scored_already(images, scoring)) == 3
     assert scored_already(images, replace(scoring, version="w")) == set()
 

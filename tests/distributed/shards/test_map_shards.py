@@ -7,13 +7,14 @@ import pyarrow as pa
 import pytest
 import ray.data
 
-from uniemo_ray.config import ResourceConfig
+from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards import map_shards as module
 from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.pools import Pool, find_pool
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, committed, read_shards
 
-RESOURCES = ResourceConfig(actors=2, memory_gb_per_actor=0.1)
+POOL = Pool(actors=2, memory_gb=0.1)
 ANY = -2
 
 
@@ -42,7 +43,7 @@ def run(source, target, *, poison=-1, kind="", mended="/nowhere/mended", plan="p
         target=target,
         actor=partial(Doubler, poison=poison, kind=kind, mended=str(mended)),
         plan_hash=plan,
-        resources=RESOURCES,
+        pool=POOL,
         retries=retries,
     )
 
@@ -120,7 +121,7 @@ def placed(source, tmp_path, monkeypatch, **resources):
             target=open_store(str(tmp_path / "target")),
             actor=Doubler,
             plan_hash="p",
-            resources=ResourceConfig(**resources),
+            pool=find_pool(Config(resources=resources), "features"),
         )
     return asked
 

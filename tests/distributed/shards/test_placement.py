@@ -9,6 +9,7 @@ import pytest
 from uniemo_ray.distributed.shards import health, placement
 from uniemo_ray.distributed.shards.health import FAILURES, Health, NoActorError
 from uniemo_ray.distributed.shards.placement import Placement
+from uniemo_ray.pools import Pool as Machines
 from uniemo_ray.store.filesystem import open_store
 
 ANYWHERE, WITHOUT_BAD = None, {"ray.io/node-id": "!in(bad)"}
@@ -17,9 +18,11 @@ ANYWHERE, WITHOUT_BAD = None, {"ray.io/node-id": "!in(bad)"}
 class Pool:
     """Notes as if from several nodes, one after the other."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, machines: Machines | None = None
+    ) -> None:
         self.health, self._patch, self._now = Health(open_store(str(folder)), "p"), monkeypatch, 0
-        self.placement = Placement(self.health, {"CPU": 1, "GPU": 0})
+        self.placement = Placement(self.health, machines or Machines())
         self.names: list[str] = []
         monkeypatch.setattr(health, "_listed", lambda: {*self.names, "another-1"})
 
@@ -41,8 +44,10 @@ class Pool:
         self._patch.setattr(placement.ray, "nodes", lambda: list(nodes))
 
 
-def node(name: str, *, is_alive: bool = True, cpus: float = 4) -> dict[str, Any]:
-    return {"NodeID": name, "Alive": is_alive, "Resources": {"CPU": cpus}}
+def node(
+    name: str, *, is_alive: bool = True, cpus: float = 4, labels: dict[str, str] | None = None
+) -> dict[str, Any]:
+    return {"NodeID": name, "Alive": is_alive, "Resources": {"CPU": cpus}, "Labels": labels or {}}
 
 
 @pytest.fixture
@@ -104,3 +109,28 @@ def test_a_few_failures_leave_no_node_out(pool: Pool) -> None:
     for number in range(FAILURES - 1):
         pool.fail("n1", f"a{number}")
     assert pool.place() is ANYWHERE
+
+
+def test_the_labels_of_the_pool_hold_beside_nodes_that_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = {"uniemo/pool": "own"}, {"uniemo/pool": "other"}
+    pool = Pool(tmp_path, monkeypatch, Machines(labels=own, fallback=(other,)))
+    pool.has_nodes(node("bad", labels=own), node("good", labels=own), node("foreign"))
+    assert pool.place() == own
+    for number in range(FAILURES):
+        pool.fail("bad", f"a{number}")
+    options = pool.placement()
+    assert options["label_selector"] == own | WITHOUT_BAD
+    assert options["fallback_strategy"] == [{"label_selector": other | WITHOUT_BAD}]
+
+
+def test_a_node_of_another_pool_is_no_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"uniemo/pool": "own"}
+    pool = Pool(tmp_path, monkeypatch, Machines(labels=own))
+    pool.has_nodes(node("bad", labels=own), node("foreign"))
+    for number in range(FAILURES):
+        pool.place()
+        pool.fail("bad", f"p-{number + 1}")
+    with pytest.raises(NoActorError):
+        pool.place()

@@ -6,13 +6,14 @@ import time
 
 import pytest
 
-from uniemo_ray.distributed.shards.progress import NodeMeter, Progress, WorkerMetrics, shown
+from uniemo_ray.distributed.shards.progress import CostMeter, Progress, WorkerMetrics, shown
 from uniemo_ray.distributed.shards.report import ShardReport
+from uniemo_ray.pools import Prices
 
 
 def progress() -> Progress:
     return Progress(
-        label="images", rows=100, shards=10, price_per_node_hour=1.8, rows_before=20, shards_before=2
+        label="images", rows=100, shards=10, prices=Prices(default=1.8), rows_before=20, shards_before=2
     )
 
 
@@ -24,7 +25,7 @@ def test_a_line_says_everything() -> None:
     )
     for _ in range(2):
         view.add(ShardReport("a", rows=10, failed=1, groups='{"fear": 4, "awe": 5}'))
-    view.node_seconds = 2 * 3600.0
+    view.cost = 3.6
     expected = (
         "images: 40/100, 0.2/s, ETA 0:05:00, 2 failures, 4/10 shards, 1 node, cost 3.60; awe 10, fear 8"
     )
@@ -53,14 +54,14 @@ def test_lines_come_while_the_driver_waits(caplog: pytest.LogCaptureFixture) -> 
     following = progress()
     with shown(following, every_s=0.2):
         time.sleep(0.5)
-    assert following.node_seconds >= view.node_seconds + 0.5
+    assert following.cost >= view.cost + 0.5 * 1.8 / 3600
 
 
 def test_machines_cost_money_between_two_steps_too() -> None:
-    meter = NodeMeter(since=100.0)
-    assert meter.read(2, now=110.0) == 20
-    assert meter.read(3, now=120.0) == 50
-    assert meter.read(3, now=60.0) == 50, "a clock that was put back"
+    meter = CostMeter(since=100.0)
+    assert meter.read(720, now=110.0) == 2
+    assert meter.read(1080, now=120.0) == 5
+    assert meter.read(1080, now=60.0) == 5, "a clock that was put back"
 
 
 @pytest.mark.parametrize(("rows", "failed", "counted"), [(5, 2, [3]), (0, 4, []), (3, 3, [])])

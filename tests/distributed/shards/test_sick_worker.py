@@ -12,9 +12,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.sick_actor import SickActor, When
-from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.shards.health import NoActorError
 from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard, committed, read_shards
@@ -64,7 +64,7 @@ def step(folder: Path, when: When, place: str) -> Store:
         target=store,
         actor=partial(SickOrPatientActor, when, str(folder), SECONDS),
         plan_hash=None,
-        resources=ResourceConfig(actors=3, min_actors=3, memory_gb_per_actor=0.1, use_gpu=True),
+        pool=Pool(actors=3, min_actors=3, memory_gb=0.1, gpus=1),
         retries=0,
     )
     return store

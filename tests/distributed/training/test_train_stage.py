@@ -11,7 +11,7 @@ from pyarrow import fs
 from safetensors.torch import load_file
 
 from tests.distributed.training.train_case import Squares, build, shards
-from uniemo_ray.config import Config, ResourceConfig, TrainConfig
+from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.distributed.training.cluster_decode import check_spare_cpu
 from uniemo_ray.distributed.training.resume import last_checkpoint
 from uniemo_ray.distributed.training.train_stage import (
@@ -131,9 +131,9 @@ def test_a_killed_worker_costs_no_image_and_repeats_none(
 
 @pytest.mark.ray
 def test_decoding_in_the_cluster_needs_a_spare_cpu(ray_session: None) -> None:
-    check_spare_cpu(ResourceConfig(workers=1), "stage1")
+    check_spare_cpu(Config(resources={"workers": 1}), "stage1")
     with pytest.raises(ValueError, match=r"take 2 of 2 CPUs.*set stage2\.decode to worker"):
-        check_spare_cpu(ResourceConfig(workers=2), "stage2")
+        check_spare_cpu(Config(resources={"workers": 2}), "stage2")
 
 
 def test_a_folder_without_checkpoints_starts_anew(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from uniemo_ray.loop.steps import data, image_metrics, inception, training
 from uniemo_ray.loop.steps.scored_images import ScoredImages
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.resnet import IMAGENET_FILE, PLACES_FILE
+from uniemo_ray.pools import find_pool
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard
@@ -32,7 +33,9 @@ ONE_IMAGE = ScoredImages(
 @pytest.fixture
 def context(tmp_path):
     store = open_store(str(tmp_path))
-    return SimpleNamespace(artefacts=store, artefacts_of=lambda name: store, fingerprint="f")
+    return SimpleNamespace(
+        artefacts=store, artefacts_of=lambda name: store, fingerprint="f", name="step", pool="features"
+    )
 
 
 def published(context, config):
@@ -41,7 +44,7 @@ def published(context, config):
         (weights / name).touch()
     judged = pa.table({"image_id": ["a"], "scene_probability": [0.5], "object_probability": [0.5]})
     commit_shard(context.artefacts, f"{image_metrics.JUDGES}/part-0", judged, plan_hash="f")
-    reader = image_metrics._Reader(config, ONE_IMAGE)
+    reader = image_metrics._Reader(config, ONE_IMAGE, find_pool(config, "features"))
     image_metrics._judge(context, config, context.artefacts, "a", reader=reader, is_generated=False)
 
 

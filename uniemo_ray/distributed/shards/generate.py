@@ -4,12 +4,13 @@ Images never pass through the driver: it writes the plan and follows counts.
 """
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from uniemo_ray.config import GenerationConfig, ResourceConfig, check_threads
+from uniemo_ray.config import GenerationConfig, check_threads
 from uniemo_ray.distributed.shards.actors.clip import ScoreActor
 from uniemo_ray.distributed.shards.actors.diffusion import GenerateActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
@@ -18,6 +19,7 @@ from uniemo_ray.distributed.shards.table_actor import ActorFactory
 from uniemo_ray.feedback.plan import ImagePlan, TablePlan
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER, PLAN_FOLDER, commit_plan
 from uniemo_ray.inference.rendering import Rendering
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import committed
 
@@ -39,7 +41,7 @@ def generate_images(
     store: Store,
     model: str,
     config: GenerationConfig,
-    resources: ResourceConfig,
+    pool: Pool,
     actor: ActorFactory | None = None,
     scoring: Scoring | None = None,
 ) -> MappedShards:
@@ -51,8 +53,8 @@ def generate_images(
         plan: PLAN rows.
         store: gets `plan/` and `images/`.
         model: model folder, readable on every worker.
-        config: rows per shard, actors, threads, retries.
-        resources: what an actor reserves.
+        config: rows per shard, threads, retries.
+        pool: number of actors, what each reserves, and its machines, see `find_painters`.
         actor: makes IMAGES rows of PLAN rows; by default with `model`.
         scoring: also scores the images, into `scores/part-NNNNN` beside them, for `score_images` to find.
 
@@ -64,12 +66,6 @@ def generate_images(
     plan = TablePlan(plan) if isinstance(plan, pa.Table) else plan
     _check(plan, config)
     commit_plan(plan, store, rows_per_shard=config.rows_per_shard)
-    # an actor computes on as many threads as its images' bytes were planned for
-    reserved = {
-        "actors": config.actors,
-        "cpus_per_worker": max(config.threads, resources.cpus_per_worker),
-        "gpus_per_actor": 1.0,
-    }
     map_shards(
         store,
         {IMAGES_FOLDER: PLAN_FOLDER},
@@ -83,7 +79,7 @@ def generate_images(
             scoring=scoring,
         ),
         plan_hash=None,
-        resources=resources.model_copy(update=reserved),
+        pool=pool,
         retries=config.retries,
         overlaps=True,
     )
@@ -100,7 +96,7 @@ def score_images(
     store: Store,
     scoring: Scoring,
     plan_hash: str,
-    resources: ResourceConfig,
+    pool: Pool,
     retries: int = 2,
 ) -> MappedShards:
     """Score the shards of `images/` into `scores/` of another store, under the same names.
@@ -112,7 +108,7 @@ def score_images(
         store: gets `scores/`.
         scoring: the scorers.
         plan_hash: stands for the images and the scorers.
-        resources: size of the pool and what an actor reserves.
+        pool: number of actors, what each reserves, and its machines.
         retries: how often failed shards are tried again.
 
     Raises:
@@ -120,11 +116,10 @@ def score_images(
     """
     map_scores = partial(map_shards, images, target=store, plan_hash=plan_hash, retries=retries)
     if names := scored_already(images, scoring):
-        plain = resources.model_copy(update={"use_gpu": False})
         folders = {SCORES_FOLDER: SCORES_FOLDER}
-        map_scores(folders, actor=HandOn, resources=plain, as_tasks=True, only=names)
+        map_scores(folders, actor=HandOn, pool=replace(pool, gpus=0.0), as_tasks=True, only=names)
     actor = partial(ScoreActor, clip=scoring.clip, pretrained=scoring.pretrained, heads=scoring.heads)
-    map_scores({SCORES_FOLDER: IMAGES_FOLDER}, actor=actor, resources=resources)
+    map_scores({SCORES_FOLDER: IMAGES_FOLDER}, actor=actor, pool=pool)
     return _summary(store, SCORES_FOLDER)
 
 

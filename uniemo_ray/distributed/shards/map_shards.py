@@ -6,6 +6,7 @@ an exception never ends the pool, it comes back as a row.
 """
 
 import logging
+import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 import ray.data
 import ray.exceptions
 
-from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.shards.health import Health, NoActorError, wait_for_end
 from uniemo_ray.distributed.shards.lanes import AT_ONCE
 from uniemo_ray.distributed.shards.mapper import MapWork, ShardMapper, map_in_task
@@ -22,6 +22,7 @@ from uniemo_ray.distributed.shards.placement import Placement
 from uniemo_ray.distributed.shards.progress import Progress, shown
 from uniemo_ray.distributed.shards.report import ShardReport, ShardTask
 from uniemo_ray.distributed.shards.table_actor import ActorFactory
+from uniemo_ray.pools import Pool
 from uniemo_ray.store import faults
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import SupersededError
@@ -64,7 +65,7 @@ def map_shards(
     target: Store,
     actor: ActorFactory,
     plan_hash: str | None,
-    resources: ResourceConfig,
+    pool: Pool,
     retries: int = RETRIES,
     as_tasks: bool = False,
     overlaps: bool = False,
@@ -78,7 +79,7 @@ def map_shards(
         target: store of the results.
         actor: makes a `TableActor` on a device: a class, or a `partial` of one; importable on the workers.
         plan_hash: what the results are made for; None: each for what its input was made for.
-        resources: size of the pool and what an actor reserves.
+        pool: number of actors, what each reserves, and its machines.
         retries: how often failed shards are tried again. After that a `RejectingActor` gets the rows one by
             one, and those at fault become rows with a reason.
         as_tasks: whether each shard is a task that makes an actor object of its own, for a class that loads
@@ -99,17 +100,17 @@ def map_shards(
         for folder, prefix in folders.items()
         for shard in _wanted(source, prefix, folder, plan_hash, only=only)
     ]
-    device = "cuda" if resources.use_gpu else "cpu"
+    device = "cuda" if pool.gpus else "cpu"
     label = current_step() or ", ".join(map(_last_part, folders))
-    work = MapWork(actor, device, source, target, retries, label=label, tf32=resources.tf32)
+    work = MapWork(actor, device, source, target, retries, label=label, tf32=pool.tf32)
     done = _done(wanted, target)
     if done:
         logger.info("%s: %d of %d shards are finished already", work.label, len(done), len(wanted))
     attempt, fruitless = 1, 0
     while todo := [shard for shard in wanted if shard.name not in done]:
         tasks = [ShardTask(*shard[:-1], attempt=attempt, is_last=attempt > retries) for shard in todo]
-        progress = _progress(wanted, done, work=work, resources=resources)
-        failures = _map(tasks, work, progress, resources=resources, as_tasks=as_tasks, overlaps=overlaps)
+        progress = _progress(wanted, done, work=work, pool=pool)
+        failures = _map(tasks, work, progress, pool=pool, as_tasks=as_tasks, overlaps=overlaps)
         before, done = len(done), _done(wanted, target)
         if failures:
             _raise_if_final(failures, attempts=attempt, is_last=attempt > retries)
@@ -156,6 +157,11 @@ def _done(wanted: Sequence[_Wanted], target: Store) -> dict[str, ShardEntry]:
     return done
 
 
+def _slug(label: str) -> str:
+    """A label as a part of actors' names, so that Ray's dashboard shows whose they are."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
 def _last_part(folder: str) -> str:
     return folder.rpartition("/")[2]
 
@@ -165,13 +171,13 @@ def _progress(
     done: Mapping[str, ShardEntry],
     *,
     work: MapWork,
-    resources: ResourceConfig,
+    pool: Pool,
 ) -> Progress:
     return Progress(
         label=work.label,
         rows=sum(shard.rows for shard in wanted),
         shards=len(wanted),
-        price_per_node_hour=resources.price_per_node_hour,
+        prices=pool.prices,
         rows_before=sum(entry.rows for entry in done.values()),
         failed_before=sum(sum(entry.failed.values()) for entry in done.values()),
         shards_before=len(done),
@@ -183,7 +189,7 @@ def _map(
     work: MapWork,
     progress: Progress,
     *,
-    resources: ResourceConfig,
+    pool: Pool,
     as_tasks: bool,
     overlaps: bool,
 ) -> list[ShardReport]:
@@ -192,19 +198,23 @@ def _map(
     plan = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=len(tasks))
     # Actors that cannot start, or end, do not end the pass: `map_shards` sees what is lost with them.
     plan.context.max_errored_blocks = plan.context.max_consecutive_actor_init_deaths = -1
-    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_actor if resources.use_gpu else 0
-    memory = int(resources.memory_gb_per_actor * 2**30)
-    reserved: dict[str, Any] = {"batch_size": 1, "num_cpus": cpus, "num_gpus": gpus, "memory": memory}
-    work = replace(work, pool=uuid.uuid4().hex[:12])
+    reserved: dict[str, Any] = {
+        "batch_size": 1,
+        "num_cpus": pool.cpus,
+        "num_gpus": pool.gpus,
+        "memory": pool.memory_bytes,
+        **pool.selectors(),
+    }
+    work = replace(work, pool=f"{_slug(work.label)}-{uuid.uuid4().hex[:12]}")
     health = Health(work.target, work.pool)
     if as_tasks:
         # Ray declares no further arguments
         results = plan.map_batches(map_in_task, fn_kwargs={"work": work}, **reserved)  # type: ignore[arg-type]
     else:
-        most = min(resources.actors, len(tasks))
+        most = min(pool.actors, len(tasks))
         # Starts at full size; actors that have nothing to do, or no machine, are let go down to the smallest.
-        pool = ray.data.ActorPoolStrategy(
-            min_size=min(resources.min_actors, most),
+        actors = ray.data.ActorPoolStrategy(
+            min_size=min(pool.min_actors, most),
             max_size=most,
             initial_size=most,
             **(_TWO_AT_ONCE if overlaps else {}),
@@ -212,11 +222,11 @@ def _map(
         results = plan.map_batches(
             ShardMapper,
             fn_constructor_args=(work,),
-            compute=pool,
-            ray_remote_args_fn=Placement(health, {"CPU": cpus, "GPU": gpus, "memory": memory}),
+            compute=actors,
+            ray_remote_args_fn=Placement(health, pool),
             **reserved,
         )
-    with shown(progress):
+    with shown(progress, pool):
         try:
             return _follow(results.iter_rows(), progress)
         except ray.exceptions.RayError as error:

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psutil
-import ray
 from ray.util import metrics
 
 from uniemo_ray.distributed.shards.report import ShardReport
+from uniemo_ray.distributed.waiting import Waiting, living_nodes
+from uniemo_ray.pools import ANYWHERE, FREE, Pool, Prices
 
 logger = logging.getLogger(__name__)
 EVERY_S = 10.0
@@ -29,8 +30,8 @@ class Progress:
     rows: int | None
     """Rows that there will be, where that is known before."""
     shards: int
-    price_per_node_hour: float = 0.0
-    """Price in any currency; 0 leaves the cost out."""
+    prices: Prices = FREE
+    """Of the machines; without any, the cost is left out."""
     rows_before: int = 0
     """Rows that earlier submissions have committed."""
     failed_before: int = 0
@@ -42,8 +43,8 @@ class Progress:
     shards_done: int = 0
     groups: Counter[str] = field(default_factory=Counter)
     """Rows with a result by emotion, of this submission."""
-    node_seconds: float = 0.0
-    """Time of all nodes since the submission began, other steps included."""
+    cost: float = 0.0
+    """Price of all nodes' time since the submission began, other steps included."""
 
     def add(self, report: ShardReport) -> None:
         """Count a committed shard."""
@@ -51,10 +52,6 @@ class Progress:
         self.failed += report.failed
         self.shards_done += 1
         self.groups.update(json.loads(report.groups))
-
-    def cost(self) -> float:
-        """Price of the nodes' time since the submission began."""
-        return self.node_seconds / 3600 * self.price_per_node_hour
 
     def eta_s(self, seconds: float) -> float | None:
         """Seconds that the shards left will take at the rate so far; None before the first one."""
@@ -76,42 +73,45 @@ class Progress:
             f"{self.shards_before + self.shards_done}/{self.shards} shards",
             f"{nodes} node{'' if nodes == 1 else 's'}",
         ]
-        if self.price_per_node_hour:
-            parts.append(f"cost {self.cost():.2f}")
+        if self.prices:
+            parts.append(f"cost {self.cost:.2f}")
         by_group = ", ".join(f"{name} {count}" for name, count in sorted(self.groups.items()))
         return ", ".join(parts) + (f"; {by_group}" if by_group else "")
 
 
-class NodeMeter:
-    """Adds up the time of nodes, from one look at them to the next."""
+class CostMeter:
+    """Adds up the price of nodes, from one look at them to the next."""
 
     def __init__(self, *, since: float) -> None:
-        self.seconds, self._last = 0.0, since
+        self.cost, self._last = 0.0, since
 
-    def read(self, nodes: int, *, now: float) -> float:
-        """Node-seconds until now, when so many nodes are there."""
-        self.seconds += nodes * max(0.0, now - self._last)
+    def read(self, price_per_hour: float, *, now: float) -> float:
+        """Cost until now, when all nodes together cost so much."""
+        self.cost += price_per_hour * max(0.0, now - self._last) / 3600
         self._last = now
-        return self.seconds
+        return self.cost
 
 
-_METER = NodeMeter(since=psutil.Process().create_time())
+_METER = CostMeter(since=psutil.Process().create_time())
 """The meter of this process. Machines cost money between two pools of actors as well: training runs then."""
 
 
 @contextmanager
-def shown(progress: Progress, *, every_s: float = EVERY_S) -> Iterator[None]:
+def shown(progress: Progress, pool: Pool = ANYWHERE, *, every_s: float = EVERY_S) -> Iterator[None]:
     """Log the progress every few seconds and at the end, and keep the driver's metrics up to date.
 
-    A thread does it: the driver itself waits for the next shard, which may take minutes.
+    While no machine of the pool is there, the line says so. A thread does it: the driver itself waits for
+    the next shard, which may take minutes.
     """
     started, is_over = time.monotonic(), threading.Event()
-    gauges = DriverMetrics(progress.label)
+    gauges, waiting = DriverMetrics(progress.label), Waiting(progress.label, pool)
 
     def show() -> None:
-        seconds, nodes = time.monotonic() - started, count_nodes()
-        progress.node_seconds = _METER.read(nodes, now=time.time())
-        logger.info("%s", progress.line(seconds, nodes=nodes))
+        seconds, nodes = time.monotonic() - started, living_nodes()
+        price = sum(progress.prices.of(node.get("Labels") or {}) for node in nodes)
+        progress.cost = _METER.read(price, now=time.time())
+        waits = None if is_over.is_set() else waiting.line(nodes, now=time.monotonic())
+        logger.info("%s", waits or progress.line(seconds, nodes=len(nodes)))
         gauges.show(progress, seconds)
 
     def keep_showing() -> None:
@@ -126,11 +126,6 @@ def shown(progress: Progress, *, every_s: float = EVERY_S) -> Iterator[None]:
     finally:
         is_over.set()
         thread.join(timeout=every_s)
-
-
-def count_nodes() -> int:
-    """Machines that are in the cluster now."""
-    return sum(bool(node["Alive"]) for node in ray.nodes())
 
 
 class WorkerMetrics:
@@ -171,7 +166,7 @@ class DriverMetrics:
         """After each line."""
         self.left.set(progress.shards - progress.shards_before - progress.shards_done, self.tags)
         self.eta.set(progress.eta_s(seconds) or 0.0, self.tags)
-        self.cost.set(progress.cost(), self.tags)
+        self.cost.set(progress.cost, self.tags)
 
 
 def _clock(seconds: float) -> str:

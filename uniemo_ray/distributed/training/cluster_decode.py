@@ -1,12 +1,16 @@
 """Decoding on other nodes' CPUs: `stageN.decode: cluster`."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
 
-from uniemo_ray.config import ResourceConfig
+from uniemo_ray.config import Config
+from uniemo_ray.distributed.autoscaling import growth
+from uniemo_ray.distributed.waiting import living_nodes
+from uniemo_ray.pools import Pool, find_pool
 from uniemo_ray.training.batches import Batch, Raw
 from uniemo_ray.training.loading.batches import BATCHES_AHEAD, Share
 from uniemo_ray.training.loading.cache import OpenPiece, PieceCache
@@ -14,6 +18,7 @@ from uniemo_ray.training.loading.feed import take_rows
 from uniemo_ray.training.loading.order import Places
 from uniemo_ray.training.loading.pieces import ShardRows
 
+logger = logging.getLogger(__name__)
 MOST_TASKS = 64
 """Parts of batches that a rank has under way at a time."""
 _OPEN_PIECES = 64
@@ -21,18 +26,28 @@ _opened: "OrderedDict[str, OpenPiece]" = OrderedDict()
 """What a process that decodes has open; it lives from task to task."""
 
 
-def check_spare_cpu(resources: ResourceConfig, section: str) -> None:
-    """Decoding in the cluster needs a CPU that no worker holds, or training waits for ever.
+def check_spare_cpu(config: Config, section: str) -> None:
+    """Decoding in the cluster needs a CPU that no worker holds, or training waits for one.
+
+    With an autoscaler that is only said: it adds a machine.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, and nothing adds machines to the cluster.
     """
-    total, taken = ray.cluster_resources().get("CPU", 0), resources.least_workers * resources.cpus_per_worker
-    if total - taken < 1:
-        raise ValueError(
-            f"{section}.decode is 'cluster' and the {resources.least_workers} workers take {taken} of "
-            f"{total:g} CPUs, so none is left to decode: set {section}.decode to worker, or add a node"
-        )
+    train, data = find_pool(config, "train"), find_pool(config, "data")
+    nodes = [node for node in living_nodes() if data.accepts(node.get("Labels") or {})]
+    is_shared = any(train.accepts(node.get("Labels") or {}) for node in nodes)
+    total = sum(node["Resources"].get("CPU", 0) for node in nodes)
+    taken = train.min_actors * train.cpus if is_shared else 0
+    if total - taken >= 1:
+        return
+    line = (
+        f"{section}.decode is 'cluster' and the {train.min_actors} workers take {taken} of "
+        f"{total:g} CPUs, so none is left to decode"
+    )
+    if growth().is_static:
+        raise ValueError(f"{line}: set {section}.decode to worker, or add a node")
+    logger.warning("%s: it waits for a machine of pool %s", line, data.shown)
 
 
 class ClusterDecoder:
@@ -42,10 +57,14 @@ class ClusterDecoder:
         data: Rows of the shards, which every node must be able to read.
         collate: Rows to a batch.
         cache_bytes: Budget of a node's cache.
+        pool: The nodes that decode.
     """
 
-    def __init__(self, data: ShardRows, collate: Callable[[Raw], Batch], *, cache_bytes: int | None) -> None:
+    def __init__(
+        self, data: ShardRows, collate: Callable[[Raw], Batch], *, cache_bytes: int | None, pool: Pool
+    ) -> None:
         self._common = ray.put((data, collate, cache_bytes))
+        self._decode: Any = _decode.options(**pool.selectors())
 
     def tasks_ahead(self, share: Share, bounds: Sequence[range]) -> int:
         """Threads that each wait for a task: as many as some batches have parts."""
@@ -54,7 +73,7 @@ class ClusterDecoder:
 
     def __call__(self, places: Places) -> Batch:
         """One part; in any thread."""
-        batch: Batch = ray.get(_decode.remote(self._common, places))
+        batch: Batch = ray.get(self._decode.remote(self._common, places))
         return batch
 
 

@@ -9,6 +9,7 @@ import torch
 
 from uniemo_ray.distributed.training.cluster_decode import ClusterDecoder
 from uniemo_ray.distributed.training.work import Work
+from uniemo_ray.pools import find_pool
 from uniemo_ray.training.batches import Batch, Collate
 from uniemo_ray.training.loading.batches import Share, load_batches
 from uniemo_ray.training.loading.cache import PieceCache
@@ -81,7 +82,8 @@ class RankData:
         is_pinned = torch.cuda.is_available()
         collate = partial(self._collate, epoch=epoch, is_training=is_training)
         if self._train.decode == "cluster":
-            decoder = ClusterDecoder(data, collate, cache_bytes=self._work.cache_bytes)
+            pool = find_pool(self._work.settings.config, "data")
+            decoder = ClusterDecoder(data, collate, cache_bytes=self._work.cache_bytes, pool=pool)
             ahead = decoder.tasks_ahead(share, bounds)
             there = load_batches(
                 bounds, share, read=_places(order), decode=decoder, threads=ahead, is_pinned=is_pinned

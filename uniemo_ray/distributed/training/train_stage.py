@@ -10,7 +10,6 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 import ray.train
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -22,6 +21,8 @@ from uniemo_ray.distributed.training.entry import run_worker
 from uniemo_ray.distributed.training.machines import forget_machines
 from uniemo_ray.distributed.training.resume import Resume, last_checkpoint, remove_orphans
 from uniemo_ray.distributed.training.work import Work
+from uniemo_ray.distributed.waiting import waiting_shown
+from uniemo_ray.pools import find_pool
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.loading.pieces import ShardRows
 from uniemo_ray.training.parts import StageBuilder
@@ -98,16 +99,16 @@ def train_stage(
     if done is not None and done.state.epoch >= train.epochs:
         return _result(done, folder, rows=rows, attempts=0)
     if train.decode == "cluster":
-        check_spare_cpu(resources, "stage1" if settings.stage == "understanding" else "stage2")
+        check_spare_cpu(config, "stage1" if settings.stage == "understanding" else "stage2")
     _check_rows(rows, train)
-    _log_shares(name, rows, train, resources)
+    _log_share(name, rows, train)
     work = Work(
         name=name,
         settings=settings,
         build=build,
         seed=config.seed,
         steps_per_epoch=steps_per_epoch(rows, batch_size=train.batch_size),
-        threads=resources.cpus_per_worker,
+        threads=find_pool(config, "train").cpus,
         data=data,
         val=val,
         filesystem=filesystem,
@@ -133,7 +134,8 @@ def _train(work: Work, root: str, resources: ResourceConfig) -> int:
             logger.info("%s: attempt %d, from step %d of %d", work.name, attempt, step, work.total_steps)
         forget_machines(work)
         remove_orphans(work.filesystem, folder)
-        error = _fit(work, root, resources)
+        with waiting_shown(work.name, find_pool(work.settings.config, "train")):
+            error = _fit(work, root, resources)
         resume = last_checkpoint(work.filesystem, folder, epochs=epochs)
         if resume is None or resume.state.epoch < epochs:
             restarts.allow_after(error, work, step=resume.state.step if resume else 0)
@@ -145,16 +147,15 @@ def _fit(work: Work, root: str, resources: ResourceConfig) -> TrainingFailedErro
     """One attempt; what has ended it, or None if its ranks ended by themselves."""
     if not isinstance(resources.workers, int):
         os.environ.setdefault(START_TIMEOUT, "30")
+    pool = find_pool(work.settings.config, "train")
     trainer = TorchTrainer(
         run_worker,
         train_loop_config={"work": work},
-        scaling_config=ray.train.ScalingConfig(
+        scaling_config=ray.train.ScalingConfig(  # type: ignore[call-arg]  # as its label_selector
             num_workers=_worker_count(resources),  # type: ignore[arg-type]  # declared as that of Train v1
-            use_gpu=resources.use_gpu,
-            resources_per_worker={
-                "CPU": resources.cpus_per_worker,
-                **({"GPU": 1} if resources.use_gpu else {}),
-            },
+            use_gpu=bool(pool.gpus),
+            resources_per_worker={key: amount for key, amount in pool.needs.items() if amount},
+            label_selector=dict(pool.labels) if pool.labels else None,
         ),
         torch_config=TorchConfig(timeout_s=PROCESS_GROUP_TIMEOUT_S),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # Ray declares the types of Train v1
@@ -205,18 +206,11 @@ def _check_rows(rows: int, train: TrainConfig) -> None:
         )
 
 
-def _log_shares(name: str, rows: int, train: TrainConfig, resources: ResourceConfig) -> None:
-    left_out, needed = rows % train.batch_size, resources.least_workers * resources.cpus_per_worker
-    if left_out:
+def _log_share(name: str, rows: int, train: TrainConfig) -> None:
+    if left_out := rows % train.batch_size:
         logger.info(
             "%s: each epoch leaves out %d of %d images that would not fill a batch, others in each epoch",
             name,
             left_out,
             rows,
         )
-    for kind, count in (("CPU", needed), ("GPU", resources.least_workers if resources.use_gpu else 0)):
-        has = ray.cluster_resources().get(kind, 0)
-        if count > has:
-            logger.warning(
-                "%s: needs %d %ss, the cluster has %g: waiting for machines", name, count, kind, has
-            )

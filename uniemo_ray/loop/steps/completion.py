@@ -11,6 +11,7 @@ from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.inference.compact import NET
 from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
 from uniemo_ray.loop.source_model import SourceModel, check_names
+from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.data import read_names
 from uniemo_ray.loop.steps.evaluation import measure_accuracy
 from uniemo_ray.loop.steps.scorers import coefficient_table, read_coefficients
@@ -46,7 +47,7 @@ def complete(context: StepContext, config: Config, *, source: SourceModel) -> St
     alpha = read_coefficients(found)
     parts.net.scenes.set_coefficients(alpha["scene"])
     parts.net.objects.set_coefficients(alpha["object"])
-    space = space_of(context.artefacts_of("encode"), parts.labels, config)
+    space = space_of(context.artefacts_of("encode"), parts.labels, config, pool_of(context, config))
     whole = replace(
         parts,
         space=space,

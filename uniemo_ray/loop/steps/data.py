@@ -20,6 +20,7 @@ from uniemo_ray.distributed.shards.actors.clip import FeatureActor, NameActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.sketch import SketchFolder, draw_here, temporary_folder
+from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.metrics.score_sums import matrix
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import commit_shard, read_shards
@@ -45,7 +46,7 @@ def ingest(context: StepContext, config: Config) -> StepOutput:
         reader=partial(open_folder, data=config.data),
         max_pixels=config.data.max_pixels,
         limits=ShardLimits(config.data.rows_per_shard, config.data.shard_mb << 20),
-        resources=config.resources,
+        pool=pool_of(context, config),
         prepare=prepare,
         by_valence=config.data.valence,
     )
@@ -105,7 +106,7 @@ def features(context: StepContext, config: Config) -> StepOutput:
             max_pixels=config.data.max_pixels,
         ),
         plan_hash=context.fingerprint,
-        resources=config.resources,
+        pool=pool_of(context, config),
     )
     return StepOutput(outputs={"rows": rows})
 
@@ -146,7 +147,7 @@ def names(context: StepContext, config: Config) -> StepOutput:
         target=store,
         actor=embed,
         plan_hash=plan_hash,
-        resources=config.resources,
+        pool=pool_of(context, config),
     )
     return StepOutput(outputs={"names": len(every)})
 
@@ -162,7 +163,7 @@ def latents(context: StepContext, config: Config) -> StepOutput:
         target=context.artefacts,
         actor=partial(LatentActor, diffusion=config.diffusion, max_pixels=config.data.max_pixels),
         plan_hash=context.fingerprint,
-        resources=config.resources,
+        pool=pool_of(context, config),
     )
     return StepOutput(outputs={"rows": rows})
 

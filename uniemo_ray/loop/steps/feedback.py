@@ -17,6 +17,8 @@ from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
 from uniemo_ray.feedback.rank_filter import KEPT_FOLDER
+from uniemo_ray.loop.step_pool import pool_of
+from uniemo_ray.pools import find_painters
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.columns import iterate_columns
 from uniemo_ray.store.shards import entries_of
@@ -46,7 +48,7 @@ def generate(
         store=context.artefacts,
         model=f"{context.artefacts_of(model_step).uri}/model",
         config=config.generation,
-        resources=config.resources,
+        pool=find_painters(config),
         scoring=_scoring(context, config) if config.generation.score == "inline" else None,
     )
     return _output(made, images=made.rows)
@@ -59,7 +61,7 @@ def score(context: StepContext, config: Config, *, source: str) -> StepOutput:
         store=context.artefacts,
         scoring=_scoring(context, config),
         plan_hash=context.lineage,
-        resources=config.resources,
+        pool=pool_of(context, config),
         retries=config.generation.retries,
     )
     return _output(scored)
@@ -88,7 +90,7 @@ def filter_images(context: StepContext, config: Config, *, round_: int) -> StepO
         context.artefacts_of(f"score-{round_}"),
         context.artefacts,
         config=FilterConfig(eta=chosen.eta, delta=chosen.delta, scope=chosen.scope, criteria=chosen.criteria),
-        resources=config.resources,
+        pool=pool_of(context, config),
     )
     logger.info("kept %d of %d images", summary.kept, summary.total)
     if not summary.kept:
@@ -131,7 +133,7 @@ def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
             diffusion=config.diffusion if config.diffusion.target == "whole" else None,
         ),
         plan_hash=None,
-        resources=config.resources,
+        pool=pool_of(context, config),
     )
     return StepOutput(
         metrics={

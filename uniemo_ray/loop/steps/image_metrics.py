@@ -17,6 +17,7 @@ from uniemo_ray.config import Config
 from uniemo_ray.distributed.shards.actors.published import JudgeActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.tasks import in_order, total
+from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.feature_sums import RESULTS_AT_ONCE, clip_sums
 from uniemo_ray.loop.steps.inception import (
     has_inception,
@@ -54,6 +55,7 @@ from uniemo_ray.metrics.shard_sums import (
     pieces,
 )
 from uniemo_ray.models.clip import load_clip
+from uniemo_ray.pools import Pool
 from uniemo_ray.shipped import WEIGHTS
 from uniemo_ray.statistics.moments import Moments
 from uniemo_ray.store.base import Store
@@ -115,13 +117,13 @@ def measure_set(
         train_features(context, config, source, folder)
         if is_generated:
             published_features(context, config, source, folder, images=images)
-    yardstick, reader = _yardstick(config), _Reader(config, images)
+    yardstick, reader = _yardstick(config), _Reader(config, images, pool_of(context, config))
     judge = _public_judge(config) if yardstick.published_clip else None
     sums = total(
         SumScores(scores, judge),
         pieces(entries_of(scores, SCORES_FOLDER), rows=ROWS_PER_TASK),
         add=ScoreSums.add,
-        resources=config.resources,
+        pool=pool_of(context, config),
         what="measurement",
         at_once=RESULTS_AT_ONCE,
     )
@@ -147,8 +149,8 @@ def measure_set(
 class _Reader:
     """Reads shards of one set of images in tasks."""
 
-    def __init__(self, config: Config, images: ScoredImages) -> None:
-        self.config, self.images = config, images
+    def __init__(self, config: Config, images: ScoredImages, pool: Pool) -> None:
+        self.config, self.images, self.pool = config, images, pool
 
     def each(self, work: Callable[[Entries], R], entries: Iterable[ShardEntry]) -> Iterator[R]:
         """What the work finds in each piece of some shards without pictures, in order."""
@@ -177,9 +179,7 @@ class _Reader:
             raise ValueError(f"{store.uri}/{folder} lacks {len(row_of)} images, among them {min(row_of)}")
 
     def _run(self, work: Callable[[Entries], R], parts: list[Entries]) -> Iterator[R]:
-        return in_order(
-            work, parts, resources=self.config.resources, what="measurement", at_once=RESULTS_AT_ONCE
-        )
+        return in_order(work, parts, pool=self.pool, what="measurement", at_once=RESULTS_AT_ONCE)
 
 
 def _features(reader: _Reader, scores: Store, rows: Ints) -> RowFeatures:
@@ -243,7 +243,7 @@ def _judge(
         target=context.artefacts,
         actor=actor,
         plan_hash=context.fingerprint,
-        resources=config.resources,
+        pool=pool_of(context, config),
     )
     moments, entries = Moments.empty(1), entries_of(context.artefacts, JUDGES)
     for part in reader.each(SumClarity(context.artefacts, reader.images.left_out), entries):

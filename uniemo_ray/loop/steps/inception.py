@@ -10,6 +10,7 @@ from uniemo_ray.config import SPLITS, Config
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.published import InceptionActor, PublishedProtocol, TrainProtocol
 from uniemo_ray.distributed.shards.map_shards import map_shards
+from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.feature_sums import folder_sums
 from uniemo_ray.loop.steps.scored_images import ScoredImages
 from uniemo_ray.metrics.frechet import FeatureSums
@@ -17,6 +18,7 @@ from uniemo_ray.metrics.generation import Sides
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.published import chosen_rows, fid_name
 from uniemo_ray.metrics.weights import has_weights
+from uniemo_ray.pools import Pool
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.shards import entries_of
 from uniemo_ray.store.steps import StepContext, StepOutput
@@ -66,20 +68,22 @@ def published_features(
 
 def train_sides(context: StepContext, config: Config, images: ScoredImages) -> Sides:
     """Sums of what `train_features` left, and of the real training images."""
-    mine = _sums(config, context.artefacts, TRAIN, left_out=images.left_out)
-    return Sides("fid_train", mine, _sums(config, context.artefacts_of(STEP), TRAIN))
+    pool = pool_of(context, config)
+    mine = _sums(pool, context.artefacts, TRAIN, left_out=images.left_out)
+    return Sides("fid_train", mine, _sums(pool, context.artefacts_of(STEP), TRAIN))
 
 
 def published_sides(context: StepContext, config: Config) -> Sides:
     """Sums of what `published_features` left, and of all real images; the name says whether all are there."""
-    mine = _sums(config, context.artefacts, PUBLISHED)
-    return Sides(fid_name(mine), mine, _sums(config, context.artefacts_of(STEP), PUBLISHED))
+    pool = pool_of(context, config)
+    mine = _sums(pool, context.artefacts, PUBLISHED)
+    return Sides(fid_name(mine), mine, _sums(pool, context.artefacts_of(STEP), PUBLISHED))
 
 
 def _sums(
-    config: Config, store: Store, folder: str, *, left_out: pa.Array | None = None
+    pool: Pool, store: Store, folder: str, *, left_out: pa.Array | None = None
 ) -> dict[str, FeatureSums]:
-    return folder_sums(config, store, folder, column="inception_feature", left_out=left_out)
+    return folder_sums(pool, store, folder, column="inception_feature", left_out=left_out)
 
 
 def _map(
@@ -104,6 +108,6 @@ def _map(
             chosen=chosen,
         ),
         plan_hash=context.fingerprint,
-        resources=config.resources,
+        pool=pool_of(context, config),
         only=shards,
     )

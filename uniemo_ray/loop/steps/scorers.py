@@ -5,6 +5,7 @@
 import io
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.statistics import compute_coefficients
 from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.inference.heads import NameBank, ScorerData, ScorerHeads, train_scorers
+from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.data import read_features, read_names
 from uniemo_ray.models.clip import embed_names, load_clip
 from uniemo_ray.statistics.coefficients import coefficients_by_key, mean_absolute_error
@@ -33,7 +35,8 @@ COEFFICIENTS_FILE = "coefficients.parquet"
 
 def scorers(context: StepContext, config: Config) -> StepOutput:
     """Train the section-2 emotion classifier and the scene and object heads, as one Ray task."""
-    blob, accuracies = on_a_worker(fit_scorers, context.artefacts_of("features"), config, read_names(context))
+    fit = partial(fit_scorers, context.artefacts_of("features"), config, read_names(context))
+    blob, accuracies = on_a_worker(fit, pool=pool_of(context, config))
     context.artefacts.write_bytes("scorers.safetensors", blob)
     return StepOutput(metrics={f"test_{name}": value for name, value in accuracies.items()})
 
@@ -103,10 +106,10 @@ def _hits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def coefficients(context: StepContext, config: Config) -> StepOutput:
     """Alpha (eq. 5) of every attribute over the training split, by a mergeable aggregation."""
-    rows = with_probabilities(
-        as_dataset(context.artefacts_of("features"), "train"), load_heads(context.artefacts_of("scorers"))
-    )
-    table = compute_coefficients(rows, space=label_space(config.data))
+    pool = pool_of(context, config)
+    features = as_dataset(context.artefacts_of("features"), "train", pool=pool)
+    rows = with_probabilities(features, load_heads(context.artefacts_of("scorers")), pool=pool)
+    table = compute_coefficients(rows, space=label_space(config.data), pool=pool)
     sink = io.BytesIO()
     pq.write_table(table, sink)
     context.artefacts.write_bytes(COEFFICIENTS_FILE, sink.getvalue())

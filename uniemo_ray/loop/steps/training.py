@@ -17,11 +17,13 @@ from uniemo_ray.distributed.statistics import SPACE_COLUMNS, compute_space
 from uniemo_ray.distributed.training.train_stage import train_stage
 from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
+from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.data import read_names
 from uniemo_ray.loop.steps.scorers import coefficient_table, read_coefficients
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.models.pipeline_folder import PipelineFolder, configured_pipeline
+from uniemo_ray.pools import Pool
 from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.statistics.gaussian_space import GaussianSpace
 from uniemo_ray.store.base import Store
@@ -185,21 +187,24 @@ def run_encoder(context: StepContext, config: Config, stage: StageSettings) -> d
         target=context.artefacts,
         actor=partial(EncoderActor, stage=stage, max_pixels=config.data.max_pixels),
         plan_hash=context.fingerprint,
-        resources=config.resources,
+        pool=pool_of(context, config),
     )
 
 
-def space_of(encoded: Store, labels: LabelSpace, config: Config) -> EmotionSpace:
+def space_of(encoded: Store, labels: LabelSpace, config: Config, pool: Pool) -> EmotionSpace:
     """Emotion space of what `run_encoder` left, by the settings of the run."""
-    rows = as_dataset(encoded, "train")
+    rows = as_dataset(encoded, "train", pool=pool)
     present = set(rows.schema().names)
     members = {member: column for member, column in SPACE_COLUMNS.items() if column in present}
-    return compute_space(rows, settings=config.emotion_space, seed=config.seed, members=members, space=labels)
+    return compute_space(
+        rows, settings=config.emotion_space, seed=config.seed, members=members, space=labels, pool=pool
+    )
 
 
 def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
     """Emotion space of the round, and its complete model folder."""
-    space = space_of(context.artefacts_of(f"encode-{round_}"), label_space(config.data), config)
+    encoded = context.artefacts_of(f"encode-{round_}")
+    space = space_of(encoded, label_space(config.data), config, pool_of(context, config))
     settings = trained_settings(context, config, stage="joint", step=f"joint-{round_}")
     if config.diffusion.denoiser == "frozen":
         source: DiffusionParts | PipelineFolder = configured_pipeline(config.diffusion)

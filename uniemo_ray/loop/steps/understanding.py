@@ -11,6 +11,7 @@ from uniemo_ray.distributed.shards.actors.understanding import UnderstandActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.emotions import LABEL_SPACES
 from uniemo_ray.inference.model_source import describe_model
+from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.evaluation import positions, shown
 from uniemo_ray.loop.steps.training import MODEL
 from uniemo_ray.metrics.accuracy import AccuracyCounts, coarsen
@@ -31,7 +32,7 @@ def predict(context: StepContext, config: Config, *, model: str | None) -> StepO
         target=context.artefacts,
         actor=partial(UnderstandActor, model=folder, max_pixels=config.data.max_pixels),
         plan_hash=context.fingerprint,
-        resources=config.resources,
+        pool=pool_of(context, config),
     )
     return StepOutput(outputs={"rows": rows, "model": fingerprint, "classes": space.name})
 

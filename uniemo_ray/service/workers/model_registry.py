@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from uniemo_ray import UniEmo, __version__
-from uniemo_ray.config import PLACEHOLDER, Settings
+from uniemo_ray.config import PLACEHOLDER
 from uniemo_ray.inference.model_folder import ModelParts
 from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.service.backend import DEFAULT_MODEL, ModelDescription
@@ -11,6 +11,7 @@ from uniemo_ray.service.settings import Limits
 from uniemo_ray.service.workers.image_generator import ImageGenerator
 from uniemo_ray.service.workers.knowledge import trained_on
 from uniemo_ray.service.workers.understander import Understander
+from uniemo_ray.settings_base import Settings
 
 
 class ModelRegistry(Settings):

@@ -1,0 +1,1 @@
+"""The cluster of `cluster/kuberay/` in small, on one computer: `make cluster-rehearsal`."""
