@@ -31,7 +31,8 @@ class DataConfig(Settings):
     """Data set: `sketch` generates EmoSketch, `folders` reads one folder per class, the others are published
     sets. Source: ours."""
     root: Address | None = None
-    """Folder of the data set. Every kind except `sketch` requires it. Source: ours."""
+    """Folder of the data set, on a disk of every machine or in a bucket (`s3://bucket/folder`). Every kind
+    except `sketch` requires it. Source: ours."""
     labels: Literal["mikels", "ekman", "sentiment"] = "mikels"
     """Classes of a `folders` set: eight emotions, six emotions, or positive and negative. Source: ours."""
     valence: bool = False

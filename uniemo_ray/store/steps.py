@@ -196,6 +196,10 @@ class Pipeline:
             results = Graph(inputs, skip=skip, execute=execute, has_room=fits).run()
         return tuple(results.values())
 
+    def is_finished(self, name: str) -> bool:
+        """Whether a declared step would be skipped."""
+        return self._run.finished(name, self._steps[name].fingerprint) is not None
+
     def _skip(self, step: Step, label: str) -> StepResult | None:
         record = self._run.finished(step.name, step.fingerprint)
         if record is None:
