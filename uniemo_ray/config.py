@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from uniemo_ray.addresses import Address
-from uniemo_ray.pools import PoolsConfig, check_pools
+from uniemo_ray.pools import PoolsConfig, check_pool_settings
 from uniemo_ray.settings_base import Settings
 
 PLACEHOLDER = "<emotion>"
@@ -630,7 +630,7 @@ class ResourceConfig(Settings):
 
     @model_validator(mode="after")
     def _pools_fit(self) -> "ResourceConfig":
-        check_pools(self)
+        check_pool_settings(self)
         return self
 
     @property

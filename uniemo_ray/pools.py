@@ -37,8 +37,8 @@ class PoolConfig(Settings):
     actors that generate. The number of training workers is `resources.workers`. Unit: actors. Source:
     ours."""
     min_actors: int | None = Field(None, ge=1)
-    """Smallest number of actors; work starts once they are placed. Null takes `resources.min_actors`. Unit:
-    actors. Source: ours."""
+    """Smallest number of actors; work starts once they are placed. Null takes `resources.min_actors`.
+    Unit: actors. Source: ours."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray labels that a machine must have, such as `{uniemo/pool: train}`. A value may be `!a`, `in(a, b)` or
     `!in(a, b)`. Source: ours."""
@@ -233,7 +233,7 @@ def prices_of(resources: "ResourceConfig") -> Prices:
     )
 
 
-def check_pools(resources: "ResourceConfig") -> None:
+def check_pool_settings(resources: "ResourceConfig") -> None:
     """Refuse pools that contradict other settings, or that Ray's autoscaler could not place.
 
     Raises:

@@ -13,7 +13,7 @@ from tests.distributed.pool_case import WhereActor, here, tell_into, told, where
 from tests.distributed.training.train_case import shards
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.datasets import selectors_of
-from uniemo_ray.distributed.pool_check import check_pools
+from uniemo_ray.distributed.pool_check import check_pool_machines
 from uniemo_ray.distributed.scorers import on_a_worker
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.tasks import in_order, total
@@ -120,5 +120,5 @@ def test_a_typo_is_said_before_anything_starts(cluster: None) -> None:
     with pytest.raises(
         ValueError, match=r"^resources\.pools\.generate\.labels: no machine has uniemo/pool=onw; "
     ):
-        check_pools(config, ["generate"])
-    check_pools(config, ["train", "data"])
+        check_pool_machines(config, ["generate"])
+    check_pool_machines(config, ["train", "data"])

@@ -18,6 +18,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tools.rehearsal.watch import Record
 
 SWITCHES = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled", "DS_ACCELERATOR": "cpu"}
 """Of the head and all its drivers: before Ray is imported. The first keeps Ray on 127.0.0.1."""
@@ -25,8 +29,6 @@ IDLE_MINUTES = 0.25
 EVERY_S = 0.5
 BACK_S = 120.0
 """Time for the machines to go after the run."""
-WIDTHS = {"data": 4, "train": 5, "generate": 8}
-_STEP = re.compile(r"\[\d+/\d+\] \S+ \.\.\. ")
 _SHOWN = re.compile(r"(waits for|\[\d+/\d+\]|error|Error|report: )")
 
 
@@ -56,20 +58,15 @@ def rehearse(folder: Path, record_file: Path | None) -> int:
     table, record = Table(list(types)), Record({name: type_["labels"] for name, type_ in types.items()})
     with autoscaling_head(types, idle_minutes=IDLE_MINUTES) as address:
         ray.init(address, log_to_driver=False, logging_level="ERROR")
-        table.head()
-        process = _driver(write_settings(folder), address)
-        lines = _lines(process)
         try:
-            while process.poll() is None or not lines.empty():
-                _look(record, table, lines)
+            table.head()
+            code = _run(write_settings(folder), address, record, table)
+            until = time.monotonic() + BACK_S
+            while table.machines and time.monotonic() < until:
+                _look(record, table)
         finally:
-            process.kill()
-        code = process.wait()
-        until = time.monotonic() + BACK_S
-        while (_look(record, table, lines) or True) and table.machines and time.monotonic() < until:
-            pass
-        is_back = not table.machines
-        ray.shutdown()
+            ray.shutdown()  # before its head goes: Ray would end this process with it
+    is_back = not table.machines
     _summary(record, table, is_back=is_back, code=code)
     if record_file:
         seen = {step: dict(pools) for step, pools in record.places.items()}
@@ -99,6 +96,12 @@ class Table:
         self._started = time.monotonic()
         print("\n" + "  ".join(["time ", *self.groups, "what happens"]), flush=True)
 
+    def hear(self, line: str) -> None:
+        """A line of the driver's log; those of interest are shown without its own time."""
+        self.log.append(line)
+        if _SHOWN.search(line):
+            self.say(line.partition(" ")[2] if line[2:3] == ":" else line)
+
     def say(self, what: str) -> None:
         """One line."""
         clock = f"{int(self.seconds) // 60:2d}:{int(self.seconds) % 60:02d}"
@@ -106,19 +109,29 @@ class Table:
         print("  ".join([clock, *cells, what]), flush=True)
 
 
-def _look(record: "Record", table: Table, lines: "queue.Queue[str]") -> None:  # noqa: F821
+def _run(config: Path, address: str, record: "Record", table: Table) -> int:
+    """Run the loop and look on; its exit code."""
+    process = _driver(config, address)
+    lines = _lines(process)
+    try:
+        while process.poll() is None or not lines.empty():
+            _look(record, table)
+            while not lines.empty():
+                table.hear(lines.get())
+    finally:
+        process.kill()
+    return process.wait()
+
+
+def _look(record: "Record", table: Table) -> None:
+    """Look at the cluster once, after a moment."""
     import ray
 
+    time.sleep(EVERY_S)
     is_new = record.add(ray.nodes(), ray._private.state.actors(), seconds=table.seconds)
     if is_new:
         before, table.machines = table.machines, record.counts[-1][1]
         table.say(_change(before, table.machines))
-    while not lines.empty():
-        line = lines.get()
-        table.log.append(line)
-        if _SHOWN.search(line):
-            table.say(line.partition(" ")[2] if line[2:3] == ":" else line)
-    time.sleep(EVERY_S)
 
 
 def _change(before: dict[str, int], after: dict[str, int]) -> str:
@@ -153,7 +166,7 @@ def _lines(process: "subprocess.Popen[str]") -> "queue.Queue[str]":
     return lines
 
 
-def _summary(record: "Record", table: Table, *, is_back: bool, code: int) -> None:  # noqa: F821
+def _summary(record: "Record", table: Table, *, is_back: bool, code: int) -> None:
     print("\nwhere processes were seen (step: pool of the machine)")
     for step, pools in sorted(record.places.items()):
         print(f"  {step:20s} {', '.join(sorted(pools))}")

@@ -61,6 +61,7 @@ def settings(run: str) -> dict[str, Any]:
 
 def write_settings(folder: Path) -> Path:
     """The same as a file for `--config`; the run lies beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(settings(str(folder / "run"))), encoding="utf-8")
     return path

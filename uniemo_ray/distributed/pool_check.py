@@ -24,7 +24,7 @@ def check_labels(config: Config) -> None:
                 raise ValueError(f"resources.pools.{name}.{field}: {one_line(ValueError(problem))}")
 
 
-def check_pools(config: Config, names: Iterable[str]) -> None:
+def check_pool_machines(config: Config, names: Iterable[str]) -> None:
     """Look for the machines of pools in the cluster that this driver is connected to.
 
     Args:

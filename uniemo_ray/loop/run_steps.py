@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
 from uniemo_ray.distributed.machines import check_machines
-from uniemo_ray.distributed.pool_check import check_labels, check_pools
+from uniemo_ray.distributed.pool_check import check_labels, check_pool_machines
 from uniemo_ray.distributed.room import ClusterRoom
 from uniemo_ray.distributed.session import connect
 from uniemo_ray.loop.declare import Row, declare
@@ -33,7 +33,7 @@ def open_pipeline(config: Config, table: Sequence[Row]) -> Iterator[tuple[RunFol
     pipeline = Pipeline(run, has_room=ClusterRoom(config))
     declare(pipeline, config, table)
     connect(scratch=config.resources.scratch)
-    check_pools(config, [row.pool for row in table if row.pool])
+    check_pool_machines(config, [row.pool for row in table if row.pool])
     check_machines(config, is_ingested=run.store.exists("steps/ingest.json"))
     with run.locked(wait_s=config.resources.wait_for_lease_s), kept_log(run.store, epoch=run.lease.epoch):
         yield run, pipeline

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from tests.distributed.training.train_case import Squares, build, shards
 from uniemo_ray.config import Config, TrainConfig
+from uniemo_ray.distributed.autoscaling import Growth
+from uniemo_ray.distributed.training import cluster_decode
 from uniemo_ray.distributed.training.cluster_decode import check_spare_cpu
 from uniemo_ray.distributed.training.resume import last_checkpoint
 from uniemo_ray.distributed.training.train_stage import (
@@ -134,6 +136,19 @@ def test_decoding_in_the_cluster_needs_a_spare_cpu(ray_session: None) -> None:
     check_spare_cpu(Config(resources={"workers": 1}), "stage1")
     with pytest.raises(ValueError, match=r"take 2 of 2 CPUs.*set stage2\.decode to worker"):
         check_spare_cpu(Config(resources={"workers": 2}), "stage2")
+
+
+@pytest.mark.ray
+def test_with_an_autoscaler_a_missing_cpu_is_only_said(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cluster_decode, "growth", lambda: Growth(types=()))
+    check_spare_cpu(Config(resources={"workers": 2}), "stage2")
+    assert "so none is left to decode: it waits for a machine of pool data" in caplog.text
+    caplog.clear()
+    data = {"data": {"labels": {"uniemo/pool": "data"}, "memory_gb": 1}}
+    check_spare_cpu(Config(resources={"workers": 2, "pools": data}), "stage2")
+    assert "take 0 of 0 CPUs" in caplog.text
 
 
 def test_a_folder_without_checkpoints_starts_anew(tmp_path: Path) -> None:

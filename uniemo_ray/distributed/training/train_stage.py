@@ -33,7 +33,11 @@ logger = logging.getLogger(__name__)
 
 PROCESS_GROUP_TIMEOUT_S = 600
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-"""Ray Train's wait for machines before it asks again; with bounds it learns that way that fewer are left."""
+"""Ray Train's wait for machines before it asks again."""
+ELASTIC_S = 30
+"""With bounds it learns that way that fewer machines are left."""
+PATIENT_S = 1800
+"""A fixed number waits for all: machines with GPUs take minutes to start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +149,8 @@ def _train(work: Work, root: str, resources: ResourceConfig) -> int:
 
 def _fit(work: Work, root: str, resources: ResourceConfig) -> TrainingFailedError | None:
     """One attempt; what has ended it, or None if its ranks ended by themselves."""
-    if not isinstance(resources.workers, int):
-        os.environ.setdefault(START_TIMEOUT, "30")
+    is_fixed = isinstance(resources.workers, int)
+    os.environ.setdefault(START_TIMEOUT, str(PATIENT_S if is_fixed else ELASTIC_S))
     pool = find_pool(work.settings.config, "train")
     trainer = TorchTrainer(
         run_worker,
