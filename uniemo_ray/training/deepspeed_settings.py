@@ -6,11 +6,14 @@ import torch
 import torch.distributed as dist
 
 from uniemo_ray.config import TrainConfig
+from uniemo_ray.training.buckets import Buckets
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-def deepspeed_config(train: TrainConfig, world_size: int, *, precision: Precision) -> dict[str, Any]:
+def deepspeed_config(
+    train: TrainConfig, world_size: int, *, precision: Precision, buckets: Buckets
+) -> dict[str, Any]:
     """DeepSpeed's JSON for a stage; every DeepSpeed setting of the project is here.
 
     bf16 is DeepSpeed's `torch_autocast`: weights, optimizer state, communication and losses stay fp32,
@@ -21,13 +24,18 @@ def deepspeed_config(train: TrainConfig, world_size: int, *, precision: Precisio
         train: The stage's settings.
         world_size: Ranks that share the global batch.
         precision: Arithmetic of matrix products, as `resolve_precision` tells.
+        buckets: Of the gradients, as `plan_buckets` tells.
     """
     config: dict[str, Any] = {
         # The engine weighs rows and counts passes itself; this is only what DeepSpeed's own counters show.
         "train_micro_batch_size_per_gpu": max(1, train.batch_size // world_size),
         "gradient_accumulation_steps": 1,
         "gradient_clipping": train.gradient_clip or 0.0,  # 0 is DeepSpeed's word for none
-        "zero_optimization": {"stage": train.zero_stage},
+        "zero_optimization": {
+            "stage": train.zero_stage,
+            "reduce_bucket_size": buckets.elements,
+            "overlap_comm": buckets.is_overlapped,
+        },
         "steps_per_print": 1_000_000_000,
     }
     if precision == "bf16":

@@ -117,7 +117,7 @@ def evaluate(engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
     """Means over all images of all ranks; the same number of batches on each."""
     totals = _Mean()
     for batch in batches:
-        totals.add(engine.evaluate(batch.tensors), weight=batch.images)
+        totals.add(engine.evaluate(batch.tensors, images=batch.images), weight=batch.images)
     return totals.values()
 
 
@@ -125,7 +125,7 @@ def _step(
     engine: Engine, batch: Batch, state: TrainState, *, is_due: bool
 ) -> tuple[TrainState, dict[str, float], bool]:
     started = time.monotonic()
-    result = engine.step(batch.tensors, is_due=is_due)
+    result = engine.step(batch.tensors, images=batch.images, is_due=is_due)
     state = replace(state, world_size=engine.world_size)
     state = state.after_step(images=batch.images, seconds=time.monotonic() - started)
     return state, result.metrics, result.is_due
