@@ -52,7 +52,7 @@ def build_config(
     Args:
         values: with `config` and `preset` as in a file.
         overrides: of the command line.
-        over: values by dotted name, which count most; `preset` among them takes the place of that in `values`.
+        over: values by dotted name, which count most; a `preset` replaces that of `values`.
         source: named in errors.
 
     Raises:

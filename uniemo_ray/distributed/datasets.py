@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import ray.data
 from ray.data import Dataset as Dataset
 
@@ -37,3 +39,15 @@ def as_dataset(
     return ray.data.read_parquet(
         paths, filesystem=filesystem, columns=None if columns is None else list(columns)
     )
+
+
+def only(rows: Dataset, image_ids: pa.Array | None) -> Dataset:
+    """Rows whose `image_id` is among these; None keeps all."""
+    if image_ids is None:
+        return rows
+
+    def keep(table: pa.Table) -> pa.Table:
+        return table.filter(pc.is_in(table["image_id"], value_set=image_ids))
+
+    kept: Dataset = rows.map_batches(keep, batch_format="pyarrow")
+    return kept

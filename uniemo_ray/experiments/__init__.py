@@ -1,1 +1,1 @@
-"""Studies: arms that differ in named settings, paired seeds, claims, and what the numbers say of them. No Ray."""
+"""Studies: arms that differ in named settings, paired seeds, claims and verdicts. No Ray."""

@@ -50,7 +50,7 @@ class Difference:
     images: int
     """Test images that pair the arms, 1 for a metric that is one number per seed."""
     seeds_needed: int | None
-    """Seeds with which an interval around this mean would leave out 0: None if no number up to 1,000 would."""
+    """Seeds with which an interval around this mean would leave out 0; None if 1,000 would not do."""
 
 
 def compare(left: Values, right: Values, *, random_seed: int = 0, resamples: int = RESAMPLES) -> Difference:
@@ -61,7 +61,7 @@ def compare(left: Values, right: Values, *, random_seed: int = 0, resamples: int
     a crossed design, and by Student's t with Satterthwaite's degrees of freedom.
 
     Args:
-        left: (S, M) values of one arm, rows by seed and columns by test image; (S, 1) for one number per seed.
+        left: (S, M) values of one arm, by seed and test image; (S, 1) for one number per seed.
         right: (S, M) values of the other arm, with the same seeds and images.
         random_seed: of the resampling.
         resamples: R.
@@ -111,7 +111,8 @@ def components(table: Values) -> Variance:
         image=max(0.0, (of_images - rest) / seeds),
         rest=rest,
         of_mean=total / (seeds * images),
-        freedom=total**2 / squares if squares else float(seeds - 1),
+        # a difference of mean squares would have next to none where they cancel
+        freedom=max(total**2 / squares if squares else 0.0, float(min(seeds, images) - 1)),
     )
 
 

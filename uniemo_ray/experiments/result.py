@@ -15,7 +15,6 @@ from uniemo_ray.experiments.metrics import ACCURACY, factor, known_metrics
 from uniemo_ray.experiments.paired import Values, compare, mean_interval
 from uniemo_ray.experiments.study import Part, Size, Study
 
-FORMAT = 1
 ByImage = Mapping[str, float]
 """A value for each test image, by its id."""
 
@@ -94,7 +93,7 @@ class Work(Part):
 class StudyResult(Part):
     """A whole study."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     study: str
     size: Size
     title: str

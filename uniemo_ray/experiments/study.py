@@ -142,7 +142,9 @@ def read_study(text: str) -> tuple[str, Study]:
     path = local_path(text)
     if not path.is_file():
         if len(path.parts) > 1 or path.suffix or text not in study_names():
-            raise ValueError(f"there is no study {text!r}: expected a YAML file or {', '.join(study_names())}")
+            raise ValueError(
+                f"there is no study {text!r}: expected a YAML file or {', '.join(study_names())}"
+            )
         path = STUDIES / f"{text}.yaml"
     return path.stem, _parse(path)
 
@@ -195,7 +197,9 @@ def check_study(study: Study, configs: dict[str, Config], *, size: Size) -> None
     """
     for column in study.columns:
         key = study.key_of(column, size)
-        claimed = {arm for claim in study.read_claims if claim.metric == column for arm in (claim[0], claim[2])}
+        claimed = {
+            arm for claim in study.read_claims if claim.metric == column for arm in (claim[0], claim[2])
+        }
         missing = {
             arm: why
             for arm, config in configs.items()
@@ -217,7 +221,7 @@ def choose_seeds(study: Study, given: int | None, *, with_intervals: bool) -> tu
         raise ValueError(f"--seeds expects 1 or more, got {count}")
     if count == 1 and with_intervals:
         raise ValueError(
-            "one seed says nothing about the spread between seeds, so there is no interval: give --seeds 2 or "
-            "more, or --no-intervals"
+            "one seed says nothing about the spread between seeds, so there is no interval: give --seeds 2 "
+            "or more, or --no-intervals"
         )
     return tuple(range(count))

@@ -7,8 +7,9 @@ from uniemo_ray.experiments.metrics import ACCURACY, JUDGE_ERROR, Until
 from uniemo_ray.loop.declare import Row
 from uniemo_ray.loop.step_tables import NETWORK, feedback_loop_steps
 from uniemo_ray.loop.steps import answers
+from uniemo_ray.training.stage_settings import StageName
 
-STAGES = (("understanding", "stage_1"), ("joint", "stage_2"))
+STAGES: tuple[tuple[StageName, Until], ...] = (("understanding", "stage_1"), ("joint", "stage_2"))
 
 
 def arm_steps(config: Config) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
@@ -26,7 +27,7 @@ def open_pipeline(config: Config, table: Sequence[Row]) -> Iterator[tuple[RunFol
         ValueError: the folder holds something else, or machines of the cluster lack what the run needs.
         RunLockedError: another driver works on it.
     """
-    with open_steps(config, lambda pipeline: declare(pipeline, config, table)) as opened:
+    with open_steps(config, partial(declare, config=config, table=table)) as opened:
         yield opened
 
 

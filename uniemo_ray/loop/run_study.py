@@ -4,6 +4,8 @@ import logging
 import os
 import platform
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
@@ -29,6 +31,7 @@ from uniemo_ray.store.run import RunFolder
 logger = logging.getLogger(__name__)
 CHECK_SIZE, INGEST = "check-size", "ingest"
 TRAININGS = ("understanding-", "joint-")
+Records = Mapping[str, StepRecord]
 
 
 def configure_arms(study: Study, *, size: Size, overrides: list[str]) -> dict[str, Config]:
@@ -73,50 +76,78 @@ def measured_in(study: Study, arm: str, config: Config, *, size: Size) -> dict[s
     }
 
 
-def run_study(
-    study: Study,
-    configs: Mapping[str, Config],
-    *,
-    name: str,
-    size: Size,
-    seeds: Sequence[int],
-    with_intervals: bool,
-) -> tuple[RunFolder, StudyResult]:
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study."""
+
+    name: str
+    study: Study
+    size: Size
+    configs: Mapping[str, Config]
+    """Settings by arm; the seed is not theirs."""
+    seeds: Sequence[int]
+    with_intervals: bool
+
+    @property
+    def expansion(self) -> Expansion:
+        """Its steps."""
+        return expand_study(self.study, self.configs, size=self.size, seeds=self.seeds)
+
+
+def run_study(asked: StudyRun) -> tuple[RunFolder, StudyResult]:
     """Make what is missing of all steps, then measure.
 
     Raises:
         ValueError: the run folder holds something else.
         RunLockedError: another driver works on it.
     """
-    expansion = expand_study(study, configs, size=size, seeds=seeds)
-    base = next(iter(configs.values()))
+    expansion, base = asked.expansion, next(iter(asked.configs.values()))
+    made = len(expansion.steps)
     logger.info(
-        "%s: %d arms, %d seeds, %d steps, of which %d are shared",
-        name,
-        len(configs),
-        len(seeds),
-        len(expansion.steps),
-        expansion.asked - len(expansion.steps),
+        "%s: %d arms, %d seeds, %d steps instead of %d",
+        asked.name,
+        len(asked.configs),
+        len(asked.seeds),
+        made,
+        expansion.asked,
     )
-    ingest = next(step.name for step in expansion.steps if step.row.name == INGEST)
-    with open_steps(base, lambda pipeline: declare_steps(pipeline, expansion), ingest=ingest) as (
+    with open_steps(base, partial(declare_steps, expansion=expansion), ingest=ingest_of(expansion)) as (
         run,
         pipeline,
     ):
         records = {result.record.name: result.record for result in pipeline.run()}
-        measured = {
-            key: measure_arm(run, study, key, configs[key.arm], records, expansion.names[key], size=size)
-            for key in expansion.names
-        }
+        return run, collect_result(asked, run, expansion, records)
+
+
+def ingest_of(expansion: Expansion) -> str:
+    """The step that reads the data set of all arms."""
+    return next(step.name for step in expansion.steps if step.row.name == INGEST)
+
+
+def collect_result(asked: StudyRun, run: RunFolder, expansion: Expansion, records: Records) -> StudyResult:
+    """What finished steps say.
+
+    Args:
+        asked: the study.
+        run: its folder.
+        expansion: its steps.
+        records: of all of them, by name.
+    """
+    study, size, seeds = asked.study, asked.size, asked.seeds
+    measured = {
+        key: measure_arm(run, study, key, asked.configs[key.arm], records, names, size=size)
+        for key, names in expansion.names.items()
+    }
     tables = {
         (arm, column): table
         for arm in study.arms
         for column in study.columns
         if (table := table_of(measured, arm, seeds, study.key_of(column, size))) is not None
     }
-    ceiling = records[ingest].metrics.get("ceiling")
-    return run, StudyResult(
-        study=name,
+    ingested = records[ingest_of(expansion)]
+    ceiling = ingested.metrics.get("ceiling")
+    return StudyResult(
+        study=asked.name,
         size=size,
         title=study.title,
         source=study.source,
@@ -126,20 +157,25 @@ def run_study(
         seeds=tuple(seeds),
         columns=columns_of(study, size),
         arms=arm_results(study, measured, tables, size=size, seeds=seeds),
-        claims=judge_claims(study, tables, size=size, with_intervals=with_intervals),
-        test_images=records[ingest].outputs["sizes"]["test"],
+        claims=judge_claims(study, tables, size=size, with_intervals=asked.with_intervals),
+        test_images=ingested.outputs["sizes"]["test"],
         ceiling=ceiling["both"] if ceiling else None,
-        common=common_settings(configs.values()),
-        work=Work(
-            steps=len(records),
-            asked=expansion.asked,
-            hours=round(sum(record.seconds for record in records.values()) / 3600, 3),
-            finished_at=max(record.finished_at for record in records.values()),
-        ),
+        common=common_settings(asked.configs.values()),
+        work=work_of(expansion, records),
         environment={
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
             **library_versions(),
         },
+    )
+
+
+def work_of(expansion: Expansion, records: Records) -> Work:
+    """What the study cost."""
+    return Work(
+        steps=len(records),
+        asked=expansion.asked,
+        hours=round(sum(record.seconds for record in records.values()) / 3600, 3),
+        finished_at=max(record.finished_at for record in records.values()),
     )
 
 
@@ -148,7 +184,7 @@ def measure_arm(
     study: Study,
     key: ArmSeed,
     config: Config,
-    records: Mapping[str, StepRecord],
+    records: Records,
     names: Mapping[str, str],
     *,
     size: Size,
