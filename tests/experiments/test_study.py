@@ -32,9 +32,9 @@ def write(tmp_path: Path, **changed: object) -> str:
 
 
 def test_what_ships():
-    assert study_names() == sorted(
-        ["backbones", "fig6", "fig7", "fig8", "judge", "scaling", "table5", "table6", "table7", "table8"]
-    )
+    tables = ["table5", "table6", "table7", "table8"]
+    ours = ["judge", "query_start", "scaling"]
+    assert study_names() == ["backbones", "fig6", "fig7", "fig8", *ours, *tables]
     assert set(study_names()) - set(EMBEDDED) == {"backbones"}
     assert set(study_names()) - set(PAPER) == {"judge", "scaling"}
 
@@ -169,6 +169,9 @@ def test_a_published_metric_needs_its_weights(tmp_path):
     _, study = read_study(write(tmp_path, columns=["accuracy", "emo_a"], sizes=sizes))
     with pytest.raises(ValueError, match=r"arm 'one' has no emo_a .*EmoGen's judge"):
         configure_arms(study, size="embedded", overrides=[])
+    early = arms() | {"two": {"label": "2", "until": "stage_1"}}
+    with pytest.raises(ValueError, match=r"arm 'two' has no emo_a_exact .*ends after stage 1"):
+        configured(write(tmp_path, columns=["accuracy", "emo_a_exact"], sizes=sizes, arms=early))
 
 
 def test_one_seed_needs_to_be_told_that_there_is_no_interval():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from uniemo_ray.distributed.room import ClusterRoom
 from uniemo_ray.experiments.expansion import declare_steps
 from uniemo_ray.experiments.result import StudyResult
 from uniemo_ray.experiments.study import read_study
@@ -58,7 +59,7 @@ def submit(study: StudyRun) -> tuple[StudyResult, Counter[str], RunFolder]:
     """The result, and how often steps of each row were made in this submission."""
     config = next(iter(study.configs.values()))
     run, expansion = RunFolder.open(config.run, config), study.expansion
-    pipeline = Pipeline(run)
+    pipeline = Pipeline(run, has_room=ClusterRoom(config))
     declare_steps(pipeline, expansion)
     results = pipeline.run()
     made = Counter(each.record.name.partition("@")[0] for each in results if not each.is_skipped)

@@ -59,7 +59,7 @@ class ArmResult(Part):
     images_seen: tuple[int, ...]
     """Images that its trainings saw, one number for each seed."""
     cells: dict[str, Cell]
-    """By column; a metric that the arm does not have is left out."""
+    """By column."""
 
 
 class ClaimResult(Part):
@@ -143,11 +143,11 @@ def columns_of(study: Study, size: Size) -> tuple[Column, ...]:
     return tuple(found)
 
 
-def table_of(measured: Mapping[ArmSeed, Measured], arm: str, seeds: Sequence[int], key: str) -> Values | None:
-    """Values (S, M) of an arm by seed and test image, (S, 1) for one number per seed; None if it has none.
+def table_of(measured: Mapping[ArmSeed, Measured], arm: str, seeds: Sequence[int], key: str) -> Values:
+    """Values (S, M) of an arm by seed and test image, (S, 1) for one number per seed.
 
     Raises:
-        ValueError: arms or seeds that were not tested on the same images.
+        ValueError: arms or seeds that were not tested on the same images, or a metric without a value.
     """
     rows = [measured[ArmSeed(arm, seed)] for seed in seeds]
     if key == ACCURACY:
@@ -156,8 +156,8 @@ def table_of(measured: Mapping[ArmSeed, Measured], arm: str, seeds: Sequence[int
             raise ValueError(f"arm {arm!r} was tested on other images than the first arm")
         return np.array([[row.hits[image] for image in ids] for row in rows])
     values = [row.metrics.get(key) for row in rows]
-    if any(value is None for value in values):
-        return None
+    if None in values:
+        raise ValueError(f"arm {arm!r} gave no {key} with seed {seeds[values.index(None)]}")
     return np.array(values, np.float64)[:, None]
 
 
@@ -251,9 +251,7 @@ def arm_results(
             x=arm.x,
             published=dict(arm.published),
             images_seen=tuple(measured[ArmSeed(name, seed)].images_seen for seed in seeds),
-            cells={
-                column: cell_of(tables[name, column]) for column in study.columns if (name, column) in tables
-            },
+            cells={column: cell_of(tables[name, column]) for column in study.columns},
         )
         for name, arm in study.arms.items()
     )

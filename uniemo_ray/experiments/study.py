@@ -197,16 +197,9 @@ def check_study(study: Study, configs: dict[str, Config], *, size: Size) -> None
     """
     for column in study.columns:
         key = study.key_of(column, size)
-        claimed = {
-            arm for claim in study.read_claims if claim.metric == column for arm in (claim[0], claim[2])
-        }
-        missing = {
-            arm: why
-            for arm, config in configs.items()
-            if (why := why_missing(key, config, until=study.until(arm, size)))
-        }
-        for arm, why in missing.items():
-            if arm in claimed or len(missing) == len(configs):
+        for arm, config in configs.items():
+            why = why_missing(key, config, until=study.until(arm, size))
+            if why is not None:
                 raise ValueError(f"arm {arm!r} has no {column} ({key}): {why}")
 
 

@@ -32,7 +32,10 @@ IMAGES = "images/experiments"
 
 def main() -> None:
     """Check everything, run the steps, judge the claims."""
-    arguments = make_parser().parse_args()
+    parser = make_parser()
+    arguments = parser.parse_args()
+    if arguments.results and arguments.page is None:
+        parser.error(f"{arguments.results[0]} is an argument of --page")
     if arguments.page is not None:
         write_page(arguments.page, arguments.results)
         return

@@ -10,7 +10,7 @@ from functools import partial
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.experiments.expansion import ArmSeed, Expansion, Plan, declare_steps, expand
-from uniemo_ray.experiments.metrics import ACCURACY, why_missing
+from uniemo_ray.experiments.metrics import ACCURACY
 from uniemo_ray.experiments.result import (
     Measured,
     StudyResult,
@@ -66,14 +66,9 @@ def expand_study(
 
 
 def measured_in(study: Study, arm: str, config: Config, *, size: Size) -> dict[str, str]:
-    """Metrics that an arm has, by key, and the step that each is read from."""
-    until = study.until(arm, size)
+    """Metrics of an arm, by key, and the step that each is read from."""
     keys = [study.key_of(column, size) for column in study.columns]
-    return {
-        key: source_of(key, config, until=until)
-        for key in keys
-        if why_missing(key, config, until=until) is None
-    }
+    return {key: source_of(key, config, until=study.until(arm, size)) for key in keys}
 
 
 @dataclass(frozen=True)
@@ -139,10 +134,9 @@ def collect_result(asked: StudyRun, run: RunFolder, expansion: Expansion, record
         for key, names in expansion.names.items()
     }
     tables = {
-        (arm, column): table
+        (arm, column): table_of(measured, arm, seeds, study.key_of(column, size))
         for arm in study.arms
         for column in study.columns
-        if (table := table_of(measured, arm, seeds, study.key_of(column, size))) is not None
     }
     ingested = records[ingest_of(expansion)]
     ceiling = ingested.metrics.get("ceiling")

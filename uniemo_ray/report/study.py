@@ -66,9 +66,7 @@ def table_of(result: StudyResult) -> Table:
 
 
 def _cell(arm: ArmResult, column: Column) -> str:
-    cell, factor, places = arm.cells.get(column.name), scale(column), digits(column)
-    if cell is None:
-        return ""
+    cell, factor, places = arm.cells[column.name], scale(column), digits(column)
     text = f"{factor * cell.mean:.{places}f}"
     return text if cell.low is None else f"{text} ± {factor * (cell.mean - cell.low):.{places}f}"
 

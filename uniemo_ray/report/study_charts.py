@@ -26,6 +26,16 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A path through marks of a curve."""
+
+    path: str
+    label: str
+    """At its end; empty for the only one."""
+    end: float
+
+
+@dataclass(frozen=True)
 class Chart:
     """A chart; positions are those of the SVG."""
 
@@ -38,8 +48,8 @@ class Chart:
     value_label: str
     across_label: str
     marks: tuple[Mark, ...]
-    lines: tuple[str, ...]
-    """Paths that join the marks of a curve."""
+    lines: tuple[Line, ...]
+    """What joins the marks of a curve."""
     start: float
     """Where bars start."""
     reference: float | None
@@ -48,8 +58,8 @@ class Chart:
 
 
 def arms_chart(result: StudyResult, column: Column) -> Chart:
-    """Every arm that has this metric, in the study's form."""
-    arms = [arm for arm in result.arms if column.name in arm.cells]
+    """Every arm in one metric, in the study's form."""
+    arms = result.arms
     ceiling = result.ceiling if column.name == "accuracy" else None
     if result.form == "curve" and all(arm.x is not None for arm in arms):
         return _curve(result, column, arms, ceiling)
@@ -188,9 +198,17 @@ def _curve(result: StudyResult, column: Column, arms: Sequence[ArmResult], ceili
         )
         for arm, (mean, low, high) in zip(arms, bounds, strict=True)
     )
-    lines: dict[bool, list[str]] = {}
-    for arm, mark in zip(arms, marks, strict=True):
-        lines.setdefault("feedback" in arm.name, []).append(f"{mark.across} {mark.value}")
+    groups: dict[str, list[Mark]] = {}  # "400" and "400, feedback" are points of two lines
+    for mark in marks:
+        groups.setdefault(mark.label.partition(", ")[2] or "without", []).append(mark)
+    lines = tuple(
+        Line(
+            "M" + "L".join(f"{mark.across} {mark.value}" for mark in group),
+            label if len(groups) > 1 else "",
+            group[-1].value,
+        )
+        for label, group in groups.items()
+    )
     return Chart(
         "curve",
         f"{column.label} by {result.x_label}",
@@ -200,7 +218,7 @@ def _curve(result: StudyResult, column: Column, arms: Sequence[ArmResult], ceili
         _axis_label(column),
         result.x_label,
         marks,
-        tuple("M" + "L".join(points) for points in lines.values()),
+        lines,
         bottom,
         None if top is None else up(top),
         "ceiling",
