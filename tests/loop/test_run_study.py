@@ -49,7 +49,7 @@ JOINT = {"label": "joint", "until": "stage_2"}
 
 def asked(folder: Path, *, seeds: tuple[int, ...], **more: object) -> StudyRun:
     path = folder / "weights.yaml"
-    path.write_text(yaml.safe_dump(STUDY | {"arms": {**STUDY["arms"], **more}}))  # type: ignore[dict-item]
+    path.write_text(yaml.safe_dump(STUDY | {"arms": {**STUDY["arms"], **more}}, sort_keys=False))  # type: ignore[dict-item]
     name, study = read_study(str(path))
     configs = configure_arms(study, size="embedded", overrides=[f"run={folder}/run"])
     return StudyRun(name, study, "embedded", configs, seeds, with_intervals=len(seeds) > 1)
