@@ -532,6 +532,19 @@ class FeedbackConfig(Settings):
     """Feedback rounds after the first training. Unit: rounds. Source: paper."""
     synthetic_fraction: float = Field(0.2, ge=0, lt=1)
     """Share of kept generated images in the mixed training set. Unit: fraction. Source: paper, table VIII."""
+    real_images: int | None = Field(None, ge=16)
+    """Real training images that count, drawn with the run's seed: networks, scorers, coefficients and
+    emotion space are made from these alone. Metrics compare with the whole training split. None means all.
+    Unit: images. Source: ours."""
+    later_real_images: int | None = Field(None, ge=16)
+    """The same in the second and later rounds, as a control with more real images in place of generated ones.
+    None means the value of `real_images`. Unit: images. Source: ours."""
+
+    @model_validator(mode="after")
+    def _later_is_of_something(self) -> "FeedbackConfig":
+        if self.later_real_images is not None and self.real_images is None:
+            raise ValueError("feedback.later_real_images needs feedback.real_images: give both")
+        return self
 
 
 class EvaluationConfig(Settings):
@@ -674,18 +687,23 @@ class Config(Settings):
     resources: ResourceConfig = ResourceConfig()
 
     def for_round(self, round_: int) -> "Config":
-        """The settings of one round, counted from 1: its own number of epochs, and no other's."""
+        """The settings of one round, counted from 1: its own numbers of epochs and images, and no other's."""
         stages = {name: getattr(self, name) for name in ("stage1", "stage2")}
         epochs = {
             name: stage.later_epochs if round_ > 1 and stage.later_epochs else stage.epochs
             for name, stage in stages.items()
         }
-        return self.model_copy(
-            update={
-                name: stage.model_copy(update={"epochs": epochs[name], "later_epochs": None})
-                for name, stage in stages.items()
-            }
-        )
+        changed: dict[str, Settings] = {
+            name: stage.model_copy(update={"epochs": epochs[name], "later_epochs": None})
+            for name, stage in stages.items()
+        }
+        feedback = self.feedback
+        if feedback.later_real_images is not None:
+            count = feedback.later_real_images if round_ > 1 else feedback.real_images
+            changed["feedback"] = feedback.model_copy(
+                update={"real_images": count, "later_real_images": None}
+            )
+        return self.model_copy(update=changed)
 
     @model_validator(mode="after")
     def _batches_split(self) -> "Config":

@@ -89,11 +89,12 @@ def has_stage_2(config: Config) -> bool:
 def stage_work(config: Config, *, images: int) -> list[StageWork]:
     """All training stages in order, sampled naturally; later rounds add the synthetic share."""
     if not has_stage_2(config):
-        return [_stage("understanding", config.stage1, images)]
+        return [_stage("understanding", config.stage1, min(images, config.feedback.real_images or images))]
     work = []
     for round_ in range(1, config.feedback.rounds + 2):
         own = config.for_round(round_)
-        rows = images + (mixed_images(own, images) if round_ > 1 else 0)
+        real = min(images, own.feedback.real_images or images)
+        rows = real + (mixed_images(own, real) if round_ > 1 else 0)
         work.append(_stage(f"understanding-{round_}", own.stage1, rows))
         work.append(_stage(f"joint-{round_}", own.stage2, rows))
     return work

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.cluster.vq import kmeans2  # type: ignore[import-untyped]
-from scipy.special import logsumexp  # type: ignore[import-untyped]
+from scipy.cluster.vq import kmeans2
+from scipy.special import logsumexp
 
 from uniemo_ray.statistics.emotion_space import MEMBERS
 from uniemo_ray.statistics.feature_sample import EmotionSample, FeatureSample
