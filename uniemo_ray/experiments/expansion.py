@@ -122,7 +122,7 @@ def declare_steps(pipeline: Pipeline, expansion: Expansion) -> None:
             settings=settings,
             inputs=list(step.inputs.values()),
             place=step.row.place,
-            pool=step.row.pool,
+            pool=step.row.pool or "",
         )
 
 
