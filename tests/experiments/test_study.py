@@ -34,9 +34,9 @@ def write(tmp_path: Path, **changed: object) -> str:
 def test_what_ships():
     tables = ["table5", "table6", "table7", "table8"]
     ours = ["judge", "query_start", "scaling"]
-    assert study_names() == ["backbones", "fig6", "fig7", "fig8", *ours, *tables]
+    assert study_names() == ["backbones", "fig6", "fig7", "fig8", *ours, *tables, "variety"]
     assert set(study_names()) - set(EMBEDDED) == {"backbones"}
-    assert set(study_names()) - set(PAPER) == {"judge", "scaling"}
+    assert set(study_names()) - set(PAPER) == {"judge", "scaling", "variety"}
 
 
 @pytest.mark.parametrize("name", EMBEDDED)

@@ -22,6 +22,7 @@ JUDGE_ERROR = Metric(
     True,
     "Emo-A by the run's own classifier minus Emo-A by the exact rule, of the same images",
 )
+RECOGNISED = ("scene_fidelity", "object_fidelity", "effective_scenes", "effective_objects")
 PUBLISHED_IMAGES = 1000
 """Images of each emotion on which `fid` is defined."""
 
@@ -45,6 +46,8 @@ def why_missing(key: str, config: Config, *, until: Until) -> str | None:
         return f"it ends after {until.replace('_', ' ')} and makes no images"
     if key in ("emo_a_exact", JUDGE_ERROR.key) and config.data.kind != "sketch":
         return "the exact rule is known for data.kind sketch alone"
+    if key in RECOGNISED and config.data.kind != "sketch":
+        return "a recogniser of scenes and objects comes with data.kind sketch alone"
     if key == "fid" and config.generation.per_emotion < PUBLISHED_IMAGES:
         return f"it is defined on {PUBLISHED_IMAGES:,} images of each emotion (generation.per_emotion)"
     if key == "fid_small" and config.generation.per_emotion >= PUBLISHED_IMAGES:
