@@ -90,8 +90,9 @@ def test_the_loop_from_no_machine_and_back(tmp_path: Path) -> None:
     declared = pools_of_steps()
     assert {"features", "generate-1", "generate-plain", "encode-1"} <= set(places)
     for step, found in places.items():
-        expected = {"features": "generate"}.get(str(declared[step]), declared[step])  # both ask for an L4
-        assert set(found) == {expected}, step
+        pool = str(declared[step])
+        # features ask for an L4, and take what trains where none is there
+        assert set(found) <= {"features": {"generate", "train"}}.get(pool, {pool}), step
     log = "\n".join(record["log"])
     assert "ingest: waits for a machine of pool data (uniemo/pool=data) since " in log
     assert "understanding-1: waits for a machine of pool train" in log

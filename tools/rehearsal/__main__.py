@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,8 @@ IDLE_MINUTES = 0.25
 EVERY_S = 0.5
 BACK_S = 120.0
 """Time for the machines to go after the run."""
-_SHOWN = re.compile(r"(waits for|\[\d+/\d+\]|error|Error|report: )")
+_SHOWN = re.compile(r"\d\d:\d\d:\d\d (?P<what>.*(waits for|\[\d+/\d+\]).*)$")
+"""Lines of the driver's own log that tell of steps."""
 
 
 def main() -> int:
@@ -41,6 +43,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep the run in this folder")
     options = parser.parse_args()
     os.environ.update(SWITCHES)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the machines end as well
     with tempfile.TemporaryDirectory(prefix="uniemo-rehearsal-") as scratch:
         return rehearse(options.folder or Path(scratch), options.record)
 
@@ -99,8 +102,8 @@ class Table:
     def hear(self, line: str) -> None:
         """A line of the driver's log; those of interest are shown without its own time."""
         self.log.append(line)
-        if _SHOWN.search(line):
-            self.say(line.partition(" ")[2] if line[2:3] == ":" else line)
+        if found := _SHOWN.match(line):
+            self.say(found["what"])
 
     def say(self, what: str) -> None:
         """One line."""

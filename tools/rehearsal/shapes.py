@@ -50,7 +50,7 @@ def settings(run: str) -> dict[str, Any]:
         name: {
             "labels": pool["labels"],
             "fallback": pool.get("fallback", []),
-            "memory_gb": 0.2,
+            "memory_gb": 1.0,
             "price_per_node_hour": pool.get("price_per_node_hour"),
             **({} if name == "train" else {"actors": 2}),
         }

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import ray.data
 import ray.exceptions
+from ray.data import ExecutionResources
 
 from uniemo_ray.distributed.shards.health import Health, NoActorError, wait_for_end
 from uniemo_ray.distributed.shards.lanes import AT_ONCE
@@ -198,6 +199,10 @@ def _map(
     plan = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=len(tasks))
     # Actors that cannot start, or end, do not end the pass: `map_shards` sees what is lost with them.
     plan.context.max_errored_blocks = plan.context.max_consecutive_actor_init_deaths = -1
+    # What Ray Data asks the autoscaler for while its machines are busy carries these labels as well. A pool
+    # of actors asks for all of them at the start, and for no further machine.
+    options = plan.context.execution_options
+    options.label_selector = dict(pool.labels or {}) or None
     reserved: dict[str, Any] = {
         "batch_size": 1,
         "num_cpus": pool.cpus,
@@ -212,6 +217,7 @@ def _map(
         results = plan.map_batches(map_in_task, fn_kwargs={"work": work}, **reserved)  # type: ignore[arg-type]
     else:
         most = min(pool.actors, len(tasks))
+        options.resource_limits = _limits(pool, most)
         # Starts at full size; actors that have nothing to do, or no machine, are let go down to the smallest.
         actors = ray.data.ActorPoolStrategy(
             min_size=min(pool.min_actors, most),
@@ -235,6 +241,12 @@ def _map(
             if any(note.is_failure for note in health.notes()):
                 wait_for_end(health.pool)  # a process that starts again would leave a note behind
             health.clear()
+
+
+def _limits(pool: Pool, processes: int) -> ExecutionResources:
+    return ExecutionResources.for_limits(
+        cpu=processes * pool.cpus, gpu=processes * pool.gpus if pool.gpus else None
+    )
 
 
 def _follow(rows: Iterable[Mapping[str, Any]], progress: Progress) -> list[ShardReport]:

@@ -115,6 +115,8 @@ def shown(progress: Progress, pool: Pool = ANYWHERE, *, every_s: float = EVERY_S
         gauges.show(progress, seconds)
 
     def keep_showing() -> None:
+        if waits := waiting.line(living_nodes(), now=started):
+            logger.info("%s", waits)
         while not is_over.wait(every_s):
             show()
         show()
