@@ -345,6 +345,15 @@ class TrainConfig(Settings):
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     """Number format of matrix products in training. `auto` chooses bf16 where every worker's processor
     supports it. `fp16` uses a dynamic loss scale and is meant for GPUs without bf16. Source: ours."""
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Number format in which workers exchange gradients. `bf16` halves the traffic, which pays between
+    machines, and rounds each worker's gradient to 8 bits of precision; weights, moments and the update stay
+    fp32. Source: ours."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Decay of a running average of the weights after each step. The averaged weights are then the ones that
+    are validated and that the stage leaves, and a checkpoint holds them as well. In the first steps the decay
+    is smaller, (1 + step) / (10 + step). Common is 0.9999 for long stages. None keeps no average. Unit: none.
+    Source: ours."""
     sampling: Literal["natural", "emotion", "attribute"] = "natural"
     """What an epoch balances: nothing (`natural`), the emotions (`emotion`), or the scenes of every emotion
     as well (`attribute`). Source: ours."""
@@ -368,6 +377,10 @@ class TrainConfig(Settings):
     """Which epoch's weights the stage leaves: the last one's, or those of the epoch with the highest accuracy
     on `validate_on`. Chosen on the test split, an accuracy on the test split is too high. Source: ours;
     released code: `best`, on the test split."""
+    stop_after_epochs_without_gain: int | None = Field(None, ge=1)
+    """End the stage early after so many epochs in a row whose accuracy on `validate_on` is not above the best
+    before. Together with `keep_epoch: best` the stage leaves the best epoch's weights. The learning rate
+    follows its course for all `epochs`. None never stops early. Unit: epochs. Source: ours."""
     augment: bool = True
     """Train with a random resized crop and a flip. Evaluation never augments. Source: ours."""
     crop_scale: tuple[float, float] = (0.6, 1.0)
@@ -387,6 +400,10 @@ class TrainConfig(Settings):
     def _best_by_something(self) -> "TrainConfig":
         if self.keep_epoch == "best" and self.validate_on == "none":
             raise ValueError("keep_epoch is 'best', but validate_on is 'none': choose a split to judge by")
+        if self.stop_after_epochs_without_gain and self.validate_on == "none":
+            raise ValueError(
+                "stop_after_epochs_without_gain is set, but validate_on is 'none': choose a split to judge by"
+            )
         return self
 
     @model_validator(mode="after")

@@ -26,6 +26,8 @@ class Load:
     """Bytes of the frozen models beside it: whole on every GPU."""
     activations: int | None
     """Bytes kept for the backward pass; None when they were not estimated."""
+    is_averaged: bool = False
+    """Whether the stage keeps an average of its weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,14 @@ class GpuMemory:
     frozen: int
     """VAE, text encoders and, unless it trains, the denoiser."""
     activations: int
+    average: int = 0
+    """Average of the weights that this GPU updates, fp32, where the stage keeps one."""
     reserve: int = RESERVE
 
     @property
     def total(self) -> int:
         """All of it."""
-        model = self.weights + self.master + self.gradients + self.bucket + self.optimizer
+        model = self.weights + self.master + self.gradients + self.bucket + self.optimizer + self.average
         return model + self.frozen + self.activations + self.reserve
 
 
@@ -78,6 +82,7 @@ def gpu_memory(load: Load, *, zero_stage: int, gpus: int) -> GpuMemory:
         optimizer=MOMENTS * (share if zero_stage else load.trained),
         frozen=load.outside,
         activations=load.activations or 0,
+        average=FP32 * (share if zero_stage else load.trained) if load.is_averaged else 0,
     )
 
 

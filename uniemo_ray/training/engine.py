@@ -3,7 +3,8 @@
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,8 +18,8 @@ from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.buckets import plan_buckets
 from uniemo_ray.training.checkpoint import CheckpointReader
 from uniemo_ray.training.chunks import Chunk, Contrastive, cache_contrasts, split_share
-from uniemo_ray.training.deepspeed_settings import deepspeed_config, resolve_precision
-from uniemo_ray.training.engine_state import load_engine_state, save_engine_state
+from uniemo_ray.training.deepspeed_settings import deepspeed_config, reduce_in_bf16, resolve_precision
+from uniemo_ray.training.engine_state import load_engine_state, save_engine_state, trained_parameters
 from uniemo_ray.training.gather import gather_rows
 from uniemo_ray.training.half_precision import Fp16Autocast, LossScale
 from uniemo_ray.training.held_state import held_state
@@ -31,6 +32,7 @@ from uniemo_ray.training.step_values import (
     check_losses,
     is_finite_norm,
 )
+from uniemo_ray.training.weight_average import WeightAverage
 
 logger = logging.getLogger(__name__)
 
@@ -109,12 +111,21 @@ class Engine:
         self._deepspeed, self._objective = deepspeed, objective
         self._scale = LossScale() if precision == "fp16" else None
         trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+        if precision == "bf16" and train.reduce_dtype == "bf16" and train.zero_stage < 3:
+            reduce_in_bf16(optimizer)
         buckets = plan_buckets(trained, zero_stage=train.zero_stage, has_gpu=device.type != "cpu")
         self._engine = deepspeed.initialize(
             model=Fp16Autocast(objective, device) if self._scale else objective,
             optimizer=optimizer,
             config=deepspeed_config(train, self.world_size, precision=precision, buckets=buckets),
         )[0]
+
+        self._held = held_state(self._engine.optimizer, train.zero_stage)
+        self._average = (
+            WeightAverage(trained_parameters(objective), self._held, train.ema_decay)
+            if train.ema_decay
+            else None
+        )
 
     @property
     def device(self) -> torch.device:
@@ -162,6 +173,8 @@ class Engine:
             raise NonFiniteLossError(f"gradient is not finite at step {step}: lower the learning rates")
         if self._scale:
             self._scale.count_step()
+        if self._average:
+            self._average.update(step + 1)
         return TrainedStep(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
 
     def evaluate(self, batch: Mapping[str, Tensor], *, images: int | None = None) -> dict[str, float]:
@@ -188,11 +201,12 @@ class Engine:
         save_engine_state(
             folder,
             self._objective,
-            held_state(self._engine.optimizer, self._train.zero_stage),
+            self._held,
             rank=self.rank,
             world_size=self.world_size,
             steps=self.steps,
             loss_scale=self._scale.state() if self._scale else {},
+            average=self._average,
         )
 
     def load(self, folder: Path) -> None:
@@ -202,10 +216,22 @@ class Engine:
             ValueError: it holds no checkpoint, an old one, or one of another model.
         """
         reader = CheckpointReader(folder)
-        load_engine_state(reader, self._objective, held_state(self._engine.optimizer, self._train.zero_stage))
+        load_engine_state(reader, self._objective, self._held, self._average)
         self._engine.global_steps = reader.index.steps
         if self._scale and reader.index.loss_scale:
             self._scale.restore(reader.index.loss_scale)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """While active, the averaged weights stand in the place of the trained ones; collective.
+
+        It does nothing where the stage keeps no average.
+        """
+        if self._average:
+            self._average.swap()
+        yield
+        if self._average:  # not after an error, which other ranks may not have: they would wait
+            self._average.swap()
 
     def state_dict(self, module: nn.Module, *, is_trained_only: bool = False) -> dict[str, Tensor]:
         """Full fp32 weights and buffers of `module` (part of the objective), on the CPU.

@@ -161,16 +161,22 @@ def validation_set(context: StepContext, settings: StageSettings) -> ShardRows |
     """Images to validate on after each epoch; None if there are too few for every worker to have one.
 
     Raises:
-        ValueError: there are too few, and the best epoch is to be chosen by them.
+        ValueError: there are too few, and the best epoch is to be chosen, or the stage to be ended, by them.
     """
     split, workers = settings.train.validate_on, settings.config.resources.most_workers
     images = context.inputs["ingest"].outputs["sizes"].get(split, 0)
     if split == "none" or images < workers:
+        section = "stage1" if settings.stage == "understanding" else "stage2"
+        few = f"but split {split!r} has {images} images for {workers} workers"
         if settings.train.keep_epoch == "best":
-            section = "stage1" if settings.stage == "understanding" else "stage2"
             raise ValueError(
-                f"{section}.keep_epoch is 'best', but split {split!r} has {images} images for {workers} "
-                f"workers: set {section}.keep_epoch to last, or {section}.validate_on to another split"
+                f"{section}.keep_epoch is 'best', {few}: "
+                f"set {section}.keep_epoch to last, or {section}.validate_on to another split"
+            )
+        if settings.train.stop_after_epochs_without_gain:
+            raise ValueError(
+                f"{section}.stop_after_epochs_without_gain is set, {few}: "
+                f"set it to null, or {section}.validate_on to another split"
             )
         return None
     return shard_rows(
