@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from uniemo_ray.experiments.study import read_study
 from uniemo_ray.jobs import experiments
 from uniemo_ray.loop.run_study import StudyRun, collect_result, configure_arms
 from uniemo_ray.report.study import render_study
+from uniemo_ray.store.record import StepRecord
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.steps import Pipeline
 
@@ -67,6 +69,18 @@ def submit(study: StudyRun) -> tuple[StudyResult, Counter[str], RunFolder]:
     return collect_result(study, run, expansion, records), made, run
 
 
+def ran_together(run: RunFolder, row: str, *, seed: int) -> bool:
+    """Whether both steps of a row and seed were under way at the same time."""
+    spans = []
+    for key in run.store.list("steps/history"):
+        record = StepRecord.from_dict(run.store.read_json(key))
+        if record.name.startswith(f"{row}@") and record.settings["seed"] == seed:
+            end = datetime.fromisoformat(record.finished_at).timestamp()
+            spans.append((end - record.seconds, end))
+    (first, second) = spans
+    return max(first[0], second[0]) < min(first[1], second[1])
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
@@ -78,7 +92,7 @@ def test_nothing_is_made_twice(tmp_path, capsys):
     assert first.claims[0].verdict == "no interval"
 
     two = asked(tmp_path, seeds=(0, 1))
-    second, made, _ = submit(two)
+    second, made, run = submit(two)
     assert made == {**trained, "check-size": 1}  # of 32 images: the subset has another seed
     assert [arm.cells["accuracy"].values[:1] for arm in second.arms] == [
         arm.cells["accuracy"].values for arm in first.arms
@@ -87,6 +101,8 @@ def test_nothing_is_made_twice(tmp_path, capsys):
     assert second.work.asked > second.work.steps
     assert second.claims[0].images == second.test_images == 32
     assert second.claims[0].low <= second.claims[0].mean <= second.claims[0].high
+
+    assert ran_together(run, "understanding-1", seed=1)
 
     third, made, run = submit(asked(tmp_path, seeds=(0,), joint=JOINT))
     added = ["features", "latents", "scorers", "coefficients", "joint-1", "answers-stage-2"]
