@@ -37,6 +37,12 @@ SAME_AS_BEFORE: dict[str, object] = {
         ("ema_decay", None),
         ("stop_after_epochs_without_gain", None),
     )
+} | {
+    "generation.prompt": None,
+    "emotion_space.kind": "gaussian",
+    "emotion_space.components": [1, 2, 4, 8, 16],
+    "emotion_space.jitter": 0.3,
+    "emotion_space.sample": 1024,
 }
 """Settings that came after runs were made, with the value by which results are as before. With that value
 they are in no fingerprint, so that older runs are not made anew."""
@@ -152,11 +158,13 @@ def _plain(value: Any, name: str) -> Any:
     inner = {field: f"{name}.{field}" for field in _fields(value)}
     kept = {field: path for field, path in inner.items() if path not in WHEN_NOT_WHAT}
     plain = {field: _plain(getattr(value, field), path) for field, path in kept.items()}
-    return {field: item for field, item in plain.items() if not _is_as_before(kept[field], item)}
+    return {field: item for field, item in plain.items() if not is_as_before(kept[field], item)}
 
 
-def _is_as_before(name: str, value: object) -> bool:
-    return name in SAME_AS_BEFORE and SAME_AS_BEFORE[name] == value
+def is_as_before(name: str, value: object) -> bool:
+    """Whether a plain value at a dotted name is that of runs that did not have the setting yet."""
+    is_new_section = value == {} and any(_covers(name, new) for new in SAME_AS_BEFORE)
+    return is_new_section or (name in SAME_AS_BEFORE and SAME_AS_BEFORE[name] == value)
 
 
 def _fields(section: Any) -> Iterable[str]:
