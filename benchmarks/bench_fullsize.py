@@ -93,7 +93,7 @@ def joint_engine(
 ):
     from uniemo_ray.models.speed import tune_training
     from uniemo_ray.training.engine import Engine
-    from uniemo_ray.training.objectives import JointObjective
+    from uniemo_ray.training.joint_objective import JointObjective
 
     config = make_config(scale, gradient_checkpointing=is_checkpointed)
     train = config.stage2.model_copy(update={"batch_size": batch})

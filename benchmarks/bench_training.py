@@ -102,16 +102,19 @@ def run_bare(rank: int, rows: list[dict], settings: StageSettings, make: StageBu
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(WORKERS), DS_ACCELERATOR="cpu")
     import deepspeed
 
+    from uniemo_ray.training.buckets import plan_buckets
     from uniemo_ray.training.deepspeed_settings import deepspeed_config
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{log}/rendezvous", rank=rank, world_size=WORKERS)
     deepspeed.init_distributed(verbose=False)
     parts, config = make(settings), settings.config
+    trained = sum(p.numel() for group in parts.groups for p in group["params"])
+    buckets = plan_buckets(trained, zero_stage=config.stage1.zero_stage, has_gpu=False)
     engine = deepspeed.initialize(
         model=parts.objective,
         optimizer=torch.optim.AdamW(parts.groups),
-        config=deepspeed_config(config.stage1, WORKERS, precision="fp32"),
+        config=deepspeed_config(config.stage1, WORKERS, precision="fp32", buckets=buckets),
     )[0]
     mine, size = rows[rank::WORKERS], config.stage1.batch_size // WORKERS
     engine.train()

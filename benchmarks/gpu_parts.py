@@ -137,7 +137,7 @@ def run_stage1(bench: Bench) -> Row:
 def run_stage2(bench: Bench) -> Row:
     from uniemo_ray.models.speed import tune_diffusion, tune_training
     from uniemo_ray.training.engine import Engine
-    from uniemo_ray.training.objectives import JointObjective
+    from uniemo_ray.training.joint_objective import JointObjective
 
     scale, config, count = bench.scale, bench.config(), bench.scale.batches[1]
     diffusion = make_diffusion(find_architecture(scale.architecture), device=bench.device).to(bench.device)

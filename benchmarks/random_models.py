@@ -121,10 +121,10 @@ def make_painter(net: "UniEmoNet", diffusion: "DiffusionParts", *, device: str) 
     """A painter of a random net, whose emotion space is random as well."""
     from uniemo_ray.emotions import EMOTIONS
     from uniemo_ray.inference.painter import Painter
-    from uniemo_ray.statistics.emotion_space import EmotionSpace
+    from uniemo_ray.statistics.gaussian_space import GaussianSpace
 
     rng, shape = np.random.default_rng(0), (len(EMOTIONS), net.encoder.width)
-    space = EmotionSpace(
+    space = GaussianSpace(
         mean={member: rng.normal(size=shape) for member in net.fusion.members},
         std={member: np.full(shape, 0.5) for member in net.fusion.members},
         counts=np.full(len(EMOTIONS), 9),

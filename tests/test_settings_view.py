@@ -92,3 +92,20 @@ def test_a_name_that_is_no_setting_is_found_at_once():
 def test_setting_leaves_out_what_decides_only_when():
     assert "checkpoint_every_s" not in setting(CONFIG, "stage1")
     assert setting(CONFIG, "filter.eta") == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ema_decay", 0.9), ("reduce_dtype", "bf16"), ("stop_after_epochs_without_gain", 3)]
+)
+def test_settings_that_came_later_are_in_a_fingerprint_only_where_they_change_something(name, value):
+    assert name not in setting(CONFIG, "stage1")
+    assert name not in setting(view_of(CONFIG, "s", ["stage1"]), "stage1")
+    changed = load_config(None, [f"stage1.{name}={value}"])
+    assert setting(changed, "stage1")[name] == value
+    assert name not in setting(changed, "stage2")
+
+
+@pytest.mark.parametrize("name", ["keep_epoch=best", "stop_after_epochs_without_gain=2"])
+def test_judging_epochs_without_validation_is_refused(name):
+    with pytest.raises(ValueError, match="validate_on is 'none': choose a split to judge by"):
+        load_config(None, [f"stage2.{name}", "stage2.validate_on=none"])

@@ -31,7 +31,8 @@ class DataConfig(Settings):
     """Data set: `sketch` generates EmoSketch, `folders` reads one folder per class, the others are published
     sets. Source: ours."""
     root: Address | None = None
-    """Folder of the data set. Every kind except `sketch` requires it. Source: ours."""
+    """Folder of the data set, on a disk of every machine or in a bucket (`s3://bucket/folder`). Every kind
+    except `sketch` requires it. Source: ours."""
     labels: Literal["mikels", "ekman", "sentiment"] = "mikels"
     """Classes of a `folders` set: eight emotions, six emotions, or positive and negative. Source: ours."""
     valence: bool = False
@@ -344,6 +345,15 @@ class TrainConfig(Settings):
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     """Number format of matrix products in training. `auto` chooses bf16 where every worker's processor
     supports it. `fp16` uses a dynamic loss scale and is meant for GPUs without bf16. Source: ours."""
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Number format in which workers exchange gradients. `bf16` halves the traffic, which pays between
+    machines, and rounds each worker's gradient to 8 bits of precision; weights, moments and the update stay
+    fp32. Source: ours."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Decay of a running average of the weights after each step. The averaged weights are then the ones that
+    are validated and that the stage leaves, and a checkpoint holds them as well. In the first steps the decay
+    is smaller, (1 + step) / (10 + step). Common is 0.9999 for long stages. None keeps no average. Unit: none.
+    Source: ours."""
     sampling: Literal["natural", "emotion", "attribute"] = "natural"
     """What an epoch balances: nothing (`natural`), the emotions (`emotion`), or the scenes of every emotion
     as well (`attribute`). Source: ours."""
@@ -367,6 +377,10 @@ class TrainConfig(Settings):
     """Which epoch's weights the stage leaves: the last one's, or those of the epoch with the highest accuracy
     on `validate_on`. Chosen on the test split, an accuracy on the test split is too high. Source: ours;
     released code: `best`, on the test split."""
+    stop_after_epochs_without_gain: int | None = Field(None, ge=1)
+    """End the stage early after so many epochs in a row whose accuracy on `validate_on` is not above the best
+    before. Together with `keep_epoch: best` the stage leaves the best epoch's weights. The learning rate
+    follows its course for all `epochs`. None never stops early. Unit: epochs. Source: ours."""
     augment: bool = True
     """Train with a random resized crop and a flip. Evaluation never augments. Source: ours."""
     crop_scale: tuple[float, float] = (0.6, 1.0)
@@ -386,6 +400,10 @@ class TrainConfig(Settings):
     def _best_by_something(self) -> "TrainConfig":
         if self.keep_epoch == "best" and self.validate_on == "none":
             raise ValueError("keep_epoch is 'best', but validate_on is 'none': choose a split to judge by")
+        if self.stop_after_epochs_without_gain and self.validate_on == "none":
+            raise ValueError(
+                "stop_after_epochs_without_gain is set, but validate_on is 'none': choose a split to judge by"
+            )
         return self
 
     @model_validator(mode="after")
@@ -393,6 +411,32 @@ class TrainConfig(Settings):
         if self.precision == "fp16" and self.zero_stage == 0:
             raise ValueError("precision fp16 needs zero_stage 1, 2 or 3, whose optimizers know a loss scale")
         return self
+
+
+class EmotionSpaceConfig(Settings):
+    """Where the features of new images are drawn."""
+
+    kind: Literal["gaussian", "mixture", "neighbours"] = "gaussian"
+    """`gaussian`: one for each emotion, members independent. `mixture`: several for each emotion, all members
+    from one of them. `neighbours`: those of a real training image, jittered, so that pictures stay near real
+    ones.
+    Source: paper (gaussian); ours (the others)."""
+    components: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Numbers of components of a mixture to choose from, for each emotion by the likelihood of held-out
+    images. Unit: components. Source: ours."""
+    jitter: float = Field(0.3, ge=0)
+    """Distance of a draw from its neighbour in each dimension. Unit: standard deviations of the emotion.
+    Source: ours."""
+    sample: int = Field(1024, ge=16)
+    """Most images of each emotion behind the centres of a mixture, and most neighbours that the model folder
+    keeps. Unit: images. Source: ours."""
+
+    @field_validator("components")
+    @classmethod
+    def _some_components(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if not numbers or min(numbers) < 1 or len(set(numbers)) != len(numbers):
+            raise ValueError(f"expected distinct numbers of at least 1, got {list(numbers)}")
+        return numbers
 
 
 class ScorerConfig(Settings):
@@ -417,6 +461,10 @@ class GenerationConfig(Settings):
     threads: int = Field(1, ge=1)
     """CPU threads of an actor that generates. It is one of the settings that determine an image's bytes.
     Unit: threads. Source: ours."""
+    prompt: str | None = None
+    """Prompt of generation where it is not that of training. `<emotion>` stands for the fused condition,
+    `{scene}` and `{object}` for the attributes that the drawn features are nearest to. None means
+    `diffusion.prompt`. Source: ours."""
     rows_per_shard: int = Field(64, ge=1)
     """Images in one committed Parquet shard. Unit: images. Source: ours."""
     actors: int = Field(2, ge=1)
@@ -437,6 +485,13 @@ class GenerationConfig(Settings):
     retries: int = Field(2, ge=0)
     """How often a failed shard is tried again. After that its rows are tried one by one, and a row that fails
     is kept with a reason. Unit: attempts. Source: ours."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_placeholder(cls, prompt: str | None) -> str | None:
+        if prompt is not None and PLACEHOLDER not in prompt:
+            raise ValueError(f"prompt {prompt!r} has no {PLACEHOLDER}: put it where the emotion goes")
+        return prompt
 
     @model_validator(mode="after")
     def _rows_split_evenly(self) -> "GenerationConfig":
@@ -494,6 +549,19 @@ class FeedbackConfig(Settings):
     """Feedback rounds after the first training. Unit: rounds. Source: paper."""
     synthetic_fraction: float = Field(0.2, ge=0, lt=1)
     """Share of kept generated images in the mixed training set. Unit: fraction. Source: paper, table VIII."""
+    real_images: int | None = Field(None, ge=16)
+    """Real training images that count, drawn with the run's seed: networks, scorers, coefficients and
+    emotion space are made from these alone. Metrics compare with the whole training split. None means all.
+    Unit: images. Source: ours."""
+    later_real_images: int | None = Field(None, ge=16)
+    """The same in the second and later rounds, as a control with more real images in place of generated ones.
+    None means the value of `real_images`. Unit: images. Source: ours."""
+
+    @model_validator(mode="after")
+    def _later_is_of_something(self) -> "FeedbackConfig":
+        if self.later_real_images is not None and self.real_images is None:
+            raise ValueError("feedback.later_real_images needs feedback.real_images: give both")
+        return self
 
 
 class EvaluationConfig(Settings):
@@ -627,6 +695,7 @@ class Config(Settings):
     losses: LossConfig = LossConfig()
     stage1: TrainConfig = TrainConfig()
     stage2: TrainConfig = TrainConfig()
+    emotion_space: EmotionSpaceConfig = EmotionSpaceConfig()
     scorers: ScorerConfig = ScorerConfig()
     generation: GenerationConfig = GenerationConfig()
     filter: FilterConfig = FilterConfig()
@@ -635,18 +704,23 @@ class Config(Settings):
     resources: ResourceConfig = ResourceConfig()
 
     def for_round(self, round_: int) -> "Config":
-        """The settings of one round, counted from 1: its own number of epochs, and no other's."""
+        """The settings of one round, counted from 1: its own numbers of epochs and images, and no other's."""
         stages = {name: getattr(self, name) for name in ("stage1", "stage2")}
         epochs = {
             name: stage.later_epochs if round_ > 1 and stage.later_epochs else stage.epochs
             for name, stage in stages.items()
         }
-        return self.model_copy(
-            update={
-                name: stage.model_copy(update={"epochs": epochs[name], "later_epochs": None})
-                for name, stage in stages.items()
-            }
-        )
+        changed: dict[str, Settings] = {
+            name: stage.model_copy(update={"epochs": epochs[name], "later_epochs": None})
+            for name, stage in stages.items()
+        }
+        feedback = self.feedback
+        if feedback.later_real_images is not None:
+            count = feedback.later_real_images if round_ > 1 else feedback.real_images
+            changed["feedback"] = feedback.model_copy(
+                update={"real_images": count, "later_real_images": None}
+            )
+        return self.model_copy(update=changed)
 
     @model_validator(mode="after")
     def _batches_split(self) -> "Config":

@@ -40,21 +40,33 @@ def info_nce(
         A scalar, computed in fp32 also under autocast; 0, still connected to `queries`, when fewer than two
         images take part or none has an attribute.
     """
-    is_left = attribute >= 0 if missing == "left_out" else torch.ones_like(attribute, dtype=torch.bool)
-    rows = is_left.nonzero()[:, 0]
-    if len(rows) < 2 or not (attribute >= 0).any():
-        return queries.sum() * 0.0
+    has_attribute = attribute >= 0
+    is_left = has_attribute if missing == "left_out" else torch.ones_like(has_attribute)
     with torch.autocast(queries.device.type, enabled=False):
-        logits = queries[rows].float() @ names[rows].float().T / temperature
-    place = torch.arange(len(rows), device=logits.device)
+        logits = queries.float() @ names.float().T / temperature
+    place = torch.arange(len(attribute), device=logits.device)
     if not same_attribute_negatives:
-        same = attribute[rows][:, None] == attribute[rows][None, :]
+        same = attribute[:, None] == attribute[None, :]
         logits = logits.masked_fill(same & (place[:, None] != place[None, :]), -torch.inf)
-    target = place.masked_fill(attribute[rows] < 0, IGNORED)
-    loss = F.cross_entropy(logits, target, ignore_index=IGNORED)
-    if not is_symmetric:
-        return loss
-    return (loss + F.cross_entropy(logits.T, target, ignore_index=IGNORED)) / 2
+    loss = _pick_own(logits, has_attribute, is_left)
+    return (loss + _pick_own(logits.T, has_attribute, is_left)) / 2 if is_symmetric else loss
+
+
+def _pick_own(logits: Tensor, has_attribute: Tensor, is_left: Tensor) -> Tensor:
+    """Mean cross-entropy of row i with column i, over rows with an attribute, among columns that are left.
+
+    Sizes depend on no value: counting rows first would make the CPU wait for the GPU.
+    """
+    place = torch.arange(len(logits), device=logits.device)
+    masked = logits.masked_fill(~is_left[None, :], -torch.inf)
+    masked = masked.masked_fill(~has_attribute[:, None], 0.0)  # no row of -inf alone: its gradient is NaN
+    return _mean_over(masked, place.masked_fill(~has_attribute, IGNORED))
+
+
+def _mean_over(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy over the rows whose target is not `IGNORED`; 0, still connected, without any."""
+    total = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum")
+    return total / (target != IGNORED).sum().clamp(min=1)
 
 
 def classification_loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -64,16 +76,14 @@ def classification_loss(logits: Tensor, label: Tensor) -> Tensor:
 
 def scene_head_loss(logits: Tensor, scene: Tensor) -> Tensor:
     """Mean cross-entropy of logits (B, A) over the images that have a scene; `scene` (B,) is -1 elsewhere."""
-    rows = (scene >= 0).nonzero()[:, 0]
-    return F.cross_entropy(logits[rows].float(), scene[rows]) if len(rows) else logits.sum() * 0.0
+    return _mean_over(logits.float(), scene.masked_fill(scene < 0, IGNORED))
 
 
 def object_head_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean binary cross-entropy of logits (B, A) over the images that have objects; labels (B, A) 0 or 1."""
-    rows = labels.any(dim=1).nonzero()[:, 0]
-    if not len(rows):
-        return logits.sum() * 0.0
-    return F.binary_cross_entropy_with_logits(logits[rows].float(), labels[rows].float())
+    has_objects = labels.any(dim=1)
+    each = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").mean(dim=1)
+    return (each * has_objects).sum() / has_objects.sum().clamp(min=1)
 
 
 def condition_loss(

@@ -40,16 +40,47 @@ def load_config(path: str | None, overrides: list[str], *, base: Mapping[str, An
     Raises:
         ValueError: one line that names the file or key, what is wrong and what is expected.
     """
-    values = _read_config(_config_path(path)) if path else {}
+    values = _overridden(_read_config(_config_path(path)) if path else {}, overrides)
+    return _validated(_merge(dict(base or {}), _on_presets(values)), source=path or "defaults")
+
+
+def build_config(
+    values: dict[str, Any], *, overrides: list[str], over: Mapping[str, Any], source: str
+) -> Config:
+    """A config from values as a file holds them, below `A.B=VALUE` overrides, below plain values.
+
+    Args:
+        values: with `config` and `preset` as in a file.
+        overrides: of the command line.
+        over: values by dotted name, which count most; a `preset` replaces that of `values`.
+        source: named in errors.
+
+    Raises:
+        ValueError: one line that names the key, what is wrong and what is expected.
+    """
+    values = _on_config(values) | {key: over[key] for key in over if key == "preset"}
+    values = _on_presets(_overridden(values, overrides))
+    for name, value in over.items():
+        if name == "preset":
+            continue
+        values = _merge(values, _nest(name.split("."), value))
+    return _validated(values, source=source)
+
+
+def _overridden(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise ValueError(f"--set expects a.b=value, got {override!r}")
         values = _merge(values, _nest(key.strip().split("."), _value(key.strip(), text)))
+    return values
+
+
+def _validated(values: dict[str, Any], *, source: str) -> Config:
     try:
-        return Config.model_validate(_merge(dict(base or {}), _on_presets(values)))
+        return Config.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_explain(error, source=path or "defaults")) from None
+        raise ValueError(_explain(error, source=source)) from None
 
 
 def _value(key: str, text: str) -> Any:
@@ -87,9 +118,12 @@ def _on_presets(values: dict[str, Any]) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """A config file, over the shipped config that it names under `config`."""
-    values = _read_yaml(path)
-    named = values.pop("config", None)
-    return values if named is None else _merge(_read_yaml(preset_path(str(named))), values)
+    return _on_config(_read_yaml(path))
+
+
+def _on_config(values: dict[str, Any]) -> dict[str, Any]:
+    named, own = values.get("config"), {key: value for key, value in values.items() if key != "config"}
+    return own if named is None else _merge(_read_yaml(preset_path(str(named))), own)
 
 
 def _config_path(text: str) -> Path:

@@ -29,6 +29,25 @@ WHEN_NOT_WHAT = (
 """Settings that every step may read: they decide where and when something happens, not what comes out."""
 
 
+SAME_AS_BEFORE: dict[str, object] = {
+    f"{stage}.{name}": value
+    for stage in ("stage1", "stage2")
+    for name, value in (
+        ("reduce_dtype", "fp32"),
+        ("ema_decay", None),
+        ("stop_after_epochs_without_gain", None),
+    )
+} | {
+    "generation.prompt": None,
+    "emotion_space.kind": "gaussian",
+    "emotion_space.components": [1, 2, 4, 8, 16],
+    "emotion_space.jitter": 0.3,
+    "emotion_space.sample": 1024,
+}
+"""Settings that came after runs were made, with the value by which results are as before. With that value
+they are in no fingerprint, so that older runs are not made anew."""
+
+
 class UndeclaredSettingError(RuntimeError):
     """A step has read a setting that does not decide whether it is skipped."""
 
@@ -138,7 +157,14 @@ def _plain(value: Any, name: str) -> Any:
         return value
     inner = {field: f"{name}.{field}" for field in _fields(value)}
     kept = {field: path for field, path in inner.items() if path not in WHEN_NOT_WHAT}
-    return {field: _plain(getattr(value, field), path) for field, path in kept.items()}
+    plain = {field: _plain(getattr(value, field), path) for field, path in kept.items()}
+    return {field: item for field, item in plain.items() if not is_as_before(kept[field], item)}
+
+
+def is_as_before(name: str, value: object) -> bool:
+    """Whether a plain value at a dotted name is that of runs that did not have the setting yet."""
+    is_new_section = value == {} and any(_covers(name, new) for new in SAME_AS_BEFORE)
+    return is_new_section or (name in SAME_AS_BEFORE and SAME_AS_BEFORE[name] == value)
 
 
 def _fields(section: Any) -> Iterable[str]:

@@ -14,6 +14,8 @@ import ray
 
 from tests.data import layouts
 from uniemo_ray.config import Config
+from uniemo_ray.data.folder import FolderError
+from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.emotions import LABEL_SPACES
 from uniemo_ray.loop.declare import declare
@@ -21,6 +23,7 @@ from uniemo_ray.loop.step_tables import ingest_steps
 from uniemo_ray.loop.steps.data import check_size
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.store.base import Store
+from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import committed, read_shard_bytes
 from uniemo_ray.store.steps import Pipeline, StepContext, StepResult
@@ -194,5 +197,28 @@ def test_the_job_ingests_into_a_run_folder_and_continues(tmp_path: Path) -> None
         assert done.returncode == 0, done.stderr
         assert log in done.stderr
         assert "sizes: {'train': 14, 'val': 2, 'test': 4}" in done.stdout
+        shutil.rmtree(tmp_path / "set", ignore_errors=True)  # a finished run needs it no more
     samples = Path(done.stdout.splitlines()[-1].removeprefix("samples: "))
     assert pq.read_table(samples).num_rows == 20
+
+
+@pytest.mark.ray
+@pytest.mark.integration
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("kind", ["fi", "twitter2"])
+def test_a_data_set_in_a_bucket_gives_the_same_samples(tmp_path: Path, s3_uri: str, kind: str) -> None:
+    make, settings, _, _ = KINDS[kind]
+    make(tmp_path / "set")
+    open_store(s3_uri).upload_dir(tmp_path / "set", "set")
+    here, _ = ingest(config_of(tmp_path, kind, **settings))
+    other = config_of(tmp_path / "there", kind, **{**settings, "root": f"{s3_uri}/set"})
+    there, result = ingest(other)
+    first, second = (
+        pq.read_table(Path(str(store.local_path_or_none())) / "samples", schema=SAMPLES).sort_by("image_id")
+        for store in (here, there)
+    )
+    assert first.equals(second)
+    assert result.record.outputs["rejected"] == {}
+    assert ingest(other)[1].is_skipped
+    with pytest.raises(FolderError, match="no files there"):
+        open_folder(f"{s3_uri}/nothing", other.data)

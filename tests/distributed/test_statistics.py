@@ -5,12 +5,17 @@ import pyarrow as pa
 import pytest
 import ray
 
+from uniemo_ray.config import EmotionSpaceConfig
 from uniemo_ray.distributed import statistics
 from uniemo_ray.distributed.statistics import compute_coefficients, compute_space
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.statistics.coefficients import CoefficientSums
-from uniemo_ray.statistics.emotion_space import EmotionSpaceSums
+from uniemo_ray.statistics.feature_sample import FeatureSample
+from uniemo_ray.statistics.gaussian_space import GaussianSums
+from uniemo_ray.statistics.mixture_fit import fit_centres
+from uniemo_ray.statistics.mixture_space import MixtureSums
+from uniemo_ray.statistics.neighbour_space import NeighbourSpace
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -20,6 +25,7 @@ PROBABILITIES = RNG.dirichlet(np.ones(8), size=ROWS).astype(np.float32)
 SCENES = [None if n % 7 == 0 else f"s{n % 5}" for n in range(ROWS)]
 OBJECTS = [None if n % 11 == 0 else [f"o{n % 3}", f"o{n % 4}"][: n % 3] for n in range(ROWS)]
 LABELS = RNG.integers(0, 8, size=ROWS)
+IDS = [f"train/{n}" for n in range(ROWS)]
 FEATURES = (RNG.normal(size=(ROWS, 6)) + LABELS[:, None]).astype(np.float32)
 
 
@@ -32,8 +38,8 @@ def attribute_rows() -> pa.Table:
 
 def feature_rows() -> ray.data.Dataset:
     rows = [
-        {"emotion": EMOTIONS[label], "cls_feature": row, "scene_feature": row[:2]}
-        for label, row in zip(LABELS, FEATURES, strict=True)
+        {"image_id": name, "emotion": EMOTIONS[label], "cls_feature": row, "scene_feature": row[:2]}
+        for name, label, row in zip(IDS, LABELS, FEATURES, strict=True)
     ]
     return ray.data.from_items(rows, override_num_blocks=9)
 
@@ -57,13 +63,34 @@ def test_the_space_equals_that_of_one_process(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(statistics, "BATCH_ROWS", 40)
     members = {"cls": "cls_feature", "scene": "scene_feature"}
     found = compute_space(feature_rows(), members=members)
-    sums = EmotionSpaceSums()
+    sums = GaussianSums()
     sums.update(LABELS, {"cls": FEATURES, "scene": FEATURES[:, :2]})
     expected = sums.result()
     assert found.counts.tolist() == expected.counts.tolist() == np.bincount(LABELS).tolist()
     for member in members:
         np.testing.assert_allclose(found.mean[member], expected.mean[member], atol=1e-10)
         np.testing.assert_allclose(found.std[member], expected.std[member], atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "neighbours"])
+def test_other_kinds_equal_those_of_one_process(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(statistics, "BATCH_ROWS", 40)
+    settings = EmotionSpaceConfig(kind=kind, components=(2, 3), sample=32)
+    members = {"cls": "cls_feature", "scene": "scene_feature"}
+    found = compute_space(feature_rows(), settings=settings, seed=3, members=members)
+    features = {"cls": FEATURES, "scene": FEATURES[:, :2]}
+    gaussian, sample = GaussianSums(), FeatureSample(32)
+    gaussian.update(LABELS, features)
+    sample.update(LABELS, IDS, features)
+    if kind == "neighbours":
+        expected = NeighbourSpace.of(sample, gaussian.result(), jitter=0.3)
+        assert found.ids == expected.ids
+        np.testing.assert_array_equal(found.features["cls"], expected.features["cls"])
+        return
+    sums = MixtureSums(fit_centres(sample, gaussian.result(), candidates=(2, 3), seed=3))
+    sums.update(LABELS, features)
+    np.testing.assert_array_equal(found.weight, sums.result().weight)
+    np.testing.assert_allclose(found.mean["cls"], sums.result().mean["cls"], atol=1e-9)
 
 
 def test_only_partial_sums_reach_the_driver() -> None:

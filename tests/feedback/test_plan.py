@@ -16,6 +16,7 @@ def make_plan(
     seed: int = 0,
     emotions: tuple[str, ...] = EMOTIONS,
     diffusion: DiffusionConfig | None = None,
+    generation: GenerationConfig | None = None,
 ) -> pa.Table:
     return PlannedImages(
         round_=1,
@@ -24,7 +25,7 @@ def make_plan(
         seed=seed,
         model="abc",
         diffusion=diffusion or DiffusionConfig(steps=7, guidance=2.5, size_px=32),
-        generation=GenerationConfig(micro_batch=4, threads=2),
+        generation=generation or GenerationConfig(micro_batch=4, threads=2),
         emotions=emotions,
     ).table
 
@@ -155,6 +156,11 @@ def test_the_prompts_that_emotions_get_decide_the_digest() -> None:
         return plan.digest(0, 5)
 
     assert digest("plain", "an image of {emotion}") != digest("plain", "a photo of {emotion}")
+    own = "<emotion>, a {object}"
+    assert make_plan(generation=GenerationConfig(prompt=own))["prompt"].to_pylist() == [own] * 24
+    assert own not in make_plan(kind="plain", generation=GenerationConfig(prompt=own))["prompt"].to_pylist()
+    with pytest.raises(ValueError, match="has no <emotion>"):
+        GenerationConfig(prompt="a {scene}")
     assert digest("emotion", "an image of {emotion}") == digest("emotion", "a photo of {emotion}")
 
 

@@ -11,7 +11,8 @@ from uniemo_ray.config import Config
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.architectures import SD15
 from uniemo_ray.training.engine import Engine
-from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
+from uniemo_ray.training.joint_objective import JointObjective
+from uniemo_ray.training.objectives import UnderstandingObjective
 
 if TYPE_CHECKING:
     from uniemo_ray.models.diffusion import DiffusionParts

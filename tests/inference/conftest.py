@@ -22,7 +22,7 @@ from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import CONFIG_FILE, WEIGHTS_FILE, ClipParts, load_clip
 from uniemo_ray.models.diffusion import load_diffusion
-from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.statistics.gaussian_space import GaussianSpace
 
 TEXT_WIDTH = 16
 
@@ -184,7 +184,7 @@ def parts(clip: ClipParts, heads: ScorerHeads, pipeline_folder: Path) -> ModelPa
         for name in alpha
     ]
     members = ("scene", "object", "cls")
-    space = EmotionSpace(
+    space = GaussianSpace(
         mean={m: rng.normal(size=(8, WIDTH)) for m in members},
         std={m: np.full((8, WIDTH), 0.7) for m in members},
         counts=np.array([9] * 7 + [0]),

@@ -23,7 +23,7 @@ from uniemo_ray.inference.uniemo import UniEmo
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.clip import ClipParts
 from uniemo_ray.models.diffusion import load_diffusion, unfreeze_denoiser
-from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.statistics.gaussian_space import GaussianSpace
 
 
 @pytest.fixture
@@ -301,7 +301,7 @@ def six(parts: ModelParts, clip: ClipParts) -> ModelParts:
         net=net,
         diffusion=None,
         labels=EKMAN,
-        space=EmotionSpace.empty(net.fusion.members, net.encoder.width, EKMAN.labels),
+        space=GaussianSpace.empty(net.fusion.members, net.encoder.width, EKMAN.labels),
         coefficients=coefficients_schema(EKMAN.labels).empty_table(),
         scorers=None,
     )

@@ -15,8 +15,16 @@ from diffusers import (
 from tests.inference.conftest import CONFIG, OBJECTS, SCENES
 from tests.models.tiny import write_pipeline, write_xl_pipeline
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
-from uniemo_ray.inference.painter import STOPPED, Painter
-from uniemo_ray.inference.requests import Failure, Painting, Request, SamplingSettings, Share, Step
+from uniemo_ray.inference.painter import STOPPED, Painter, with_attributes
+from uniemo_ray.inference.requests import (
+    Attributes,
+    Failure,
+    Painting,
+    Request,
+    SamplingSettings,
+    Share,
+    Step,
+)
 from uniemo_ray.models.build import build_net
 from uniemo_ray.models.diffusion import load_diffusion
 
@@ -103,6 +111,26 @@ def test_attributes_are_the_nearest_names_with_their_coefficients(
     assert rows[chosen.object]["kind"] == "object"
     assert chosen.scene_weight == pytest.approx(rows[chosen.scene]["alpha_fear"], rel=1e-5)
     assert chosen.object_weight == pytest.approx(rows[chosen.object]["alpha_fear"], rel=1e-5)
+
+
+def test_names_of_drawn_attributes_may_stand_in_a_prompt(painter: Painter) -> None:
+    plain, named = (
+        Request(7, "<emotion>", FEAR),
+        Request(7, "<emotion>, a {object} in a {scene}", FEAR),
+    )
+    result = painter.paint([named], SETTINGS, threads=1)[0]
+    (chosen,) = result.attributes
+    words = f"<emotion>, a {chosen.object} in a {chosen.scene}".replace("_", " ")
+    written = painter.paint([plain._replace(prompt=words)], SETTINGS, threads=1)[0]
+    np.testing.assert_array_equal(result.pixels, written.pixels)
+    assert not np.array_equal(result.pixels, pixels(painter, [plain])[0])
+
+
+def test_the_heaviest_emotion_names_the_attributes() -> None:
+    request = Request(7, "{object} {scene} <emotion>", (Share("awe", 0.25), Share("fear", 0.75)))
+    attributes = [Attributes("awe", "sky", 1, "bird", 1), Attributes("fear", "dark_alley", 1, None, 0)]
+    assert with_attributes(request, attributes) == "object dark alley <emotion>"
+    assert with_attributes(request._replace(emotions=()), []) == request.prompt
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,14 @@ def changed(tmp_path, *overrides):
     return {name for name in before if before[name] != after.get(name)}
 
 
+OF_BEFORE = {
+    "ingest": "1fc47a2a2ab5",
+    "joint-1": "4bff07f257c2",
+    "generate-1": "bddd0be2e8aa",
+    "mix-1": "8d120dcc6ab4",
+    "generate-2": "202c990e51ab",
+}
+"""Fingerprints of the default run before there were emotion spaces and averaged weights."""
 SECOND_ROUND = {
     f"{name}-2" for name in ("understanding", "joint", "encode", "model", "generate", "score", "evaluate")
 }
@@ -109,6 +117,27 @@ def test_how_images_are_computed_redoes_them_and_no_training_before(tmp_path, ov
 )
 def test_what_does_not_decide_results_redoes_nothing(tmp_path, override):
     assert changed(tmp_path, override) == set()
+
+
+def test_settings_that_came_later_leave_older_runs_as_they_are(tmp_path):
+    found = fingerprints(tmp_path)
+    assert {name: found[name][:12] for name in OF_BEFORE} == OF_BEFORE
+
+
+@pytest.mark.parametrize(
+    ("override", "first"),
+    [
+        ("emotion_space.kind=mixture", "model-1"),
+        ("emotion_space.kind=neighbours", "model-1"),
+        ("generation.prompt='<emotion>, a {object}'", "generate-1"),
+        ("stage2.ema_decay=0.99", "joint-1"),
+        ("stage1.reduce_dtype=bf16", "understanding-1"),
+    ],
+)
+def test_settings_that_came_later_count_when_they_are_set(tmp_path, override, first):
+    redone = changed(tmp_path, override)
+    order = [row.name for row in feedback_loop_steps(load_config(None, []))]
+    assert min(redone, key=order.index) == first
 
 
 def test_later_epochs_redo_only_later_rounds(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.metrics.sets import COUNT, LABELS, feature_sums, image_set, yardstick
+from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics.emo_a import exact_counts
 from uniemo_ray.metrics.frechet import frechet
@@ -16,7 +17,9 @@ from uniemo_ray.metrics.generation import (
     needed_rows,
 )
 from uniemo_ray.metrics.recogniser import Recogniser
+from uniemo_ray.metrics.seen import count_seen
 from uniemo_ray.metrics.sem_c import clarity
+from uniemo_ray.metrics.shard_sums import PictureCounts
 from uniemo_ray.report.summary import GenerationMetrics
 
 
@@ -33,15 +36,31 @@ def test_each_metric_has_the_name_of_its_features():
     assert judged.emo_a_clip == pytest.approx(hits.mean())
     assert set(found["per_emotion"]) == set(EMOTIONS[:3])
     assert (metrics.emo_a_clip, metrics.emo_a, metrics.emo_a_exact) == (found["emo_a_clip"], None, None)
-    seen = exact_counts(LABELS, [0] * COUNT, [0] * COUNT)
+    asked: dict[str, list[str | None]] = {
+        "named_scenes": [load_rule().scenes[0], *[None] * (COUNT - 1)],
+        "named_objects": [load_rule().objects[1], *[load_rule().objects[0]] * (COUNT - 1)],
+    }
+    counts = count_seen(
+        LABELS,
+        [0] * COUNT,
+        [0] * COUNT,
+        scene_names=load_rule().scenes,
+        object_names=load_rule().objects,
+        **asked,
+    )
+    seen = PictureCounts(exact_counts(LABELS, [0] * COUNT, [0] * COUNT), counts)
     judge = yardstick(recogniser=Recogniser(scenes=16, objects=24))
-    exact = measure_images(image_set(exact=seen), judge)
+    exact = measure_images(image_set(recognised=seen), judge)
     assert list(exact.to_dict()) == [
         "images",
         "emo_a_clip",
         "emo_a_clip_probability",
         "emo_a_clip_two_class",
         "emo_a_exact",
+        "scene_fidelity",
+        "object_fidelity",
+        "effective_scenes",
+        "effective_objects",
         "sem_c_clip",
         "sem_d_clip",
         "lpips_tiny",
@@ -49,6 +68,9 @@ def test_each_metric_has_the_name_of_its_features():
         "standard_errors",
         "per_emotion",
     ]
+    assert (exact.scene_fidelity, exact.object_fidelity) == (1, pytest.approx(1 - 1 / COUNT))
+    assert (exact.effective_scenes, exact.effective_objects) == (1, 1)
+    assert exact.per_emotion["awe"]["effective_scenes"] == 1
 
 
 def test_the_report_reads_every_metric():

@@ -4,7 +4,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from tests.models.tiny import TEXT_WIDTH, text_config
 from uniemo_ray.config import PLACEHOLDER
-from uniemo_ray.models.conditioning import encode_prompts, tokenize
+from uniemo_ray.models.conditioning import PromptCache, Prompts, encode_prompts, tokenize
 
 
 @pytest.fixture
@@ -109,3 +109,22 @@ def test_condition_of_another_width_is_refused(tokenizer):
     encoder = encoder_of(CLIPTextModel, tokenizer)
     with pytest.raises(ValueError, match=f"width {TEXT_WIDTH}"):
         encode_prompts(encoder, tokenize(tokenizer, [PLACEHOLDER]), torch.randn(1, TEXT_WIDTH + 1))
+
+
+def test_prompts_are_tokenised_once_for_the_last_batches(
+    tokenizer: CLIPTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def counted(tokenizer: CLIPTokenizer, texts: list[str]) -> Prompts:
+        seen.append(texts)
+        return tokenize(tokenizer, texts)
+
+    monkeypatch.setattr("uniemo_ray.models.conditioning.tokenize", counted)
+    cache, device = PromptCache(size=2), torch.device("cpu")
+    first = cache.tokens(tokenizer, ["a <emotion> dog"] * 2, device)
+    assert cache.tokens(tokenizer, ["a <emotion> dog"] * 2, device) is first
+    assert torch.equal(first.ids, tokenize(tokenizer, ["a <emotion> dog"] * 2).ids)
+    for text in ("b", "c", "a <emotion> dog"):
+        cache.tokens(tokenizer, [text] * 2, device)
+    assert [texts[0] for texts in seen] == ["a <emotion> dog", "b", "c", "a <emotion> dog"]

@@ -36,6 +36,12 @@ def test_body_says_limits_metrics_and_use(summary: Summary) -> None:
     assert any(line.startswith("| Emo-A (own classifier) ↑ | 31.2") for line in table)
 
 
+def test_a_model_that_keeps_features_of_real_images_says_so(values: dict[str, Any]) -> None:
+    assert "stay near real ones" not in model_card(Summary.model_validate(values))
+    values["config"]["emotion_space"] = {"kind": "neighbours"}
+    assert "stay near real ones" in model_card(Summary.model_validate(values))
+
+
 def test_its_code_is_python_and_loads_the_folder(summary: Summary) -> None:
     (code,) = re.findall("```python\n(.*?)```", model_card(summary), re.DOTALL)
     calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)}

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
-from uniemo_ray.sizing.memory import BUCKET, Load, gpu_memory
+from uniemo_ray.sizing.memory import Load, gpu_memory
+from uniemo_ray.training import engine as engine_module
+from uniemo_ray.training.buckets import BUCKET, plan_buckets
 from uniemo_ray.training.engine import Engine
 
 TRAINED, FROZEN = 4 * 16 + 16 + 16 + 1, 2 * 16
@@ -31,6 +35,7 @@ def held(stage: int) -> dict[str, int]:
     """Bytes that DeepSpeed really holds after a step."""
     objective = TinyObjective()
     engine = Engine(objective, objective.groups(), train=tiny_config(zero_stage=stage), total_steps=9, seed=0)
+    buckets = _buckets_in_use(engine._engine.optimizer)
     engine.step(tiny_batch(0))
     gradients = _gradients(objective, tiny_batch(1)) if stage == 0 else 0
     optimizer = engine._engine.optimizer
@@ -44,10 +49,28 @@ def held(stage: int) -> dict[str, int]:
     return {
         "weights": sum(4 * p.numel() for p in engine._engine.module.parameters()),
         "gradients": gradients,
-        "bucket": 4 * int(getattr(optimizer, "reduce_bucket_size", 0)),
+        "bucket": max(buckets, default=0),
         "master": sum(4 * tensor.numel() for tensor in masters),
         "optimizer": sum(4 * tensor.numel() for tensor in tensors_of(dict(basic.state))),
     }
+
+
+def _buckets_in_use(optimizer: Any) -> list[int]:
+    """Filled by the next step: bytes of the buckets each time that DeepSpeed lets go of them."""
+    seen: list[int] = []
+    name = "_release_ipg_buffers" if hasattr(optimizer, "_release_ipg_buffers") else "partition_grads"
+    if not hasattr(optimizer, name):
+        return seen
+    release = getattr(optimizer, name)
+
+    def note(*values: Any) -> Any:
+        buffers = [bucket.buffer for bucket in optimizer.ipg_buckets.values()]
+        lists = [[b] if isinstance(b, torch.Tensor) else b for b in buffers]
+        seen.append(sum(b.numel() * b.element_size() for found in lists for b in found))
+        return release(*values)
+
+    setattr(optimizer, name, note)
+    return seen
 
 
 def _gradients(objective: TinyObjective, batch: dict[str, torch.Tensor]) -> int:
@@ -57,7 +80,9 @@ def _gradients(objective: TinyObjective, batch: dict[str, torch.Tensor]) -> int:
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_one_gpu_holds_what_deepspeed_holds(stage: int) -> None:
+def test_one_gpu_holds_what_deepspeed_holds(stage: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_on_gpu = partial(plan_buckets, zero_stage=stage, has_gpu=True)
+    monkeypatch.setattr(engine_module, "plan_buckets", lambda trained, **_: as_on_gpu(trained))
     planned = gpu_memory(LOAD, zero_stage=stage, gpus=1)
     real = held(stage)
     # ZeRO pads each group to its alignment: a few numbers a group
@@ -97,7 +122,7 @@ def test_what_each_zero_stage_splits() -> None:
     assert [row.master for row in rows] == [0, 1000, 1000, 1000]
     assert [row.gradients for row in rows] == [4000, 4000, 1000, 1000]
     assert [row.optimizer for row in rows] == [8000, 2000, 2000, 2000]
-    assert [row.bucket for row in rows] == [0, *[4 * BUCKET] * 3]
+    assert [row.bucket for row in rows] == [0, 8000, 8000, 4000]
     assert {row.frozen for row in rows} == {70}
     assert rows[0].total == 4800 + 4000 + 8000 + 70 + 50 + rows[0].reserve
 
@@ -105,6 +130,12 @@ def test_what_each_zero_stage_splits() -> None:
 def test_a_large_model_is_gathered_in_parts() -> None:
     load = Load(trained=3_000_000_000, frozen=0, outside=0, activations=None)
     assert gpu_memory(load, zero_stage=3, gpus=8).weights == 4 * (375_000_000 + 1_000_000_000)
+
+
+def test_buckets_of_a_large_model_have_their_own_size() -> None:
+    load = Load(trained=3_000_000_000, frozen=0, outside=0, activations=None)
+    rows = [gpu_memory(load, zero_stage=stage, gpus=8).bucket for stage in range(4)]
+    assert rows == [0, 8 * BUCKET, 8 * BUCKET, 4 * BUCKET]
 
 
 @pytest.mark.parametrize(("stage", "gpus"), [(4, 1), (1, 0)])

@@ -13,7 +13,8 @@ from tests.training.test_stage import alpha, as_settings, rows, settings
 from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.chunks import Whole
 from uniemo_ray.training.engine import Engine
-from uniemo_ray.training.objectives import KINDS, JointObjective, UnderstandingObjective
+from uniemo_ray.training.joint_objective import JointObjective
+from uniemo_ray.training.objectives import KINDS, UnderstandingObjective
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.shares import rank_chunks
 from uniemo_ray.training.stage import build_stage

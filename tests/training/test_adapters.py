@@ -16,7 +16,7 @@ from uniemo_ray.feedback.schema import COEFFICIENTS
 from uniemo_ray.inference.model_folder import ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import DiffusionParts
-from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.statistics.gaussian_space import GaussianSpace
 from uniemo_ray.training.stage import load_net, load_trained_diffusion
 
 WRITERS = {"sd": write_pipeline, "sdxl": write_xl_pipeline}
@@ -105,7 +105,7 @@ def test_the_model_folder_holds_them_merged(next_round: dict[str, Any], tmp_path
         merges=clip.merges.read_bytes() if clip.merges else None,
         net=net,
         diffusion=trained,
-        space=EmotionSpace(nothing, nothing, np.zeros(len(EMOTIONS), np.int64)),
+        space=GaussianSpace(nothing, nothing, np.zeros(len(EMOTIONS), np.int64)),
         coefficients=pa.Table.from_pylist([], schema=COEFFICIENTS),
     )
     save_model_folder(parts, tmp_path / "model")

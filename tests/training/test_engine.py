@@ -9,10 +9,12 @@ import torch
 
 from tests.training.tiny import TinyObjective, tiny_batch, tiny_config
 from uniemo_ray.seeds import hash_seed
+from uniemo_ray.training.buckets import plan_buckets
 from uniemo_ray.training.deepspeed_settings import deepspeed_config
-from uniemo_ray.training.engine import Engine, NonFiniteLossError
+from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.half_precision import LossScale
 from uniemo_ray.training.schedule import rate_factor
+from uniemo_ray.training.step_values import NonFiniteLossError
 
 STAGES = [0, 1, 2, 3]
 
@@ -28,15 +30,15 @@ def weights(engine: Engine, objective: TinyObjective) -> dict[str, torch.Tensor]
 
 
 def test_deepspeed_json_follows_our_settings() -> None:
-    config = deepspeed_config(
-        tiny_config(batch_size=12, zero_stage=2, gradient_clip=0.5), world_size=3, precision="fp32"
-    )
+    buckets = plan_buckets(97, zero_stage=2, has_gpu=True)
+    train = tiny_config(batch_size=12, zero_stage=2, gradient_clip=0.5)
+    config = deepspeed_config(train, world_size=3, precision="fp32", buckets=buckets)
     assert json.loads(json.dumps(config)) == config
     assert config["train_micro_batch_size_per_gpu"] == 4
-    assert config["zero_optimization"] == {"stage": 2}
+    assert config["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 97, "overlap_comm": True}
     assert config["gradient_clipping"] == 0.5
     assert "torch_autocast" not in config
-    bf16 = deepspeed_config(tiny_config(), world_size=1, precision="bf16")
+    bf16 = deepspeed_config(tiny_config(), world_size=1, precision="bf16", buckets=buckets)
     assert bf16["torch_autocast"]["dtype"] == "bfloat16"
 
 

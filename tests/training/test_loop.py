@@ -183,6 +183,31 @@ def test_the_epoch_with_the_highest_validation_accuracy_is_kept(tmp_path: Path) 
     assert [state.best_epoch for state in save.states] == [0, 1, 1, 1]
 
 
+def test_a_stage_ends_when_accuracy_rises_no_more(tmp_path: Path) -> None:
+    objective = Judged()
+    engine = Engine(objective, objective.groups(), train=tiny_config(), total_steps=20, seed=1)
+    save = Checkpoints(engine, tmp_path)
+    final = train(
+        engine,
+        batches=lambda epoch: batches(0),
+        validation=lambda: [Batch(tiny_batch(99), ["v"] * 8)],
+        schedule=Schedule(4, 1e9, stop_after=1),
+        state=TrainState(),
+        save=save,
+    )
+    assert (final.is_stopped, final.epoch, engine.steps) == (True, 3, 15)
+    assert save.states[-1] == final
+    again = train(
+        engine,
+        batches=lambda epoch: batches(0),
+        validation=None,
+        schedule=Schedule(4, 1e9, stop_after=1),
+        state=final,
+        save=save,
+    )
+    assert again == final  # a stage that has ended stays ended
+
+
 def test_validation_draws_the_same_noise_after_every_epoch() -> None:
     class Noisy(TinyObjective):
         def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

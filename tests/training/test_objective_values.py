@@ -15,7 +15,8 @@ from uniemo_ray.models.encoder import Features
 from uniemo_ray.models.heads import AttributeHeads
 from uniemo_ray.models.uniemo import Temperatures, Understanding
 from uniemo_ray.training import objectives
-from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
+from uniemo_ray.training.joint_objective import JointObjective
+from uniemo_ray.training.objectives import UnderstandingObjective
 
 WEIGHTS = {"scene_weight": 0.2, "object_weight": 0.3, "class_weight": 0.7}
 JOINT = {"understanding_weight": 0.4, "condition_weight": 0.6, "diffusion_weight": 0.9}

@@ -21,8 +21,9 @@ from uniemo_ray.models.pipeline_folder import text_widths
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.store.shards import commit_shard
 from uniemo_ray.training.engine import Engine
+from uniemo_ray.training.joint_objective import JointObjective
 from uniemo_ray.training.name_embeddings import embed_table
-from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
+from uniemo_ray.training.objectives import UnderstandingObjective
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.stage import build_stage, load_net, load_trained_diffusion
 from uniemo_ray.training.stage_settings import StageSettings

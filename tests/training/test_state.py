@@ -39,3 +39,35 @@ def test_a_stage_that_an_older_version_finished_stays_valid(tmp_path: Path) -> N
     path = tmp_path / "state.json"
     path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
     assert load_state(tmp_path, epochs=2) == TrainState(epoch=2)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "stop_after", "ended", "best"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], 1, None, 3),
+        ([0.5, 0.5, 0.6], 1, 1, 0),  # as much is no gain
+        ([0.5, 0.4, 0.6, 0.5, 0.4], 2, 4, 2),
+        ([0.5, 0.4, 0.3, 0.2], None, None, 0),
+        ([float("nan"), float("nan")], 2, 1, None),
+    ],
+)
+def test_a_stage_ends_after_epochs_without_gain(
+    accuracies: list[float], stop_after: int | None, ended: int | None, best: int | None, tmp_path: Path
+) -> None:
+    state, last = TrainState(), None
+    for epoch, accuracy in enumerate(accuracies):
+        save_state(tmp_path, state, [])  # as if stopped and resumed before each epoch
+        state = load_state(tmp_path, epochs=9).judged(accuracy, stop_after=stop_after)
+        if state.is_stopped:
+            last = epoch
+            break
+        state = state.next_epoch()
+    assert (last, state.best_epoch) == (ended, best)
+    assert state.is_complete(9) is (ended is not None)
+
+
+def test_a_state_of_an_earlier_version_was_never_stopped(tmp_path: Path) -> None:
+    save_state(tmp_path, TrainState(epoch=1), [])
+    path = tmp_path / "state.json"
+    path.write_text(path.read_text().replace(', "is_stopped": false', ""))
+    assert load_state(tmp_path, epochs=2) == TrainState(epoch=1)

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from uniemo_ray.config import SPLITS, DataConfig
+from uniemo_ray.data.bucket import is_bucket, outline
 from uniemo_ray.data.class_folders import ClassTable, read_class_folders
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.emotionroi import read_emotionroi
-from uniemo_ray.data.folder import DataFolder, ListedFolder
+from uniemo_ray.data.folder import DataFolder, FolderError, ListedFolder
 from uniemo_ray.data.splits import FOLDS, LITERATURE, split_by_fold
 from uniemo_ray.data.twitter import read_twitter1, read_twitter2
 from uniemo_ray.emotions import EKMAN, LABEL_SPACES, MIKELS, SENTIMENT, LabelSpace
@@ -44,11 +45,17 @@ _SPACES = {"emotionroi": EKMAN, "twitter1": SENTIMENT, "twitter2": SENTIMENT}
 
 
 def open_folder(root: str | Path, data: DataConfig) -> DataFolder:
-    """Read the structure of a data folder; no image is opened.
+    """Read the structure of a data folder, on this disk or in a bucket; no image is opened.
 
     Raises:
         FolderError: with one line for each fault of the structure.
     """
+    if is_bucket(root):
+        local = outline(str(root))
+        try:
+            return open_folder(local, data)
+        except FolderError as error:
+            raise FolderError([line.replace(str(local), str(root)) for line in error.faults]) from None
     folder = _READERS[data.kind](root, data)
     return folder if data.fold is None else with_fold(folder, fold=data.fold, seed=data.split_seed)
 

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from uniemo_ray.data.bucket import fetched, is_bucket
 from uniemo_ray.data.samples import (
     AttributeNames,
     Entry,
@@ -34,8 +36,8 @@ READ: pa.Schema = pa.schema(
 class SampleReader:
     """Reads the entries of one data set; can be sent to workers."""
 
-    root: Path
-    """Data folder."""
+    root: str | Path
+    """Data folder: a local path, or an address in a bucket."""
     names: AttributeNames
     labels: tuple[str, ...]
     source: str
@@ -52,7 +54,9 @@ class SampleReader:
             OSError: the disk itself fails, which is no property of an entry.
             MemoryError: the same for memory.
         """
-        return self._table([self._read(entry) for entry in read_entries(plan)], plan)
+        entries = read_entries(plan)
+        with self._files(entries) as root:
+            return self._table([self._read(root, entry) for entry in entries], plan)
 
     def reject(self, plan: pa.Table, reason: str) -> pa.Table:
         """READ rows of PLAN rows that cannot be read.
@@ -71,18 +75,20 @@ class SampleReader:
         Args:
             split: of the entries.
             entries: of the shard.
-            stamps: of files that were looked at before.
+            stamps: of the files; of a folder on this disk they can be found here.
         """
         facts = [_FORMAT, split, self.source, self.max_pixels, self.names]
         facts += [] if self.valence_of is None else [self.valence_of.name]
-        described = (stamps or FileStamps(self.root)).describe(entries)
+        described = (stamps or FileStamps(Path(self.root))).describe(entries)
         return hashlib.sha256(json.dumps([facts, described]).encode()).hexdigest()
 
-    def _read(self, entry: Entry) -> Sample | Rejected:
+    def _files(self, entries: Sequence[Entry]) -> AbstractContextManager[Path]:
+        """The folder in which the files of the entries are."""
+        return fetched(str(self.root), entries) if is_bucket(self.root) else nullcontext(Path(self.root))
+
+    def _read(self, root: Path, entry: Entry) -> Sample | Rejected:
         try:
-            item = read_sample(
-                self.root, entry, max_pixels=self.max_pixels, names=self.names, labels=self.labels
-            )
+            item = read_sample(root, entry, max_pixels=self.max_pixels, names=self.names, labels=self.labels)
         except (OSError, MemoryError):
             raise
         except Exception as error:  # no bad picture, whatever it does to a decoder, ends a run

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import ray.data
 from ray.data import Dataset as Dataset
 
@@ -51,3 +53,15 @@ def as_dataset(
 def selectors_of(pool: Pool | None) -> dict[str, Any]:
     """Ray's options that keep work on the machines of a pool."""
     return {} if pool is None else dict(pool.selectors())
+
+
+def only(rows: Dataset, image_ids: pa.Array | None, *, pool: Pool | None = None) -> Dataset:
+    """Rows whose `image_id` is among these, filtered on the machines of a pool; None keeps all."""
+    if image_ids is None:
+        return rows
+
+    def keep(table: pa.Table) -> pa.Table:
+        return table.filter(pc.is_in(table["image_id"], value_set=image_ids))
+
+    kept: Dataset = rows.map_batches(keep, batch_format="pyarrow", **selectors_of(pool))
+    return kept

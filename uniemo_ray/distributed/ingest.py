@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from uniemo_ray.config import MAX_PIXELS, SPLITS, Config
+from uniemo_ray.data.bucket import is_bucket
 from uniemo_ray.data.check import attribute_notes
 from uniemo_ray.data.duplicates import CONTENT, Duplicate, describe, find_duplicates
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.folder import DataFolder
 from uniemo_ray.data.sample_reader import SampleReader
 from uniemo_ray.data.sample_shards import ShardSummary, read_summary
-from uniemo_ray.data.samples import Rejected
+from uniemo_ray.data.samples import Entry, Rejected, resolve_image
 from uniemo_ray.data.shards import FileStamps, PlannedShard, ShardLimits, plan_shards
 from uniemo_ray.distributed.shards.actors.samples import SampleActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
@@ -104,7 +105,7 @@ def ingest_folder(
     ones; so shards are mixed and do not depend on what is rejected.
 
     Args:
-        root: Data folder, visible under this path on every node (after `prepare`).
+        root: Data folder, visible under this path on every node (after `prepare`), or in a bucket.
         store: Gets `plan/` and `samples/`.
         source: Name of the data set, for the column `source`.
         reader: Reads the folder's structure.
@@ -125,13 +126,15 @@ def ingest_folder(
         DamagedError: a listed shard is missing or torn.
     """
     folder = reader(root)
-    root = folder.root.absolute()
-    stamps = FileStamps(root)
-    plan = partial(plan_shards, root=root, limits=limits, stamps=stamps)
-    shards = [shard for split in SPLITS for shard in plan(folder.entries(split), split)]
+    local = folder.root.absolute()  # of a data set in a bucket, its outline
+    given = str(root) if is_bucket(root) else str(local)
+    stamps = FileStamps(local)
+    plan = partial(plan_shards, root=local, limits=limits, stamps=stamps)
+    entries_by_split = {split: _located(folder.entries(split), local, given) for split in SPLITS}
+    shards = [shard for split, entries in entries_by_split.items() for shard in plan(entries, split)]
     labels = folder.space.labels
     valence_of, space = (folder.space, SENTIMENT) if by_valence else (None, folder.space)
-    samples = SampleReader(root, folder.names, labels, source, max_pixels, valence_of)
+    samples = SampleReader(given, folder.names, labels, source, max_pixels, valence_of)
     skipped = _commit_plan(shards, samples, store, stamps)
     splits = [split for split in SPLITS if any(shard.split == split for shard in shards)]
     map_shards(
@@ -147,7 +150,7 @@ def ingest_folder(
     files = tuple(entries[f"{SAMPLES_FOLDER}/{shard.name}"] for shard in shards)
     found = _read_back(store, files)
     summaries = [shard.summary for shard in found]
-    _check_usable(folder, space, summaries)
+    _check_usable(given, space, summaries)
     duplicates = find_duplicates(pa.concat_tables([shard.content for shard in found]))
     return _result(folder, space, summaries, duplicates=duplicates, files=files, skipped=skipped)
 
@@ -193,16 +196,23 @@ def _read_back(store: Store, entries: Sequence[ShardEntry]) -> list[_Shard]:
         return list(pool.map(read, entries))
 
 
-def _check_usable(folder: DataFolder, space: LabelSpace, summaries: Sequence[ShardSummary]) -> None:
+def _located(entries: Sequence[Entry], outline: Path, root: str) -> list[Entry]:
+    """Entries of a bucket with the endings of their files, which no task can look for there."""
+    if not is_bucket(root):
+        return list(entries)
+    return [entry._replace(image=resolve_image(outline, entry)) for entry in entries]
+
+
+def _check_usable(root: str, space: LabelSpace, summaries: Sequence[ShardSummary]) -> None:
     reasons = Counter(item.reason for summary in summaries for item in summary.rejected)
     why = f"rejected: {', '.join(f'{count} {reason}' for reason, count in sorted(reasons.items()))}"
     for split in SPLITS:
         if not any(summary.rows for summary in summaries if summary.split == split):
-            raise ValueError(f"{folder.root}: no usable image in the split {split} ({why})")
+            raise ValueError(f"{root}: no usable image in the split {split} ({why})")
     train = {name for summary in summaries if summary.split == "train" for name in summary.emotions}
     missing = [label for label in space.labels if label not in train]
     if missing:
-        raise ValueError(f"{folder.root}: no usable training image of {', '.join(missing)} ({why})")
+        raise ValueError(f"{root}: no usable training image of {', '.join(missing)} ({why})")
 
 
 def _result(

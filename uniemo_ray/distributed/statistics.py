@@ -9,19 +9,25 @@ shuffle, which costs three more rounds of processes.)
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from ray.data import Dataset
 
+from uniemo_ray.config import EmotionSpaceConfig
 from uniemo_ray.distributed.datasets import selectors_of
 from uniemo_ray.distributed.waiting import light, waiting_shown
 from uniemo_ray.emotions import MIKELS, LabelSpace
 from uniemo_ray.pools import ANYWHERE, Pool
 from uniemo_ray.statistics.coefficients import CoefficientSums
-from uniemo_ray.statistics.emotion_space import EmotionSpace, EmotionSpaceSums
+from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.statistics.feature_sample import FeatureSample
+from uniemo_ray.statistics.gaussian_space import GaussianSums
+from uniemo_ray.statistics.mixture_fit import fit_centres
+from uniemo_ray.statistics.mixture_space import MixtureSums
+from uniemo_ray.statistics.neighbour_space import NeighbourSpace
 from uniemo_ray.store.steps import current_step
 
 BATCH_ROWS = 4096
@@ -84,18 +90,26 @@ def compute_coefficients(
 def compute_space(
     features: Dataset,
     *,
+    settings: EmotionSpaceConfig | None = None,
+    seed: int = 0,
     members: Mapping[str, str] = SPACE_COLUMNS,
     emotion: str = "emotion",
+    image_id: str = "image_id",
     space: LabelSpace = MIKELS,
     emotions: Sequence[str] | None = None,
     pool: Pool | None = None,
 ) -> EmotionSpace:
     """Emotion space of encoder features (section 4).
 
+    One Gaussian takes one pass over the images, and so do neighbours; a mixture takes two.
+
     Args:
         features: one row per training image.
+        settings: kind of the space; by default one Gaussian for each emotion.
+        seed: of the first centres of a mixture.
         members: member (`scene`, `object`, `cls`, `patch`) to its column; without what a model lacks.
         emotion: column of the emotion's name.
+        image_id: column of the image's id; one Gaussian needs none.
         space: the C classes.
         emotions: those that must have an image; by default all.
         pool: the machines that add up.
@@ -103,16 +117,54 @@ def compute_space(
     Raises:
         ValueError: when a column is missing or an emotion has no image.
     """
-    chosen = _checked(features, [emotion, *members.values()], pool)
+    settings = settings or EmotionSpaceConfig()
+    with_sample = settings.kind != "gaussian"
+    ids = [image_id] if with_sample else []
+    chosen = _checked(features, [emotion, *ids, *members.values()], pool)
 
-    def part(block: Columns) -> EmotionSpaceSums:
-        sums = EmotionSpaceSums(labels=space.labels)
-        if labels := [space.position(str(name)) for name in block[emotion]]:
-            sums.update(labels, {member: _stack(block[column]) for member, column in members.items()})
+    def read(block: Columns) -> tuple[list[int], Columns]:
+        labels = [space.position(str(name)) for name in block[emotion]]
+        return labels, {member: _stack(block[column]) for member, column in members.items()} if labels else {}
+
+    def first(block: Columns) -> _GaussianAndSample:
+        part = _GaussianAndSample.empty(space, settings.sample)
+        labels, rows = read(block)
+        if labels:
+            part.gaussian.update(labels, rows)
+            if with_sample:
+                part.sample.update(labels, block[image_id].tolist(), rows)
+        return part
+
+    found = _merged(chosen, first, lambda: _GaussianAndSample.empty(space, settings.sample), pool)
+    gaussian = found.gaussian.result(emotions=emotions)
+    if settings.kind == "gaussian":
+        return gaussian
+    if settings.kind == "neighbours":
+        return NeighbourSpace.of(found.sample, gaussian, jitter=settings.jitter)
+    centres = fit_centres(found.sample, gaussian, candidates=settings.components, seed=seed)
+
+    def second(block: Columns) -> MixtureSums:
+        sums = MixtureSums(centres)
+        labels, rows = read(block)
+        if labels:
+            sums.update(labels, rows)
         return sums
 
-    sums = _merged(chosen, part, lambda: EmotionSpaceSums(labels=space.labels), pool)
-    return sums.result(emotions=emotions)
+    return _merged(chosen, second, lambda: MixtureSums(centres), pool).result()
+
+
+class _GaussianAndSample(NamedTuple):
+    """What the first pass finds."""
+
+    gaussian: GaussianSums
+    sample: FeatureSample
+
+    @staticmethod
+    def empty(space: LabelSpace, size: int) -> "_GaussianAndSample":
+        return _GaussianAndSample(GaussianSums(labels=space.labels), FeatureSample(size))
+
+    def merge(self, other: "_GaussianAndSample") -> "_GaussianAndSample":
+        return _GaussianAndSample(self.gaussian.merge(other.gaussian), self.sample.merge(other.sample))
 
 
 def _merged(rows: Dataset, part: Callable[[Columns], S], empty: Callable[[], S], pool: Pool | None) -> S:

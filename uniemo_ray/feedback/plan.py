@@ -92,6 +92,10 @@ class PlannedImages:
         found = {name: getattr(self.generation, name) for name in _RENDERING}
         return {name: value for name, value in found.items() if value != getattr(defaults, name)}
 
+    def _prompt(self, emotion: str) -> str:
+        own = self.generation.prompt if self.kind == "emotion" else None
+        return prompt_for(emotion, kind=self.kind, diffusion=self.diffusion, own=own)
+
     @property
     def table(self) -> pa.Table:
         """All PLAN rows, of a plan that fits in memory."""
@@ -104,8 +108,7 @@ class PlannedImages:
             index, emotion = number // len(self.emotions), self.emotions[number % len(self.emotions)]
             image_id = f"r{self.round_}-{self.kind}-{emotion}-{index:05d}"
             own = {"image_id": image_id, "emotion": emotion, "seed": named_seed(self.seed, image_id)}
-            prompt = prompt_for(emotion, kind=self.kind, diffusion=self.diffusion)
-            rows.append(settings | own | {"prompt": prompt})
+            rows.append(settings | own | {"prompt": self._prompt(emotion)})
         return pa.Table.from_pylist(rows, schema=PLAN)
 
     def digest(self, offset: int, length: int) -> str:
@@ -116,7 +119,7 @@ class PlannedImages:
                 **self._rendering,
                 "round": self.round_,
                 "seed": self.seed,
-                "prompts": [prompt_for(e, kind=self.kind, diffusion=self.diffusion) for e in self.emotions],
+                "prompts": [self._prompt(emotion) for emotion in self.emotions],
                 "emotions": list(self.emotions),
                 "rows": [offset, min(offset + length, self.num_rows)],
             }
@@ -152,9 +155,18 @@ class TablePlan:
         return fingerprint({"rows": self.slice(offset, length).to_pylist()})
 
 
-def prompt_for(emotion: str, *, kind: Kind, diffusion: DiffusionConfig) -> str:
-    """The prompt of one image; `{emotion}` in the plain prompt becomes the emotion's name."""
-    return diffusion.prompt if kind == "emotion" else diffusion.plain_prompt.replace("{emotion}", emotion)
+def prompt_for(emotion: str, *, kind: Kind, diffusion: DiffusionConfig, own: str | None = None) -> str:
+    """The prompt of one image.
+
+    Args:
+        emotion: `{emotion}` in the plain prompt becomes its name.
+        kind: of the image.
+        diffusion: has the prompts of training and of the reference.
+        own: prompt of generation, where it is not that of training.
+    """
+    if kind == "plain":
+        return diffusion.plain_prompt.replace("{emotion}", emotion)
+    return own or diffusion.prompt
 
 
 def _validate(per_emotion: int, emotions: Sequence[str], *, kind: Kind, diffusion: DiffusionConfig) -> None:

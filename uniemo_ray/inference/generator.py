@@ -132,8 +132,9 @@ class ImageGenerator:
             return self._failed(row, result.reason)
         chosen = result.attributes[0] if result.attributes else Attributes("", None, 0.0, None, 0.0)
         made = row | {"model": self.fingerprint, "versions": self._versions()}
-        made |= {key: value for key, value in chosen._asdict().items() if key != "emotion"}
-        png = encode_png(result.pixels, made, level=self.rendering.png_level)
+        stated = {key: value for key, value in chosen.stated().items() if key != "emotion"}
+        png = encode_png(result.pixels, made | stated, level=self.rendering.png_level)
+        made |= {key: value for key, value in stated.items() if key != "drawn_from"}  # in the file alone
         return made | {"image": png, "sha256": sha256_hex(png), "reason": None}
 
     def _failed(self, row: Row, reason: str) -> Row:

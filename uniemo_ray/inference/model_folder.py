@@ -54,6 +54,7 @@ from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline
 from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.models.uniemo import UniEmoNet
 from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.statistics.load_space import load_space
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.text import one_line
@@ -184,7 +185,7 @@ def load_model_folder(
         net=_load_weights(net, folder / NET),
         diffusion=diffusion,
         pipeline=pipeline,
-        space=EmotionSpace.load(folder / SPACE, labels.labels),
+        space=load_space(folder / SPACE, labels.labels),
         coefficients=pq.read_table(_present(folder / COEFFICIENTS)),
         scorers=ScorerHeads.load(folder / SCORERS) if (folder / SCORERS).is_file() else None,
         card=(folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else "",

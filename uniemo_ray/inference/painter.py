@@ -78,7 +78,7 @@ class Painter:
         self.diffusion = diffusion.to(self.device)
         self.net = net.to(self.device).eval() if net else None
         self.space = space
-        if net and space and (missing := set(net.fusion.members) - set(space.mean)):
+        if net and space and (missing := set(net.fusion.members) - set(space.members)):
             raise ValueError(
                 f"the model fuses {', '.join(sorted(missing))}, which its emotion space lacks: "
                 f"compute the space anew"
@@ -141,6 +141,8 @@ class Painter:
         try:
             _check_prompt(request, self.diffusion)
             drawn = [self._fuse(share.emotion, request.seed) for share in request.emotions]
+            request = request._replace(prompt=with_attributes(request, [a for _, a in drawn]))
+            _check_prompt(request, self.diffusion)  # names of attributes may be long
         except ValueError as error:
             return Failure(f"bad_request: {error}")
         if not drawn:
@@ -158,7 +160,7 @@ class Painter:
         if self.net is None or self.space is None:
             raise ValueError(f"emotion {emotion!r} needs a trained net and its emotion space: none was given")
         drawn = self.space.sample(emotion, _space_generator(seed))
-        features = _features({key: value.to(self.device) for key, value in drawn.items()})
+        features = _features({key: value.to(self.device) for key, value in drawn.features.items()})
         index = torch.tensor([emotion_index(emotion)], device=self.device)
         condition = self.net.condition(features, index)
         scene, object_ = condition.scene_index, condition.object_index
@@ -168,6 +170,7 @@ class Painter:
             scene_weight=float(condition.scene_weight[0]),
             object=_name(self.net.choices("object"), object_),
             object_weight=float(condition.object_weight[0]),
+            drawn_from=drawn.drawn_from,
         )
 
     def _reporter(
@@ -241,6 +244,23 @@ def _check_prompt(request: Request, diffusion: DiffusionParts) -> None:
     if not request.emotions and PLACEHOLDER in request.prompt:
         raise ValueError(f"plain prompt {request.prompt!r} must not contain {PLACEHOLDER}")
     diffusion.check_prompt(request.prompt)
+
+
+def with_attributes(request: Request, attributes: Sequence[Attributes]) -> str:
+    """The request's prompt with the names of drawn attributes in place of `{scene}` and `{object}`.
+
+    Of several emotions the heaviest one decides. Where the features are near no known attribute, the word
+    `scene` or `object` stands there.
+    """
+    if not attributes:
+        return request.prompt
+    weights = [share.weight for share in request.emotions]
+    heaviest = attributes[weights.index(max(weights))]
+    names = {"{scene}": heaviest.scene or "scene", "{object}": heaviest.object or "object"}
+    prompt = request.prompt
+    for word, name in names.items():
+        prompt = prompt.replace(word, name.replace("_", " "))
+    return prompt
 
 
 def _name(names: Sequence[str], index: Tensor | None) -> str | None:

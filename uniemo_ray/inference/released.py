@@ -45,7 +45,7 @@ from uniemo_ray.models.released import (
     to_released,
 )
 from uniemo_ray.models.uniemo import UniEmoNet
-from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.statistics.gaussian_space import GaussianSpace
 from uniemo_ray.text import one_line
 
 logger = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ def import_checkpoint(
             merges=merges.read_bytes() if merges else None,
             net=net,
             diffusion=load_configured(config.diffusion) if has_diffusion else None,
-            space=EmotionSpace.empty(net.fusion.members, net.encoder.width),
+            space=GaussianSpace.empty(net.fusion.members, net.encoder.width),
             coefficients=pa.Table.from_pylist([], schema=COEFFICIENTS),
             card=CARD,
             text_tower=Path(scratch) / TEXT_TOWER,

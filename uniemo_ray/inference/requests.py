@@ -36,6 +36,13 @@ class Attributes(NamedTuple):
     scene_weight: float
     object: str | None
     object_weight: float
+    drawn_from: str | None = None
+    """What the features were drawn around: a component, or a training image."""
+
+    def stated(self) -> dict[str, str | float | None]:
+        """As plain values, without what a space of one Gaussian cannot say."""
+        values = self._asdict()
+        return values if self.drawn_from else {k: v for k, v in values.items() if k != "drawn_from"}
 
 
 class Painting(NamedTuple):

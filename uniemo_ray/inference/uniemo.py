@@ -343,7 +343,7 @@ class UniEmo:
             "prompt": request.prompt,
             "emotions": dict(request.emotions),
             "mix": request.mix,
-            "attributes": [chosen._asdict() for chosen in result.attributes],
+            "attributes": [chosen.stated() for chosen in result.attributes],
             "threads": threads,
             "model": self.parts.fingerprint,
             "versions": library_versions(self.device.type),

@@ -39,6 +39,11 @@ def make_parser(description: str | None, *, config: str | None = None) -> argpar
     parser.add_argument(
         "--config", default=config, help="YAML file, or a shipped one by name: demo, sketch, emoset, paper"
     )
+    return add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser with `--set` and `--wait-for-lease`."""
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting"
     )

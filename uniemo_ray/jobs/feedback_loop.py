@@ -9,6 +9,7 @@ Submitting again continues: finished steps are skipped, and a changed setting re
 from rich.console import Console
 
 from uniemo_ray.jobs.command_line import execute, read_arguments
+from uniemo_ray.loop.ingested import is_ingested
 from uniemo_ray.loop.preflight import check_inputs
 from uniemo_ray.loop.run_steps import open_pipeline
 from uniemo_ray.loop.step_tables import feedback_loop_steps
@@ -19,7 +20,7 @@ from uniemo_ray.report.table import final_table
 def main() -> None:
     """Check, run the steps, show the result."""
     config = read_arguments(__doc__, config="sketch")
-    check_inputs(config)
+    check_inputs(config, with_data=not is_ingested(config))
     with open_pipeline(config, feedback_loop_steps(config)) as (run, pipeline):
         summary = finish(run, config, pipeline.run())
     Console(width=110).print(final_table(summary))

@@ -8,6 +8,7 @@ same data settings finds the step finished.
 """
 
 from uniemo_ray.jobs.command_line import execute, read_arguments
+from uniemo_ray.loop.ingested import is_ingested
 from uniemo_ray.loop.preflight import check_data
 from uniemo_ray.loop.run_steps import open_pipeline
 from uniemo_ray.loop.step_tables import ingest_steps
@@ -16,7 +17,8 @@ from uniemo_ray.loop.step_tables import ingest_steps
 def main() -> None:
     """Check, run the step, say where the shards lie."""
     config = read_arguments(__doc__)
-    check_data(config.data)
+    if not is_ingested(config):
+        check_data(config.data)
     with open_pipeline(config, ingest_steps(config)) as (run, pipeline):
         (result,) = pipeline.run()
     for kind, found in result.record.outputs.items():

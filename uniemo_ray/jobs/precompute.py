@@ -8,6 +8,7 @@ finished. With `diffusion.target: crop` the VAE sees a random crop, so there are
 """
 
 from uniemo_ray.jobs.command_line import execute, read_arguments
+from uniemo_ray.loop.ingested import is_ingested
 from uniemo_ray.loop.preflight import check_inputs
 from uniemo_ray.loop.run_steps import open_pipeline
 from uniemo_ray.loop.step_tables import precompute_steps
@@ -16,7 +17,7 @@ from uniemo_ray.loop.step_tables import precompute_steps
 def main() -> None:
     """Check, run the steps, say what they made."""
     config = read_arguments(__doc__)
-    check_inputs(config)
+    check_inputs(config, with_data=not is_ingested(config))
     with open_pipeline(config, precompute_steps(config)) as (_, pipeline):
         results = pipeline.run()
     for result in results:

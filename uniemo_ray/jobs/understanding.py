@@ -11,6 +11,7 @@ again continues.
 from rich.console import Console
 
 from uniemo_ray.jobs.command_line import execute, read_arguments
+from uniemo_ray.loop.ingested import is_ingested
 from uniemo_ray.loop.preflight import check_understanding
 from uniemo_ray.loop.run_steps import open_pipeline
 from uniemo_ray.loop.step_tables import understanding_steps
@@ -21,7 +22,7 @@ from uniemo_ray.report.understanding import understanding_table
 def main() -> None:
     """Check, run the steps, show the result."""
     config = read_arguments(__doc__)
-    check_understanding(config)
+    check_understanding(config, with_data=not is_ingested(config))
     with open_pipeline(config, understanding_steps(config)) as (run, pipeline):
         found = finish_understanding(run, config, pipeline.run())
     Console(width=110).print(understanding_table(found))

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from uniemo_ray.config import Config
 from uniemo_ray.pools import PoolName, find_painters
-from uniemo_ray.settings_view import setting, view_of
+from uniemo_ray.settings_view import is_as_before, setting, view_of
 from uniemo_ray.store.steps import Pipeline, Place, StepContext, StepOutput
 
 DEVICE = "resources.use_gpu"
@@ -64,11 +64,7 @@ def declare(pipeline: Pipeline, config: Config, table: Sequence[Row]) -> dict[st
     """
     views = {}
     for row in table:
-        own = config if row.round_ is None else config.for_round(row.round_)
-        view = view_of(own, row.name, row.reads)
-        settings = {name: setting(own, name) for name in row.reads} | dict(row.facts)
-        if DEVICE in settings:  # the kind of processor decides bytes, whichever setting has chosen it
-            settings[DEVICE] = find_painters(own).gpus > 0
+        view, settings = view_of_row(row, config)
         run = partial(_run, row.run, view)
         pipeline.step(
             row.name,
@@ -81,6 +77,21 @@ def declare(pipeline: Pipeline, config: Config, table: Sequence[Row]) -> dict[st
         )
         views[row.name] = view
     return views
+
+
+def view_of_row(row: Row, config: Config) -> tuple[Config, dict[str, object]]:
+    """A step's view of the config, and the plain values that decide its result.
+
+    Raises:
+        ValueError: a name in `reads` that is no setting.
+    """
+    own = config if row.round_ is None else config.for_round(row.round_)
+    read = {name: setting(own, name) for name in row.reads}
+    settings = {name: value for name, value in read.items() if not is_as_before(name, value)}
+    settings |= row.facts
+    if DEVICE in settings:  # the kind of processor decides bytes, whichever setting has chosen it
+        settings[DEVICE] = find_painters(own).gpus > 0
+    return view_of(own, row.name, row.reads), settings
 
 
 def _run(function: StepFunction, view: Config, context: StepContext) -> StepOutput:

@@ -31,14 +31,19 @@ FEWEST_PER_EMOTION = 2
 REBUILD = "python -m tools.tiny.pretrain makes the tiny base models"
 
 
-def check_inputs(config: Config) -> None:
+def check_inputs(config: Config, *, with_data: bool = True) -> None:
     """Check the data set, base models, network, metrics and published weights.
+
+    Args:
+        config: of the run.
+        with_data: whether the data folder will be read; it need not be there when all of it was ingested.
 
     Raises:
         ValueError: one line that names the setting and what is wrong.
     """
     check_trainable(config)
-    check_data(config.data)
+    if with_data:
+        check_data(config.data)
     stage_ends(check_clip(config.encoder), config.encoder)
     _check_diffusion(config.diffusion)
     check_network(config, stages=(1, 2))
@@ -47,13 +52,18 @@ def check_inputs(config: Config) -> None:
         check_published(config.evaluation.weights_dir)
 
 
-def check_understanding(config: Config) -> None:
+def check_understanding(config: Config, *, with_data: bool = True) -> None:
     """Check what `jobs/understanding.py` needs: the data set and the model to judge, or CLIP and its layers.
+
+    Args:
+        config: of the run.
+        with_data: as in `check_inputs`.
 
     Raises:
         ValueError: one line that names the setting and what is wrong.
     """
-    check_data(config.data)
+    if with_data:
+        check_data(config.data)
     if config.evaluation.model is not None:
         own, _ = describe_model(locate_model(config.evaluation.model))
         coarsen(np.zeros((0, len(own.labels))), own, label_space(config.data))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from uniemo_ray.config import Config
+from uniemo_ray.feedback.real_subset import RealSubset, facts_of, subset_of
 from uniemo_ray.inference.model_source import describe_model, locate_model
 from uniemo_ray.loop.declare import Row
 from uniemo_ray.loop.source_model import SourceModel
@@ -84,9 +85,10 @@ def precompute_steps(config: Config) -> list[Row]:
         *ingest_steps(config),
         Row(
             "check-size",
-            data.check_size,
+            partial(data.check_size, subset=subset_of(config)),
             reads=["stage1.batch_size", "stage2.batch_size"],
             after=["ingest"],
+            facts=facts_of(subset_of(config)),
         ),
         NAMES,
         FEATURES,
@@ -101,17 +103,26 @@ def precompute_steps(config: Config) -> list[Row]:
     ]
 
 
-def scorer_steps() -> list[Row]:
+def scorer_steps(subset: RealSubset | None = None) -> list[Row]:
     """The scorers of section 2, and the coefficients by them."""
+    facts = facts_of(subset)
     return [
         Row(
             "scorers",
-            scorers.scorers,
+            partial(scorers.scorers, subset=subset),
             pool="data",
             reads=[*FROZEN_CLIP, *LABELS, "scorers", "seed"],
             after=["ingest", "features"],
+            facts=facts,
         ),
-        Row("coefficients", scorers.coefficients, pool="data", reads=LABELS, after=["features", "scorers"]),
+        Row(
+            "coefficients",
+            partial(scorers.coefficients, subset=subset),
+            pool="data",
+            reads=LABELS,
+            after=["features", "scorers"],
+            facts=facts,
+        ),
     ]
 
 
@@ -130,7 +141,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
     )
     return [
         *precompute_steps(config),
-        *scorer_steps(),
+        *scorer_steps(subset_of(config)),
         *([inception_row] if has_fid else []),
         *(
             row
@@ -182,23 +193,26 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
     generate, score, filter_ = (f"{name}-{round_}" for name in ("generate", "score", "filter"))
     images = ["ingest"] if round_ == 1 else ["ingest", f"mix-{round_ - 1}"]
     weights = [] if round_ == 1 else [f"joint-{round_ - 1}"]
+    subset, next_ = subset_of(config, round_), subset_of(config, round_ + 1)
     training_rows = [
         Row(
             understanding_,
-            partial(training.understanding, round_=round_),
+            partial(training.understanding, round_=round_, subset=subset),
             pool="train",
             place="workers",
             reads=STAGE_1,
             after=[*images, "names", *weights],
+            facts=facts_of(subset),
             round_=round_,
         ),
         Row(
             joint,
-            partial(training.joint, round_=round_),
+            partial(training.joint, round_=round_, subset=subset),
             pool="train",
             place="workers",
             reads=[*NETWORK, "diffusion", "data.max_pixels", "seed", "stage2"],
             after=[*images, "latents", "names", "coefficients", understanding_, *weights],
+            facts=facts_of(subset),
             round_=round_,
         ),
         Row(
@@ -211,10 +225,11 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         ),
         Row(
             model,
-            partial(training.model, round_=round_),
+            partial(training.model, round_=round_, subset=subset),
             pool="data",
-            reads=MODEL,
+            reads=[*MODEL, "emotion_space"],
             after=["ingest", "names", "coefficients", joint, "scorers", encode],
+            facts=facts_of(subset),
         ),
     ]
     feedback_rows = [
@@ -227,11 +242,12 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         ),
         Row(
             f"mix-{round_}",
-            partial(feedback.mix, round_=round_),
+            partial(feedback.mix, round_=round_, subset=next_),
             pool="generate",
             place="actors",
             reads=["feedback.synthetic_fraction", "seed", *VAE, "diffusion.target"],
             after=[filter_, generate, "features"],
+            facts=facts_of(next_),
         ),
     ]
     is_last = round_ == config.feedback.rounds + 1
@@ -242,7 +258,13 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
             partial(feedback.generate, round_=round_),
             pool="generate",
             place="actors",
-            reads=[*SAMPLING, *FROZEN_CLIP, "generation.per_emotion", "generation.rows_per_shard"],
+            reads=[
+                *SAMPLING,
+                *FROZEN_CLIP,
+                "generation.prompt",
+                "generation.per_emotion",
+                "generation.rows_per_shard",
+            ],
             after=[model, "scorers"],
             grows_by=["generation.per_emotion"],
         ),
@@ -293,24 +315,27 @@ def understanding_steps(config: Config) -> list[Row]:
 
 def _stage_1_steps(config: Config) -> list[Row]:
     """Scorers, coefficients, stage 1 and a model folder without a diffusion model."""
+    subset = subset_of(config)
     return [
         *ingest_steps(config),
         Row(
             "check-size",
-            partial(data.check_size, with_stage_2=False),
+            partial(data.check_size, with_stage_2=False, subset=subset),
             reads=["stage1.batch_size"],
             after=["ingest"],
+            facts=facts_of(subset),
         ),
         NAMES,
         FEATURES,
-        *scorer_steps(),
+        *scorer_steps(subset),
         Row(
             "understanding",
-            partial(training.understanding, round_=1),
+            partial(training.understanding, round_=1, subset=subset),
             pool="train",
             place="workers",
             reads=STAGE_1,
             after=["ingest", "names"],
+            facts=facts_of(subset),
             round_=1,
         ),
         Row(
@@ -342,7 +367,7 @@ def completion_steps(config: Config, source: SourceModel) -> list[Row]:
             "model",
             partial(completion.complete, source=source),
             pool="data",
-            reads=["data.root"],
+            reads=["data.root", "seed", "emotion_space"],
             after=["coefficients", "scorers", "encode"],
             facts=model,
         ),

@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from uniemo_ray.metrics.accuracy import AccuracyCounts
 from uniemo_ray.metrics.emo_a import EmoA, emo_a
 from uniemo_ray.metrics.frechet import FeatureSums, Protocol, frechet, frechet_by_emotion
 from uniemo_ray.metrics.pairs import Ints, Names, PairMean, emotion_pairs
@@ -19,6 +18,7 @@ from uniemo_ray.metrics.recogniser import Recogniser
 from uniemo_ray.metrics.score_sums import ScoreSums
 from uniemo_ray.metrics.sem_c import SemC, sem_c
 from uniemo_ray.metrics.sem_d import RowFeatures, sem_d
+from uniemo_ray.metrics.shard_sums import PictureCounts
 from uniemo_ray.models.clip import ClipParts
 from uniemo_ray.statistics.moments import Moments
 
@@ -50,8 +50,8 @@ class ImageSet:
     """What Fréchet distances compare, one after the other: sums of wide features take gigabytes together."""
     judged: Moments | None = None
     """`clarity` by both ResNet-50, if the user has them."""
-    exact: AccuracyCounts | None = None
-    """`exact_counts` by what the recogniser sees."""
+    recognised: PictureCounts | None = None
+    """What the recogniser finds on all pictures, where there is one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,10 @@ class SetMetrics:
     emo_a_clip_probability: float
     emo_a_clip_two_class: float
     emo_a_exact: float | None = None
+    scene_fidelity: float | None = None
+    object_fidelity: float | None = None
+    effective_scenes: float | None = None
+    effective_objects: float | None = None
     sem_c: float | None = None
     sem_c_clip: float | None = None
     sem_d: float | None = None
@@ -145,9 +149,8 @@ def measure_images(images: ImageSet, yardstick: Yardstick) -> SetMetrics:
         found.add_clarity(sem_c(images.judged, name="sem_c"))
     for pair in [*_pair_metrics(images, yardstick), *_published_pairs(images, yardstick)]:
         found.add(pair.name, pair.mean, error=pair.standard_error, by_emotion=pair.per_emotion)
-    if images.exact is not None:
-        exact = emo_a(images.exact, name="emo_a_exact")
-        found.add(exact.name, exact.top1, error=exact.standard_error, by_emotion=exact.per_emotion)
+    if images.recognised is not None:
+        found.add_recognised(images.recognised)
     # `map` lets go of one protocol's sums before it asks for the next
     for name, distance, by_emotion in map(_frechet, images.sides):
         found.add(name, distance, by_emotion=by_emotion)
@@ -190,6 +193,17 @@ class _Found(NamedTuple):
     def add_clarity(self, clear: SemC) -> None:
         """Sem-C."""
         self.add(clear.name, clear.mean, error=clear.standard_error)
+
+    def add_recognised(self, recognised: PictureCounts) -> None:
+        """Emo-A by the exact rule, and what is seen beside what was asked for."""
+        exact, seen = emo_a(recognised.exact, name="emo_a_exact"), recognised.seen
+        self.add(exact.name, exact.top1, error=exact.standard_error, by_emotion=exact.per_emotion)
+        for name, share in (("scene_fidelity", seen.scene.share), ("object_fidelity", seen.object.share)):
+            if share is not None:
+                self.add(name, share)
+        for kind in ("scenes", "objects"):
+            numbers = seen.effective(kind)
+            self.add(f"effective_{kind}", float(np.mean(list(numbers.values()))), by_emotion=numbers)
 
 
 def _pair_metrics(images: ImageSet, yardstick: Yardstick) -> list[PairMean]:

@@ -3,18 +3,20 @@
 # B rows of a shard, W width of a feature
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
 from uniemo_ray.metrics.accuracy import AccuracyCounts
 from uniemo_ray.metrics.emo_a import exact_counts
 from uniemo_ray.metrics.frechet import FeatureSums, SumsByEmotion
 from uniemo_ray.metrics.recogniser import Recogniser, recognise
 from uniemo_ray.metrics.score_sums import SCORE_COLUMNS, Judge, ScoreSums, matrix, sum_scores
+from uniemo_ray.metrics.seen import Seen, count_seen
 from uniemo_ray.metrics.sem_c import clarity
 from uniemo_ray.statistics.moments import Moments
 from uniemo_ray.store.base import Store
@@ -94,31 +96,58 @@ class SumClarity:
 
 
 @dataclass(frozen=True)
-class CountExact:
-    """Shards of pictures to the counts of `emo_a_exact`."""
+class PictureCounts:
+    """What a recogniser finds on pictures."""
+
+    exact: AccuracyCounts = field(default_factory=AccuracyCounts)
+    """Of `emo_a_exact`."""
+    seen: Seen = field(default_factory=Seen)
+
+    def merge(self, other: "PictureCounts") -> "PictureCounts":
+        """Counts over the pictures of both, as a new object."""
+        return PictureCounts(self.exact.merge(other.exact), self.seen.merge(other.seen))
+
+
+@dataclass(frozen=True)
+class CountPictures:
+    """Shards of pictures to what a recogniser finds on them."""
 
     store: Store
     recogniser: Recogniser
     size_px: int
     max_pixels: int
+    is_generated: bool
+    """Whether columns `scene` and `object` say what a picture's condition names."""
     left_out: pa.Array | None = None
 
-    def __call__(self, entries: Entries) -> AccuracyCounts:
+    def __call__(self, entries: Entries) -> PictureCounts:
         """Counts over all pictures that count."""
-        total = AccuracyCounts()
-        for table in iterate_entries(self.store, entries, columns=["image_id", "emotion", "image"]):
+        total = PictureCounts()
+        named = ["scene", "object"] if self.is_generated else []
+        for table in iterate_entries(self.store, entries, columns=["image_id", "emotion", "image", *named]):
             rows = without(table, self.left_out)
             rows = rows.filter(pc.is_valid(rows["image"]))
             for start in range(0, rows.num_rows, PICTURES):
                 total = total.merge(self._count(rows.slice(start, PICTURES)))
         return total
 
-    def _count(self, rows: pa.Table) -> AccuracyCounts:
+    def _count(self, rows: pa.Table) -> PictureCounts:
         squares = [
             to_square(decode_rgb(data, self.max_pixels), self.size_px) for data in rows["image"].to_pylist()
         ]
         seen = recognise(self.recogniser, to_unit_range(np.stack(squares)))
-        return exact_counts(rows["emotion"].to_pylist(), seen.scene.numpy(), seen.object.numpy())
+        emotions, scenes, objects = rows["emotion"].to_pylist(), seen.scene.numpy(), seen.object.numpy()
+        rule = load_rule()
+        counts = count_seen(
+            emotions,
+            scenes,
+            objects,
+            scene_names=rule.scenes,
+            object_names=rule.objects,
+            named_scenes=rows["scene"].to_pylist() if self.is_generated else (),
+            named_objects=rows["object"].to_pylist() if self.is_generated else (),
+        )
+        return PictureCounts(exact_counts(emotions, scenes, objects, rule=rule), counts)
 
 
 @dataclass(frozen=True)

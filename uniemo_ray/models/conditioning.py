@@ -7,7 +7,7 @@ into the frozen text transformer, so plain autograd reaches the condition at any
 
 # B batch, L prompt tokens, T text width, P width of SDXL's pooled output
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -49,6 +49,30 @@ def denoiser_inputs(text: TextStates, *, height: int, width: int) -> dict[str, A
     sizes = text.pooled.new_tensor([[height, width, 0, 0, height, width]])
     added = {"text_embeds": text.pooled, "time_ids": sizes.repeat(len(text.pooled), 1)}
     return {"encoder_hidden_states": text.hidden, "added_cond_kwargs": added}
+
+
+class PromptCache:
+    """Tokenised prompts on a device, of the last few batches: training repeats one batch of prompts.
+
+    Args:
+        size: Batches of prompts that are kept.
+    """
+
+    def __init__(self, size: int = 8) -> None:
+        self._size = size
+        self._kept: dict[tuple[object, ...], Prompts] = {}
+
+    def tokens(self, tokenizer: CLIPTokenizer, texts: Sequence[str], device: torch.device) -> Prompts:
+        """What `tokenize` makes of the texts; not to be changed in place."""
+        key = (id(tokenizer), device, tuple(texts))
+        found = self._kept.pop(key, None)
+        if found is None:
+            ids, is_placeholder = tokenize(tokenizer, list(texts))
+            found = Prompts(ids.to(device), is_placeholder.to(device))
+        self._kept[key] = found  # the last one used is the last to go
+        while len(self._kept) > self._size:
+            del self._kept[next(iter(self._kept))]
+        return found
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Prompts:

@@ -17,7 +17,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from transformers.utils.logging import disable_progress_bar
 
 from uniemo_ray.config import PLACEHOLDER, DiffusionConfig
-from uniemo_ray.models.conditioning import Prompts, TextStates, denoiser_inputs, encode_prompts, tokenize
+from uniemo_ray.models.conditioning import (
+    PromptCache,
+    TextStates,
+    denoiser_inputs,
+    encode_prompts,
+    tokenize,
+)
 from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline, load_part
 from uniemo_ray.models.vae import decode_latents, encode_images, load_vae
 
@@ -52,7 +58,7 @@ class DiffusionParts:
         self.vae, self.denoiser, self.text_encoder = vae, denoiser, text_encoder
         self.tokenizer, self.schedule, self.folder = tokenizer, schedule, folder
         self.text_encoder_2, self.tokenizer_2 = text_encoder_2, tokenizer_2
-        self.is_xl = text_encoder_2 is not None
+        self.is_xl, self._prompts = text_encoder_2 is not None, PromptCache()
         self.is_empty_zero = folder.is_empty_zero if folder else self.is_xl  # as the pipelines default
         heard = denoiser.config["cross_attention_dim"]
         if heard != self.text_width:
@@ -160,7 +166,12 @@ class DiffusionParts:
                 f"expected one condition per prompt, got {len(condition)} for {len(prompts)} prompts"
             )
         said = [
-            encode_prompts(encoder, self._tokens(tokenizer, prompts), part, output_hidden_states=self.is_xl)
+            encode_prompts(
+                encoder,
+                self._prompts.tokens(tokenizer, prompts, self.device),
+                part,
+                output_hidden_states=self.is_xl,
+            )
             for encoder, tokenizer, part in zip(
                 self._text_encoders, self._tokenizers, condition.split(self.text_widths, dim=1), strict=True
             )
@@ -175,10 +186,6 @@ class DiffusionParts:
         if states.pooled is None or not self.is_empty_zero:
             return states
         return TextStates(torch.zeros_like(states.hidden), torch.zeros_like(states.pooled))
-
-    def _tokens(self, tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> Prompts:
-        ids, is_placeholder = tokenize(tokenizer, list(prompts))
-        return Prompts(ids.to(self.device), is_placeholder.to(self.device))
 
     def denoise_loss(
         self, latents: Tensor, text: TextStates, generator: torch.Generator | None = None

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from uniemo_ray.config import Config
 from uniemo_ray.report.comparison import Comparison, compare
 from uniemo_ray.report.sections import JUDGES
 from uniemo_ray.report.summary import Summary
@@ -17,6 +18,9 @@ LIMITS_SKETCH = """\
 * **Its world is tiny:** 16 drawn scenes and 24 drawn objects at low resolution. It says nothing useful about
   photographs.
 * Base models of this preset were trained on EmoSketch renders as well, not on web images."""
+NEAR_REAL = """
+* **Its pictures stay near real ones** (`emotion_space.kind: neighbours`): each starts from the features of
+  one training image, which this folder holds together with the image's id."""
 LIMITS_PHOTOS = """\
 * It reproduces the labels of its data set, with that data set's annotators, cultures and gaps.
 * Generated pictures are judged by classifiers, not by people.
@@ -82,13 +86,18 @@ def model_card(summary: Summary) -> str:
         name=_escape(summary.dataset.name),
         emotions=", ".join(_escape(emotion) for emotion in emotions),
         count=len(emotions),
-        limits=LIMITS_SKETCH if summary.config.data.kind == "sketch" else LIMITS_PHOTOS,
+        limits=_limits(summary.config),
         data=_data(summary),
         metrics=_table(comparison),
         meanings=_meanings(comparison),
     )
     front = yaml.safe_dump(_front_matter(summary), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n{body}"
+
+
+def _limits(config: Config) -> str:
+    limits = LIMITS_SKETCH if config.data.kind == "sketch" else LIMITS_PHOTOS
+    return limits + (NEAR_REAL if config.emotion_space.kind == "neighbours" else "")
 
 
 def _front_matter(summary: Summary) -> dict[str, Any]:

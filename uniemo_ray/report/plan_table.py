@@ -39,10 +39,13 @@ def _memory(stage: StageMemory, plan: Plan) -> Table:
     )
     heads = [f"ZeRO {o.zero_stage}" + (" *" if o.zero_stage == stage.chosen else "") for o in stage.options]
     table = _table(title, "GB", heads)
-    rows = ("weights", "master", "gradients", "bucket", "optimizer", "frozen", "activations", "reserve")
+    kept = ("average",) if any(option.average for option in stage.options) else ()
+    moved = ("weights", "master", "gradients", "bucket", "optimizer")
+    rows = (*moved, *kept, "frozen", "activations", "reserve")
     labels = {
         "master": "fp32 copy of ZeRO",
         "bucket": "gradient bucket",
+        "average": "averaged weights",
         "frozen": "frozen models",
         "activations": "activations (estimate)",
         "reserve": "reserve (estimate)",

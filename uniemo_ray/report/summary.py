@@ -90,6 +90,14 @@ class GenerationMetrics(Record):
     """The own classifier's more probable valence, summed over its emotions, is the intended one."""
     emo_a_exact: Share | None = None
     """Arg max of the labelling rule's posterior for the recognised scene and object is the intended one."""
+    scene_fidelity: Share | None = None
+    """Of the pictures whose condition names a scene, those on which the recogniser sees it."""
+    object_fidelity: Share | None = None
+    """The same of objects."""
+    effective_scenes: FiniteFloat | None = None
+    """exp of the entropy of the recognised scenes within an emotion, mean over the emotions."""
+    effective_objects: FiniteFloat | None = None
+    """The same of objects."""
     sem_c: Share | None = None
     """By the published Places365 and ImageNet classifiers."""
     sem_c_clip: Share | None = None

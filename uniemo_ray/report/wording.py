@@ -81,6 +81,36 @@ GENERATION_METRICS: tuple[Metric, ...] = (
         "object that a recogniser sees; a trained classifier's mistakes cannot flatter it",
     ),
     Metric(
+        "scene_fidelity",
+        "Scene as asked",
+        "up",
+        True,
+        "share of images on which a recogniser sees the scene that the condition names; ours, so not "
+        "comparable with published numbers",
+    ),
+    Metric(
+        "object_fidelity",
+        "Object as asked",
+        "up",
+        True,
+        "the same of objects; not comparable with published numbers",
+    ),
+    Metric(
+        "effective_scenes",
+        "Effective scenes",
+        "up",
+        False,
+        "variety: as many equally frequent scenes would be as varied as those that a recogniser sees within "
+        "an emotion (exponential of the entropy); not comparable with other numbers of images",
+    ),
+    Metric(
+        "effective_objects",
+        "Effective objects",
+        "up",
+        False,
+        "the same of objects; not comparable with other numbers of images",
+    ),
+    Metric(
         "sem_c",
         "Sem-C",
         "up",

@@ -329,6 +329,7 @@ def _load(stage: Stage, config: Config, parts: list[PartSize], *, activations: i
         frozen=sum(part.total for part in inside) - trained,
         outside=outside if stage == 2 else 0,
         activations=activations,
+        is_averaged=(config.stage1 if stage == 1 else config.stage2).ema_decay is not None,
     )
 
 

@@ -17,6 +17,8 @@ PNG_BYTES_PER_PIXEL = 1.6
 """A generated image as PNG; an estimate."""
 STATE_BYTES = 12
 """Per trained parameter in a checkpoint: weight and two moments, fp32, as `training/checkpoint.py` writes."""
+AVERAGE_BYTES = 4
+"""Per trained parameter beside these, where a stage keeps an average of its weights."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,12 @@ def has_stage_2(config: Config) -> bool:
 def stage_work(config: Config, *, images: int) -> list[StageWork]:
     """All training stages in order, sampled naturally; later rounds add the synthetic share."""
     if not has_stage_2(config):
-        return [_stage("understanding", config.stage1, images)]
+        return [_stage("understanding", config.stage1, min(images, config.feedback.real_images or images))]
     work = []
     for round_ in range(1, config.feedback.rounds + 2):
         own = config.for_round(round_)
-        rows = images + (mixed_images(own, images) if round_ > 1 else 0)
+        real = min(images, own.feedback.real_images or images)
+        rows = real + (mixed_images(own, real) if round_ > 1 else 0)
         work.append(_stage(f"understanding-{round_}", own.stage1, rows))
         work.append(_stage(f"joint-{round_}", own.stage2, rows))
     return work
@@ -147,7 +150,7 @@ def written_bytes(
     picture = config.diffusion.size_px**2 * PNG_BYTES_PER_PIXEL
     latent = 2 * latent_pixels if is_loop and config.diffusion.target == "whole" else 0  # float16
     stages = zip((config.stage1, config.stage2), trained, strict=True)
-    kept = sum(train.keep_checkpoints * STATE_BYTES * count for train, count in stages)
+    kept = sum(train.keep_checkpoints * _state_bytes(train) * count for train, count in stages)
     seen = (everything + generated) * features[0] + (rounds * everything * features[1] if is_loop else 0)
     return Written(
         samples=everything * SAMPLE_BYTES,
@@ -184,3 +187,7 @@ def cost(
 
 def _per_round(config: Config) -> int:
     return len(EMOTIONS) * config.generation.per_emotion
+
+
+def _state_bytes(train: TrainConfig) -> int:
+    return STATE_BYTES + (AVERAGE_BYTES if train.ema_decay is not None else 0)

@@ -1,167 +1,119 @@
-"""The emotion space (section 4): a diagonal Gaussian of the expert features for each emotion."""
+"""What an emotion space is (section 4): where the features of an image of an emotion are drawn."""
 
-# B batch, C emotions, D width
+# C emotions, D width
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 from torch import Tensor
 
-from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.statistics.moments import Moments
 from uniemo_ray.store.atomic import write_atomically
-
-__all__ = ["MEMBERS", "EmotionSpace", "EmotionSpaceSums", "Moments"]
 
 MEMBERS = ("scene", "object", "cls", "patch")
 """Pooled scene queries, pooled object queries, class feature and mean patch, in the order they are drawn."""
+KIND, EMOTIONS_KEY = "kind", "emotions"
+GAUSSIAN = "gaussian"
+"""Kind of a file that states none, as all of earlier versions."""
 
 
-@dataclass(frozen=True, eq=False)
-class EmotionSpace:
-    """Mean and standard deviation of each member for each emotion."""
+class Draw(NamedTuple):
+    """The features of an image that is to be made."""
 
-    mean: dict[str, NDArray[np.float64]]
-    """Member to (C, D), rows in the order of `labels`."""
-    std: dict[str, NDArray[np.float64]]
-    """Member to (C, D); population standard deviation."""
-    counts: NDArray[np.int64]
-    """(C,) images behind each emotion."""
-    labels: tuple[str, ...] = EMOTIONS
-    """The C emotions."""
+    features: dict[str, Tensor]
+    """Member to a float32 vector (D,), on the CPU."""
+    drawn_from: str | None = None
+    """What they were drawn around, where a space holds several things for an emotion."""
 
-    @staticmethod
-    def empty(members: Iterable[str], width: int, labels: Sequence[str] = EMOTIONS) -> "EmotionSpace":
-        """A space of no image: no emotion can be drawn from it, and that is what it says."""
-        nothing = dict.fromkeys(members, np.zeros((len(labels), width)))
-        return EmotionSpace(nothing, nothing, np.zeros(len(labels), np.int64), tuple(labels))
 
-    def sample(self, emotion: str, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw one float32 vector (D,) of each member, independently, on the CPU.
+class EmotionSpace(Protocol):
+    """Features of the images of each emotion, to draw others like them."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Those of MEMBERS that can be drawn."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The C emotions."""
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(C,) training images behind each emotion."""
+
+    def sample(self, emotion: str, generator: torch.Generator) -> Draw:
+        """Draw one vector of each member.
 
         Raises:
             ValueError: for an unknown emotion, or a space that was built without an image of it.
         """
-        row = _row(emotion, self.labels)
-        if not self.counts[row]:
-            raise ValueError(f"the emotion space holds no image of {emotion!r}: add training images of it")
-        return {member: self._draw(member, row, generator) for member in MEMBERS if member in self.mean}
-
-    def _draw(self, member: str, row: int, generator: torch.Generator) -> Tensor:
-        mean, std = torch.from_numpy(self.mean[member][row]), torch.from_numpy(self.std[member][row])
-        return (mean + std * torch.randn(len(mean), generator=generator)).float()
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, atomically."""
-        tensors = {f"mean.{m}": v for m, v in self.mean.items()} | {
-            f"std.{m}": v for m, v in self.std.items()
-        }
-        metadata = {"emotions": ",".join(self.labels)}
-        with write_atomically(Path(path)) as file:
-            file.write(serialize({**tensors, "counts": self.counts}, metadata=metadata))
-
-    @staticmethod
-    def load(path: str | Path, labels: Sequence[str] = EMOTIONS) -> "EmotionSpace":
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: when the file is missing, no emotion space, or one of other emotions than `labels`.
-        """
-        try:
-            with safe_open(path, framework="numpy") as file:
-                emotions = (file.metadata() or {}).get("emotions")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"emotion space {path} cannot be read: {error}") from None
-        if emotions != ",".join(labels) or "counts" not in tensors:
-            raise ValueError(
-                f"{path} is no emotion space of {', '.join(labels)}: found emotions {emotions!r}"
-            )
-        parts = {kind: _strip(tensors, f"{kind}.") for kind in ("mean", "std")}
-        return EmotionSpace(parts["mean"], parts["std"], tensors["counts"], tuple(labels))
 
 
-def _row(emotion: str, labels: Sequence[str]) -> int:
+def row_of(emotion: str, labels: Sequence[str]) -> int:
+    """Index of an emotion. Raises ValueError for one that is not among the labels."""
     if emotion not in labels:
         raise ValueError(f"unknown emotion {emotion!r}: expected one of {', '.join(labels)}")
     return labels.index(emotion)
 
 
-def _strip(tensors: Mapping[str, NDArray[np.float64]], prefix: str) -> dict[str, NDArray[np.float64]]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def drawable_row(space: EmotionSpace, emotion: str) -> int:
+    """Index of an emotion of which the space has images.
+
+    Raises:
+        ValueError: for an unknown emotion, or one without an image.
+    """
+    row = row_of(emotion, space.labels)
+    if not space.counts[row]:
+        raise ValueError(f"the emotion space holds no image of {emotion!r}: add training images of it")
+    return row
 
 
-@dataclass
-class EmotionSpaceSums:
-    """Accumulates an emotion space; parts over any split of the images merge in any order."""
+class SpaceFile(NamedTuple):
+    """Content of an emotion space's file."""
 
-    moments: dict[tuple[str, int], Moments] = field(default_factory=dict)
-    """By (member, emotion index)."""
-    labels: tuple[str, ...] = EMOTIONS
-    """The C emotions."""
+    kind: str
+    metadata: dict[str, str]
+    tensors: dict[str, NDArray[np.float64]]
 
-    def update(self, emotions: Sequence[int] | NDArray[np.int64], features: Mapping[str, ArrayLike]) -> None:
-        """Add a batch of training images, in place.
+    def of(self, prefix: str) -> dict[str, NDArray[np.float64]]:
+        """Member to tensor, of the tensors `prefix.MEMBER`."""
+        start = f"{prefix}."
+        return {n.removeprefix(start): value for n, value in self.tensors.items() if n.startswith(start)}
 
-        Args:
-            emotions: (B,) indices into `labels`.
-            features: member (`scene`, `object`, `cls`) to (B, D).
 
-        Raises:
-            ValueError: for an unknown member or emotion, or a batch of another length.
-        """
-        rows_of = np.asarray(emotions, dtype=np.int64)
-        if unknown := sorted(set(features) - set(MEMBERS)):
-            raise ValueError(f"unknown members {unknown}: expected some of {', '.join(MEMBERS)}")
-        if ((rows_of < 0) | (rows_of >= len(self.labels))).any():
-            raise ValueError(
-                f"expected emotion indices below {len(self.labels)}, got {rows_of.min()} to {rows_of.max()}"
-            )
-        for member, rows in features.items():
-            batch = np.asarray(rows)
-            if len(batch) != len(rows_of):
-                raise ValueError(f"expected {len(rows_of)} {member} features, got {len(batch)}")
-            for emotion in np.unique(rows_of):
-                self._add((member, int(emotion)), Moments.of(batch[rows_of == emotion]))
+def write_space_file(
+    path: str | Path,
+    tensors: dict[str, NDArray[np.generic]],
+    *,
+    labels: Sequence[str],
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write the tensors of a space, atomically."""
+    with write_atomically(Path(path)) as file:
+        file.write(serialize(tensors, metadata={EMOTIONS_KEY: ",".join(labels), **(metadata or {})}))
 
-    def _add(self, key: tuple[str, int], part: Moments) -> None:
-        self.moments[key] = self.moments[key].merge(part) if key in self.moments else part
 
-    def merge(self, other: "EmotionSpaceSums") -> "EmotionSpaceSums":
-        """Moments over the images of both, as a new object."""
-        merged = EmotionSpaceSums(dict(self.moments), self.labels)
-        for key, part in other.moments.items():
-            merged._add(key, part)
-        return merged
+def read_space_file(path: str | Path, labels: Sequence[str]) -> SpaceFile:
+    """Read the file of a space.
 
-    def result(self, *, emotions: Sequence[str] | None = None) -> EmotionSpace:
-        """The space, in which each of `emotions` (by default all) must have an image.
-
-        Raises:
-            ValueError: naming the emotions without an image.
-        """
-        counts = np.array([self._count(row) for row in range(len(self.labels))], dtype=np.int64)
-        wanted = self.labels if emotions is None else emotions
-        if missing := [name for name in wanted if not counts[_row(name, self.labels)]]:
-            raise ValueError(
-                f"no training image of {', '.join(missing)}: add some, or ask for fewer emotions"
-            )
-        mean, std = {}, {}
-        for member in sorted({member for member, _ in self.moments}):
-            rows = self._rows(member)
-            mean[member] = np.stack([row.mean for row in rows])
-            std[member] = np.stack([row.std() for row in rows])
-        return EmotionSpace(mean, std, counts, self.labels)
-
-    def _count(self, row: int) -> int:
-        return max((part.count for (_, emotion), part in self.moments.items() if emotion == row), default=0)
-
-    def _rows(self, member: str) -> list[Moments]:
-        width = next(len(part.mean) for (name, _), part in self.moments.items() if name == member)
-        return [self.moments.get((member, row), Moments.empty(width)) for row in range(len(self.labels))]
+    Raises:
+        ValueError: when the file is missing, no emotion space, or one of other emotions than `labels`.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"emotion space {path} cannot be read: {error}") from None
+    emotions = metadata.get(EMOTIONS_KEY)
+    if emotions != ",".join(labels) or "counts" not in tensors:
+        raise ValueError(f"{path} is no emotion space of {', '.join(labels)}: found emotions {emotions!r}")
+    return SpaceFile(metadata.get(KIND, GAUSSIAN), metadata, tensors)

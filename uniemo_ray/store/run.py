@@ -30,6 +30,11 @@ _HISTORY = f"{STEPS}/history"
 _STALE_AFTER_S = 3600.0
 
 
+def holds_run(uri: str) -> bool:
+    """Whether a run was begun at an address. Writes nothing."""
+    return open_store(uri).exists(_MARKER)
+
+
 class RunFolder:
     """A run's folder, local or on S3.
 

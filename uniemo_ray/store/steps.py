@@ -21,7 +21,7 @@ from uniemo_ray.store.run import RunFolder
 from uniemo_ray.store.shards import committed
 
 logger = logging.getLogger(__name__)
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(@[0-9a-f]+)?")
 Place = Literal["driver", "actors", "workers"]
 """What does a step's work: the driver's own process, a pool of actors (or tasks), or training workers."""
 _CURRENT: ContextVar[str] = ContextVar("step", default="")
@@ -132,7 +132,8 @@ class Pipeline:
         """Declare a step.
 
         Args:
-            name: Lower-case words joined by hyphens, such as `understand-1`.
+            name: Lower-case words joined by hyphens, such as `understand-1`; steps that share a word tell
+                themselves apart by hex digits, as in `understand-1@3fa9`.
             run: Does the work. It is called again after a crash and then finds its own files.
             settings: All values (and only those) that decide the result.
             inputs: Names of earlier steps whose results it uses.
@@ -195,6 +196,15 @@ class Pipeline:
         with self._run.locked():
             results = Graph(inputs, skip=skip, execute=execute, has_room=fits).run()
         return tuple(results.values())
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Those of the declared steps, each once."""
+        return tuple(dict.fromkeys(step.pool for step in self._steps.values() if step.pool))
+
+    def is_finished(self, name: str) -> bool:
+        """Whether a declared step would be skipped."""
+        return self._run.finished(name, self._steps[name].fingerprint) is not None
 
     def _skip(self, step: Step, label: str) -> StepResult | None:
         record = self._run.finished(step.name, step.fingerprint)

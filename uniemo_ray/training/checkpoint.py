@@ -8,8 +8,8 @@ Layout of a folder:
 * `engine.json`, by rank 0: the format's version, the number of ranks that wrote, steps, and of each
   parameter its shape and the updates that its moments have seen;
 * `engine-<rank>-of-<ranks>-<part>.safetensors`: pieces as 1-D tensors with keys `<kind>/<start>/<name>`: the
-  elements of the flattened parameter from `start` on. `kind` is `weight`, `exp_avg`, `exp_avg_sq` (fp32) or
-  `buffer`.
+  elements of the flattened parameter from `start` on. `kind` is `weight`, `exp_avg`, `exp_avg_sq`, with
+  `ema_decay` also `average` (all fp32), or `buffer`.
 """
 
 import json
@@ -30,7 +30,7 @@ OLD_FOLDER = "engine"
 FILE_BYTES = 256 * 2**20
 """Largest size of a file, unless one piece is larger: so much is copied to the CPU at a time."""
 
-Kind = Literal["weight", "exp_avg", "exp_avg_sq", "buffer"]
+Kind = Literal["weight", "exp_avg", "exp_avg_sq", "average", "buffer"]
 MOMENTS: tuple[Kind, Kind] = ("exp_avg", "exp_avg_sq")
 
 

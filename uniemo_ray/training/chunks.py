@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from uniemo_ray.training.gather import gather_counts
+from uniemo_ray.training.gather import sum_over_ranks
 
 
 class CachedContrast(NamedTuple):
@@ -47,13 +47,13 @@ class Whole:
 
     Attributes:
         rows: Rows of each rank.
-        factors: Kind of label to the factor that turns the mean over the chunk's labelled rows into a part of
-            the mean over all labelled rows of the batch.
+        factors: Kind of label to the factor, a scalar on the engine's device, that turns the mean over the
+            chunk's labelled rows into a part of the mean over all labelled rows of the batch.
         contrasts: Kind to contrast, where they are computed already; empty where the forward pass does it.
     """
 
     rows: Sequence[int]
-    factors: Mapping[str, float] = field(default_factory=dict)
+    factors: Mapping[str, Tensor] = field(default_factory=dict)
     contrasts: Mapping[str, CachedContrast] = field(default_factory=dict)
 
 
@@ -76,7 +76,7 @@ class Contrastive(Protocol):
     Its `forward(batch, whole=None, embeds=False)` returns the losses, or `Embeddings` when `embeds`.
     """
 
-    def label_counts(self, batch: Mapping[str, Tensor]) -> dict[str, int]:
+    def label_counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rows with each kind of label that a term averages over; empty if there is no such term."""
 
     def is_contrasted(self) -> bool:
@@ -121,35 +121,42 @@ def split_share(
     *,
     rank: int,
     micro_batch: int | None,
+    rows: Sequence[int],
     device: torch.device,
 ) -> list[Chunk]:
     """Chunks of this rank's share, equally many on every rank; collective.
+
+    Nothing here waits for the device: the CPU goes on to the forward pass.
 
     Args:
         batch: The share, batch first. The shares of all ranks, in order, are the batch.
         objective: What will run on them.
         rank: This rank.
         micro_batch: Rows of a chunk (the last one may have fewer); None for one chunk.
-        device: Where ranks exchange the sizes.
+        rows: Of each rank's share.
+        device: Where the objective runs.
+
+    Raises:
+        ValueError: this rank has another number of rows.
     """
+    have = len(next(iter(batch.values())))
+    if have != rows[rank]:
+        raise ValueError(f"rank {rank} has {have} images of a batch in which its share is {rows[rank]}")
     count = objective.label_counts if isinstance(objective, Contrastive) else _no_labels
-    labels = count(batch)
-    table = gather_counts([_rows(batch), *labels.values()], device)
-    rows, totals = [line[0] for line in table], [sum(column) for column in zip(*table, strict=True)]
-    sizes = dict(zip(labels, totals[1:], strict=True))
-    own = range(rows[rank])
-    size = micro_batch or len(own)
+    all_labels = sum_over_ranks(count(batch), device)
+    own, total = range(have), sum(rows)
+    size = micro_batch or have
     first = rank if micro_batch is None else sum(rows[:rank]) // micro_batch
     chunks = []
-    for number, start in enumerate(range(0, len(own), size)):
+    for number, start in enumerate(range(0, have, size)):
         part = own[start : start + size]
-        chunk = Chunk(part, first + number, len(part) * len(rows) / totals[0], Whole(rows))
-        found = count(chunk.of(batch))
+        found = count({name: tensor[part.start : part.stop] for name, tensor in batch.items()})
         factors = {
-            kind: found[kind] * totals[0] / (len(part) * sizes[kind]) if sizes[kind] else 0.0
-            for kind in found
+            kind: found[kind].to(device, torch.float32) * (total / len(part)) / labels.clamp(min=1)
+            for kind, labels in all_labels.items()
         }
-        chunks.append(Chunk(part, chunk.index, chunk.weight, Whole(rows, factors)))
+        weight = len(part) * len(rows) / total
+        chunks.append(Chunk(part, first + number, weight, Whole(rows, factors)))
     most = max(-(-count_ // (micro_batch or count_)) for count_ in rows)
     return chunks + [Chunk(c.rows, c.index, 0.0, c.whole) for c in chunks[:1] * (most - len(chunks))]
 
@@ -195,9 +202,5 @@ def _with_contrasts(chunk: Chunk, found: Mapping[str, tuple[Tensor, Tensor, Tens
     return Whole(chunk.whole.rows, chunk.whole.factors, cached)
 
 
-def _rows(batch: Mapping[str, Tensor]) -> int:
-    return len(next(iter(batch.values())))
-
-
-def _no_labels(_batch: Mapping[str, Tensor]) -> dict[str, int]:
+def _no_labels(_batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {}

@@ -1,13 +1,13 @@
 """The training engine: DeepSpeed behind a small surface. The only module that imports deepspeed."""
 
 import logging
-import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,32 +15,26 @@ from torch import Tensor, nn
 
 from uniemo_ray.config import TrainConfig
 from uniemo_ray.seeds import hash_seed
+from uniemo_ray.training.buckets import plan_buckets
 from uniemo_ray.training.checkpoint import CheckpointReader
 from uniemo_ray.training.chunks import Chunk, Contrastive, cache_contrasts, split_share
-from uniemo_ray.training.deepspeed_settings import deepspeed_config, resolve_precision
-from uniemo_ray.training.engine_state import load_engine_state, save_engine_state
+from uniemo_ray.training.deepspeed_settings import deepspeed_config, reduce_in_bf16, resolve_precision
+from uniemo_ray.training.engine_state import load_engine_state, save_engine_state, trained_parameters
+from uniemo_ray.training.gather import gather_rows
 from uniemo_ray.training.half_precision import Fp16Autocast, LossScale
 from uniemo_ray.training.held_state import held_state
 from uniemo_ray.training.schedule import rate_factor
+from uniemo_ray.training.shares import share_rows
+from uniemo_ray.training.step_values import (
+    NonFiniteLossError,
+    TrainedStep,
+    WeightedSums,
+    check_losses,
+    is_finite_norm,
+)
+from uniemo_ray.training.weight_average import WeightAverage
 
 logger = logging.getLogger(__name__)
-
-
-class NonFiniteLossError(FloatingPointError):
-    """A loss or gradient became infinite or NaN; the weights of the last checkpoint are sound."""
-
-
-class TrainedStep(NamedTuple):
-    """One training step.
-
-    Attributes:
-        metrics: What the objective returned, as means over the rows of the global batch, and
-            `gradient_norm` and `lr_factor`.
-        is_due: Whether any rank asked for a checkpoint after this step.
-    """
-
-    metrics: dict[str, float]
-    is_due: bool
 
 
 def _load_deepspeed() -> ModuleType:
@@ -116,11 +110,22 @@ class Engine:
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self._deepspeed, self._objective = deepspeed, objective
         self._scale = LossScale() if precision == "fp16" else None
+        trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+        if precision == "bf16" and train.reduce_dtype == "bf16" and train.zero_stage < 3:
+            reduce_in_bf16(optimizer)
+        buckets = plan_buckets(trained, zero_stage=train.zero_stage, has_gpu=device.type != "cpu")
         self._engine = deepspeed.initialize(
             model=Fp16Autocast(objective, device) if self._scale else objective,
             optimizer=optimizer,
-            config=deepspeed_config(train, self.world_size, precision=precision),
+            config=deepspeed_config(train, self.world_size, precision=precision, buckets=buckets),
         )[0]
+
+        self._held = held_state(self._engine.optimizer, train.zero_stage)
+        self._average = (
+            WeightAverage(trained_parameters(objective), self._held, train.ema_decay)
+            if train.ema_decay
+            else None
+        )
 
     @property
     def device(self) -> torch.device:
@@ -132,12 +137,16 @@ class Engine:
         """Optimizer steps done, over all attempts."""
         return int(self._engine.global_steps)
 
-    def step(self, batch: Mapping[str, Tensor], *, is_due: bool = False) -> TrainedStep:
+    def step(
+        self, batch: Mapping[str, Tensor], *, images: int | None = None, is_due: bool = False
+    ) -> TrainedStep:
         """Forward, backward, clip and update on one global batch.
 
         Args:
             batch: This rank's share, tensors with the batch first. Shares may differ in size; with
                 `train.micro_batch` all but the last rank's are whole chunks.
+            images: Rows of the global batch, if ranks share it as `rank_chunks` deals it; None lets the ranks
+                ask one another.
             is_due: Whether this rank wants a checkpoint after the step.
 
         Raises:
@@ -155,27 +164,34 @@ class Engine:
         for group, peak in zip(self._engine.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
         self._engine.train()
-        metrics, due, norm = self._attempt(batch, step, flag=is_due)
-        while self._scale and not _is_finite(norm) and self._scale.halve(step):
+        rows = self._rows(batch, images, self._train.micro_batch)
+        metrics, due, norm = self._attempt(batch, step, rows, flag=is_due)
+        while self._scale and not is_finite_norm(norm) and self._scale.halve(step):
             self._engine.global_steps = step  # the same step again: no image is skipped
-            metrics, due, norm = self._attempt(batch, step, flag=is_due)
-        if not _is_finite(norm):
+            metrics, due, norm = self._attempt(batch, step, rows, flag=is_due)
+        if not is_finite_norm(norm):
             raise NonFiniteLossError(f"gradient is not finite at step {step}: lower the learning rates")
         if self._scale:
             self._scale.count_step()
+        if self._average:
+            self._average.update(step + 1)
         return TrainedStep(metrics | {"gradient_norm": norm, "lr_factor": factor}, due)
 
-    def evaluate(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+    def evaluate(self, batch: Mapping[str, Tensor], *, images: int | None = None) -> dict[str, float]:
         """The objective's values on a batch in evaluation mode, as means over the rows of all ranks.
 
         Noise and times of the diffusion loss are the same at every call, so that epochs can be compared.
+
+        Args:
+            batch: This rank's share.
+            images: Rows of the global batch, if ranks share it equally; None lets them ask one another.
         """
         self._engine.eval()
-        totals = _Sums()
+        totals = WeightedSums()
         with torch.no_grad():
-            for chunk in self._chunks(batch, "evaluate"):
+            for chunk in self._chunks(batch, self._rows(batch, images, None), "evaluate"):
                 totals.add(self._forward(batch, chunk, "evaluate"), weight=chunk.weight)
-        return self._reduce(totals.values, flag=False)[0]
+        return totals.over_ranks(flag=False)[0]
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of weights and moments into `folder` (frozen parameters are not in it).
@@ -185,11 +201,12 @@ class Engine:
         save_engine_state(
             folder,
             self._objective,
-            held_state(self._engine.optimizer, self._train.zero_stage),
+            self._held,
             rank=self.rank,
             world_size=self.world_size,
             steps=self.steps,
             loss_scale=self._scale.state() if self._scale else {},
+            average=self._average,
         )
 
     def load(self, folder: Path) -> None:
@@ -199,10 +216,22 @@ class Engine:
             ValueError: it holds no checkpoint, an old one, or one of another model.
         """
         reader = CheckpointReader(folder)
-        load_engine_state(reader, self._objective, held_state(self._engine.optimizer, self._train.zero_stage))
+        load_engine_state(reader, self._objective, self._held, self._average)
         self._engine.global_steps = reader.index.steps
         if self._scale and reader.index.loss_scale:
             self._scale.restore(reader.index.loss_scale)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """While active, the averaged weights stand in the place of the trained ones; collective.
+
+        It does nothing where the stage keeps no average.
+        """
+        if self._average:
+            self._average.swap()
+        yield
+        if self._average:  # not after an error, which other ranks may not have: they would wait
+            self._average.swap()
 
     def state_dict(self, module: nn.Module, *, is_trained_only: bool = False) -> dict[str, Tensor]:
         """Full fp32 weights and buffers of `module` (part of the objective), on the CPU.
@@ -228,13 +257,20 @@ class Engine:
                     full[name] = tensor.detach().to("cpu", copy=True).contiguous()
         return full
 
-    def _chunks(self, batch: Mapping[str, Tensor], *stream: object) -> list[Chunk]:
+    def _rows(self, batch: Mapping[str, Tensor], images: int | None, micro_batch: int | None) -> list[int]:
+        """Rows of each rank's share."""
+        if images is None:
+            return gather_rows(len(next(iter(batch.values()))), self.device)
+        return share_rows(images, world_size=self.world_size, micro_batch=micro_batch)
+
+    def _chunks(self, batch: Mapping[str, Tensor], rows: Sequence[int], *stream: object) -> list[Chunk]:
         """What passes the network one after another; contrasts of several chunks are computed first."""
         chunks = split_share(
             batch,
             self._objective,
             rank=self.rank,
             micro_batch=self._train.micro_batch,
+            rows=rows,
             device=self.device,
         )
         if len(chunks) == 1 or not isinstance(self._objective, Contrastive):
@@ -253,21 +289,11 @@ class Engine:
             return self._engine(rows)
         return self._engine(rows, chunk.whole, embeds=embeds)
 
-    def _reduce(self, losses: Mapping[str, Tensor], *, flag: bool) -> tuple[dict[str, float], bool]:
-        """Average over ranks; a NaN of one rank becomes a NaN of all. The flag rides along, or-ed."""
-        values = list(losses.values())
-        values.append(torch.tensor(float(flag), dtype=torch.float64, device=values[0].device))
-        packed = torch.stack(values)
-        if self.world_size > 1:
-            dist.all_reduce(packed)
-        *means, due = packed.tolist()
-        return {name: mean / self.world_size for name, mean in zip(losses, means, strict=True)}, due > 0
-
     def _attempt(
-        self, batch: Mapping[str, Tensor], step: int, *, flag: bool
+        self, batch: Mapping[str, Tensor], step: int, rows: Sequence[int], *, flag: bool
     ) -> tuple[dict[str, float], bool, float]:
         """Losses, whether a checkpoint is due, and the gradient norm; the weights change if it is finite."""
-        chunks, totals = self._chunks(batch, "step", step), _Sums()
+        chunks, totals = self._chunks(batch, rows, "step", step), WeightedSums()
         for number, chunk in enumerate(chunks, start=1):
             self._engine.set_gradient_accumulation_boundary(number == len(chunks))
             losses = self._forward(batch, chunk, "step", step)
@@ -275,12 +301,9 @@ class Engine:
             if self._scale:
                 self._engine.optimizer.override_loss_scale(self._scale.value)
             self._engine.backward(losses["loss"] * chunk.weight)
-        metrics, due = self._reduce(totals.values, flag=flag)
-        if not all(math.isfinite(value) for value in metrics.values()):
-            shown = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
-            raise NonFiniteLossError(
-                f"loss is not finite at step {step}: {shown}. Lower the learning rates or check the data"
-            )
+        # The CPU waits here alone: both passes are on their way to the device, and no weight has changed.
+        metrics, due = totals.over_ranks(flag=flag)
+        check_losses(metrics, step=step)
         return metrics, due, self._update()
 
     def _update(self) -> float:
@@ -288,27 +311,11 @@ class Engine:
         if self._train.zero_stage == 0:
             gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
             norm = float(torch.nn.utils.get_total_norm(gradients))
-            if _is_finite(norm):
+            if is_finite_norm(norm):
                 self._engine.step()
             return norm
         self._engine.step()
         return float(self._engine.get_global_grad_norm())
-
-
-class _Sums:
-    """Weighted sums of named scalars, kept where they were computed."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Tensor] = {}
-
-    def add(self, losses: Mapping[str, Tensor], *, weight: float) -> None:
-        for name, value in losses.items():
-            part = value.detach().double() * weight
-            self.values[name] = self.values[name] + part if name in self.values else part
-
-
-def _is_finite(norm: float) -> bool:
-    return math.isfinite(norm) and norm >= 0  # ZeRO reports an infinite or NaN norm as -1
 
 
 def _trainable(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

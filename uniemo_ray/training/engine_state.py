@@ -17,6 +17,7 @@ from uniemo_ray.training.checkpoint import (
     write_pieces,
 )
 from uniemo_ray.training.held_state import HeldState, own_share
+from uniemo_ray.training.weight_average import WeightAverage
 
 
 def save_engine_state(
@@ -28,19 +29,20 @@ def save_engine_state(
     world_size: int,
     steps: int,
     loss_scale: Mapping[str, float],
+    average: WeightAverage | None,
 ) -> None:
     """Write this rank's pieces, and on rank 0 the buffers and the index.
 
     Frozen parameters are not in it: they come out the same when the stage is built again.
     """
-    trained = _trained(objective)
+    trained = trained_parameters(objective)
     if held.is_replicated:
         share = own_share(trained, rank=rank, world_size=world_size)
         pieces = chain.from_iterable(
-            _pieces(name, trained[name], held, start, stop) for name, start, stop in share
+            _pieces(name, trained[name], held, average, start, stop) for name, start, stop in share
         )
     else:
-        pieces = chain.from_iterable(_pieces(name, trained[name], held) for name in trained)
+        pieces = chain.from_iterable(_pieces(name, trained[name], held, average) for name in trained)
     buffers = _buffers(objective) if rank == 0 else {}
     constant = (Piece("buffer", name, 0, values.reshape(-1)) for name, values in buffers.items())
     write_pieces(folder, chain(constant, pieces), rank=rank, world_size=world_size)
@@ -49,19 +51,23 @@ def save_engine_state(
         write_index(folder, Index(world_size, steps, records, loss_scale))
 
 
-def load_engine_state(reader: CheckpointReader, objective: nn.Module, held: HeldState) -> None:
-    """Put weights, moments and buffers of a checkpoint in their places; each rank reads what it needs.
+def load_engine_state(
+    reader: CheckpointReader, objective: nn.Module, held: HeldState, average: WeightAverage | None
+) -> None:
+    """Put what a checkpoint holds in its places; each rank reads what it needs.
 
     Raises:
         ValueError: the checkpoint is of another model, or incomplete.
     """
-    trained = _trained(objective)
+    trained = trained_parameters(objective)
     _check_fits(reader, trained)
     with torch.no_grad():
         held.begin_load()
         for name, parameter in trained.items():
             _load(reader, name, parameter, held)
         held.end_load()
+        if average is not None:
+            average.load(reader)
         buffers = _buffers(objective)
         for name in reader.names("buffer") & buffers.keys():
             values = reader.read("buffer", name, 0, buffers[name].numel())
@@ -88,7 +94,12 @@ def _load(reader: CheckpointReader, name: str, parameter: nn.Parameter, held: He
 
 
 def _pieces(
-    name: str, parameter: nn.Parameter, held: HeldState, start: int = 0, stop: int | None = None
+    name: str,
+    parameter: nn.Parameter,
+    held: HeldState,
+    average: WeightAverage | None,
+    start: int = 0,
+    stop: int | None = None,
 ) -> Iterator[Piece]:
     """What this rank holds of a parameter, or its elements from `start` to `stop` of that."""
     part = held.held(parameter)
@@ -98,9 +109,13 @@ def _pieces(
     for kind in MOMENTS:
         if kind in part.moments:
             yield Piece(kind, name, part.start + start, part.moments[kind][start:stop])
+    averaged = average.part(name) if average is not None else None
+    if averaged is not None:
+        yield Piece("average", name, part.start + start, averaged[start:stop])
 
 
-def _trained(objective: nn.Module) -> dict[str, nn.Parameter]:
+def trained_parameters(objective: nn.Module) -> dict[str, nn.Parameter]:
+    """Those that are trained and saved, by name."""
     return {name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad}
 
 

@@ -2,7 +2,7 @@
 
 # B rows of one rank, G rows of all ranks
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,12 +55,22 @@ def gather_batch(tensor: Tensor, rows: Sequence[int] | None = None) -> Tensor:
     return gathered
 
 
-def gather_counts(counts: Sequence[int], device: torch.device) -> list[list[int]]:
-    """Some whole numbers of every rank, equally many of each, in rank order; collective."""
+def gather_rows(rows: int, device: torch.device) -> list[int]:
+    """The number of rows of every rank, in rank order; collective, and the CPU waits for it."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
-        return [list(counts)]
-    own = torch.tensor(counts, dtype=torch.int64, device=device)
+        return [rows]
+    own = torch.tensor([rows], dtype=torch.int64, device=device)
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own)
-    table: list[list[int]] = torch.stack(parts).tolist()
-    return table
+    found: list[int] = torch.cat(parts).tolist()
+    return found
+
+
+def sum_over_ranks(counts: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Scalars of every rank, added up by name, fp32 on the device; collective, unless there are none."""
+    if not counts:
+        return {}
+    packed = torch.stack(list(counts.values())).to(device, torch.float32, non_blocking=True)
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(packed)
+    return dict(zip(counts, packed, strict=True))

@@ -68,6 +68,10 @@ class HeldState(ABC):
     def end_load(self) -> None:
         """After the last weight is written; collective."""
 
+    @abstractmethod
+    def publish(self) -> None:
+        """Let the forward pass read the held weights as they are now; collective."""
+
 
 class _Replicated(HeldState):
     """ZeRO 0: every rank has everything."""
@@ -92,6 +96,9 @@ class _Replicated(HeldState):
         self._optimizer.state.clear()
 
     def end_load(self) -> None:
+        pass
+
+    def publish(self) -> None:
         pass
 
 
@@ -127,6 +134,9 @@ class _SplitOptimizer(HeldState):
     def end_load(self) -> None:
         pass
 
+    def publish(self) -> None:
+        self._optimizer.update_lp_params()
+
     def _flat(self, parameter: nn.Parameter) -> Tensor:
         flat: Tensor = self._flats[id(parameter)]
         return flat
@@ -159,9 +169,7 @@ class _SplitAll(HeldState):
 
     def begin_load(self) -> None:
         self._optimizer.optimizer.state.clear()
-        kept = self._optimizer.persistent_parameters
-        if kept:
-            kept[0].partition(kept)
+        self._forget_whole()
 
     def end_load(self) -> None:
         zero = self._optimizer
@@ -176,6 +184,16 @@ class _SplitAll(HeldState):
                 part.data = values.data
         if zero.persistent_parameters:
             zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
+
+    def publish(self) -> None:
+        self._forget_whole()
+        self.end_load()
+
+    def _forget_whole(self) -> None:
+        """Leave of the small weights, too, this rank's part alone."""
+        kept = self._optimizer.persistent_parameters
+        if kept:
+            kept[0].partition(kept)
 
     def _place(self, parameter: nn.Parameter) -> tuple[int, int, int]:
         group, offset, length = self._optimizer.grad_position[self._optimizer.get_param_id(parameter)]

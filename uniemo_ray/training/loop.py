@@ -50,11 +50,13 @@ class Schedule(NamedTuple):
         checkpoint_every_s: Shortest time between checkpoints inside an epoch, in seconds by the clock of
             rank 0.
         checkpoint_share: Largest share of the time that saving may take.
+        stop_after: Epochs in a row without a higher `val_accuracy` that end the stage; None for no end.
     """
 
     epochs: int
     checkpoint_every_s: float
     checkpoint_share: float = 1.0
+    stop_after: int | None = None
 
 
 def train(
@@ -88,10 +90,10 @@ def train(
         progress: TrainingProgress lines of rank 0; None on other ranks.
 
     Returns:
-        The last state, which has been saved; `epoch` is `schedule.epochs` unless there was a notice.
+        The last state, which has been saved; it is complete unless there was a notice.
     """
     turns = _Turns(schedule, save, ask, is_first=engine.rank == 0)
-    while state.epoch < schedule.epochs:
+    while not state.is_complete(schedule.epochs):
         totals = _Mean()
         for batch in batches(state.epoch):
             state, metrics, is_flagged = _step(engine, batch, state, is_due=turns.is_flagged())
@@ -102,9 +104,10 @@ def train(
         metrics = totals.values()
         if validation is not None:
             metrics |= {f"val_{name}": value for name, value in evaluate(engine, validation()).items()}
-        if keep_best is not None and metrics["val_accuracy"] > state.best_accuracy:
-            state = replace(state, best_epoch=state.epoch, best_accuracy=metrics["val_accuracy"])
-            keep_best(state.epoch)
+        if keep_best is not None or schedule.stop_after is not None:
+            state = state.judged(metrics["val_accuracy"], stop_after=schedule.stop_after)
+            if keep_best is not None and state.best_epoch == state.epoch:
+                keep_best(state.epoch)
         if log is not None:
             log.write({"kind": "epoch", "step": state.step, "epoch": state.epoch, **metrics}, section="epoch")
         state = state.next_epoch()
@@ -114,10 +117,11 @@ def train(
 
 
 def evaluate(engine: Engine, batches: Iterable[Batch]) -> dict[str, float]:
-    """Means over all images of all ranks; the same number of batches on each."""
+    """Means over all images of all ranks, by the averaged weights if there are any; equally many batches."""
     totals = _Mean()
-    for batch in batches:
-        totals.add(engine.evaluate(batch.tensors), weight=batch.images)
+    with engine.averaged_weights():
+        for batch in batches:
+            totals.add(engine.evaluate(batch.tensors, images=batch.images), weight=batch.images)
     return totals.values()
 
 
@@ -125,7 +129,7 @@ def _step(
     engine: Engine, batch: Batch, state: TrainState, *, is_due: bool
 ) -> tuple[TrainState, dict[str, float], bool]:
     started = time.monotonic()
-    result = engine.step(batch.tensors, is_due=is_due)
+    result = engine.step(batch.tensors, images=batch.images, is_due=is_due)
     state = replace(state, world_size=engine.world_size)
     state = state.after_step(images=batch.images, seconds=time.monotonic() - started)
     return state, result.metrics, result.is_due
@@ -164,7 +168,7 @@ class _Turns:
 
     def end_epoch(self, state: TrainState, metrics: dict[str, float]) -> bool:
         """What follows an epoch; whether to leave. The last epoch is always saved."""
-        is_complete = state.epoch == self._epochs
+        is_complete = state.is_complete(self._epochs)
         return self._act(state, metrics, is_due=is_complete or self._cadence.is_due(is_epoch_end=True))
 
     def _act(self, state: TrainState, metrics: dict[str, float], *, is_due: bool) -> bool:

@@ -36,6 +36,15 @@ def rank_chunks(rows: int, *, rank: int, world_size: int, micro_batch: int | Non
     return chunks[first:last]
 
 
+def share_rows(rows: int, *, world_size: int, micro_batch: int | None) -> list[int]:
+    """How many rows of a global batch each rank takes, as `rank_chunks` deals them."""
+    shares = (
+        rank_chunks(rows, rank=rank, world_size=world_size, micro_batch=micro_batch)
+        for rank in range(world_size)
+    )
+    return [share[-1].stop - share[0].start for share in shares]
+
+
 def _split(count: int, parts: int) -> list[int]:
     """Bounds of `parts` nearly equal runs of `count` things; the first ones are the longer ones."""
     size, longer = divmod(count, parts)

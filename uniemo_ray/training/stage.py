@@ -24,8 +24,9 @@ from uniemo_ray.models.uniemo import (
 )
 from uniemo_ray.store.filesystem import open_store
 from uniemo_ray.training.batches import Collate
+from uniemo_ray.training.joint_objective import JointObjective
 from uniemo_ray.training.name_embeddings import KINDS, NameEmbeddings
-from uniemo_ray.training.objectives import JointObjective, UnderstandingObjective
+from uniemo_ray.training.objectives import UnderstandingObjective
 from uniemo_ray.training.parts import StageParts
 from uniemo_ray.training.stage_settings import StageSettings
 

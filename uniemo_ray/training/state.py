@@ -26,6 +26,7 @@ class TrainState:
         best_epoch: Epoch with the highest validation accuracy so far, 0-based; None before the first, and
             where none is sought.
         best_accuracy: That accuracy.
+        is_stopped: Whether the stage has ended before its last epoch, because accuracy rose no more.
     """
 
     epoch: int = 0
@@ -36,6 +37,11 @@ class TrainState:
     world_size: int = 1
     best_epoch: int | None = None
     best_accuracy: float = -1.0
+    is_stopped: bool = False
+
+    def is_complete(self, epochs: int) -> bool:
+        """Whether a stage of so many epochs has ended here."""
+        return self.is_stopped or self.epoch >= epochs
 
     def after_step(self, *, images: int, seconds: float) -> "TrainState":
         """The state one step later in the same epoch; `images` counts all ranks."""
@@ -50,6 +56,18 @@ class TrainState:
     def next_epoch(self) -> "TrainState":
         """The state at the start of the next epoch."""
         return replace(self, epoch=self.epoch + 1, step_in_epoch=0)
+
+    def judged(self, accuracy: float, *, stop_after: int | None) -> "TrainState":
+        """The state after validation of the epoch, before the next one starts.
+
+        Args:
+            accuracy: On the validation split; only more than ever before is a gain.
+            stop_after: Epochs in a row without a gain that end the stage; None for no end.
+        """
+        if accuracy > self.best_accuracy:
+            return replace(self, best_epoch=self.epoch, best_accuracy=accuracy)
+        best = -1 if self.best_epoch is None else self.best_epoch
+        return replace(self, is_stopped=stop_after is not None and self.epoch - best >= stop_after)
 
 
 def save_state(folder: Path, state: TrainState, history: list[dict[str, Any]]) -> None:
@@ -72,7 +90,7 @@ def load_state(folder: Path, *, epochs: int) -> TrainState:
     """
     values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     written = values.pop("format", None)
-    is_finished = written in _FINISHED_FORMATS and values["epoch"] >= epochs
+    is_finished = written in _FINISHED_FORMATS and TrainState(**values).is_complete(epochs)
     if written != FORMAT and not is_finished:
         raise ValueError(
             f"the checkpoint {folder} was written by another version of uniemo_ray, which showed the images "

@@ -15,7 +15,7 @@ from uniemo_ray.distributed.training.attempts import (
     raise_if_final,
 )
 from uniemo_ray.distributed.training.work import Work
-from uniemo_ray.training.engine import NonFiniteLossError
+from uniemo_ray.training.step_values import NonFiniteLossError
 
 TAKEN = PreemptionError(PreemptionInfo(None, {"node": [1]}))
 FAILED = WorkerGroupError("failed", {0: RuntimeError("connection closed by peer")})

@@ -160,6 +160,10 @@ def test_validation_images_are_those_of_the_split(tmp_path: Path) -> None:
     assert ids("resources.workers=4") is None  # a worker would have none
     with pytest.raises(ValueError, match=r"stage1\.keep_epoch is 'best', but split 'test' has 0 images"):
         ids("stage1.keep_epoch=best", "stage1.validate_on=test")
+    with pytest.raises(
+        ValueError, match=r"stage1\.stop_after_epochs_without_gain is set, but split 'test' has 0"
+    ):
+        ids("stage1.stop_after_epochs_without_gain=2", "stage1.validate_on=test")
 
 
 def scores(count: int) -> list[dict[str, Any]]:

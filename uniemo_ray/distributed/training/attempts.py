@@ -10,7 +10,7 @@ from uniemo_ray.config import ResourceConfig
 from uniemo_ray.distributed.training.machines import lost_machines
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.settings_view import UndeclaredSettingError
-from uniemo_ray.training.engine import NonFiniteLossError
+from uniemo_ray.training.step_values import NonFiniteLossError
 
 logger = logging.getLogger(__name__)
 

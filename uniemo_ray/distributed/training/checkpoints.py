@@ -65,7 +65,7 @@ class Checkpoints:
 
     def save(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Report a checkpoint: every rank its part, rank 0 the position; the last has weights instead."""
-        is_complete = state.epoch == self.work.settings.train.epochs
+        is_complete = state.is_complete(self.work.settings.train.epochs)
         is_last = is_complete or self._is_leaving
         self._confirm()
         with _new_folder(checkpoint_scratch(self.work)) as folder:
@@ -99,7 +99,7 @@ class Checkpoints:
             return
         ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED)
         if self.best is not None:
-            is_complete = state.epoch == self.work.settings.train.epochs
+            is_complete = state.is_complete(self.work.settings.train.epochs)
             self.best.clean(keep=None if is_complete else state.best_epoch)
 
 

@@ -80,7 +80,8 @@ def train_rank(work: Work) -> None:
 
 def _schedule(work: Work) -> Schedule:
     train = work.settings.train
-    return Schedule(train.epochs, train.checkpoint_every_s, train.checkpoint_share)
+    stop_after = train.stop_after_epochs_without_gain if work.val is not None else None
+    return Schedule(train.epochs, train.checkpoint_every_s, train.checkpoint_share, stop_after)
 
 
 def _restore(engine: Engine, work: Work) -> _Start:

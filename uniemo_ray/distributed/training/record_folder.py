@@ -74,11 +74,15 @@ class BestWeights:
 
 
 def export(parts: StageParts, engine: Engine, folder: Path | None, *, prefix: str = "") -> None:
-    """Write each module's weights as `<prefix><name>.safetensors` (rank 0); collective."""
-    for name, module in parts.exports.items():
-        weights = engine.state_dict(module, is_trained_only=name != "net")
-        if engine.rank == 0 and folder is not None:
-            save_file(weights, folder / f"{prefix}{name}.safetensors", metadata={"format": "pt"})
+    """Write each module's weights as `<prefix><name>.safetensors` (rank 0); collective.
+
+    They are the averaged ones where the stage keeps an average.
+    """
+    with engine.averaged_weights():
+        for name, module in parts.exports.items():
+            weights = engine.state_dict(module, is_trained_only=name != "net")
+            if engine.rank == 0 and folder is not None:
+                save_file(weights, folder / f"{prefix}{name}.safetensors", metadata={"format": "pt"})
 
 
 def _name(epoch: int) -> str:

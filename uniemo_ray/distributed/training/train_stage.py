@@ -100,7 +100,7 @@ def train_stage(
     folder = posixpath.join(root, name)
     rows = data.rows
     done = last_checkpoint(filesystem, folder, epochs=train.epochs)
-    if done is not None and done.state.epoch >= train.epochs:
+    if done is not None and done.state.is_complete(train.epochs):
         return _result(done, folder, rows=rows, attempts=0)
     if train.decode == "cluster":
         check_spare_cpu(config, "stage1" if settings.stage == "understanding" else "stage2")
@@ -121,7 +121,7 @@ def train_stage(
     )
     attempts = _train(work, root, resources)
     done = last_checkpoint(filesystem, folder, epochs=train.epochs)
-    if done is None or done.state.epoch < train.epochs:
+    if done is None or not done.state.is_complete(train.epochs):
         raise RuntimeError(f"{name} ended without its last checkpoint in {folder}")
     return _result(done, folder, rows=rows, attempts=attempts)
 
@@ -131,7 +131,7 @@ def _train(work: Work, root: str, resources: ResourceConfig) -> int:
     folder, epochs = posixpath.join(root, work.name), work.settings.train.epochs
     restarts, attempt = Restarts(work.name, resources), 0
     resume = last_checkpoint(work.filesystem, folder, epochs=epochs)
-    while resume is None or resume.state.epoch < epochs:
+    while resume is None or not resume.state.is_complete(epochs):
         attempt += 1
         restarts.step = step = resume.state.step if resume else 0
         if step or attempt > 1:
@@ -141,7 +141,7 @@ def _train(work: Work, root: str, resources: ResourceConfig) -> int:
         with waiting_shown(work.name, find_pool(work.settings.config, "train")):
             error = _fit(work, root, resources)
         resume = last_checkpoint(work.filesystem, folder, epochs=epochs)
-        if resume is None or resume.state.epoch < epochs:
+        if resume is None or not resume.state.is_complete(epochs):
             restarts.allow_after(error, work, step=resume.state.step if resume else 0)
     forget_machines(work)
     return attempt

@@ -47,7 +47,7 @@ def complete(context: StepContext, config: Config, *, source: SourceModel) -> St
     alpha = read_coefficients(found)
     parts.net.scenes.set_coefficients(alpha["scene"])
     parts.net.objects.set_coefficients(alpha["object"])
-    space = space_of(context.artefacts_of("encode"), parts.labels, pool_of(context, config))
+    space = space_of(context.artefacts_of("encode"), parts.labels, config, pool=pool_of(context, config))
     whole = replace(
         parts,
         space=space,

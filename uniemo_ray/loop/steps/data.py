@@ -20,9 +20,11 @@ from uniemo_ray.distributed.shards.actors.clip import FeatureActor, NameActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.sketch import SketchFolder, draw_here, temporary_folder
+from uniemo_ray.feedback.real_subset import RealSubset
 from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.metrics.score_sums import matrix
 from uniemo_ray.store.base import Store
+from uniemo_ray.store.columns import iterate_columns
 from uniemo_ray.store.shards import commit_shard, read_shards
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.training.name_embeddings import FOLDER, KINDS
@@ -111,15 +113,23 @@ def features(context: StepContext, config: Config) -> StepOutput:
     return StepOutput(outputs={"rows": rows})
 
 
-def check_size(context: StepContext, config: Config, *, with_stage_2: bool = True) -> StepOutput:
+def check_size(
+    context: StepContext, config: Config, *, with_stage_2: bool = True, subset: RealSubset | None = None
+) -> StepOutput:
     """Refuse a training split of less than one batch, before anything expensive is computed of it."""
     stages = [config.stage1, config.stage2] if with_stage_2 else [config.stage1]
-    images = context.inputs["ingest"].outputs["sizes"]["train"]
+    there = context.inputs["ingest"].outputs["sizes"]["train"]
+    images = there if subset is None else min(there, subset.count)
     batch_size = max(stage.batch_size for stage in stages)
     if images < batch_size:
         raise ValueError(
             f"the training split has {images} usable images, less than one batch of {batch_size}: "
             "lower batch_size"
+        )
+    if subset is not None and subset.count > there:
+        raise ValueError(
+            f"feedback.real_images is {subset.count}, but the training split has {there} usable images: "
+            "lower it, or leave it out for all of them"
         )
     return StepOutput(outputs={"images": images})
 
@@ -174,9 +184,24 @@ def read_names(context: StepContext) -> AttributeNames:
     return AttributeNames(scenes=tuple(names["scene"]), objects=tuple(names["object"]))
 
 
-def read_features(store: Store, split: str) -> dict[str, np.ndarray]:
+def read_features(store: Store, split: str, subset: RealSubset | None = None) -> dict[str, np.ndarray]:
     """Columns of one split's feature shards, as numpy; for a worker that trains on all of them."""
-    return feature_columns(read_shards(store, f"{split}/"))
+    table = read_shards(store, f"{split}/")
+    if subset is not None:
+        table = table.filter(pa.array(subset.mask(table["image_id"].to_pylist())))
+    return feature_columns(table)
+
+
+def real_ids(features: Store, subset: RealSubset | None) -> pa.Array | None:
+    """Ids of the real training images that count; None for all."""
+    if subset is None:
+        return None
+    ids = [
+        name
+        for table in iterate_columns(features, "train/", ["image_id"])
+        for name in table["image_id"].to_pylist()
+    ]
+    return subset.keep(ids)
 
 
 def feature_columns(table: pa.Table) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from uniemo_ray.feedback.mixing import mix as choose_mixture
 from uniemo_ray.feedback.plan import PlannedImages
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
 from uniemo_ray.feedback.rank_filter import KEPT_FOLDER
+from uniemo_ray.feedback.real_subset import RealSubset
 from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.pools import find_painters
 from uniemo_ray.store.base import Store
@@ -111,10 +112,10 @@ def _report_empty(total: int, config: FilterConfig, *, round_: int) -> None:
     logger.warning("%s. Round %d trains on the real images alone", what, round_ + 1)
 
 
-def mix(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+def mix(context: StepContext, config: Config, *, round_: int, subset: RealSubset | None = None) -> StepOutput:
     """Choose kept images for the next round and write them as training samples."""
     made, features = context.artefacts_of(f"generate-{round_}"), context.artefacts_of("features")
-    real = sum(entry.rows for entry in entries_of(features, "train"))
+    real = subset.count if subset else sum(entry.rows for entry in entries_of(features, "train"))
     kept = _kept(context.artefacts_of(f"filter-{round_}"))
     mixture = choose_mixture(real, kept, fraction=config.feedback.synthetic_fraction, seed=config.seed)
     real_ids = iterate_columns(features, "train/", ["image_id"])

@@ -27,7 +27,6 @@ from uniemo_ray.loop.steps.inception import (
     train_sides,
 )
 from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER, ScoredImages, read_scored
-from uniemo_ray.metrics.accuracy import AccuracyCounts
 from uniemo_ray.metrics.emotion_judge import JUDGE_FILE, EmotionJudge, has_emotion_judge
 from uniemo_ray.metrics.generation import (
     ImageSet,
@@ -47,9 +46,10 @@ from uniemo_ray.metrics.sem_d import RowFeatures, is_published_clip
 from uniemo_ray.metrics.shard_sums import (
     BYTES_PER_TASK,
     ROWS_PER_TASK,
-    CountExact,
+    CountPictures,
     Entries,
     PickRows,
+    PictureCounts,
     SumClarity,
     SumScores,
     pieces,
@@ -81,6 +81,7 @@ def measured(config: Config) -> dict[str, list[str]]:
         ("lpips", "lpips_alex"): has_alexnet(folder),
         ("sem_c",): has_judges(folder),
         ("emo_a",): has_emotion_judge(folder),
+        ("effective_scenes", "scene_fidelity"): config.data.kind == "sketch",
     }
     return {"metrics": [name for names, is_there in there.items() if is_there for name in names]}
 
@@ -140,7 +141,7 @@ def measure_set(
             sums=sums,
             sides=_sides(context, config, images, sums, is_generated=is_generated),
             judged=_judge(context, config, source, folder, reader=reader, is_generated=is_generated),
-            exact=_exact(reader, source, folder, yardstick),
+            recognised=_recognised(reader, source, folder, yardstick, is_generated=is_generated),
         )
         return measure_images(found, yardstick).to_dict()
 
@@ -203,19 +204,22 @@ def _sides(
             yield published_sides(context, config)
 
 
-def _exact(reader: _Reader, source: Store, folder: str, yardstick: Yardstick) -> AccuracyCounts | None:
-    """What the recogniser sees on every picture, or None without one."""
+def _recognised(
+    reader: _Reader, source: Store, folder: str, yardstick: Yardstick, *, is_generated: bool
+) -> PictureCounts | None:
+    """What the recogniser finds on every picture, or None without one."""
     if yardstick.recogniser is None:
         return None
     config, images = reader.config, reader.images
-    work = CountExact(
+    work = CountPictures(
         source,
         yardstick.recogniser,
         size_px=config.diffusion.size_px,
         max_pixels=config.data.max_pixels,
+        is_generated=is_generated,
         left_out=images.left_out,
     )
-    counts = AccuracyCounts()
+    counts = PictureCounts()
     for part in reader.each_picture(work, entries_of(source, folder)):
         counts = counts.merge(part)
     return counts

@@ -16,14 +16,15 @@ from uniemo_ray.config import Config
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.data.samples import AttributeNames
-from uniemo_ray.distributed.datasets import as_dataset
+from uniemo_ray.distributed.datasets import as_dataset, only
 from uniemo_ray.distributed.scorers import on_a_worker, with_probabilities
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.statistics import compute_coefficients
 from uniemo_ray.emotions import LabelSpace
+from uniemo_ray.feedback.real_subset import RealSubset
 from uniemo_ray.inference.heads import NameBank, ScorerData, ScorerHeads, train_scorers
 from uniemo_ray.loop.step_pool import pool_of
-from uniemo_ray.loop.steps.data import read_features, read_names
+from uniemo_ray.loop.steps.data import read_features, read_names, real_ids
 from uniemo_ray.models.clip import embed_names, load_clip
 from uniemo_ray.statistics.coefficients import coefficients_by_key, mean_absolute_error
 from uniemo_ray.store.base import Store
@@ -33,27 +34,31 @@ logger = logging.getLogger(__name__)
 COEFFICIENTS_FILE = "coefficients.parquet"
 
 
-def scorers(context: StepContext, config: Config) -> StepOutput:
+def scorers(context: StepContext, config: Config, *, subset: RealSubset | None = None) -> StepOutput:
     """Train the section-2 emotion classifier and the scene and object heads, as one Ray task."""
-    fit = partial(fit_scorers, context.artefacts_of("features"), config, read_names(context))
+    features = context.artefacts_of("features")
+    fit = partial(fit_scorers, features, config, read_names(context), subset)
     blob, accuracies = on_a_worker(fit, pool=pool_of(context, config))
     context.artefacts.write_bytes("scorers.safetensors", blob)
     return StepOutput(metrics={f"test_{name}": value for name, value in accuracies.items()})
 
 
-def fit_scorers(features: Store, config: Config, names: AttributeNames) -> tuple[bytes, dict[str, float]]:
+def fit_scorers(
+    features: Store, config: Config, names: AttributeNames, subset: RealSubset | None = None
+) -> tuple[bytes, dict[str, float]]:
     """Train the heads on all features of the training split; returns their file and their test accuracies.
 
     Args:
         features: what the step of that name left, which is read here.
         config: names the frozen CLIP, the scorers' settings and the seed.
         names: attribute base of the scene and object heads.
+        subset: training images that count; None for all.
     """
     torch.set_num_threads(1)
     space = label_space(config.data)
     clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
     heads = train_scorers(
-        scorer_data(read_features(features, "train"), *names, space),
+        scorer_data(read_features(features, "train", subset), *names, space),
         scenes=NameBank(tuple(names.scenes), embed_names(clip, names.scenes)),
         objects=NameBank(tuple(names.objects), embed_names(clip, names.objects)),
         config=config.scorers,
@@ -104,11 +109,12 @@ def _hits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return targets.gather(1, chosen)[has_label, 0] > 0
 
 
-def coefficients(context: StepContext, config: Config) -> StepOutput:
+def coefficients(context: StepContext, config: Config, *, subset: RealSubset | None = None) -> StepOutput:
     """Alpha (eq. 5) of every attribute over the training split, by a mergeable aggregation."""
+    features = context.artefacts_of("features")
     pool = pool_of(context, config)
-    features = as_dataset(context.artefacts_of("features"), "train", pool=pool)
-    rows = with_probabilities(features, load_heads(context.artefacts_of("scorers")), pool=pool)
+    counting = only(as_dataset(features, "train", pool=pool), real_ids(features, subset), pool=pool)
+    rows = with_probabilities(counting, load_heads(context.artefacts_of("scorers")), pool=pool)
     table = compute_coefficients(rows, space=label_space(config.data), pool=pool)
     sink = io.BytesIO()
     pq.write_table(table, sink)

@@ -4,11 +4,13 @@ import logging
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+import pyarrow as pa
 from pyarrow.fs import FileType
 
 from uniemo_ray.config import Config
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.distributed.datasets import as_dataset
+from uniemo_ray.distributed.datasets import as_dataset, only
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.shards.actors.encoder import EncoderActor
@@ -16,15 +18,17 @@ from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.statistics import SPACE_COLUMNS, compute_space
 from uniemo_ray.distributed.training.train_stage import train_stage
 from uniemo_ray.emotions import LabelSpace
+from uniemo_ray.feedback.real_subset import RealSubset
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.loop.step_pool import pool_of
-from uniemo_ray.loop.steps.data import read_names
+from uniemo_ray.loop.steps.data import read_names, real_ids
 from uniemo_ray.loop.steps.scorers import coefficient_table, read_coefficients
 from uniemo_ray.models.clip import load_clip
 from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.models.pipeline_folder import PipelineFolder, configured_pipeline
 from uniemo_ray.pools import Pool
 from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.statistics.gaussian_space import GaussianSpace
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.training.loading.pieces import ShardRows, read_columns, shard_rows
@@ -40,14 +44,18 @@ MODEL = "model"
 NET_FILE, DENOISER_FILE = "net.safetensors", "denoiser.safetensors"
 
 
-def understanding(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+def understanding(
+    context: StepContext, config: Config, *, round_: int, subset: RealSubset | None = None
+) -> StepOutput:
     """Stage 1 of a round: from CLIP's weights, later from the round before."""
-    return _train(context, config, stage="understanding", round_=round_)
+    return _train(context, config, stage="understanding", round_=round_, subset=subset)
 
 
-def joint(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+def joint(
+    context: StepContext, config: Config, *, round_: int, subset: RealSubset | None = None
+) -> StepOutput:
     """Stage 2 of a round, from its stage 1."""
-    return _train(context, config, stage="joint", round_=round_)
+    return _train(context, config, stage="joint", round_=round_, subset=subset)
 
 
 def training_settings(
@@ -81,13 +89,15 @@ def _file_of(context: StepContext, step: str, name: str) -> str:
     return f"{context.artefacts_of(step).uri}/{name}"
 
 
-def _train(context: StepContext, config: Config, *, stage: StageName, round_: int) -> StepOutput:
+def _train(
+    context: StepContext, config: Config, *, stage: StageName, round_: int, subset: RealSubset | None
+) -> StepOutput:
     settings = training_settings(context, config, stage=stage, round_=round_)
     if stage == "understanding" and not (settings.scenes or settings.objects):
         logger.info("the data set has no attributes: stage 1 trains without the two contrastive terms")
     result = train_stage(
         settings=settings,
-        data=training_set(context, config, stage=stage, round_=round_),
+        data=training_set(context, config, stage=stage, round_=round_, subset=subset),
         val=validation_set(context, settings),
         storage=context.artefacts.uri,
         name=context.name,
@@ -111,7 +121,14 @@ def _keep_weights(artefacts: Store, checkpoint: str) -> None:
                 artefacts.write_bytes(name, file.read())
 
 
-def training_set(context: StepContext, config: Config, *, stage: StageName, round_: int) -> ShardRows:
+def training_set(
+    context: StepContext,
+    config: Config,
+    *,
+    stage: StageName,
+    round_: int,
+    subset: RealSubset | None = None,
+) -> ShardRows:
     """Real training images, from round 2 on with the chosen generated ones, sampled as the stage asks.
 
     Only columns that the stage reads are there.
@@ -124,11 +141,18 @@ def training_set(context: StepContext, config: Config, *, stage: StageName, roun
         parts.append((context.artefacts_of(f"mix-{round_ - 1}"), "synthetic"))
     columns = [*TRAINING_COLUMNS, LATENT] if has_latents else TRAINING_COLUMNS
     data = shard_rows(parts, columns=columns)
-    if train.sampling == "natural":
+    if train.sampling == "natural" and subset is None:
         return data
     labels = read_columns(data, LABELS)
-    repeats = plan_repeats(labels, train.sampling, most=train.most_repeats, seed=config.seed)
-    sampled = replace(data, repeats=repeats(labels))
+    counts = np.ones(labels.num_rows, dtype=bool)
+    if subset is not None:
+        real_rows = shard_rows(parts[:1], columns=LABELS).rows
+        counts[:real_rows] = subset.mask(labels["image_id"].slice(0, real_rows).to_pylist())
+    shown = labels.filter(pa.array(counts))
+    repeats = np.zeros(labels.num_rows, dtype=np.uint16)
+    plan = plan_repeats(shown, train.sampling, most=train.most_repeats, seed=config.seed)
+    repeats[counts] = plan(shown)
+    sampled = replace(data, repeats=repeats)
     logger.info("an epoch shows %d images of %d", sampled.rows, labels.num_rows)
     return sampled
 
@@ -137,16 +161,22 @@ def validation_set(context: StepContext, settings: StageSettings) -> ShardRows |
     """Images to validate on after each epoch; None if there are too few for every worker to have one.
 
     Raises:
-        ValueError: there are too few, and the best epoch is to be chosen by them.
+        ValueError: there are too few, and the best epoch is to be chosen, or the stage to be ended, by them.
     """
     split, workers = settings.train.validate_on, settings.config.resources.most_workers
     images = context.inputs["ingest"].outputs["sizes"].get(split, 0)
     if split == "none" or images < workers:
+        section = "stage1" if settings.stage == "understanding" else "stage2"
+        few = f"but split {split!r} has {images} images for {workers} workers"
         if settings.train.keep_epoch == "best":
-            section = "stage1" if settings.stage == "understanding" else "stage2"
             raise ValueError(
-                f"{section}.keep_epoch is 'best', but split {split!r} has {images} images for {workers} "
-                f"workers: set {section}.keep_epoch to last, or {section}.validate_on to another split"
+                f"{section}.keep_epoch is 'best', {few}: "
+                f"set {section}.keep_epoch to last, or {section}.validate_on to another split"
+            )
+        if settings.train.stop_after_epochs_without_gain:
+            raise ValueError(
+                f"{section}.stop_after_epochs_without_gain is set, {few}: "
+                f"set it to null, or {section}.validate_on to another split"
             )
         return None
     return shard_rows(
@@ -190,18 +220,24 @@ def run_encoder(context: StepContext, config: Config, stage: StageSettings) -> d
     )
 
 
-def space_of(encoded: Store, labels: LabelSpace, pool: Pool) -> EmotionSpace:
-    """Emotion space of what `run_encoder` left."""
-    rows = as_dataset(encoded, "train", pool=pool)
+def space_of(
+    encoded: Store, labels: LabelSpace, config: Config, *, pool: Pool, subset: RealSubset | None = None
+) -> EmotionSpace:
+    """Emotion space of what `run_encoder` left, or of those of its images that count."""
+    rows = only(as_dataset(encoded, "train", pool=pool), real_ids(encoded, subset), pool=pool)
     present = set(rows.schema().names)
     members = {member: column for member, column in SPACE_COLUMNS.items() if column in present}
-    return compute_space(rows, members=members, space=labels, pool=pool)
+    return compute_space(
+        rows, settings=config.emotion_space, seed=config.seed, members=members, space=labels, pool=pool
+    )
 
 
-def model(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+def model(
+    context: StepContext, config: Config, *, round_: int, subset: RealSubset | None = None
+) -> StepOutput:
     """Emotion space of the round, and its complete model folder."""
-    encoded = context.artefacts_of(f"encode-{round_}")
-    space = space_of(encoded, label_space(config.data), pool_of(context, config))
+    encoded, pool = context.artefacts_of(f"encode-{round_}"), pool_of(context, config)
+    space = space_of(encoded, label_space(config.data), config, pool=pool, subset=subset)
     settings = trained_settings(context, config, stage="joint", step=f"joint-{round_}")
     if config.diffusion.denoiser == "frozen":
         source: DiffusionParts | PipelineFolder = configured_pipeline(config.diffusion)
@@ -238,7 +274,7 @@ def save_model(
         net=net,
         diffusion=diffusion if isinstance(diffusion, DiffusionParts) else None,
         pipeline=diffusion if isinstance(diffusion, PipelineFolder) else None,
-        space=space or EmotionSpace.empty(net.fusion.members, net.encoder.width, labels.labels),
+        space=space or GaussianSpace.empty(net.fusion.members, net.encoder.width, labels.labels),
         coefficients=coefficient_table(context.artefacts_of("coefficients")),
         scorers=load_heads(context.artefacts_of("scorers")),
         labels=labels,

@@ -8,7 +8,8 @@ import torch
 from safetensors.numpy import save_file
 
 from uniemo_ray.emotions import EMOTIONS, SENTIMENT
-from uniemo_ray.statistics.emotion_space import EmotionSpace, EmotionSpaceSums
+from uniemo_ray.statistics.gaussian_space import GaussianSpace, GaussianSums
+from uniemo_ray.statistics.load_space import load_space
 
 LABELS = np.arange(400) % 8
 
@@ -24,8 +25,8 @@ def features() -> dict[str, np.ndarray]:
     }
 
 
-def make_space(features: dict[str, np.ndarray]) -> EmotionSpace:
-    sums = EmotionSpaceSums()
+def make_space(features: dict[str, np.ndarray]) -> GaussianSpace:
+    sums = GaussianSums()
     sums.update(LABELS, features)
     return sums.result()
 
@@ -43,9 +44,9 @@ def test_mean_and_std_of_each_emotion_agree_with_numpy(features: dict[str, np.nd
 def test_parts_merge_in_any_order(features: dict[str, np.ndarray]) -> None:
     whole = make_space(features)
     order = np.random.default_rng(1).permutation(400)
-    total = EmotionSpaceSums()
+    total = GaussianSums()
     for rows in np.array_split(order, 13):
-        part = EmotionSpaceSums()
+        part = GaussianSums()
         part.update(LABELS[rows], {m: f[rows] for m, f in features.items()})
         total = part.merge(total)
     space = total.result()
@@ -56,14 +57,14 @@ def test_parts_merge_in_any_order(features: dict[str, np.ndarray]) -> None:
 
 def test_samples_follow_the_gaussian_of_their_emotion(features: dict[str, np.ndarray]) -> None:
     space, generator = make_space(features), torch.Generator().manual_seed(0)
-    drawn = torch.stack([space.sample("fear", generator)["cls"] for _ in range(4000)]).numpy()
+    drawn = torch.stack([space.sample("fear", generator).features["cls"] for _ in range(4000)]).numpy()
     np.testing.assert_allclose(drawn.mean(axis=0), space.mean["cls"][6], atol=0.5)
     np.testing.assert_allclose(drawn.std(axis=0), space.std["cls"][6], rtol=0.06)
 
 
 def test_a_sample_is_a_function_of_its_generator(features: dict[str, np.ndarray]) -> None:
     space = make_space(features)
-    first, again, other = (space.sample("awe", torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    first, again, other = (space.sample("awe", torch.Generator().manual_seed(s)).features for s in (1, 1, 2))
     assert list(first) == ["scene", "object", "cls"]
     assert first["cls"].shape == (6,)
     assert first["cls"].dtype == torch.float32
@@ -75,7 +76,7 @@ def test_a_sample_is_a_function_of_its_generator(features: dict[str, np.ndarray]
 def test_a_space_survives_its_file_bit_for_bit(features: dict[str, np.ndarray], tmp_path: Path) -> None:
     space = make_space({"cls": features["cls"]})
     space.save(tmp_path / "space.safetensors")
-    loaded = EmotionSpace.load(tmp_path / "space.safetensors")
+    loaded = load_space(tmp_path / "space.safetensors")
     np.testing.assert_array_equal(loaded.mean["cls"], space.mean["cls"])
     np.testing.assert_array_equal(loaded.std["cls"], space.std["cls"])
     np.testing.assert_array_equal(loaded.counts, space.counts)
@@ -85,28 +86,28 @@ def test_a_space_survives_its_file_bit_for_bit(features: dict[str, np.ndarray], 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"gone\.safetensors cannot be read"):
-        EmotionSpace.load(tmp_path / "gone.safetensors")
+        load_space(tmp_path / "gone.safetensors")
     (tmp_path / "text").write_text("no tensors")
     with pytest.raises(ValueError, match="text cannot be read"):
-        EmotionSpace.load(tmp_path / "text")
+        load_space(tmp_path / "text")
     save_file({"x": np.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="no emotion space"):
-        EmotionSpace.load(tmp_path / "other.safetensors")
+        load_space(tmp_path / "other.safetensors")
 
 
 def test_an_emotion_without_an_image_is_named(features: dict[str, np.ndarray]) -> None:
-    sums, rows = EmotionSpaceSums(), LABELS < 6
+    sums, rows = GaussianSums(), LABELS < 6
     sums.update(LABELS[rows], {"cls": features["cls"][rows]})
     with pytest.raises(ValueError, match="no training image of fear, sadness"):
         sums.result()
     space = sums.result(emotions=EMOTIONS[:6])
-    assert torch.isfinite(space.sample("disgust", torch.Generator())["cls"]).all()
+    assert torch.isfinite(space.sample("disgust", torch.Generator()).features["cls"]).all()
     with pytest.raises(ValueError, match="no image of 'fear'"):
         space.sample("fear", torch.Generator())
 
 
 def test_bad_batches_are_refused() -> None:
-    sums = EmotionSpaceSums()
+    sums = GaussianSums()
     with pytest.raises(ValueError, match="unknown members"):
         sums.update([0], {"face": np.zeros((1, 2))})
     with pytest.raises(ValueError, match="emotion indices"):
@@ -116,21 +117,21 @@ def test_bad_batches_are_refused() -> None:
 
 
 def test_a_space_of_other_labels_comes_back_only_as_that(tmp_path: Path) -> None:
-    sums = EmotionSpaceSums(labels=SENTIMENT.labels)
+    sums = GaussianSums(labels=SENTIMENT.labels)
     sums.update([0, 1, 1], {"cls": [[1.0], [2.0], [4.0]]})
     path = tmp_path / "space.safetensors"
-    sums.merge(EmotionSpaceSums(labels=SENTIMENT.labels)).result().save(path)
-    loaded = EmotionSpace.load(path, SENTIMENT.labels)
+    sums.merge(GaussianSums(labels=SENTIMENT.labels)).result().save(path)
+    loaded = load_space(path, SENTIMENT.labels)
     assert (loaded.labels, loaded.counts.tolist()) == (SENTIMENT.labels, [1, 2])
-    assert loaded.sample("positive", torch.Generator())["cls"].tolist() == [1.0]
+    assert loaded.sample("positive", torch.Generator()).features["cls"].tolist() == [1.0]
     with pytest.raises(ValueError, match="unknown emotion 'awe': expected one of positive, negative"):
         loaded.sample("awe", torch.Generator())
     with pytest.raises(ValueError, match="is no emotion space of amusement"):
-        EmotionSpace.load(path)
+        load_space(path)
 
 
 def test_nothing_can_be_drawn_from_an_empty_space() -> None:
-    space = EmotionSpace.empty(["cls"], 3, SENTIMENT.labels)
+    space = GaussianSpace.empty(["cls"], 3, SENTIMENT.labels)
     assert space.mean["cls"].shape == (2, 3)
     with pytest.raises(ValueError, match="holds no image of 'negative'"):
         space.sample("negative", torch.Generator())
