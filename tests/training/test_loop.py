@@ -84,7 +84,7 @@ def test_checkpoints_come_by_time_and_at_the_end_of_epochs(tmp_path: Path) -> No
 
 def test_records_hold_every_step_and_the_mean_of_each_epoch(tmp_path: Path) -> None:
     engine, _ = make()
-    with MetricLog(tmp_path, [], step=0) as log:
+    with MetricLog(tmp_path, []) as log:
         run(engine, Checkpoints(engine, tmp_path), state=TrainState(), every_s=1e9, log=log)
     steps = [r for r in log.history if r["kind"] == "step"]
     epochs = [r for r in log.history if r["kind"] == "epoch"]
