@@ -70,7 +70,7 @@ def test_a_tracker_whose_package_is_missing_is_named_with_what_to_do(
     def ask(machines: Sequence[Machine], needs: Needs) -> dict[str, list[str] | None]:
         return {each.node: faults_here(needs) for each in machines}
 
-    with pytest.raises(ValueError, match="^host-1 has no package wandb"):
+    with pytest.raises(ValueError, match="host-1 has no package wandb"):
         judge_machines([machine(1)], asked, ask=ask)
 
 
