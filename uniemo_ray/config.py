@@ -686,6 +686,11 @@ class Config(Settings):
 
     run: Address = "runs/feedback"
     """Run folder: a local path or `s3://bucket/prefix`. Source: ours."""
+    tracking: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """Where training metrics go beside `records/metrics.jsonl` of each stage. `wandb` and `mlflow` need their
+    package on every machine that trains. Their own environment variables say where a server is, such as
+    WANDB_API_KEY and MLFLOW_TRACKING_URI; without these they write files into the stage's `records`. Source:
+    ours."""
     seed: int = 0
     """Seed of everything random except the data set. Unit: none. Source: ours."""
     data: DataConfig = DataConfig()

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from uniemo_ray.addresses import locate
@@ -23,6 +24,8 @@ class Needs:
     bf16: bool
     paths: tuple[tuple[str, str], ...]
     """Setting and absolute local path, which the driver sees."""
+    tracking: tuple[str, ...] = ()
+    """Where training metrics go: packages that only some machines may have."""
 
 
 def needs_of(config: Config, *, is_ingested: bool = False) -> Needs:
@@ -50,6 +53,7 @@ def needs_of(config: Config, *, is_ingested: bool = False) -> Needs:
             for setting, path in names.items()
             if path and "://" not in path and Path(path).is_absolute() and Path(path).exists()
         ),
+        tracking=config.tracking,
     )
 
 
@@ -58,6 +62,7 @@ def faults_here(needs: Needs) -> list[str]:
     return [
         *_path_faults(needs.paths),
         *_scratch_faults(),
+        *_tracking_faults(needs.tracking),
         *(_gpu_faults(needs.bf16) if needs.use_gpu else []),
     ]
 
@@ -72,6 +77,14 @@ def _path_faults(paths: Sequence[tuple[str, str]]) -> list[str]:
         elif not os.access(path, os.R_OK):
             found.append(f"may not read {setting} {path}")
     return found
+
+
+def _tracking_faults(names: Sequence[str]) -> list[str]:
+    return [
+        f"has no package {name}, which the setting tracking names: pip install {name}, or leave it out"
+        for name in names
+        if find_spec(name) is None
+    ]
 
 
 def _scratch_faults() -> list[str]:

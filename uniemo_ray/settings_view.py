@@ -13,6 +13,7 @@ from uniemo_ray.config import Config
 WHEN_NOT_WHAT = (
     "run",
     "resources",
+    "tracking",
     "generation.actors",
     "generation.retries",
     "generation.score",

@@ -56,6 +56,24 @@ def test_more_cpus_than_any_machine_has_is_said_and_not_waited_for(
     assert "host-1, has 4 CPUs" in record.getMessage()
 
 
+def test_a_tracker_whose_package_is_missing_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(tmp_path).model_copy(update={"tracking": ("tensorboard", "wandb")})
+    needs = needs_of(asked)
+    monkeypatch.setattr(machine_check, "find_spec", lambda name: None if name == "wandb" else name)
+    (fault,) = faults_here(needs)
+    assert fault == (
+        "has no package wandb, which the setting tracking names: pip install wandb, or leave it out"
+    )
+
+    def ask(machines: Sequence[Machine], needs: Needs) -> dict[str, list[str] | None]:
+        return {each.node: faults_here(needs) for each in machines}
+
+    with pytest.raises(ValueError, match="host-1 has no package wandb"):
+        judge_machines([machine(1)], asked, ask=ask)
+
+
 def test_folders_are_asked_for_where_the_driver_sees_them(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     known = Config(

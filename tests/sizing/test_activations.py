@@ -15,7 +15,7 @@ from uniemo_ray.models.uniemo import set_trainable
 from uniemo_ray.sizing.activations import Kept, _diffuse, estimate_activations
 from uniemo_ray.sizing.architectures import find_architecture
 from uniemo_ray.sizing.blueprint import build_blueprint
-from uniemo_ray.training.engine import zero3_linear
+from uniemo_ray.training.deepspeed_module import zero3_linear
 
 
 @pytest.fixture(scope="module")

@@ -132,6 +132,13 @@ def test_a_large_model_is_gathered_in_parts() -> None:
     assert gpu_memory(load, zero_stage=3, gpus=8).weights == 4 * (375_000_000 + 1_000_000_000)
 
 
+def test_an_average_of_the_weights_is_split_like_the_moments() -> None:
+    load = Load(trained=1000, frozen=200, outside=70, activations=50, is_averaged=True)
+    rows = [gpu_memory(load, zero_stage=stage, gpus=4) for stage in range(4)]
+    assert [row.average for row in rows] == [4000, 1000, 1000, 1000]
+    assert rows[0].total == 4800 + 4000 + 8000 + 4000 + 70 + 50 + rows[0].reserve
+
+
 def test_buckets_of_a_large_model_have_their_own_size() -> None:
     load = Load(trained=3_000_000_000, frozen=0, outside=0, activations=None)
     rows = [gpu_memory(load, zero_stage=stage, gpus=8).bucket for stage in range(4)]

@@ -10,6 +10,7 @@ from uniemo_ray.training.engine import Engine
 from uniemo_ray.training.loop import Order, Schedule, evaluate, train
 from uniemo_ray.training.records import MetricLog
 from uniemo_ray.training.state import TrainState
+from uniemo_ray.training.step_values import NonFiniteLossError
 
 EPOCHS, STEPS = 2, 5
 EVERY_STEP = 1e-9
@@ -84,7 +85,7 @@ def test_checkpoints_come_by_time_and_at_the_end_of_epochs(tmp_path: Path) -> No
 
 def test_records_hold_every_step_and_the_mean_of_each_epoch(tmp_path: Path) -> None:
     engine, _ = make()
-    with MetricLog(tmp_path, [], step=0) as log:
+    with MetricLog(tmp_path, []) as log:
         run(engine, Checkpoints(engine, tmp_path), state=TrainState(), every_s=1e9, log=log)
     steps = [r for r in log.history if r["kind"] == "step"]
     epochs = [r for r in log.history if r["kind"] == "epoch"]
@@ -150,6 +151,30 @@ def test_nobody_is_asked_without_need(tmp_path: Path) -> None:
 def test_steps_count_the_images_of_all_ranks() -> None:
     batch = Batch(tiny_batch(0, size=4), ["x"] * 4, total=12)
     assert (batch.images, Batch(tiny_batch(0, size=4), ["x"] * 4).images) == (12, 4)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 3])
+def test_a_loss_that_is_not_finite_is_in_no_checkpoint_and_in_no_log(zero_stage: int, tmp_path: Path) -> None:
+    engine, _ = make(zero_stage)
+    save = Checkpoints(engine, tmp_path)
+    bad = Batch({"x": torch.full((8, 4), float("nan"))}, ["bad"] * 8)
+    log = MetricLog(tmp_path, [])
+    with pytest.raises(NonFiniteLossError, match="step 2"):
+        train(
+            engine,
+            batches=lambda epoch: [*batches(epoch)[:2], bad, *batches(epoch)[2:]],
+            validation=None,
+            schedule=Schedule(EPOCHS, EVERY_STEP),
+            state=TrainState(),
+            save=save,
+            log=log,
+        )
+    assert [state.step for state in save.states] == [1, 2]
+    assert [record["step"] for record in log.history] == [1, 2]
+    engine.save(tmp_path)
+    resumed, objective = make(zero_stage)
+    resumed.load(tmp_path)
+    assert all(torch.isfinite(value).all() for value in resumed.state_dict(objective).values())
 
 
 class Judged(TinyObjective):

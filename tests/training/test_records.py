@@ -4,10 +4,15 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from uniemo_ray.training.records import METRICS_FILE, MetricLog, TrainingProgress
+from uniemo_ray.training.trackers import TensorBoardTracker, Tracked
+
+
+def tensorboard(folder: Path, *, step: int = 0) -> TensorBoardTracker:
+    return TensorBoardTracker(Tracked("stage", "id", folder, step))
 
 
 def test_records_go_to_json_lines_and_tensorboard(tmp_path: Path) -> None:
-    with MetricLog(tmp_path, [], step=0) as log:
+    with MetricLog(tmp_path, [], [tensorboard(tmp_path)]) as log:
         log.write({"kind": "step", "step": 1, "epoch": 0, "loss": 0.5}, section="step")
         log.write({"kind": "step", "step": 2, "epoch": 0, "loss": 0.25}, section="step")
     lines = [json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
@@ -19,10 +24,10 @@ def test_records_go_to_json_lines_and_tensorboard(tmp_path: Path) -> None:
 
 def test_a_resumed_log_replaces_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     first, lost, again = ({"kind": "step", "step": s, "loss": v} for s, v in ((1, 1.0), (2, 2.0), (2, 3.0)))
-    with MetricLog(tmp_path, [], step=0) as log:
+    with MetricLog(tmp_path, [], [tensorboard(tmp_path)]) as log:
         log.write(first, section="step")
         log.write(lost, section="step")
-    with MetricLog(tmp_path, [first], step=1) as log:
+    with MetricLog(tmp_path, [first], [tensorboard(tmp_path, step=1)]) as log:
         log.write(again, section="step")
         assert log.history == [first, again]
     assert (tmp_path / METRICS_FILE).read_text().splitlines() == [json.dumps(first), json.dumps(again)]

@@ -37,8 +37,9 @@ Ask = Callable[[Sequence[Machine], Needs], Mapping[str, Sequence[str] | None]]
 def check_machines(config: Config, *, is_ingested: bool = False) -> None:
     """Ask each machine that workers may be placed on.
 
-    Where the driver's machine is the only one and no GPU is asked for, nothing is: the driver has just looked
-    at its own folders, and a process that answers takes a second to start.
+    Where the driver's machine is the only one, and neither a GPU nor a tracker's package is asked for,
+    nothing is: the driver has just looked at its own folders, and a process that answers takes a second to
+    start.
 
     Args:
         config: of the run.
@@ -49,7 +50,8 @@ def check_machines(config: Config, *, is_ingested: bool = False) -> None:
     """
     machines = _machines()
     own = ray.get_runtime_context().get_node_id()
-    if [machine.node for machine in machines] == [own] and not any(pool.gpus for pool in _pools(config)):
+    is_plain = not any(pool.gpus for pool in _pools(config)) and set(config.tracking) <= {"tensorboard"}
+    if is_plain and [machine.node for machine in machines] == [own]:
         machines = []
     judge_machines(machines, config, ask=_ask, is_ingested=is_ingested)
 

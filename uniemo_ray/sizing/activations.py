@@ -22,7 +22,7 @@ from uniemo_ray.models.conditioning import Prompts, encode_prompts
 from uniemo_ray.models.speed import DTYPES, store_as
 from uniemo_ray.sizing.architectures import Architecture
 from uniemo_ray.sizing.blueprint import Blueprint, Stage, choose_trained
-from uniemo_ray.training.engine import zero3_linear
+from uniemo_ray.training.deepspeed_module import zero3_linear
 
 CHECKPOINTED = ("ResidualAttentionBlock", "ResnetBlock2D", "BasicTransformerBlock")
 """Modules that gradient checkpointing computes again."""

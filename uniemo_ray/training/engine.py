@@ -1,12 +1,8 @@
-"""The training engine: DeepSpeed behind a small surface. The only module that imports deepspeed."""
+"""The training engine: DeepSpeed behind a small surface."""
 
-import logging
-import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,6 +14,7 @@ from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.buckets import plan_buckets
 from uniemo_ray.training.checkpoint import CheckpointReader
 from uniemo_ray.training.chunks import Chunk, Contrastive, cache_contrasts, split_share
+from uniemo_ray.training.deepspeed_module import ensure_process_group, load_deepspeed
 from uniemo_ray.training.deepspeed_settings import deepspeed_config, reduce_in_bf16, resolve_precision
 from uniemo_ray.training.engine_state import load_engine_state, save_engine_state, trained_parameters
 from uniemo_ray.training.gather import gather_rows
@@ -33,44 +30,6 @@ from uniemo_ray.training.step_values import (
     is_finite_norm,
 )
 from uniemo_ray.training.weight_average import WeightAverage
-
-logger = logging.getLogger(__name__)
-
-
-def _load_deepspeed() -> ModuleType:
-    """Import DeepSpeed quietly, on CPU without the ops that it would compile (a laptop has no compiler)."""
-    os.environ.setdefault("LOCAL_RANK", "0")
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        # Importing DeepSpeed would otherwise import torch's compiler as well: two seconds, for nothing.
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    import deepspeed
-    import deepspeed.ops
-
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    if os.environ.get("DS_ACCELERATOR") == "cpu":
-        # DeepSpeed asks this table before it builds its shared-memory reduction (used by inference only).
-        deepspeed.ops.__compatible_ops__ = {}
-    module: ModuleType = deepspeed
-    return module
-
-
-def zero3_linear() -> Callable[..., Tensor]:
-    """The `linear` that stands in the place of torch's in a process that has used ZeRO 3."""
-    _load_deepspeed()
-    from deepspeed.runtime.zero.linear import zero3_linear_wrap
-
-    linear: Callable[..., Tensor] = zero3_linear_wrap
-    return linear
-
-
-def ensure_process_group() -> None:
-    """Be a world of one rank, without any port, unless a process group exists already."""
-    if not dist.is_initialized():
-        store = dist.HashStore()  # type: ignore[attr-defined]
-        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
 
 
 class Engine:
@@ -100,7 +59,7 @@ class Engine:
         seed: int,
     ) -> None:
         ensure_process_group()
-        deepspeed = _load_deepspeed()
+        deepspeed = load_deepspeed()
         deepspeed.init_distributed(verbose=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         device = torch.device(deepspeed.get_accelerator().current_device_name())

@@ -1,4 +1,4 @@
-"""Metrics as they happen: JSON lines, TensorBoard event files and progress lines, written by rank 0."""
+"""Metrics as they happen: JSON lines, trackers and progress lines, written by rank 0."""
 
 import json
 import logging
@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from uniemo_ray.training.trackers import Tracker
+
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
@@ -15,35 +17,36 @@ BAR_WIDTH = 20
 
 
 class MetricLog:
-    """Appends one record per step or epoch to `metrics.jsonl` and to a TensorBoard event file.
+    """Appends one record per step or epoch to `metrics.jsonl`, and hands its numbers to trackers.
 
     Args:
-        folder: Where both go; what a stopped attempt wrote after its last checkpoint is replaced.
+        folder: Of the file; what a stopped attempt wrote after its last checkpoint is replaced.
         history: Records up to the step that training goes on from.
-        step: That step.
+        trackers: Where numbers go as well; closed with the log.
     """
 
-    def __init__(self, folder: Path, history: Sequence[dict[str, Any]], *, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow import, needed by rank 0 only
-
+    def __init__(
+        self, folder: Path, history: Sequence[dict[str, Any]], trackers: Sequence[Tracker] = ()
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.history = list(history)
         self._file = (folder / METRICS_FILE).open("w", buffering=1, encoding="utf-8")
         self._file.writelines(json.dumps(record) + "\n" for record in self.history)
-        self._writer = SummaryWriter(str(folder), purge_step=step if step else None, flush_secs=10)
+        self._trackers = trackers
 
     def write(self, record: dict[str, Any], *, section: str) -> None:
         """Add a record; its `step` (int) is the abscissa, numbers become curves `section/name`."""
         self.history.append(record)
         self._file.write(json.dumps(record) + "\n")
-        for name, value in record.items():
-            if isinstance(value, float):
-                self._writer.add_scalar(f"{section}/{name}", value, record["step"])
+        values = {f"{section}/{name}": value for name, value in record.items() if isinstance(value, float)}
+        for tracker in self._trackers:
+            tracker.write(values, step=record["step"])
 
     def flush(self) -> None:
         """Make everything visible to readers."""
         self._file.flush()
-        self._writer.flush()
+        for tracker in self._trackers:
+            tracker.flush()
 
     def __enter__(self) -> "MetricLog":
         return self
@@ -52,7 +55,8 @@ class MetricLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._writer.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 class TrainingProgress:

@@ -111,6 +111,25 @@ def test_the_best_epoch_is_what_a_killed_and_resumed_stage_leaves(tmp_path: Path
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_a_stage_whose_accuracy_falls_ends_early_with_averaged_weights(
+    tmp_path: Path, ray_session: None
+) -> None:
+    """It ends after the second of three epochs, and stays ended when it is submitted again."""
+    options = {"epochs": 3, "schedule": "constant", "checkpoint_every_s": 1e6}
+    options |= {"stop_after_epochs_without_gain": 1, "ema_decay": 0.9}
+    result = stage(tmp_path, **options)
+    assert [r["epoch"] for r in result.history if r["kind"] == "epoch"] == [0, 1]
+    assert result.images == 2 * 80
+    again = stage(tmp_path, **options)
+    assert (again.attempts, again.weights) == (0, result.weights)
+    (tmp_path / "plain").mkdir()
+    plain = stage(tmp_path / "plain", **options | {"ema_decay": None})
+    trained, averaged = load_file(plain.weights), load_file(result.weights)
+    assert any(not torch.equal(value, averaged[name]) for name, value in trained.items())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_image_and_repeats_none(
     tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

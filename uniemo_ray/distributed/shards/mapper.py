@@ -73,7 +73,7 @@ class ShardMapper:
                 every shard instead.
         """
         self.work, self.made = work, 0
-        self.metrics = WorkerMetrics(work.label)
+        self.metrics = WorkerMetrics(work.label, device=work.device)
         self.loading = None if is_task else Loading(Health(work.target, work.pool))
         self.lanes, self._in_hand = Lanes(), set[str]()
         if work.device == "cuda":
@@ -101,6 +101,7 @@ class ShardMapper:
     def map(self, task: ShardTask) -> ShardReport:
         """Make one shard, or say why there is none."""
         self._in_hand.add(task.name)
+        started = time.monotonic()
         try:
             report = self._make(task)
         except Exception as error:
@@ -116,7 +117,7 @@ class ShardMapper:
             self.made += 1
         finally:
             self._in_hand.discard(task.name)
-        self.metrics.count(report)
+        self.metrics.count(report, seconds=time.monotonic() - started)
         return report
 
     def _make(self, task: ShardTask) -> ShardReport:

@@ -19,6 +19,8 @@ from uniemo_ray.pools import ANYWHERE, FREE, Pool, Prices
 logger = logging.getLogger(__name__)
 EVERY_S = 10.0
 _TAGS = ("step",)
+SHARD_SECONDS = [0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800]
+"""Upper ends of the histogram's bins."""
 
 
 @dataclass
@@ -133,15 +135,25 @@ def shown(progress: Progress, pool: Pool = ANYWHERE, *, every_s: float = EVERY_S
 class WorkerMetrics:
     """What an actor tells Prometheus: `uniemo_rows_total` and so on, by step and emotion."""
 
-    def __init__(self, step: str) -> None:
-        self.tags = {"step": step}
+    def __init__(self, step: str, *, device: str = "cpu") -> None:
+        self.tags, self._device = {"step": step}, device
         self.rows = metrics.Counter("uniemo_rows", "Rows with a result", tag_keys=(*_TAGS, "emotion"))
         self.failures = metrics.Counter("uniemo_failed_rows", "Rows without a result", tag_keys=_TAGS)
         self.shards = metrics.Counter("uniemo_shards", "Committed shards", tag_keys=_TAGS)
         self.errors = metrics.Counter("uniemo_failed_shards", "Shards to be tried again", tag_keys=_TAGS)
+        self.seconds = metrics.Histogram(
+            "uniemo_shard_seconds", "Time to make a shard", boundaries=SHARD_SECONDS, tag_keys=_TAGS
+        )
+        self.memory = metrics.Gauge(
+            "uniemo_gpu_memory_bytes", "Most memory of its GPU that an actor has held", tag_keys=_TAGS
+        )
 
-    def count(self, report: ShardReport) -> None:
-        """After each shard."""
+    def count(self, report: ShardReport, *, seconds: float = 0.0) -> None:
+        """After each shard, which has taken so many seconds."""
+        if self._device == "cuda":
+            import torch  # reading a data set does without
+
+            self.memory.set(torch.cuda.max_memory_reserved(), self.tags)
         if report.kind:
             self.errors.inc(1, self.tags)
             return
@@ -153,6 +165,7 @@ class WorkerMetrics:
         if report.failed:
             self.failures.inc(report.failed, self.tags)
         self.shards.inc(1, self.tags)
+        self.seconds.observe(seconds, self.tags)
 
 
 class DriverMetrics:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import ray.train
 import ray.train.collective
 from ray.train import CheckpointConsistencyMode, CheckpointUploadMode
 
+from uniemo_ray.distributed.training.metrics import StageGauges
 from uniemo_ray.distributed.training.record_folder import BestWeights, RecordFolder, export
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.scratch import scratch_folder
@@ -39,6 +41,7 @@ class Checkpoints:
         log: Metrics of rank 0; None on other ranks.
         records: Folder of them.
         best: Weights of the best epoch, if the stage is to leave these.
+        gauges: Of rank 0; None on other ranks.
     """
 
     work: Work
@@ -47,6 +50,7 @@ class Checkpoints:
     log: MetricLog | None
     records: RecordFolder | None
     best: BestWeights | None
+    gauges: StageGauges | None = None
     _is_leaving: bool = field(default=False, init=False)
     _unconfirmed: TrainState | None = field(default=None, init=False)
 
@@ -66,7 +70,7 @@ class Checkpoints:
     def save(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Report a checkpoint: every rank its part, rank 0 the position; the last has weights instead."""
         is_complete = state.is_complete(self.work.settings.train.epochs)
-        is_last = is_complete or self._is_leaving
+        is_last, started = is_complete or self._is_leaving, time.monotonic()
         self._confirm()
         with _new_folder(checkpoint_scratch(self.work)) as folder:
             self._write(folder, state, is_complete=is_complete)
@@ -79,6 +83,8 @@ class Checkpoints:
         self._unconfirmed = state
         if is_last:
             self._confirm()
+        if self.gauges is not None:
+            self.gauges.checkpoint(time.monotonic() - started)
 
     def _write(self, folder: Path, state: TrainState, *, is_complete: bool) -> None:
         if is_complete and self.best is not None and state.best_epoch is not None:

@@ -1,5 +1,6 @@
 """One rank of a training stage, inside a Ray Train worker."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from uniemo_ray.distributed.logs import show_rank
 from uniemo_ray.distributed.training.checkpoints import Checkpoints, clear_scratch
 from uniemo_ray.distributed.training.machines import note_machine
+from uniemo_ray.distributed.training.metrics import StageGauges
 from uniemo_ray.distributed.training.rank_data import Place, RankData
 from uniemo_ray.distributed.training.record_folder import BestWeights, RecordFolder
 from uniemo_ray.distributed.training.work import Work
@@ -23,6 +25,7 @@ from uniemo_ray.training.loop import Schedule, train
 from uniemo_ray.training.records import MetricLog, TrainingProgress
 from uniemo_ray.training.stage import build_stage
 from uniemo_ray.training.state import TrainState, load_history, load_state
+from uniemo_ray.training.trackers import Tracked, Tracker, make_trackers
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,13 @@ def train_rank(work: Work) -> None:
     )
     start = _restore(engine, work)
     with ExitStack() as stack:
-        log = progress = records = None
+        log = progress = records = gauges = None
         if engine.rank == 0:
             records = RecordFolder(work, stack)
             stack.callback(records.sync)
-            log = stack.enter_context(MetricLog(records.local, start.history, step=start.state.step))
+            gauges = _gauges(work)
+            trackers = [*_trackers(work, records.local, start.state.step), gauges]
+            log = stack.enter_context(MetricLog(records.local, start.history, trackers))
             progress = TrainingProgress(
                 work.name,
                 total_steps=work.total_steps,
@@ -63,7 +68,7 @@ def train_rank(work: Work) -> None:
             engine.rank, engine.world_size, context.get_local_rank(), context.get_local_world_size()
         )
         data = RankData(work, parts.collate, place)
-        checkpoints = Checkpoints(work, parts, engine, log, records, best)
+        checkpoints = Checkpoints(work, parts, engine, log, records, best, gauges)
         train(
             engine,
             batches=partial(_epoch_batches, data, start.state),
@@ -76,6 +81,16 @@ def train_rank(work: Work) -> None:
             log=log,
             progress=progress,
         )
+
+
+def _gauges(work: Work) -> StageGauges:
+    batch_size = work.settings.train.batch_size
+    return StageGauges(work.name, total_steps=work.total_steps, batch_size=batch_size)
+
+
+def _trackers(work: Work, folder: Path, step: int) -> list[Tracker]:
+    name = hashlib.sha256(work.records.encode()).hexdigest()[:16]
+    return make_trackers(work.settings.config.tracking, Tracked(work.name, name, folder, step))
 
 
 def _schedule(work: Work) -> Schedule:
