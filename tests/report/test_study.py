@@ -26,18 +26,18 @@ IMAGES = 40
 METRICS = ("fd_clip", "lpips_tiny", "emo_a_exact", "sem_c_clip", "sem_d_clip", "emo_a_clip", "judge_error")
 
 
-def made_up(name: str) -> StudyResult:
+def made_up(name: str, seeds: tuple[int, ...] = SEEDS) -> StudyResult:
     """A study's result from random numbers; each arm is better than the one before."""
     _, study = read_study(name)
     generator, measured = np.random.default_rng(0), {}
     for number, arm in enumerate(study.arms):
-        for seed in SEEDS:
+        for seed in seeds:
             hits = (generator.random(IMAGES) < 0.3 + 0.05 * number).astype(float)
             by_image = {f"image-{index}": float(hit) for index, hit in enumerate(hits)}
             values = {key: 0.5 + 0.02 * number + 0.001 * generator.normal() for key in METRICS}
             measured[ArmSeed(arm, seed)] = Measured(by_image, values, 1000 + number)
     found = {
-        (arm, column): table_of(measured, arm, SEEDS, study.key_of(column, "embedded"))
+        (arm, column): table_of(measured, arm, seeds, study.key_of(column, "embedded"))
         for arm in study.arms
         for column in study.columns
     }
@@ -49,10 +49,10 @@ def made_up(name: str) -> StudyResult:
         question=study.question,
         form=study.form,
         x_label=study.x_label,
-        seeds=SEEDS,
+        seeds=seeds,
         columns=columns_of(study, "embedded"),
-        arms=arm_results(study, measured, found, size="embedded", seeds=SEEDS),
-        claims=judge_claims(study, found, size="embedded", with_intervals=True),
+        arms=arm_results(study, measured, found, size="embedded", seeds=seeds),
+        claims=judge_claims(study, found, size="embedded", with_intervals=len(seeds) > 1),
         test_images=IMAGES,
         ceiling=0.809,
         common={"data.sketch_train": 1400},
@@ -132,6 +132,17 @@ def test_the_page_of_several_studies():
     assert len(verdict_table(results).rows) == 3 + 5
     assert all(claim.sentence in page for result in results for claim in result.claims)
     assert "did not see equally many images" in page
+
+
+def test_one_seed_has_means_and_no_interval():
+    result = made_up("fig6", seeds=(0,))
+    assert {claim.verdict for claim in result.claims} == {"no interval"}
+    assert {claim.low for claim in result.claims} == {None}
+    page = render_study(result)
+    assert "±" not in page.split("<table>")[1].split("</table>")[0].split("</caption>")[1]
+    assert "no interval with one seed" in page
+    assert 'class="interval"' not in page
+    assert "One seed, so without intervals" in render_page([result], images="images")[0]
 
 
 def test_a_page_without_a_study_says_so():
