@@ -1,4 +1,4 @@
-"""The reference of all settings, from the models in `uniemo_ray/config.py` and their field docstrings."""
+"""The reference of all settings, from the models in `uniemo_ray/config/` and their field docstrings."""
 
 import json
 import re
@@ -18,7 +18,7 @@ hide: [navigation]
 
 # Settings
 
-Every setting of a run, with its default. This page is made from `uniemo_ray/config.py`.
+Every setting of a run, with its default. This page is made from `uniemo_ray/config/`.
 
 A YAML file changes settings (`--config FILE`), and so does the command line (`--set a.b=value`, repeatable;
 the value is YAML). A file may start from presets with `preset: NAME`. A wrong name or value is reported in
