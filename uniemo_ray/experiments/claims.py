@@ -72,8 +72,8 @@ def sentence(
         + _needed(difference),
     }[verdict]
     return (
-        f"{metric}, “{left}” minus “{right}”: {mean:+.{digits}f}{unit} (95 % interval {low:+.{digits}f} to "
-        f"{high:+.{digits}f}; {basis}). Claimed: {'above' if claim.sign == '>' else 'below'} 0. {said}"
+        f"{metric}, “{left}” minus “{right}”: {mean:+z.{digits}f}{unit} (95 % interval {low:+z.{digits}f} to "
+        f"{high:+z.{digits}f}; {basis}). Claimed: {'above' if claim.sign == '>' else 'below'} 0. {said}"
     )
 
 

@@ -118,14 +118,14 @@ def verdict_table(results: Sequence[StudyResult]) -> Table:
             interval = (
                 ""
                 if claim.low is None or claim.high is None
-                else f"{factor * claim.low:+.{places}f} to {factor * claim.high:+.{places}f}"
+                else f"{factor * claim.low:+z.{places}f} to {factor * claim.high:+z.{places}f}"
             )
             rows.append(
                 (
                     result.source,
                     f"{labels[left]} {sign} {labels[right]}",
                     column.label,
-                    f"{factor * claim.mean:+.{places}f}",
+                    f"{factor * claim.mean:+z.{places}f}",
                     interval,
                     str(claim.seeds),
                     claim.verdict,

@@ -148,7 +148,7 @@ def _rows(
     marks = tuple(
         Mark(
             label,
-            f"{mean:+.{digits}f}" if title.startswith("Differences") else f"{mean:.{digits}f}",
+            f"{mean:+z.{digits}f}" if title.startswith("Differences") else f"{mean:.{digits}f}",
             TOP + ROW * (index + 0.5),
             at(mean),
             None if low is None else at(low),
