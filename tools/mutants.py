@@ -26,6 +26,7 @@ KILLED = frozenset({1, 3, 36, 24, -24, 152, 255, -9, -11})
 TESTS = {
     "uniemo_ray/losses.py": ("tests/test_losses.py",),
     "uniemo_ray/training/objectives.py": ("tests/training/test_objective_values.py",),
+    "uniemo_ray/training/joint_objective.py": ("tests/training/test_objective_values.py",),
     "uniemo_ray/models/fusion.py": ("tests/models/test_fusion.py",),
     "uniemo_ray/models/interactive.py": ("tests/models/test_interactive.py",),
     "uniemo_ray/models/encoder.py": ("tests/models/test_encoder.py",),
