@@ -14,7 +14,7 @@ from uniemo_ray.statistics.coefficients import CoefficientSums
 from uniemo_ray.statistics.feature_sample import FeatureSample
 from uniemo_ray.statistics.gaussian_space import GaussianSums
 from uniemo_ray.statistics.mixture_fit import fit_centres
-from uniemo_ray.statistics.mixture_space import MixtureSums
+from uniemo_ray.statistics.mixture_sums import MixtureSums
 from uniemo_ray.statistics.neighbour_space import NeighbourSpace
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]

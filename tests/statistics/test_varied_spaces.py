@@ -14,7 +14,8 @@ from uniemo_ray.statistics.feature_sample import FeatureSample
 from uniemo_ray.statistics.gaussian_space import GaussianSpace, GaussianSums
 from uniemo_ray.statistics.load_space import load_space
 from uniemo_ray.statistics.mixture_fit import _likelihood, fit_centres, shrunk_variance
-from uniemo_ray.statistics.mixture_space import MixtureSpace, MixtureSums
+from uniemo_ray.statistics.mixture_space import MixtureSpace
+from uniemo_ray.statistics.mixture_sums import MixtureSums
 from uniemo_ray.statistics.neighbour_space import NeighbourSpace
 
 LABELS = SENTIMENT.labels

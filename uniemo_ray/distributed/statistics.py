@@ -26,7 +26,7 @@ from uniemo_ray.statistics.emotion_space import EmotionSpace
 from uniemo_ray.statistics.feature_sample import FeatureSample
 from uniemo_ray.statistics.gaussian_space import GaussianSums
 from uniemo_ray.statistics.mixture_fit import fit_centres
-from uniemo_ray.statistics.mixture_space import MixtureSums
+from uniemo_ray.statistics.mixture_sums import MixtureSums
 from uniemo_ray.statistics.neighbour_space import NeighbourSpace
 from uniemo_ray.store.steps import current_step
 

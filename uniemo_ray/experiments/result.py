@@ -192,7 +192,9 @@ def judge_claims(
         names = study.arms[claim.left].label, study.arms[claim.right].label
         if not with_intervals:
             mean = float((left - right).mean())
-            said = f"{column.label}, “{names[0]}” minus “{names[1]}”: {mean:+z.4f}; no interval with one seed."
+            said = (
+                f"{column.label}, “{names[0]}” minus “{names[1]}”: {mean:+z.4f}; no interval with one seed."
+            )
             found.append(
                 ClaimResult(
                     claim=str(claim),

@@ -37,6 +37,7 @@ class Context:
     name: str
     inputs: dict[str, StepOutput]
     fingerprint: str = "f"
+    pool: str = "generate"
 
     @property
     def artefacts(self) -> Store:

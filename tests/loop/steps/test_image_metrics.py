@@ -33,7 +33,7 @@ LABELS = [EMOTIONS[number % 2] for number in range(COUNT)]
 class Context:
     """What the steps of a run find in their folders."""
 
-    name, fingerprint = "evaluate-1", "f"
+    name, fingerprint, pool = "evaluate-1", "f", "features"
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -31,7 +31,7 @@ def png(seed: int, size: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
-def in_this_process(source, folders, *, target, actor, plan_hash, resources, only=None):
+def in_this_process(source, folders, *, target, actor, plan_hash, pool, only=None):
     """Shards through the actor without a pool."""
     made = actor()
     for into, folder in folders.items():
