@@ -9,6 +9,8 @@ TIME = "%H:%M:%S"
 RESTART_NOTE = "has constructor arguments in the object store and max_restarts > 0"
 """Ray logs this as an error, also for actors of its own libraries, which keep those arguments alive."""
 PROGRESS_NOTE = "Progress bars disabled"
+SCALE_NOTE = "will not allow it to scale up"
+"""Ray Data warns of pools that take as many shards at a time as they may. Ours start at full size."""
 LOCK_NOTE = r"\[mutex\.cc : \d+\] RAW: "
 """Abseil, inside Ray, traces a lock that is used while its process ends."""
 CHATTER = (
@@ -35,7 +37,12 @@ def quiet_ray() -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if handler.name == "console":
             handler.setLevel(logging.WARNING)
-            handler.addFilter(lambda record: not record.getMessage().startswith(PROGRESS_NOTE))
+            handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    return not text.startswith(PROGRESS_NOTE) and SCALE_NOTE not in text
 
 
 def show_rank(rank: int) -> None:
