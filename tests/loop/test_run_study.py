@@ -2,18 +2,20 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
+from uniemo_ray.config import Config
 from uniemo_ray.distributed.room import ClusterRoom
 from uniemo_ray.experiments.expansion import declare_steps
 from uniemo_ray.experiments.result import StudyResult
-from uniemo_ray.experiments.study import read_study
+from uniemo_ray.experiments.study import Study, read_study
 from uniemo_ray.jobs import experiments
-from uniemo_ray.loop.run_study import StudyRun, collect_result, configure_arms
+from uniemo_ray.loop.run_study import StudyRun, collect_result, configure_arms, expand_study
 from uniemo_ray.report.study import render_study
 from uniemo_ray.store.record import StepRecord
 from uniemo_ray.store.run import RunFolder
@@ -122,3 +124,43 @@ def test_nothing_is_made_twice(tmp_path, capsys):
     experiments.write_page(tmp_path / "docs" / "experiments.md", [tmp_path / "study.json"])
     assert "Weights of the losses" in (tmp_path / "docs" / "experiments.md").read_text()
     assert second.claims[0].sentence.replace("“", "") in render_study(second).replace("“", "")
+
+
+IMAGES = {
+    "title": "Prompts",
+    "columns": ["judge_error", "emo_a_exact", "fid"],
+    "arms": {
+        "one": {"label": "1"},
+        "two": {"label": "2", "set": {"generation.prompt": "<emotion>, a {object} in a {scene}"}},
+    },
+    "claims": ["one > two in judge_error"],
+}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("ray_session")
+def test_arms_that_differ_in_the_prompt_share_one_model(tmp_path):
+    size = STUDY["sizes"]["embedded"]  # type: ignore[index]
+    config = size["config"] | {"generation": {"per_emotion": 3}, "evaluation": {"pairs": 4}}
+    sizes = {"embedded": {"until": "images", "measured_as": {"fid": "fd_clip"}, "config": config}}
+    path = tmp_path / "prompts.yaml"
+    path.write_text(yaml.safe_dump(STUDY | IMAGES | {"sizes": sizes}, sort_keys=False))
+    name, study = read_study(str(path))
+    configs = configure_arms(study, size="embedded", overrides=[f"run={tmp_path}/run"])
+    result, made, run = submit(StudyRun(name, study, "embedded", configs, (0,), with_intervals=False))
+    twice = {row for row, count in made.items() if count == 2}
+    assert twice == {"generate-1", "score-1", "evaluate-1"}
+    assert set(made.values()) == {1, 2}
+    for number, arm in enumerate(result.arms):
+        names = asked_names(study, configs, number)
+        found = run.record(names["evaluate-1"]).metrics["generation"]  # type: ignore[union-attr]
+        expected = [found["emo_a_clip"] - found["emo_a_exact"], found["emo_a_exact"], found["fd_clip"]]
+        assert [arm.cells[column].mean for column in ("judge_error", "emo_a_exact", "fid")] == expected
+
+
+def asked_names(study: Study, configs: dict[str, Config], number: int) -> Mapping[str, str]:
+    """Names of an arm's steps with seed 0, by those of its table."""
+    expansion = expand_study(study, configs, size="embedded", seeds=(0,))
+    return list(expansion.names.values())[number]
