@@ -170,10 +170,14 @@ class Pool:
     @property
     def shown(self) -> str:
         """Its name and labels, for messages."""
-        labels = " or ".join(
+        return f"{self.name} ({self.shown_labels})" if self.shown_labels else self.name
+
+    @property
+    def shown_labels(self) -> str:
+        """Its sets of labels, for messages; empty where any machine will do."""
+        return " or ".join(
             ", ".join(f"{key}={value}" for key, value in wanted.items()) for wanted in self.alternatives
         )
-        return f"{self.name} ({labels})" if labels else self.name
 
 
 ANYWHERE = Pool()

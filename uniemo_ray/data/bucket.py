@@ -105,7 +105,7 @@ def _fetch(store: Store, name: str, folder: Path, info: FileInfo | None = None) 
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
-        store.get_file(name, target)
+        target.write_bytes(store.read_bytes(name))  # nothing temporary has to be durable
         if info is not None:
             _set_time(target, info)
 

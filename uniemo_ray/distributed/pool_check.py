@@ -62,22 +62,18 @@ def _fault(pool: Pool, machines: Sequence[MachineType], grows: Growth) -> str | 
     if not own:
         what = "no machine" if grows.types is None else "no machine and no type of the autoscaler"
         hint = _closest(pool, [machine.labels for machine in machines])
-        return f"resources.pools.{pool.name}.labels: {what} has {_shown(pool)}{hint}"
+        return f"resources.pools.{pool.name}.labels: {what} has {pool.shown_labels}{hint}"
     if not any(pool.room_on(machine.resources) for machine in own):
         names = ", ".join(dict.fromkeys(machine.name for machine in own))
         return (
             f"resources.pools.{pool.name}: one process takes {_needs(pool)}, which no machine with "
-            f"{_shown(pool)} offers ({names}); the type of an autoscaler must state its memory as well"
+            f"{pool.shown_labels} offers ({names}); the type of an autoscaler must state its memory as well"
         )
     return None
 
 
 def _pools(config: Config, name: PoolName) -> list[Pool]:
     return [find_pool(config, name), *([find_painters(config)] if name == "generate" else [])]
-
-
-def _shown(pool: Pool) -> str:
-    return " or ".join(", ".join(f"{k}={v}" for k, v in labels.items()) for labels in pool.alternatives)
 
 
 def _needs(pool: Pool) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from uniemo_ray.distributed.beside import beside
 from uniemo_ray.pools import Pool
 
 logger = logging.getLogger(__name__)
@@ -61,21 +62,16 @@ class Waiting:
 @contextmanager
 def waiting_shown(step: str, pool: Pool, *, every_s: float = EVERY_S) -> Iterator[None]:
     """Log what the work inside waits for, at once and every few seconds, as long as it has no machine."""
-    waiting, is_over = Waiting(step or "work", pool), threading.Event()
+    waiting = Waiting(step or "work", pool)
 
-    def show() -> None:
+    def show(is_over: threading.Event) -> None:
         while not is_over.is_set():
             if said := waiting.line(living_nodes(), now=time.monotonic()):
                 logger.info("%s", said)
             is_over.wait(every_s)
 
-    thread = threading.Thread(target=show, name="uniemo-waiting", daemon=True)
-    thread.start()
-    try:
+    with beside(show, name="uniemo-waiting", within_s=every_s):
         yield
-    finally:
-        is_over.set()
-        thread.join(timeout=every_s)
 
 
 def _duration(seconds: float) -> str:

@@ -33,11 +33,6 @@ def known_metrics() -> dict[str, Metric]:
     return {metric.key: metric for metric in (accuracy, *GENERATION_METRICS, JUDGE_ERROR)}
 
 
-def factor(metric: Metric) -> float:
-    """Of a value in print: shares are printed in percent."""
-    return 100.0 if metric.is_share else 1.0
-
-
 def why_missing(key: str, config: Config, *, until: Until) -> str | None:
     """Why an arm does not have a metric; None if it has it."""
     if key == ACCURACY:

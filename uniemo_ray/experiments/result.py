@@ -4,22 +4,23 @@ Values are as the metrics give them: shares in [0, 1], never in percent.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from uniemo_ray.experiments.claims import Verdict, judge, sentence
 from uniemo_ray.experiments.expansion import ArmSeed
-from uniemo_ray.experiments.metrics import ACCURACY, factor, known_metrics
+from uniemo_ray.experiments.metrics import ACCURACY, known_metrics
 from uniemo_ray.experiments.paired import Values, compare, mean_interval
-from uniemo_ray.experiments.study import Part, Size, Study
+from uniemo_ray.experiments.study import Size, Study
+from uniemo_ray.settings_base import Settings
 
 ByImage = Mapping[str, float]
 """A value for each test image, by its id."""
 
 
-class Column(Part):
+class Column(Settings):
     """One metric of the study."""
 
     name: str
@@ -33,8 +34,13 @@ class Column(Part):
     """Printed in percent."""
     meaning: str
 
+    @property
+    def factor(self) -> float:
+        """Of a value in print."""
+        return 100.0 if self.is_share else 1.0
 
-class Cell(Part):
+
+class Cell(Settings):
     """One arm in one metric."""
 
     values: tuple[float, ...]
@@ -45,7 +51,7 @@ class Cell(Part):
     high: float | None
 
 
-class ArmResult(Part):
+class ArmResult(Settings):
     """One arm."""
 
     name: str
@@ -62,7 +68,7 @@ class ArmResult(Part):
     """By column."""
 
 
-class ClaimResult(Part):
+class ClaimResult(Settings):
     """One claim."""
 
     claim: str
@@ -77,7 +83,7 @@ class ClaimResult(Part):
     seeds_needed: int | None
 
 
-class Work(Part):
+class Work(Settings):
     """What the study cost."""
 
     steps: int
@@ -90,7 +96,7 @@ class Work(Part):
     """When the last step finished, ISO 8601."""
 
 
-class StudyResult(Part):
+class StudyResult(Settings):
     """A whole study."""
 
     format: Literal[1] = 1
@@ -127,20 +133,8 @@ class Measured:
 
 def columns_of(study: Study, size: Size) -> tuple[Column, ...]:
     """What the study measures."""
-    known, found = known_metrics(), []
-    for name in study.columns:
-        metric = known[study.key_of(name, size)]
-        found.append(
-            Column(
-                name=name,
-                key=metric.key,
-                label=metric.label,
-                direction=metric.direction,
-                is_share=metric.is_share,
-                meaning=metric.meaning,
-            )
-        )
-    return tuple(found)
+    known = known_metrics()
+    return tuple(Column(name=name, **asdict(known[study.key_of(name, size)])) for name in study.columns)
 
 
 def table_of(measured: Mapping[ArmSeed, Measured], arm: str, seeds: Sequence[int], key: str) -> Values:
@@ -216,7 +210,7 @@ def judge_claims(
             left=names[0],
             right=names[1],
             metric=column.label,
-            factor=factor(known_metrics()[column.key]),
+            factor=column.factor,
             unit=" points" if column.is_share else "",
         )
         found.append(
@@ -224,12 +218,7 @@ def judge_claims(
                 claim=str(claim),
                 verdict=judge(claim, difference),
                 sentence=said,
-                mean=difference.mean,
-                low=difference.low,
-                high=difference.high,
-                seeds=difference.seeds,
-                images=difference.images,
-                seeds_needed=difference.seeds_needed,
+                **asdict(difference),
             )
         )
     return tuple(found)

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from uniemo_ray.addresses import local_path
 from uniemo_ray.config import Config
 from uniemo_ray.experiments.claims import Claim, read_claim
 from uniemo_ray.experiments.metrics import Until, known_metrics, why_missing
+from uniemo_ray.settings_base import Settings
 from uniemo_ray.settings_file import PRESETS, build_config
 from uniemo_ray.text import one_line
 
@@ -23,41 +24,35 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-class Part(BaseModel):
-    """Base of all parts of a study file: frozen, and a wrong key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Arm(Part):
+class Arm(Settings):
     """One way to run the method."""
 
     label: str
     """Its name for readers."""
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field(default_factory=dict)
     """Settings by dotted name, over those of the study's size."""
     until: Until | None = None
     """How far it goes; None means as far as the study's size says."""
-    published: dict[Name, float] = {}
+    published: dict[Name, float] = Field(default_factory=dict)
     """The paper's figures by column, as the paper prints them."""
     x: float | None = None
     """Its place on the horizontal axis of a curve."""
 
 
-class StudySize(Part):
+class StudySize(Settings):
     """One size of a study."""
 
     config: dict[str, Any]
     """Settings of all arms, as in a config file: `preset` and `config` name what they lie on."""
     until: Until
     """How far an arm goes."""
-    measured_as: dict[Name, str] = {}
+    measured_as: dict[Name, str] = Field(default_factory=dict)
     """Columns whose metric has another key at this size, such as `emo_a: emo_a_exact`."""
-    arms: dict[Name, dict[str, Any]] = {}
+    arms: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """Settings of single arms that differ at this size."""
 
 
-class Study(Part):
+class Study(Settings):
     """Arms that differ in named settings, the seeds that pair them, and what is claimed of them."""
 
     title: str

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO
 
+from uniemo_ray.distributed.beside import beside
 from uniemo_ray.distributed.logs import LINE
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.errors import StoreError
@@ -33,22 +34,19 @@ def kept_log(store: Store, *, epoch: int, every_s: float = EVERY_S) -> Iterator[
     log = _RunLog(store, epoch)
     handler = logging.StreamHandler(log)
     handler.setFormatter(logging.Formatter(LINE))  # with the date: a run may take days
-    root, is_over = logging.getLogger(), threading.Event()
+    root = logging.getLogger()
 
-    def keep_writing() -> None:
+    def keep_writing(is_over: threading.Event) -> None:
         while not is_over.wait(every_s):
             log.store()
 
-    thread = threading.Thread(target=keep_writing, name="uniemo-log", daemon=True)
     with ExitStack() as stack:
         stack.callback(log.store)
         root.addHandler(handler)
         stack.callback(root.removeHandler, handler)
         stack.enter_context(redirect_stdout(_Both(sys.stdout, log)))
         stack.enter_context(redirect_stderr(_Both(sys.stderr, log)))
-        thread.start()
-        stack.callback(thread.join, timeout=every_s)
-        stack.callback(is_over.set)
+        stack.enter_context(beside(keep_writing, name="uniemo-log", within_s=every_s))
         try:
             yield
         except BaseException:

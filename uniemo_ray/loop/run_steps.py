@@ -54,6 +54,6 @@ def open_steps(
     declare_on(pipeline)
     connect(scratch=config.resources.scratch)
     check_pool_machines(config, pipeline.pools)
-    check_machines(config, is_ingested=run.store.exists(f"steps/{ingest}.json"))
+    check_machines(config, is_ingested=pipeline.is_finished(ingest))
     with run.locked(wait_s=config.resources.wait_for_lease_s), kept_log(run.store, epoch=run.lease.epoch):
         yield run, pipeline

@@ -44,9 +44,9 @@ def configure_arms(study: Study, *, size: Size, overrides: list[str]) -> dict[st
         raise ValueError(f"the study has no size {size!r}, only {', '.join(study.sizes)}")
     configs = {arm: arm_config(study, arm, size=size, overrides=overrides) for arm in study.arms}
     check_study(study, configs, size=size)
-    for arm, config in configs.items():
+    for number, (arm, config) in enumerate(configs.items()):
         try:
-            check_inputs(config)
+            check_inputs(config, with_data=number == 0)  # all arms have the same
         except ValueError as error:
             raise ValueError(f"arm {arm!r}: {error}") from None
     return configs

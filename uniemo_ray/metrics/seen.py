@@ -80,22 +80,23 @@ def count_seen(
         named_scenes: what the condition of each image names; none for images that have no condition.
         named_objects: the same of objects. A name that the recogniser does not know counts as not seen.
     """
-    found, labels = Seen(), np.asarray(emotions, dtype=object)
-    for kind, indices, names, named in (
-        ("scene", scenes, scene_names, named_scenes),
-        ("object", objects, object_names, named_objects),
-    ):
-        rows = np.asarray(indices, dtype=np.int64)
-        counts = found.scenes if kind == "scene" else found.objects
-        for emotion in sorted(set(emotions)):
-            counts[emotion] = np.bincount(rows[labels == emotion], minlength=len(names))
-        asked = [(name, names[row]) for name, row in zip(named, rows, strict=bool(named)) if name is not None]
-        followed = Followed(len(asked), sum(name == there for name, there in asked))
-        if kind == "scene":
-            found.scene = followed
-        else:
-            found.object = followed
-    return found
+    return Seen(
+        _by_emotion(emotions, scenes, kinds=len(scene_names)),
+        _by_emotion(emotions, objects, kinds=len(object_names)),
+        _followed(named_scenes, scenes, scene_names),
+        _followed(named_objects, objects, object_names),
+    )
+
+
+def _by_emotion(emotions: Sequence[str], indices: ArrayLike, *, kinds: int) -> dict[str, Ints]:
+    rows, labels = np.asarray(indices, dtype=np.int64), np.asarray(emotions, dtype=object)
+    return {name: np.bincount(rows[labels == name], minlength=kinds) for name in sorted(set(emotions))}
+
+
+def _followed(named: Sequence[str | None], indices: ArrayLike, names: Sequence[str]) -> Followed:
+    rows = np.asarray(indices, dtype=np.int64)
+    asked = [(name, names[row]) for name, row in zip(named, rows, strict=bool(named)) if name is not None]
+    return Followed(len(asked), sum(name == there for name, there in asked))
 
 
 def effective_number(counts: ArrayLike) -> float:

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import jinja2
 
+from uniemo_ray.experiments.claims import read_claim
 from uniemo_ray.experiments.result import ArmResult, Column, StudyResult
-from uniemo_ray.report.study_charts import Chart, arms_chart, claims_chart, digits, scale
+from uniemo_ray.report.study_charts import Chart, arms_chart, claims_chart, digits
 
 METHOD = (
     "Arms are paired by seed and, in accuracy, by test image. An interval is that of a bootstrap over seeds "
@@ -66,7 +67,7 @@ def table_of(result: StudyResult) -> Table:
 
 
 def _cell(arm: ArmResult, column: Column) -> str:
-    cell, factor, places = arm.cells[column.name], scale(column), digits(column)
+    cell, factor, places = arm.cells[column.name], column.factor, digits(column)
     text = f"{factor * cell.mean:.{places}f}"
     return text if cell.low is None else f"{text} ± {factor * (cell.mean - cell.low):.{places}f}"
 
@@ -112,9 +113,9 @@ def verdict_table(results: Sequence[StudyResult]) -> Table:
     for result in results:
         labels: Mapping[str, str] = {arm.name: arm.label for arm in result.arms}
         for claim in result.claims:
-            left, sign, right = claim.claim.partition(" in ")[0].split()
-            column = next(each for each in result.columns if claim.claim.endswith(f" in {each.name}"))
-            factor, places = scale(column), digits(column)
+            said = read_claim(claim.claim)
+            column = next(each for each in result.columns if each.name == said.metric)
+            factor, places = column.factor, digits(column)
             interval = (
                 ""
                 if claim.low is None or claim.high is None
@@ -123,7 +124,7 @@ def verdict_table(results: Sequence[StudyResult]) -> Table:
             rows.append(
                 (
                     result.source,
-                    f"{labels[left]} {sign} {labels[right]}",
+                    f"{labels[said.left]} {said.sign} {labels[said.right]}",
                     column.label,
                     f"{factor * claim.mean:+z.{places}f}",
                     interval,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from uniemo_ray.experiments.result import ArmResult, ClaimResult, Column, StudyResult
+from uniemo_ray.experiments.claims import read_claim
+from uniemo_ray.experiments.result import ArmResult, Cell, ClaimResult, Column, StudyResult
 from uniemo_ray.report.figures import Tick, ticks
 
 WIDTH, LABELS, RIGHT, TOP, ROW, FOOT = 640.0, 250.0, 70.0, 12.0, 26.0, 42.0
@@ -63,14 +64,14 @@ def arms_chart(result: StudyResult, column: Column) -> Chart:
     ceiling = result.ceiling if column.name == "accuracy" else None
     if result.form == "curve" and all(arm.x is not None for arm in arms):
         return _curve(result, column, arms, ceiling)
-    values = [(arm.label, *_bounds(arm, column)) for arm in arms]
+    values = [(arm.label, *_scaled(arm.cells[column.name], column)) for arm in arms]
     kind: Literal["bars", "points"] = "bars" if result.form == "bars" else "points"
     return _rows(
         kind,
         values,
         title=f"{column.label} of each arm",
         value_label=_axis_label(column),
-        reference=None if ceiling is None else ceiling * scale(column),
+        reference=None if ceiling is None else ceiling * column.factor,
         reference_label="ceiling",
         digits=digits(column),
     )
@@ -78,7 +79,7 @@ def arms_chart(result: StudyResult, column: Column) -> Chart:
 
 def claims_chart(result: StudyResult, column: Column) -> Chart | None:
     """Claimed differences in one metric with their intervals; None if nothing was claimed of it."""
-    claims = [claim for claim in result.claims if claim.claim.endswith(f" in {column.name}")]
+    claims = [each for each in result.claims if read_claim(each.claim).metric == column.name]
     if not claims:
         return None
     values = [(_difference(result, claim), *_scaled(claim, column)) for claim in claims]
@@ -93,34 +94,22 @@ def claims_chart(result: StudyResult, column: Column) -> Chart | None:
     )
 
 
-def scale(column: Column) -> float:
-    """Factor of a value in print."""
-    return 100.0 if column.is_share else 1.0
-
-
 def digits(column: Column) -> int:
     """Decimals of a value in print."""
     return 1 if column.is_share else 3
 
 
-def _bounds(arm: ArmResult, column: Column) -> tuple[float, float | None, float | None]:
-    cell, factor = arm.cells[column.name], scale(column)
-    if cell.low is None or cell.high is None:
-        return cell.mean * factor, None, None
-    return cell.mean * factor, cell.low * factor, cell.high * factor
-
-
-def _scaled(claim: ClaimResult, column: Column) -> tuple[float, float | None, float | None]:
-    factor = scale(column)
-    if claim.low is None or claim.high is None:
-        return claim.mean * factor, None, None
-    return claim.mean * factor, claim.low * factor, claim.high * factor
+def _scaled(found: Cell | ClaimResult, column: Column) -> tuple[float, float | None, float | None]:
+    """Mean and ends of the interval, as they are printed."""
+    factor = column.factor
+    if found.low is None or found.high is None:
+        return found.mean * factor, None, None
+    return found.mean * factor, found.low * factor, found.high * factor
 
 
 def _difference(result: StudyResult, claim: ClaimResult) -> str:
-    left, _, right = claim.claim.partition(" in ")[0].split()
-    labels = {arm.name: arm.label for arm in result.arms}
-    return f"{labels[left]} − {labels[right]}"
+    found, labels = read_claim(claim.claim), {arm.name: arm.label for arm in result.arms}
+    return f"{labels[found.left]} − {labels[found.right]}"
 
 
 def _axis_label(column: Column, *, is_difference: bool = False) -> str:
@@ -173,8 +162,8 @@ def _rows(
 
 
 def _curve(result: StudyResult, column: Column, arms: Sequence[ArmResult], ceiling: float | None) -> Chart:
-    top = None if ceiling is None else ceiling * scale(column)
-    bounds = [_bounds(arm, column) for arm in arms]
+    top = None if ceiling is None else ceiling * column.factor
+    bounds = [_scaled(arm.cells[column.name], column) for arm in arms]
     everything = _spread(bounds, top)
     rows, places = ticks(min(everything), max(everything)), sorted({arm.x or 0.0 for arm in arms})
     bottom, right = CURVE_HEIGHT - FOOT, WIDTH - RIGHT

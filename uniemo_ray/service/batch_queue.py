@@ -101,8 +101,7 @@ class BatchQueue(Generic[Item, Result]):
         group = self.group(min(self._waiting, key=self._turn).item)
         fitting = [waiting for waiting in self._waiting if self.group(waiting.item) == group]
         batch = fitting[: self.batch_size]
-        taken = {id(waiting) for waiting in batch}
-        self._waiting = [waiting for waiting in self._waiting if id(waiting) not in taken]
+        self._waiting = [waiting for waiting in self._waiting if waiting not in batch]
         return batch
 
     def _turn(self, waiting: _Waiting[Item, Result]) -> tuple[bool, float, float]:

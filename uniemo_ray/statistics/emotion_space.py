@@ -2,9 +2,9 @@
 
 # C emotions, D width
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -55,6 +55,19 @@ class EmotionSpace(Protocol):
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, atomically."""
+
+
+def members_in(table: Mapping[str, object]) -> tuple[str, ...]:
+    """Those of MEMBERS that a table by member holds, in their order."""
+    return tuple(member for member in MEMBERS if member in table)
+
+
+def draw_normal(
+    mean: NDArray[np.floating[Any]], std: NDArray[np.float64], generator: torch.Generator
+) -> Tensor:
+    """A float32 vector (D,) around a mean, each dimension by itself."""
+    noise = torch.randn(len(mean), generator=generator)
+    return (torch.from_numpy(mean) + torch.from_numpy(std) * noise).float()
 
 
 def row_of(emotion: str, labels: Sequence[str]) -> int:

@@ -2,12 +2,13 @@
 
 # B batch, C emotions, D width, N rows of a sample
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from uniemo_ray.seeds import id_hashes
 
 
 @dataclass
@@ -48,7 +49,7 @@ class FeatureSample:
             rows = np.flatnonzero(rows_of == emotion)
             chosen = [str(ids[int(row)]) for row in rows]
             part = EmotionSample(
-                [_key(name) for name in chosen], chosen, {m: values[rows] for m, values in batch.items()}
+                id_hashes(chosen).tolist(), chosen, {m: values[rows] for m, values in batch.items()}
             )
             self._add(int(emotion), part)
 
@@ -73,7 +74,3 @@ class FeatureSample:
             [ids[i] for i in order],
             {member: rows[order] for member, rows in features.items()},
         )
-
-
-def _key(image_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big")

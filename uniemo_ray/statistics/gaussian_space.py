@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.statistics.emotion_space import (
     MEMBERS,
     Draw,
     SpaceFile,
+    draw_normal,
     drawable_row,
+    members_in,
     row_of,
     write_space_file,
 )
@@ -45,7 +46,7 @@ class GaussianSpace:
     @property
     def members(self) -> tuple[str, ...]:
         """Those of MEMBERS that can be drawn."""
-        return tuple(member for member in MEMBERS if member in self.mean)
+        return members_in(self.mean)
 
     def sample(self, emotion: str, generator: torch.Generator) -> Draw:
         """Draw one vector of each member, independently of the others.
@@ -54,11 +55,7 @@ class GaussianSpace:
             ValueError: for an unknown emotion, or a space that was built without an image of it.
         """
         row = drawable_row(self, emotion)
-        return Draw({member: self._draw(member, row, generator) for member in self.members})
-
-    def _draw(self, member: str, row: int, generator: torch.Generator) -> Tensor:
-        mean, std = torch.from_numpy(self.mean[member][row]), torch.from_numpy(self.std[member][row])
-        return (mean + std * torch.randn(len(mean), generator=generator)).float()
+        return Draw({m: draw_normal(self.mean[m][row], self.std[m][row], generator) for m in self.members})
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, atomically."""

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from uniemo_ray.statistics.emotion_space import (
     KIND,
-    MEMBERS,
     Draw,
     SpaceFile,
+    draw_normal,
     drawable_row,
+    members_in,
     write_space_file,
 )
 
@@ -40,7 +41,7 @@ class MixtureSpace:
     @property
     def members(self) -> tuple[str, ...]:
         """Those of MEMBERS that can be drawn."""
-        return tuple(member for member in MEMBERS if member in self.mean)
+        return members_in(self.mean)
 
     def sample(self, emotion: str, generator: torch.Generator) -> Draw:
         """Choose a component of the emotion and draw each member from it.
@@ -53,11 +54,8 @@ class MixtureSpace:
         level = float(torch.rand(1, generator=generator, dtype=torch.float64))
         used = int((weight > 0).sum())
         component = min(int(np.searchsorted(np.cumsum(weight), level, side="right")), used - 1)
-        features = {}
-        for member in self.members:
-            mean = torch.from_numpy(self.mean[member][row, component])
-            std = torch.from_numpy(self.std[member][row, component])
-            features[member] = (mean + std * torch.randn(len(mean), generator=generator)).float()
+        place = row, component
+        features = {m: draw_normal(self.mean[m][place], self.std[m][place], generator) for m in self.members}
         return Draw(features, f"component {component + 1} of {used}")
 
     def save(self, path: str | Path) -> None:

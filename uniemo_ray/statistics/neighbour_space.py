@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from uniemo_ray.statistics.emotion_space import (
     KIND,
-    MEMBERS,
     Draw,
     SpaceFile,
+    draw_normal,
     drawable_row,
+    members_in,
     write_space_file,
 )
 from uniemo_ray.statistics.feature_sample import FeatureSample
@@ -65,7 +66,7 @@ class NeighbourSpace:
     @property
     def members(self) -> tuple[str, ...]:
         """Those of MEMBERS that can be drawn."""
-        return tuple(member for member in MEMBERS if member in self.features)
+        return members_in(self.features)
 
     def sample(self, emotion: str, generator: torch.Generator) -> Draw:
         """Choose an image of the emotion and jitter its members.
@@ -77,10 +78,8 @@ class NeighbourSpace:
         chosen = int(torch.randint(len(self.ids[row]), (1,), generator=generator))
         features = {}
         for member in self.members:
-            real = torch.from_numpy(self.features[member][row, chosen].astype(np.float64))
-            std = torch.from_numpy(self.std[member][row])
-            noise = torch.randn(len(std), generator=generator)
-            features[member] = (real + self.jitter * std * noise).float()
+            real = self.features[member][row, chosen].astype(np.float64)
+            features[member] = draw_normal(real, self.jitter * self.std[member][row], generator)
         return Draw(features, f"training image {self.ids[row][chosen]}")
 
     def save(self, path: str | Path) -> None:

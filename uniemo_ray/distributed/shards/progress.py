@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import psutil
 from ray.util import metrics
 
+from uniemo_ray.distributed.beside import beside
 from uniemo_ray.distributed.shards.report import ShardReport
 from uniemo_ray.distributed.waiting import Waiting, living_nodes
 from uniemo_ray.pools import ANYWHERE, FREE, Pool, Prices
@@ -105,10 +106,10 @@ def shown(progress: Progress, pool: Pool = ANYWHERE, *, every_s: float = EVERY_S
     While no machine of the pool is there, the line says so. A thread does it: the driver itself waits for
     the next shard, which may take minutes.
     """
-    started, is_over = time.monotonic(), threading.Event()
+    started = time.monotonic()
     gauges, waiting = DriverMetrics(progress.label), Waiting(progress.label, pool)
 
-    def show() -> None:
+    def show(is_over: threading.Event) -> None:
         seconds, nodes = time.monotonic() - started, living_nodes()
         price = sum(progress.prices.of(node.get("Labels") or {}) for node in nodes)
         progress.cost = _METER.read(price, now=time.time())
@@ -116,20 +117,15 @@ def shown(progress: Progress, pool: Pool = ANYWHERE, *, every_s: float = EVERY_S
         logger.info("%s", waits or progress.line(seconds, nodes=len(nodes)))
         gauges.show(progress, seconds)
 
-    def keep_showing() -> None:
+    def keep_showing(is_over: threading.Event) -> None:
         if waits := waiting.line(living_nodes(), now=started):
             logger.info("%s", waits)
         while not is_over.wait(every_s):
-            show()
-        show()
+            show(is_over)
+        show(is_over)
 
-    thread = threading.Thread(target=keep_showing, name="uniemo-progress", daemon=True)
-    thread.start()
-    try:
+    with beside(keep_showing, name="uniemo-progress", within_s=every_s):
         yield
-    finally:
-        is_over.set()
-        thread.join(timeout=every_s)
 
 
 class WorkerMetrics:
