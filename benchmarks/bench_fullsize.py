@@ -6,6 +6,8 @@ peak memory is its own:
     stage1     CLIP L/14, batch 8
     stage2     Stable Diffusion 1.5 with CLIP L/14, 512 px, batch 2, gradient checkpointing
     batching   the same at 256 px, batch 1 against batch 8
+    levers     what makes stage 2 fast, one after the other: CLIP B/32, Stable Diffusion 1.5, denoiser of
+               half width, 256 px
     sdxl       SDXL reduced: a fifth of its denoiser's width, two layers in each text encoder, 32 channels
                in its VAE; 1024 px, batch 2
     sdxl-plan  SDXL at full size on torch's meta device: table of parameters and memory, nothing is computed
@@ -22,6 +24,7 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -32,7 +35,7 @@ from uniemo_ray.config import Config
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.sizing.architectures import SD15, SDXL, Architecture
 
-PARTS = ("stage1", "stage2", "batching", "sdxl", "sdxl-plan")
+PARTS = ("stage1", "stage2", "batching", "levers", "sdxl", "sdxl-plan")
 
 
 class Scale(NamedTuple):
@@ -121,6 +124,67 @@ def run_batching(scale: Scale, batch: int) -> dict[str, object]:
     return {"what": what, "seconds": seconds, "images": batch}
 
 
+class Lever(NamedTuple):
+    """One way to run stage 2; each of `LEVERS` has what those before it have."""
+
+    what: str
+    is_batched: bool = True
+    has_latents: bool = True
+    denoiser: str = "frozen"
+    has_frozen_tower: bool = True
+    is_channels_last: bool = False
+    is_checkpointed: bool = False
+
+
+LEVERS = (
+    Lever("one image a step", is_batched=False, has_latents=False, denoiser="full", has_frozen_tower=False),
+    Lever("batched", has_latents=False, denoiser="full", has_frozen_tower=False),
+    Lever("latents computed before", denoiser="full", has_frozen_tower=False),
+    Lever("denoiser frozen", has_frozen_tower=False),
+    Lever("tower frozen"),
+    Lever("channels last", is_channels_last=True),
+    Lever("(with gradient checkpointing)", is_channels_last=True, is_checkpointed=True),
+)
+
+
+def run_lever(scale: Scale, number: int) -> dict[str, object]:
+    """Stage 2 with one lever more than the run before."""
+    from uniemo_ray.models.diffusion import train_denoiser
+    from uniemo_ray.models.speed import tune_diffusion, tune_training
+    from uniemo_ray.models.uniemo import parameter_groups, set_trainable
+    from uniemo_ray.training.engine import Engine
+    from uniemo_ray.training.joint_objective import JointObjective
+
+    lever, is_full = LEVERS[number], scale.divide == 1
+    clip, batch = (
+        ("ViT-B-32-quickgelu" if is_full else scale.clip),
+        (scale.many if LEVERS[number].is_batched else 1),
+    )
+    small = reduced(SD15, 2 * scale.divide)
+    shape = replace(small, vae=SD15.vae, text_encoders=SD15.text_encoders) if is_full else small
+    options = {"stage2.batch_size": batch, "stage2.gradient_checkpointing": lever.is_checkpointed}
+    options |= {"encoder.clip": clip, "diffusion.channels_last": lever.is_channels_last}
+    config = load_config(
+        None, ["resources.workers=1", *(f"{name}={value}" for name, value in options.items())]
+    )
+    net, _ = make_net(config, shape.text_widths)
+    diffusion = tune_diffusion(make_diffusion(shape), config.diffusion)
+    tune_training(net, diffusion.denoiser, config.stage2)
+    set_trainable(net, stage=2, tower="frozen" if lever.has_frozen_tower else "train")
+    trained = train_denoiser(diffusion.denoiser, mode=lever.denoiser, lora_rank=config.diffusion.lora_rank)
+    groups = parameter_groups(net, config.stage2.rates, config.stage2.weight_decay)
+    if trained:
+        groups.append({"name": "denoiser", "params": trained, "lr": 1e-5, "weight_decay": 0.0})
+    objective = JointObjective(net, diffusion, config.losses, prompt=config.diffusion.prompt)
+    data = make_batch(input_side(clip), batch, size_px=None if lever.has_latents else scale.batching_px)
+    if lever.has_latents:
+        side = scale.batching_px // SD15.pixels_per_latent
+        data["latents"] = torch.randn(batch, int(SD15.denoiser["in_channels"]), side, side)
+    engine = Engine(objective, groups, train=config.stage2, total_steps=99, seed=0)
+    seconds = timed(engine, data, steps=2 if lever.is_batched else 4)
+    return {"what": f"stage 2, batch {batch}: {lever.what}", "seconds": seconds, "images": batch}
+
+
 def run_sdxl(scale: Scale) -> dict[str, object]:
     """The whole of stage 2 through both text encoders, all parts reduced."""
     shape, batch, side = reduced(SDXL, 5), 2, 2 * scale.size_px
@@ -169,18 +233,29 @@ def measure(part: str, scale_name: str, *extra: str) -> dict[str, float]:
 
 def measure_batching(scale: Scale, scale_name: str) -> list[dict[str, float]]:
     """The same work one by one and many at once."""
-    one, many = (measure("batching", scale_name, "--batch", str(size)) for size in (1, scale.many))
+    one, many = (measure("batching", scale_name, "--number", str(size)) for size in (1, scale.many))
     ratio = many["rate"] / one["rate"]
     print(f"batching: {scale.many} images at once are {ratio:.2f} times as fast as one by one", flush=True)
     return [one, many]
 
 
-def run_one(part: str, scale: Scale, batch: int) -> None:
+def measure_levers(scale_name: str) -> list[dict[str, float]]:
+    """Stage 2 with one lever after the other, and how much faster than with none."""
+    rows = []
+    for number, lever in enumerate(LEVERS):
+        rows.append(measure("levers", scale_name, "--number", str(number)))
+        ratio = rows[-1]["rate"] / rows[0]["rate"]
+        print(f"levers: {lever.what}: {ratio:.2f} times as fast as {LEVERS[0].what}", flush=True)
+    return rows
+
+
+def run_one(part: str, scale: Scale, number: int) -> None:
     """What the child process does."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     torch.manual_seed(0)
     runs = {"stage1": run_stage1, "stage2": run_stage2, "sdxl": run_sdxl, "sdxl-plan": run_sdxl_plan}
-    row = run_batching(scale, batch) if part == "batching" else runs[part](scale)
+    numbered = {"batching": run_batching, "levers": run_lever}
+    row = numbered[part](scale, number) if part in numbered else runs[part](scale)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(json.dumps({**row, "peak_gb": peak}))
 
@@ -193,16 +268,20 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--limit-gb", type=float, default=20.0, help="a larger peak ends with exit code 1")
     parser.add_argument("--run", choices=PARTS, help=argparse.SUPPRESS)
-    parser.add_argument("--batch", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--number", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
     scale = SCALES[options.scale]
     if options.run:
-        run_one(options.run, scale, options.batch)
+        run_one(options.run, scale, options.number)
         return
     rows = []
     for part in options.parts:
-        is_pair = part == "batching"
-        rows += measure_batching(scale, options.scale) if is_pair else [measure(part, options.scale)]
+        if part == "batching":
+            rows += measure_batching(scale, options.scale)
+        elif part == "levers":
+            rows += measure_levers(options.scale)
+        else:
+            rows.append(measure(part, options.scale))
     if max(row["peak_gb"] for row in rows) > options.limit_gb:
         sys.exit(f"error: a part took more than {options.limit_gb:g} GB")
 
