@@ -24,7 +24,7 @@ def test_file_over_preset_over_defaults(tmp_path):
     assert config.losses.temperature == 0.07  # default
 
 
-@pytest.mark.parametrize("name", ["demo", "sketch", "emoset", "paper"])
+@pytest.mark.parametrize("name", ["demo", "sketch", "baselines", "emoset", "paper"])
 def test_shipped_configs_are_valid(name):
     by_path, by_name = load_config(f"jobs/configs/{name}.yaml", []), load_config(name, [])
     assert by_path == by_name

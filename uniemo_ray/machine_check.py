@@ -9,6 +9,7 @@ from pathlib import Path
 
 from uniemo_ray.addresses import locate
 from uniemo_ray.config import Config
+from uniemo_ray.config.baselines import LANGUAGE_BASELINES
 from uniemo_ray.pools import POOLS, find_pool
 from uniemo_ray.scratch import scratch_folder
 
@@ -43,6 +44,11 @@ def needs_of(config: Config, *, is_ingested: bool = False) -> Needs:
         "evaluation.weights_dir": config.evaluation.weights_dir,
         "evaluation.model": config.evaluation.model,
         "run": locate(config.run),
+        **{
+            f"baselines.{name}.model": getattr(config.baselines, name).model
+            for name in LANGUAGE_BASELINES
+            if name in config.baselines.run
+        },
     }
     precisions = {config.stage1.precision, config.stage2.precision, config.diffusion.frozen_dtype}
     return Needs(

@@ -4,6 +4,7 @@ The docstring below a field is its entry in the settings reference. It says what
 number (`Unit: ...`, `none` where it has none) and where the default is from (`Source: ...`).
 """
 
+from uniemo_ray.config.baselines import UnderstandingBaselinesConfig
 from uniemo_ray.config.data import FOLDED, MAX_PIXELS, SPLITS, DataConfig
 from uniemo_ray.config.diffusion import (
     PLACEHOLDER,
@@ -42,6 +43,7 @@ __all__ = [
     "ScorerConfig",
     "Settings",
     "TrainConfig",
+    "UnderstandingBaselinesConfig",
     "WorkerRange",
     "check_threads",
 ]

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from uniemo_ray.addresses import Address
+from uniemo_ray.config.baselines import UnderstandingBaselinesConfig
 from uniemo_ray.config.data import DataConfig
 from uniemo_ray.config.diffusion import DiffusionConfig, EmotionSpaceConfig, GenerationConfig
 from uniemo_ray.config.feedback import EvaluationConfig, FeedbackConfig, FilterConfig, ScorerConfig
@@ -39,6 +40,7 @@ class Config(Settings):
     filter: FilterConfig = FilterConfig()
     feedback: FeedbackConfig = FeedbackConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    baselines: UnderstandingBaselinesConfig = UnderstandingBaselinesConfig()
     resources: ResourceConfig = ResourceConfig()
 
     def for_round(self, round_: int) -> "Config":

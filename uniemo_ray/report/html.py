@@ -36,7 +36,7 @@ def render_report(
     Raises:
         ValueError: for an unreadable sample, missing columns or curves of unequal length.
     """
-    template = _environment().get_template("report.html.j2")
+    template = make_environment().get_template("report.html.j2")
     config = summary.config.model_dump(mode="json", exclude_defaults=True)
     return template.render(
         summary=summary,
@@ -72,7 +72,8 @@ def write_report(
         file.write(page.encode())
 
 
-def _environment() -> jinja2.Environment:
+def make_environment() -> jinja2.Environment:
+    """Templates of HTML pages, with the formats of `wording` as filters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("uniemo_ray.report"),
         autoescape=True,

@@ -37,6 +37,7 @@ def deepspeed_config(
             "overlap_comm": buckets.is_overlapped,
         },
         "communication_data_type": train.reduce_dtype,
+        "zero_allow_untested_optimizer": True,  # ours: `optimizers.MomentumSgd`
         "steps_per_print": 1_000_000_000,
     }
     if precision == "bf16":

@@ -20,6 +20,7 @@ from uniemo_ray.training.engine_state import load_engine_state, save_engine_stat
 from uniemo_ray.training.gather import gather_rows
 from uniemo_ray.training.half_precision import Fp16Autocast, LossScale
 from uniemo_ray.training.held_state import held_state
+from uniemo_ray.training.optimizers import MakeOptimizer, adamw
 from uniemo_ray.training.schedule import rate_factor
 from uniemo_ray.training.shares import share_rows
 from uniemo_ray.training.step_values import (
@@ -40,10 +41,11 @@ class Engine:
     Args:
         objective: `forward(batch)` returns a dict of scalar tensors, the same keys each time, among them
             `loss`.
-        groups: AdamW parameter groups with `params`, `name`, `lr` (peak) and `weight_decay`. Frozen
+        groups: Parameter groups with `params`, `name`, `lr` (peak) and `weight_decay`. Frozen
             parameters and empty groups are left out, so they have no optimizer state.
         train: The stage's settings.
         total_steps: Length of the learning rate schedule.
+        make_optimizer: AdamW, unless something else is asked for.
         seed: Base of the random streams: chunk `c` of the global batch of step `s` draws from its own. So a
             resumed run draws what a straight run draws, and with `train.micro_batch` so does any number of
             ranks. Without it the chunks are the ranks' shares.
@@ -57,6 +59,7 @@ class Engine:
         train: TrainConfig,
         total_steps: int,
         seed: int,
+        make_optimizer: MakeOptimizer = adamw,
     ) -> None:
         ensure_process_group()
         deepspeed = load_deepspeed()
@@ -65,7 +68,7 @@ class Engine:
         device = torch.device(deepspeed.get_accelerator().current_device_name())
         precision = resolve_precision(train, device)
         self._train, self._total_steps, self._seed = train, total_steps, seed
-        optimizer = torch.optim.AdamW(_trainable(groups), betas=(0.9, 0.999))
+        optimizer = make_optimizer(_trainable(groups))
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self._deepspeed, self._objective = deepspeed, objective
         self._scale = LossScale() if precision == "fp16" else None

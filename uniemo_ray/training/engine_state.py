@@ -90,7 +90,8 @@ def _load(reader: CheckpointReader, name: str, parameter: nn.Parameter, held: He
     else:
         part.weight.copy_(whole[part.start : stop])
     for kind in MOMENTS if updates else ():
-        part.moments[kind].copy_(reader.read(kind, name, part.start, stop))
+        if name in reader.names(kind):  # SGD has only the first
+            part.moments[kind].copy_(reader.read(kind, name, part.start, stop))
 
 
 def _pieces(

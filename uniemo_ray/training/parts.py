@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from uniemo_ray.training.batches import Collate
+from uniemo_ray.training.optimizers import MakeOptimizer, adamw
 from uniemo_ray.training.stage_settings import StageSettings
 
 
@@ -14,16 +15,18 @@ class StageParts(NamedTuple):
 
     Attributes:
         objective: Batch to named scalars, with `loss`.
-        groups: AdamW parameter groups with `name` and peak `lr`.
+        groups: Parameter groups of the optimizer, with `name` and peak `lr`.
         collate: Rows to batches.
         exports: Name to module, part of the objective. After the last epoch `net` is saved whole as
             `net.safetensors`; of others the trained parameters.
+        make_optimizer: AdamW, unless the stage is to train with something else.
     """
 
     objective: nn.Module
     groups: list[dict[str, Any]]
     collate: Collate
     exports: dict[str, nn.Module]
+    make_optimizer: MakeOptimizer = adamw
 
 
 StageBuilder = Callable[[StageSettings], StageParts]

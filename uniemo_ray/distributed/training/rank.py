@@ -44,7 +44,12 @@ def train_rank(work: Work) -> None:
     torch.manual_seed(hash_seed(work.seed, "build"))
     parts = (work.build or build_stage)(work.settings)
     engine = Engine(
-        parts.objective, parts.groups, train=work.settings.train, total_steps=work.total_steps, seed=work.seed
+        parts.objective,
+        parts.groups,
+        train=work.settings.train,
+        total_steps=work.total_steps,
+        seed=work.seed,
+        make_optimizer=parts.make_optimizer,
     )
     start = _restore(engine, work)
     with ExitStack() as stack:

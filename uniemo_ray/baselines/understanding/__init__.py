@@ -1,0 +1,1 @@
+"""Baselines of understanding: image to emotion."""
