@@ -1,5 +1,6 @@
 """README's two submit lines against a head that `ray start --head` made, with a token and without."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -51,7 +52,7 @@ def plain_head(folder: Path, own: dict[str, str]) -> Iterator[str]:
     options = (
         *("--head", "--block", "--disable-usage-stats", "--num-cpus=4", "--object-store-memory=200000000"),
         *(f"--port={free_port()}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}"),
-        *("--ray-client-server-port=0", f"--dashboard-agent-listen-port={free_port()}"),
+        *(f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"),
     )
     process = subprocess.Popen(["ray", "start", *options], env=own, start_new_session=True)
     address = f"http://127.0.0.1:{dashboard}"
@@ -63,7 +64,8 @@ def plain_head(folder: Path, own: dict[str, str]) -> Iterator[str]:
             time.sleep(0.3)
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=60)
 
 
