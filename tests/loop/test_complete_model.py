@@ -142,7 +142,7 @@ def test_another_model_or_clip_redoes_the_encoding(imported: Path, tmp_path: Pat
         return {name: step.fingerprint for name, step in pipeline._steps.items()}
 
     first = fingerprints(source)
-    other = fingerprints(SourceModel(source.uri, "0" * 16, source.settings, source.names))
+    other = fingerprints(SourceModel(source.uri, "0" * 16, source.settings, source.names, source.labels))
     assert {name for name in first if first[name] != other[name]} == {"encode", "model"}
 
 

@@ -14,6 +14,7 @@ from uniemo_ray.loop.steps import (
     evaluation,
     feedback,
     inception,
+    model_folders,
     scorers,
     training,
     understanding,
@@ -225,7 +226,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         ),
         Row(
             model,
-            partial(training.model, round_=round_, subset=subset),
+            partial(model_folders.model, round_=round_, subset=subset),
             pool="data",
             reads=[*MODEL, "emotion_space"],
             after=["ingest", "names", "coefficients", joint, "scorers", encode],
@@ -340,7 +341,8 @@ def _stage_1_steps(config: Config) -> list[Row]:
         ),
         Row(
             "model",
-            partial(training.understanding_model, step="understanding"),
+            partial(model_folders.understanding_model, step="understanding"),
+            pool="data",
             reads=MODEL,
             after=["ingest", "names", "scorers", "coefficients", "understanding"],
         ),

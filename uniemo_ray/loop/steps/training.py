@@ -1,4 +1,4 @@
-"""Steps that train: stage 1 and stage 2 of a round, and the model folder that comes out."""
+"""Steps that train: stage 1 and stage 2 of a round, and what the trained network says of the images."""
 
 import logging
 from dataclasses import replace
@@ -9,38 +9,29 @@ import pyarrow as pa
 from pyarrow.fs import FileType
 
 from uniemo_ray.config import Config
-from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.datasets import as_dataset, only
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
-from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.shards.actors.encoder import EncoderActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.statistics import SPACE_COLUMNS, compute_space
 from uniemo_ray.distributed.training.train_stage import train_stage
 from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.real_subset import RealSubset
-from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.data import read_names, real_ids
-from uniemo_ray.loop.steps.scorers import coefficient_table, read_coefficients
-from uniemo_ray.models.clip import load_clip
-from uniemo_ray.models.diffusion import DiffusionParts
-from uniemo_ray.models.pipeline_folder import PipelineFolder, configured_pipeline
+from uniemo_ray.loop.steps.scorers import read_coefficients
 from uniemo_ray.pools import Pool
 from uniemo_ray.statistics.emotion_space import EmotionSpace
-from uniemo_ray.statistics.gaussian_space import GaussianSpace
 from uniemo_ray.store.base import Store
 from uniemo_ray.store.steps import StepContext, StepOutput
 from uniemo_ray.training.loading.pieces import ShardRows, read_columns, shard_rows
 from uniemo_ray.training.sampling import plan_repeats
-from uniemo_ray.training.stage import load_net, load_trained_diffusion
 from uniemo_ray.training.stage_settings import StageName, StageSettings
 
 logger = logging.getLogger(__name__)
 LABELS = ["image_id", "emotion", "scene"]
 TRAINING_COLUMNS = ["image_id", "image", "emotion", "scene", "objects"]
 LATENT = "latent"
-MODEL = "model"
 NET_FILE, DENOISER_FILE = "net.safetensors", "denoiser.safetensors"
 
 
@@ -230,54 +221,3 @@ def space_of(
     return compute_space(
         rows, settings=config.emotion_space, seed=config.seed, members=members, space=labels, pool=pool
     )
-
-
-def model(
-    context: StepContext, config: Config, *, round_: int, subset: RealSubset | None = None
-) -> StepOutput:
-    """Emotion space of the round, and its complete model folder."""
-    encoded, pool = context.artefacts_of(f"encode-{round_}"), pool_of(context, config)
-    space = space_of(encoded, label_space(config.data), config, pool=pool, subset=subset)
-    settings = trained_settings(context, config, stage="joint", step=f"joint-{round_}")
-    if config.diffusion.denoiser == "frozen":
-        source: DiffusionParts | PipelineFolder = configured_pipeline(config.diffusion)
-    else:
-        source = load_trained_diffusion(settings)
-    fingerprint = save_model(context, config, settings, space=space, diffusion=source)
-    return StepOutput(outputs={"model": fingerprint, "space": space.counts.tolist()})
-
-
-def understanding_model(context: StepContext, config: Config, *, step: str) -> StepOutput:
-    """The model folder of stage 1 alone: it understands and makes no images."""
-    settings = trained_settings(context, config, stage="understanding", step=step)
-    return StepOutput(outputs={"model": save_model(context, config, settings, space=None, diffusion=None)})
-
-
-def save_model(
-    context: StepContext,
-    config: Config,
-    settings: StageSettings,
-    *,
-    space: EmotionSpace | None,
-    diffusion: DiffusionParts | PipelineFolder | None,
-) -> str:
-    """Write a stage's network with all that belongs to it; returns the fingerprint.
-
-    Files of a diffusion model that did not train are copied without loading them.
-    """
-    net, labels = load_net(settings), label_space(config.data)
-    clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
-    whole = ModelParts(
-        config=config,
-        clip_config=clip.config,
-        merges=clip.merges.read_bytes() if clip.merges else None,
-        net=net,
-        diffusion=diffusion if isinstance(diffusion, DiffusionParts) else None,
-        pipeline=diffusion if isinstance(diffusion, PipelineFolder) else None,
-        space=space or GaussianSpace.empty(net.fusion.members, net.encoder.width, labels.labels),
-        coefficients=coefficient_table(context.artefacts_of("coefficients")),
-        scorers=load_heads(context.artefacts_of("scorers")),
-        labels=labels,
-        is_stage_1=space is None,
-    )
-    return save_model_folder(whole, f"{context.artefacts.uri}/{MODEL}")

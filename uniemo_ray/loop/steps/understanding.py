@@ -13,7 +13,7 @@ from uniemo_ray.emotions import LABEL_SPACES
 from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.evaluation import positions, shown
-from uniemo_ray.loop.steps.training import MODEL
+from uniemo_ray.loop.steps.model_folders import MODEL
 from uniemo_ray.metrics.accuracy import AccuracyCounts, coarsen
 from uniemo_ray.metrics.score_sums import matrix
 from uniemo_ray.store.columns import iterate_columns
