@@ -5,7 +5,7 @@ batch size 1. Here the table stays as it is: the word embeddings of a batch are 
 into the frozen text transformer, so plain autograd reaches the condition at any batch size.
 """
 
-# B batch, L prompt tokens, T text width, P width of SDXL's pooled output
+# B batch, L prompt tokens, n vectors of a condition, T text width, P width of SDXL's pooled output
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -112,10 +112,18 @@ def _start_of(text: str) -> str:
 
 @contextmanager
 def replaced_words(encoder: PreTrainedModel, is_placeholder: Tensor, condition: Tensor) -> Iterator[None]:
-    """While active, `encoder` sees `condition` (B, T) as the word embedding at placeholder positions."""
+    """While active, `encoder` sees `condition` as the word embeddings at placeholder positions.
+
+    Args:
+        encoder: whose table of word embeddings stays as it is.
+        is_placeholder: (B, L).
+        condition: (B, T) for every placeholder of a prompt, or (B, n, T) for its first to n-th one, and again
+            from the first for those after it.
+    """
+    vectors = condition[:, None, :] if condition.ndim == 2 else _in_turn(is_placeholder, condition)
 
     def replace(_module: nn.Module, _inputs: Any, words: Tensor) -> Tensor:
-        return torch.where(is_placeholder[..., None], condition[:, None, :].to(words.dtype), words)
+        return torch.where(is_placeholder[..., None], vectors.to(words.dtype), words)
 
     handle = encoder.get_input_embeddings().register_forward_hook(replace)
     try:
@@ -124,13 +132,19 @@ def replaced_words(encoder: PreTrainedModel, is_placeholder: Tensor, condition: 
         handle.remove()
 
 
+def _in_turn(is_placeholder: Tensor, vectors: Tensor) -> Tensor:
+    """(B, L, T) of (B, n, T): at the k-th placeholder of a prompt vector k, counted modulo n."""
+    number = (is_placeholder.cumsum(dim=1) - 1).clamp(min=0) % vectors.shape[1]  # (B, L)
+    return vectors.gather(1, number[..., None].expand(-1, -1, vectors.shape[2]))
+
+
 def encode_prompts(encoder: PreTrainedModel, prompts: Prompts, condition: Tensor, **options: Any) -> Any:
     """The text encoder's own output for prompts whose placeholder means `condition`, per sample.
 
     Args:
         encoder: `CLIPTextModel` or `CLIPTextModelWithProjection`.
         prompts: (B, L) ids and mask.
-        condition: (B, T) fused condition; gradients flow into it.
+        condition: (B, T) fused condition, or (B, n, T) several vectors; gradients flow into it.
         options: passed to the encoder, such as `output_hidden_states=True`.
 
     Raises:

@@ -152,7 +152,8 @@ class DiffusionParts:
 
         Args:
             prompts: B texts; `<emotion>` may stand anywhere.
-            condition: (B, T) what `<emotion>` means, per prompt; gradients flow into it.
+            condition: (B, T) what `<emotion>` means, per prompt, or (B, n, T) what its first to n-th
+                occurrence means; gradients flow into it.
 
         Raises:
             ValueError: when counts differ, or `<emotion>` occurs and there is no condition.
@@ -173,7 +174,7 @@ class DiffusionParts:
                 output_hidden_states=self.is_xl,
             )
             for encoder, tokenizer, part in zip(
-                self._text_encoders, self._tokenizers, condition.split(self.text_widths, dim=1), strict=True
+                self._text_encoders, self._tokenizers, condition.split(self.text_widths, dim=-1), strict=True
             )
         ]
         if not self.is_xl:
@@ -245,6 +246,20 @@ def load_diffusion(name: str, *, revision: str | None = None, variant: str | Non
         folder=folder,
         **seconds,
     )
+
+
+def load_tokenizers(folder: PipelineFolder) -> list[CLIPTokenizer]:
+    """The tokenizers of a pipeline, one for each text encoder; no weights are read.
+
+    Raises:
+        ValueError: one line, for a tokenizer that is damaged or of another text encoder.
+    """
+    encoders = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
+    return [
+        _load_tokenizer(folder, part, CLIPTextConfig.from_pretrained(folder.path / encoder))
+        for part, encoder in encoders.items()
+        if folder.is_xl or part == "tokenizer"
+    ]
 
 
 def load_configured(diffusion: DiffusionConfig) -> DiffusionParts:

@@ -9,7 +9,7 @@ on its own device.
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -43,6 +43,20 @@ class Batch(NamedTuple):
     def images(self) -> int:
         """Rows of the batch on all ranks."""
         return self.total or len(self.image_ids)
+
+
+class MakesBatches(Protocol):
+    """Rows to batches; the result of a row is a function of the seed, the epoch and the row alone."""
+
+    def __call__(self, raw: Raw, *, epoch: int, is_training: bool) -> Batch:
+        """Tensors of a batch.
+
+        Args:
+            raw: Columns.
+            epoch: Selects what is random about a row.
+            is_training: Whether anything is.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from uniemo_ray.training.batches import Collate
+from uniemo_ray.training.batches import MakesBatches
 from uniemo_ray.training.optimizers import MakeOptimizer, adamw
 from uniemo_ray.training.stage_settings import StageSettings
 
@@ -24,7 +24,7 @@ class StageParts(NamedTuple):
 
     objective: nn.Module
     groups: list[dict[str, Any]]
-    collate: Collate
+    collate: MakesBatches
     exports: dict[str, nn.Module]
     make_optimizer: MakeOptimizer = adamw
 

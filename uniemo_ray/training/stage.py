@@ -127,11 +127,11 @@ def _starting_weights(settings: StageSettings) -> dict[str, Tensor]:
     """What the stage starts from, without the fusion in stage 1; empty for a fresh network."""
     if settings.weights is None:
         return {}
-    weights = _read_weights(settings.weights)
+    weights = read_weights(settings.weights)
     if settings.stage == "understanding":
         return understanding_state(weights)
     if settings.fusion_weights is not None:
-        before = _read_weights(settings.fusion_weights)
+        before = read_weights(settings.fusion_weights)
         weights |= {name: before[name] for name in before.keys() - understanding_state(before).keys()}
     return weights
 
@@ -144,7 +144,8 @@ def _missing_attributes(settings: StageSettings, clip: ClipParts) -> Tensor | No
     return stored(KINDS) if stored else embed_names(clip, KINDS)
 
 
-def _read_weights(uri: str) -> dict[str, Tensor]:
+def read_weights(uri: str) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, a local path or s3://."""
     folder, _, name = uri.rpartition("/")
     weights: dict[str, Tensor] = load_safetensors(open_store(folder or ".").read_bytes(name))
     return weights
@@ -194,7 +195,7 @@ def load_trained_diffusion(settings: StageSettings) -> "DiffusionParts":
     diffusion = load_configured(choice)
     unfreeze_denoiser(diffusion, mode=choice.denoiser, lora_rank=choice.lora_rank)
     if settings.denoiser_weights:
-        found = diffusion.denoiser.load_state_dict(_read_weights(settings.denoiser_weights), strict=False)
+        found = diffusion.denoiser.load_state_dict(read_weights(settings.denoiser_weights), strict=False)
         if found.unexpected_keys:
             raise ValueError(
                 f"{settings.denoiser_weights} does not fit diffusion.denoiser {choice.denoiser!r}: "

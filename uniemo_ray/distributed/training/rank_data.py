@@ -10,7 +10,7 @@ import torch
 from uniemo_ray.distributed.training.cluster_decode import ClusterDecoder
 from uniemo_ray.distributed.training.work import Work
 from uniemo_ray.pools import find_pool
-from uniemo_ray.training.batches import Batch, Collate
+from uniemo_ray.training.batches import Batch, MakesBatches
 from uniemo_ray.training.loading.batches import Share, load_batches
 from uniemo_ray.training.loading.cache import PieceCache
 from uniemo_ray.training.loading.feed import PieceFeed
@@ -44,7 +44,7 @@ class RankData:
         place: Of this rank.
     """
 
-    def __init__(self, work: Work, collate: Collate, place: Place) -> None:
+    def __init__(self, work: Work, collate: MakesBatches, place: Place) -> None:
         self._work, self._collate, self._place = work, collate, place
         self._train = work.settings.train
         self._cache = PieceCache(budget_bytes=work.cache_bytes)
