@@ -216,6 +216,11 @@ def check_measurable(config: Config) -> None:
                 f"{name} is {count}, but LPIPS and Sem-D compare two images of an emotion: set it to "
                 f"{FEWEST_PER_EMOTION} or more"
             )
+    check_picture_size(config)
+
+
+def check_picture_size(config: Config) -> None:
+    """Raise ValueError for pictures that are too small for one of the published networks."""
     size_px = config.diffusion.size_px
     if has_alexnet(config.evaluation.weights_dir) and size_px < SMALLEST_PX:
         raise ValueError(

@@ -50,9 +50,9 @@ def generate(
         model=f"{context.artefacts_of(model_step).uri}/model",
         config=config.generation,
         pool=find_painters(config),
-        scoring=_scoring(context, config) if config.generation.score == "inline" else None,
+        scoring=scoring_of(context, config) if config.generation.score == "inline" else None,
     )
-    return _output(made, images=made.rows)
+    return mapped_output(made, images=made.rows)
 
 
 def score(context: StepContext, config: Config, *, source: str) -> StepOutput:
@@ -60,22 +60,24 @@ def score(context: StepContext, config: Config, *, source: str) -> StepOutput:
     scored = score_images(
         images=context.artefacts_of(source),
         store=context.artefacts,
-        scoring=_scoring(context, config),
+        scoring=scoring_of(context, config),
         plan_hash=context.lineage,
         pool=pool_of(context, config),
         retries=config.generation.retries,
     )
-    return _output(scored)
+    return mapped_output(scored)
 
 
-def _scoring(context: StepContext, config: Config) -> Scoring:
+def scoring_of(context: StepContext, config: Config) -> Scoring:
+    """The scorers that the step of that name has left, on the run's CLIP."""
     encoder, scorers = config.encoder, context.inputs["scorers"]
     return Scoring(
         encoder.clip, encoder.clip_pretrained, context.artefacts_of("scorers").uri, scorers.fingerprint
     )
 
 
-def _output(made: MappedShards, **outputs: int) -> StepOutput:
+def mapped_output(made: MappedShards, **outputs: int) -> StepOutput:
+    """What a step says of the shards that it has mapped."""
     failed = sum(made.failed.values())
     return StepOutput(
         outputs={"rows": made.rows, "failed": made.failed, **outputs},

@@ -1,6 +1,7 @@
 """Steps that train: stage 1 and stage 2 of a round, and what the trained network says of the images."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -93,7 +94,7 @@ def _train(
         storage=context.artefacts.uri,
         name=context.name,
     )
-    _keep_weights(context.artefacts, result.checkpoint)
+    keep_weights(context.artefacts, result.checkpoint)
     context.artefacts.write_json("history.json", result.history)
     last = {k: v for k, v in result.history[-1].items() if isinstance(v, float)} if result.history else {}
     return StepOutput(
@@ -102,10 +103,12 @@ def _train(
     )
 
 
-def _keep_weights(artefacts: Store, checkpoint: str) -> None:
-    """Copy the exported weights of a last checkpoint to names of their own."""
+def keep_weights(
+    artefacts: Store, checkpoint: str, *, names: Sequence[str] = (NET_FILE, DENOISER_FILE)
+) -> None:
+    """Copy those of the exported weights that a last checkpoint has to names of their own."""
     filesystem, _ = artefacts.arrow()
-    for name in (NET_FILE, DENOISER_FILE):
+    for name in names:
         path = f"{checkpoint}/{name}"
         if filesystem.get_file_info(path).type == FileType.File:
             with filesystem.open_input_file(path) as file:

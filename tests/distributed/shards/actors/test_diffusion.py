@@ -94,3 +94,22 @@ def test_too_little_memory_names_a_micro_batch_that_may_fit(monkeypatch, micro_b
     with pytest.raises(torch.OutOfMemoryError):
         actor(pa.table({"micro_batch": [micro_batch, micro_batch]}))
     assert actor.memory_advice == advice
+
+
+def test_class_images_become_latents_with_labels_and_no_pictures(tmp_path):
+    folder = write_pipeline(tmp_path)
+    pixels, table = pictures(3)
+    rows = {
+        "image_id": ["a", "b", "c"],
+        "emotion": ["awe", "fear", "awe"],
+        "image": [*table["image"].to_pylist()[:2], None],
+        "reason": [None, None, "non_finite"],
+    }
+    settings = load_config(None, [f"diffusion.model={folder}", "diffusion.size_px=16"]).diffusion
+    found = diffusion.PriorActor(settings)(pa.table(rows))
+    latents = load_diffusion(str(folder)).encode_images(to_unit_range(pixels[:2]))
+    assert found.to_pydict() == {
+        "image_id": ["a", "b"],
+        "emotion": ["awe", "fear"],
+        "latent": [encode_latent(latent) for latent in latents],
+    }

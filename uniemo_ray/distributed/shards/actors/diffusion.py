@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,8 @@ from uniemo_ray.distributed.shards.table_actor import Beside, Made
 from uniemo_ray.feedback.schema import IMAGES, SCORES
 from uniemo_ray.inference.fixed_threads import fixed_threads
 from uniemo_ray.inference.generator import ImageGenerator
+from uniemo_ray.inference.model_folder import Dtype
+from uniemo_ray.inference.painter import Painter
 from uniemo_ray.inference.rendering import DEFAULT, Rendering
 from uniemo_ray.inference.scorer import score_rows
 from uniemo_ray.models.vae import encode_images, load_configured_vae
@@ -56,19 +59,35 @@ class LatentActor:
         return to_square(decode_rgb(image, self.max_pixels), self.size_px)
 
 
+class PainterLoader(Protocol):
+    """Makes, in the process that paints, a painter that comes from no model folder."""
+
+    def __call__(self, *, device: str, dtype: Dtype | None) -> tuple[Painter, str]:
+        """The painter on a torch device, its frozen parts in a number format, and its fingerprint."""
+        ...
+
+
 class GenerateActor:
     """Plan rows to image rows."""
 
     def __init__(
         self,
-        model: str,
+        model: str | PainterLoader,
         threads: int,
         rendering: Rendering = DEFAULT,
         scoring: Scoring | None = None,
         device: str = "cpu",
     ) -> None:
-        """Load the model folder, and what scores its images where that is wanted."""
-        self.generator = ImageGenerator(model, threads=threads, device=device, rendering=rendering)
+        """Load the model folder or painter, and what scores its images where that is wanted."""
+        if isinstance(model, str):
+            self.generator = ImageGenerator(model, threads=threads, device=device, rendering=rendering)
+        else:
+            torch.set_num_threads(threads)
+            painter, fingerprint = model(device=device, dtype=rendering.dtype)
+            rendering.compile(painter.diffusion, painter.device)
+            self.generator = ImageGenerator(
+                painter, threads=threads, fingerprint=fingerprint, rendering=rendering
+            )
         self.scoring = scoring
         self.scorer = None if scoring is None else scoring.load(device)
         self._threads, self._micro_batch = threads, 1
@@ -118,6 +137,19 @@ class GenerateActor:
     def reject(self, table: pa.Table, reason: str) -> pa.Table:
         """IMAGES rows without an image."""
         return conform(self.generator.reject(to_columns(table, tuple(table.column_names)), reason), IMAGES)
+
+
+class PriorActor:
+    """Generated images to their latents and labels, without the images."""
+
+    def __init__(self, diffusion: DiffusionConfig, device: str = "cpu") -> None:
+        """Load the VAE."""
+        self.latents = LatentActor(diffusion, device=device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Columns `image_id`, `emotion` and `latent`, of IMAGES rows that have an image."""
+        rows = table.filter(pc.is_valid(table["image"])).select(["image_id", "emotion", "image"])
+        return self.latents(rows).drop_columns(["image"])
 
 
 class SyntheticActor:
