@@ -41,6 +41,7 @@ def needs_of(config: Config, *, is_ingested: bool = False) -> Needs:
         "encoder.clip": config.encoder.clip,
         "encoder.clip_pretrained": config.encoder.clip_pretrained,
         "diffusion.model": config.diffusion.model,
+        "generation_baselines.plain_prompt.sdxl_model": config.generation_baselines.plain_prompt.sdxl_model,
         "evaluation.weights_dir": config.evaluation.weights_dir,
         "evaluation.model": config.evaluation.model,
         "run": locate(config.run),

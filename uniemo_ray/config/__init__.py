@@ -15,6 +15,7 @@ from uniemo_ray.config.diffusion import (
     check_threads,
 )
 from uniemo_ray.config.feedback import EvaluationConfig, FeedbackConfig, FilterConfig, ScorerConfig
+from uniemo_ray.config.generation_baselines import GenerationBaselinesConfig
 from uniemo_ray.config.network import EncoderConfig, FusionConfig, LossConfig
 from uniemo_ray.config.resources import ResourceConfig, WorkerRange
 from uniemo_ray.config.run import Config
@@ -36,6 +37,7 @@ __all__ = [
     "FeedbackConfig",
     "FilterConfig",
     "FusionConfig",
+    "GenerationBaselinesConfig",
     "GenerationConfig",
     "LearningRates",
     "LossConfig",

@@ -9,6 +9,7 @@ from uniemo_ray.config.baselines import UnderstandingBaselinesConfig
 from uniemo_ray.config.data import DataConfig
 from uniemo_ray.config.diffusion import DiffusionConfig, EmotionSpaceConfig, GenerationConfig
 from uniemo_ray.config.feedback import EvaluationConfig, FeedbackConfig, FilterConfig, ScorerConfig
+from uniemo_ray.config.generation_baselines import GenerationBaselinesConfig
 from uniemo_ray.config.network import EncoderConfig, FusionConfig, LossConfig
 from uniemo_ray.config.resources import ResourceConfig
 from uniemo_ray.config.training import TrainConfig
@@ -41,6 +42,7 @@ class Config(Settings):
     feedback: FeedbackConfig = FeedbackConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     baselines: UnderstandingBaselinesConfig = UnderstandingBaselinesConfig()
+    generation_baselines: GenerationBaselinesConfig = GenerationBaselinesConfig()
     resources: ResourceConfig = ResourceConfig()
 
     def for_round(self, round_: int) -> "Config":
