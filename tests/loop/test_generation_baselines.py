@@ -99,6 +99,10 @@ FOLLOWING = ("generate", "score", "evaluate")
         ("soft_prompt.lr=1", {f"{verb}-soft-prompt" for verb in ("train", *FOLLOWING)}),
         ("textual_inversion.prompt='{} in a park'", {f"{verb}-textual-inversion" for verb in FOLLOWING}),
         ("emogen.attribute_weight=1", {f"{verb}-emogen" for verb in ("train", *FOLLOWING)}),
+        (
+            "emogen.images_per_emotion=3",
+            {f"{verb}-emogen" for verb in ("train", "clouds", *FOLLOWING)},
+        ),
         ("dreambooth.prior_weight=2", {f"{verb}-dreambooth" for verb in ("train", *FOLLOWING)}),
         (
             "dreambooth.class_images=3",
@@ -270,6 +274,8 @@ def test_two_baselines_from_data_to_table(ray_session: None, tmp_path: Path) -> 
     assert GenerationBaselinesSummary.model_validate(written) == summary
     assert [item.name for item in summary.baselines] == ["plain_prompt", "emogen"]
     assert [item.generation.images for item in summary.baselines] == [16, 16]
+    made = {result.record.name: result.record for result in results}
+    assert set(made["clouds-emogen"].outputs["images"].values()) == {4}
     assert [item.training_images for item in summary.baselines] == [0, 32]  # four of each label
     for item in (*(each.generation for each in summary.baselines), summary.real):
         assert item.fd_clip is not None

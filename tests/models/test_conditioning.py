@@ -128,3 +128,22 @@ def test_prompts_are_tokenised_once_for_the_last_batches(
     for text in ("b", "c", "a <emotion> dog"):
         cache.tokens(tokenizer, [text] * 2, device)
     assert [texts[0] for texts in seen] == ["a <emotion> dog", "b", "c", "a <emotion> dog"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (f"a {PLACEHOLDER}{PLACEHOLDER} in a forest", "a lion skull in a forest"),
+        (f"{PLACEHOLDER} and a {PLACEHOLDER}", "lion and a skull"),
+        (f"{PLACEHOLDER * 4}", "lion skull lion skull"),
+        (f"{PLACEHOLDER}", "lion"),
+    ],
+)
+def test_several_vectors_stand_at_one_placeholder_after_the_other(prompt, words, tokenizer):
+    encoder = encoder_of(CLIPTextModel, tokenizer)
+    condition = torch.stack([word(encoder, tokenizer, "lion"), word(encoder, tokenizer, "skull")])
+    both = torch.stack([condition, condition.flip(0)])  # each prompt has its own
+    got = encode_prompts(encoder, tokenize(tokenizer, [prompt] * 2), both).last_hidden_state
+    swapped = words.replace("lion", "x").replace("skull", "lion").replace("x", "skull")
+    ids = tokenizer([words, swapped], padding="max_length", return_tensors="pt").input_ids
+    assert torch.equal(got, encoder(ids).last_hidden_state)

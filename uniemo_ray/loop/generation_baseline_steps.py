@@ -133,7 +133,7 @@ def _emogen(config: Config) -> list[Row]:
             CLOUDS,
             partial(training.clouds, subset=subset),
             pool="features",
-            reads=LABELS,
+            reads=[*LABELS, "seed", *_of("emogen", "images_per_emotion")],
             after=["features"],
             facts=facts_of(subset),
         ),

@@ -140,5 +140,5 @@ def test_a_tuned_painter_has_the_trained_weights(sd_folder: Path, tmp_path: Path
     assert fingerprint == "f"
     assert all(torch.equal(p, trained[name]) for name, p in made.diffusion.denoiser.named_parameters())
     save_file({"nonsense": torch.zeros(1)}, tmp_path / "denoiser.safetensors")
-    with pytest.raises(ValueError, match=r"does not fit diffusion\.model: unexpected nonsense"):
+    with pytest.raises(ValueError, match=r"does not fit diffusion\.model: \S+ is not in both"):
         painter(device="cpu", dtype=None)

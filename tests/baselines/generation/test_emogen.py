@@ -178,6 +178,7 @@ def test_clips_projection_is_used_where_the_text_encoder_is_its_tower(diffusion:
     same = PromptMeaning(diffusion, clip_of(table.half().float()))  # as files in half precision have it
     other = PromptMeaning(diffusion, clip_of(table + 1))
     assert other.projection is None
+    assert (same.described, other.described) == ("CLIP's joint space", "the text encoder's pooled output")
     torch.testing.assert_close(same(["lion"])[1], other(["lion"])[1] @ projection)
     assert joint_projection(diffusion, clip_of(random(7, 16))) is None
 

@@ -2,6 +2,7 @@
 
 # B batch, C labels, T text width, A attributes, E width in which meanings are compared
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from uniemo_ray.seeds import hash_seed
 from uniemo_ray.training.batches import Batch, Raw
 from uniemo_ray.training.parts import StageParts
 
+logger = logging.getLogger(__name__)
 COLUMNS = ("image_id", "image", "emotion", "scene", "objects", "latent")
 """What is read of each row."""
 
@@ -45,6 +47,13 @@ class PromptMeaning:
     def __init__(self, diffusion: DiffusionParts, clip: ClipParts) -> None:
         self._diffusion = diffusion
         self.projection = None if diffusion.is_xl else joint_projection(diffusion, clip)
+
+    @property
+    def described(self) -> str:
+        """Which space it is."""
+        if self._diffusion.is_xl:
+            return "SDXL's second text encoder"
+        return "the text encoder's pooled output" if self.projection is None else "CLIP's joint space"
 
     def __call__(self, prompts: Sequence[str], condition: Tensor | None = None) -> tuple[TextStates, Tensor]:
         """States (B, ...) and meanings (B, E) of prompts whose placeholder means `condition` (B, T)."""
@@ -209,6 +218,7 @@ def build_emogen(settings: BaselineStage, diffusion: DiffusionParts, device: str
     clip = load_clip(config.encoder.clip, pretrained=config.encoder.clip_pretrained)
     clip.model.to(device)
     meaning, preprocess = PromptMeaning(diffusion, clip), clip.preprocess()
+    logger.info("meanings of prompts and attributes are compared by %s", meaning.described)
     names = (*settings.scenes, *settings.objects)
     mapper = EmotionMapper(int(clip.model.visual.output_dim), diffusion.text_width, shape_of(own))
     objective = MappingObjective(

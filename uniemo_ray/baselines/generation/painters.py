@@ -81,12 +81,11 @@ class TunedPainter(PlainPainter):
             {"text_encoder": parts.text_encoder} if self.has_text_encoder else {}
         )
         for name, module in trained.items():
-            found = module.load_state_dict(read_weights(f"{self.folder}/{name}.safetensors"), strict=False)
-            if found.unexpected_keys:
-                raise ValueError(
-                    f"{self.folder}/{name}.safetensors does not fit diffusion.model: unexpected "
-                    f"{found.unexpected_keys[0]}"
-                )
+            file = f"{self.folder}/{name}.safetensors"
+            weights = read_weights(file)
+            if other := sorted(dict(module.named_parameters()).keys() ^ weights.keys()):
+                raise ValueError(f"{file} does not fit diffusion.model: {other[0]} is not in both")
+            module.load_state_dict(weights, strict=False)
         return Painter(tuned_for_painting(parts, self.diffusion, dtype), device=device), self.fingerprint
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.training.train_stage import train_stage
 from uniemo_ray.feedback.real_subset import RealSubset
 from uniemo_ray.loop.step_pool import pool_of
-from uniemo_ray.loop.steps.data import read_names, real_ids
+from uniemo_ray.loop.steps.data import read_names
 from uniemo_ray.loop.steps.feature_sums import folder_sums
 from uniemo_ray.loop.steps.scorers import read_coefficients
 from uniemo_ray.loop.steps.training import DENOISER_FILE, NET_FILE, keep_weights
@@ -34,6 +34,7 @@ from uniemo_ray.training.loading.pieces import ShardRows, read_columns, shard_ro
 logger = logging.getLogger(__name__)
 CLOUDS, IMPORT, PRIOR = "clouds-emogen", "import-emogen", "prior-dreambooth"
 """Steps of one baseline alone."""
+LABEL_COLUMNS = ["image_id", "emotion"]
 CLOUDS_FILE, TEXT_FILE = "clouds.safetensors", "text_encoder.safetensors"
 
 
@@ -82,41 +83,43 @@ def latent_rows(context: StepContext, settings: BaselineStage, *, subset: RealSu
     """Training images with their latents: all of them, or those that count."""
     columns = emogen.COLUMNS if settings.baseline == "emogen" else batches.COLUMNS
     data = shard_rows([(context.artefacts_of("latents"), "train")], columns=columns)
-    most = settings.own.images_per_emotion
+    most, seed = settings.own.images_per_emotion, settings.config.seed
     if subset is None and most is None:
         return data
-    labels = read_columns(data, ["image_id", "emotion"])
-    ids, emotions = (labels[name].to_pylist() for name in labels.column_names)
-    counts = np.ones(len(ids), dtype=bool) if subset is None else subset.mask(ids)
-    if most is not None:
-        counts = batches.first_of_each(ids, emotions, counts, most=most, seed=settings.config.seed)
+    counts = which_count(read_columns(data, LABEL_COLUMNS), subset=subset, most=most, seed=seed)
     logger.info("%s: an epoch shows %d images of %d", context.name, counts.sum(), len(counts))
     return replace(data, repeats=counts.astype(np.uint16))
 
 
+def which_count(
+    images: pa.Table, *, subset: RealSubset | None, most: int | None, seed: int
+) -> NDArray[np.bool_]:
+    """Which of M training images count (M,).
+
+    Args:
+        images: LABEL_COLUMNS.
+        subset: The run's own choice; None for all.
+        most: Images of each label; None for all.
+        seed: Run seed.
+    """
+    ids, emotions = (images[name].to_pylist() for name in LABEL_COLUMNS)
+    counts = np.ones(len(ids), dtype=bool) if subset is None else subset.mask(ids)
+    if most is None:
+        return counts
+    return batches.first_of_each(ids, emotions, counts, most=most, seed=seed)
+
+
 def clouds(context: StepContext, config: Config, *, subset: RealSubset | None = None) -> StepOutput:
-    """The distribution of each label's image features, from which EmoGen draws."""
+    """The distribution of each label's image features, from which EmoGen draws, over its own images."""
     features, labels = context.artefacts_of("features"), label_space(config.data).labels
-    sums = folder_sums(
-        pool_of(context, config),
-        features,
-        "train",
-        column="clip_feature",
-        left_out=_left_out(features, subset),
-    )
+    most, seed, left_out = config.generation_baselines.emogen.images_per_emotion, config.seed, None
+    if subset is not None or most is not None:
+        images = pa.concat_tables(iterate_columns(features, "train/", LABEL_COLUMNS))
+        counts = which_count(images, subset=subset, most=most, seed=seed)
+        left_out = images["image_id"].filter(pa.array(~counts)).combine_chunks()
+    sums = folder_sums(pool_of(context, config), features, "train", column="clip_feature", left_out=left_out)
     _write(context.artefacts, CLOUDS_FILE, EmotionClouds.of_sums(sums, labels).tensors())
     return StepOutput(outputs={"images": {label: sums[label].count for label in labels if label in sums}})
-
-
-def _left_out(features: Store, subset: RealSubset | None) -> pa.Array | None:
-    """Ids of the training images that do not count; None where all do."""
-    kept = real_ids(features, subset)
-    if kept is None:
-        return None
-    ids = pa.concat_arrays(
-        table["image_id"].combine_chunks() for table in iterate_columns(features, "train/", ["image_id"])
-    )
-    return ids.filter(pc.invert(pc.is_in(ids, value_set=kept)))
 
 
 def import_emogen(context: StepContext, config: Config) -> StepOutput:
