@@ -52,7 +52,7 @@ def test_exit_code_and_last_line_are_the_jobs(job, expected, line):
 def test_a_missing_script_is_found_before_any_cluster_is_asked(tmp_path):
     result = runner.invoke(app, ["submit", "--working-dir", str(tmp_path), "no.py"])
     assert isinstance(result.exception, ValueError)
-    assert str(result.exception).startswith("there is no job 'no.py': expected one of complete_model, ")
+    assert str(result.exception).startswith("there is no job 'no.py': expected one of baselines, ")
 
 
 def test_a_missing_config_is_found_before_any_cluster_is_asked(tmp_path):

@@ -40,7 +40,7 @@ class Probe:
 
     def classifier(self) -> FeatureClassifier:
         """In fp32, as it is stored."""
-        weight, bias = (torch.from_numpy(part).float() for part in (self.weight, self.bias))
+        weight, bias = (torch.tensor(part, dtype=torch.float32) for part in (self.weight, self.bias))
         return FeatureClassifier(weight, bias, is_normalised=False)
 
 

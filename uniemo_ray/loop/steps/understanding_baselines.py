@@ -29,7 +29,7 @@ from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.real_subset import RealSubset
 from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.answers import TEST
-from uniemo_ray.loop.steps.data import read_features
+from uniemo_ray.loop.steps.data import read_features, read_names
 from uniemo_ray.loop.steps.evaluation import measure_accuracy, shown
 from uniemo_ray.loop.steps.training import NET_FILE, TRAINING_COLUMNS
 from uniemo_ray.models.clip import load_clip
@@ -116,7 +116,14 @@ def train_network(
     context: StepContext, config: Config, *, baseline: TrainedBaseline, subset: RealSubset | None = None
 ) -> StepOutput:
     """Train a baseline's network from its start to its last epoch, by the engine that trains stages."""
-    settings = BaselineSettings(stage="understanding", config=config, baseline=baseline)
+    names = read_names(context)  # batches hold attributes, which no baseline looks at
+    settings = BaselineSettings(
+        stage="understanding",
+        config=config,
+        baseline=baseline,
+        scenes=names.scenes,
+        objects=names.objects,
+    )
     data = training_rows(context, subset)
     result = train_stage(
         settings=settings,
