@@ -15,11 +15,15 @@ from uniemo_ray.config import Config
 from uniemo_ray.config.generation_baselines import TrainedBaseline
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.inference.provenance import encode_png
-from uniemo_ray.loop.baseline_preflight import check_generation_baselines
 from uniemo_ray.loop.declare import declare, view_of_row
-from uniemo_ray.loop.finish_baselines import BASELINES, finish_generation_baselines, own_rounds
+from uniemo_ray.loop.generation_baseline_checks import check_generation_baselines
 from uniemo_ray.loop.generation_baseline_steps import METHODS, generation_baseline_steps
 from uniemo_ray.loop.step_tables import feedback_loop_steps
+from uniemo_ray.loop.steps.finish_generation_baselines import (
+    BASELINES,
+    finish_generation_baselines,
+    own_rounds,
+)
 from uniemo_ray.report.generation_baselines import (
     TITLES,
     GenerationBaselinesSummary,

@@ -10,11 +10,11 @@ again continues, and another baseline in the list is added to those that are fin
 from rich.console import Console
 
 from uniemo_ray.jobs.command_line import execute, read_arguments
-from uniemo_ray.loop.baseline_preflight import check_generation_baselines
-from uniemo_ray.loop.finish_baselines import BASELINES, finish_generation_baselines
+from uniemo_ray.loop.generation_baseline_checks import check_generation_baselines
 from uniemo_ray.loop.generation_baseline_steps import generation_baseline_steps
 from uniemo_ray.loop.ingested import is_ingested
 from uniemo_ray.loop.run_steps import open_pipeline
+from uniemo_ray.loop.steps.finish_generation_baselines import BASELINES, finish_generation_baselines
 from uniemo_ray.report.generation_baselines import generation_baselines_table
 
 

@@ -9,10 +9,10 @@ from uniemo_ray.config.generation_baselines import GenerationBaseline, TrainedBa
 from uniemo_ray.feedback.real_subset import facts_of, subset_of
 from uniemo_ray.loop.declare import Row
 from uniemo_ray.loop.step_tables import FROZEN_CLIP, LABELS, MEASURING, SAMPLING, VAE, feedback_loop_steps
-from uniemo_ray.loop.steps import baseline_images as images
-from uniemo_ray.loop.steps import baseline_training as training
 from uniemo_ray.loop.steps import feedback
-from uniemo_ray.loop.steps.baseline_training import CLOUDS, IMPORT, PRIOR, step_of
+from uniemo_ray.loop.steps import generation_baseline_images as images
+from uniemo_ray.loop.steps import generation_baseline_training as training
+from uniemo_ray.loop.steps.generation_baseline_training import CLOUDS, IMPORT, PRIOR, step_of
 from uniemo_ray.loop.steps.image_metrics import measured
 from uniemo_ray.loop.steps.inception import STEP as INCEPTION
 from uniemo_ray.store.steps import StepOutput

@@ -26,6 +26,12 @@ def test_the_defaults_run_on_the_tiny_models(name: GenerationBaseline) -> None:
     ("name", "overrides", "words"),
     [
         ("plain_prompt", ["plain_prompt.prompt=an image"], "plain_prompt.prompt must contain {emotion}"),
+        (
+            "plain_prompt",
+            ["plain_prompt.prompts={awe: a a a a a a a a a a a a a a a}"],
+            "plain_prompt: prompt 'a a a a a a a a a a a a a a a' is longer than the text encoder",
+        ),
+        ("dreambooth", ["dreambooth.class_prompt=a melancholy melancholy {emotion}"], "is longer than the"),
         ("plain_prompt_sdxl", [], "needs generation_baselines.plain_prompt.sdxl_model: give SDXL's"),
         ("plain_prompt_sdxl", ["plain_prompt.sdxl_model=/nowhere"], "sdxl_model '/nowhere': "),
         ("plain_prompt_sdxl", ["plain_prompt.sdxl_model=tiny"], "has one text encoder, SDXL has two"),

@@ -12,7 +12,6 @@ from uniemo_ray.config.generation_baselines import TrainedBaseline
 from uniemo_ray.models.diffusion import DiffusionParts, load_configured
 from uniemo_ray.models.speed import tune_diffusion
 from uniemo_ray.training.parts import StageParts
-from uniemo_ray.training.stage_settings import StageSettings
 
 _BUILDERS: Mapping[TrainedBaseline, Callable[[BaselineStage, DiffusionParts, str], StageParts]] = {
     "soft_prompt": build_soft_prompt,
@@ -22,14 +21,8 @@ _BUILDERS: Mapping[TrainedBaseline, Callable[[BaselineStage, DiffusionParts, str
 }
 
 
-def build_baseline(settings: StageSettings) -> StageParts:
-    """Objective, parameter groups and batches of a baseline, a `StageBuilder`.
-
-    Raises:
-        TypeError: settings of another stage.
-    """
-    if not isinstance(settings, BaselineStage):
-        raise TypeError(f"expected BaselineStage, got {type(settings).__name__}")
+def build_baseline(settings: BaselineStage) -> StageParts:
+    """Objective, parameter groups and batches of a baseline."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     choice = settings.config.diffusion
     diffusion = load_configured(choice)

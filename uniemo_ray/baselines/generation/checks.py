@@ -1,18 +1,18 @@
 """What a baseline asks of the settings and of the files that they name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from transformers import CLIPTokenizer
 
 from uniemo_ray.addresses import local_path
 from uniemo_ray.baselines.generation.emogen import shape_of
 from uniemo_ray.baselines.generation.mapping import read_clouds, read_mapper
-from uniemo_ray.baselines.generation.prompts import initial_words, plain_prompts
+from uniemo_ray.baselines.generation.prompts import initial_words, named, plain_prompts
 from uniemo_ray.baselines.generation.tokens import written
 from uniemo_ray.config import Config
 from uniemo_ray.config.generation_baselines import BaselineTraining, GenerationBaseline, TrainedBaseline
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.models.conditioning import tokenize
+from uniemo_ray.models.conditioning import fits, tokenize
 from uniemo_ray.models.diffusion import load_tokenizers
 from uniemo_ray.models.pipeline_folder import configured_pipeline, find_pipeline
 
@@ -27,11 +27,12 @@ def check_baseline(name: GenerationBaseline, config: Config) -> None:
 
 
 def _check_plain(config: Config) -> None:
-    plain_prompts(config.generation_baselines.plain_prompt, label_space(config.data).labels)
+    prompts = plain_prompts(config.generation_baselines.plain_prompt, label_space(config.data).labels)
+    _check_words(config, prompts.values(), name="plain_prompt")
 
 
 def _check_sdxl(config: Config) -> None:
-    _check_plain(config)
+    plain_prompts(config.generation_baselines.plain_prompt, label_space(config.data).labels)
     name, own = "generation_baselines.plain_prompt.sdxl_model", config.generation_baselines.plain_prompt
     if own.sdxl_model is None:
         raise ValueError(
@@ -49,13 +50,13 @@ def _check_sdxl(config: Config) -> None:
 def _check_soft_prompt(config: Config) -> None:
     own = config.generation_baselines.soft_prompt
     _check_training(config, own, name="soft_prompt")
-    _check_lengths(_tokenizers(config), [written("{}", own.vectors)], name="soft_prompt")
+    _check_lengths(load_tokenizers(config.diffusion), [written("{}", own.vectors)], name="soft_prompt")
 
 
 def _check_textual_inversion(config: Config) -> None:
     own, where = config.generation_baselines.textual_inversion, "generation_baselines.textual_inversion"
     _check_training(config, own, name="textual_inversion")
-    tokenizers = _tokenizers(config)
+    tokenizers = load_tokenizers(config.diffusion)
     for label, word in initial_words(own, label_space(config.data).labels).items():
         for tokenizer in tokenizers:
             if len(pieces := tokenizer.tokenize(word)) != 1:
@@ -86,6 +87,9 @@ def _check_emogen(config: Config) -> None:
 def _check_dreambooth(config: Config) -> None:
     own = config.generation_baselines.dreambooth
     _check_training(config, own, name="dreambooth")
+    labels = label_space(config.data).labels
+    for prompt in (own.instance_prompt, own.class_prompt):
+        _check_words(config, named(dict.fromkeys(labels, prompt)).values(), name="dreambooth")
     if own.train_text_encoder and configured_pipeline(config.diffusion).is_xl:
         raise ValueError(
             f"generation_baselines.dreambooth.train_text_encoder is set, but of SDXL (diffusion.model "
@@ -93,8 +97,15 @@ def _check_dreambooth(config: Config) -> None:
         )
 
 
-def _tokenizers(config: Config) -> list[CLIPTokenizer]:
-    return load_tokenizers(configured_pipeline(config.diffusion))
+def _check_words(config: Config, prompts: Iterable[str], *, name: GenerationBaseline) -> None:
+    """Refuse prompts of words that the text encoders would cut off, perhaps with the label."""
+    tokenizers = load_tokenizers(config.diffusion)
+    for prompt in prompts:
+        if not all(fits(tokenizer, prompt) for tokenizer in tokenizers):
+            raise ValueError(
+                f"generation_baselines.{name}: prompt {prompt!r} is longer than the text encoder of "
+                f"diffusion.model reads: shorten it"
+            )
 
 
 def _check_lengths(

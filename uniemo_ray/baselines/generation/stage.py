@@ -1,15 +1,19 @@
-"""A baseline's training as settings of the engine that trains UniEmo."""
+"""What a baseline that trains is built from; light, because Ray's controller unpickles it too."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from uniemo_ray.config import TrainConfig
 from uniemo_ray.config.generation_baselines import BaselineTraining, TrainedBaseline
 from uniemo_ray.training.stage_settings import StageName, StageSettings
 
+if TYPE_CHECKING:
+    from uniemo_ray.training.parts import StageParts
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineStage(StageSettings):
-    """Settings of `build_baseline`."""
+    """Settings of `build`."""
 
     stage: StageName = "joint"
     baseline: TrainedBaseline
@@ -45,3 +49,16 @@ def train_config(own: BaselineTraining) -> TrainConfig:
         validate_on="none",
         augment=False,
     )
+
+
+def build(settings: StageSettings) -> "StageParts":
+    """Build a baseline on a worker that trains it, a `StageBuilder`.
+
+    Raises:
+        TypeError: settings of another stage.
+    """
+    from uniemo_ray.baselines.generation.build import build_baseline  # seconds of imports, for ranks alone
+
+    if not isinstance(settings, BaselineStage):
+        raise TypeError(f"expected BaselineStage, got {type(settings).__name__}")
+    return build_baseline(settings)

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from uniemo_ray.addresses import local_path
 from uniemo_ray.baselines.generation import batches, emogen
-from uniemo_ray.baselines.generation.build import build_baseline
 from uniemo_ray.baselines.generation.mapping import EmotionClouds, read_clouds, read_mapper
-from uniemo_ray.baselines.generation.stage import BaselineStage
+from uniemo_ray.baselines.generation.stage import BaselineStage, build
 from uniemo_ray.config import Config
 from uniemo_ray.config.generation_baselines import EmoGenConfig, GenerationBaseline, TrainedBaseline
 from uniemo_ray.data.readers import label_space
@@ -53,7 +52,7 @@ def train(
         data=latent_rows(context, settings, subset=subset),
         storage=context.artefacts.uri,
         name=context.name,
-        build=build_baseline,
+        build=build,
     )
     keep_weights(context.artefacts, result.checkpoint, names=(NET_FILE, DENOISER_FILE, TEXT_FILE))
     context.artefacts.write_json("history.json", result.history)

@@ -20,9 +20,9 @@ from uniemo_ray.feedback.plan import Kind
 from uniemo_ray.feedback.plan_shards import IMAGES_FOLDER
 from uniemo_ray.inference.rendering import Rendering
 from uniemo_ray.loop.step_pool import pool_of
-from uniemo_ray.loop.steps.baseline_training import CLOUDS, CLOUDS_FILE, IMPORT, step_of
 from uniemo_ray.loop.steps.evaluation import measure_step
 from uniemo_ray.loop.steps.feedback import mapped_output, scoring_of
+from uniemo_ray.loop.steps.generation_baseline_training import CLOUDS, CLOUDS_FILE, IMPORT, step_of
 from uniemo_ray.loop.steps.training import NET_FILE
 from uniemo_ray.pools import find_painters
 from uniemo_ray.store.fingerprint import fingerprint

@@ -5,8 +5,8 @@ from itertools import count
 from typing import Any
 
 from uniemo_ray.config import Config
-from uniemo_ray.loop.steps.baseline_training import step_of
 from uniemo_ray.loop.steps.finish import dataset_of, environment, steps_of
+from uniemo_ray.loop.steps.generation_baseline_training import step_of
 from uniemo_ray.report.generation_baselines import GenerationBaselinesSummary
 from uniemo_ray.report.summary import to_json
 from uniemo_ray.store.record import StepRecord
