@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from uniemo_ray.config import Config
-from uniemo_ray.data.readers import open_folder
+from uniemo_ray.data.readers import label_space, open_folder
 from uniemo_ray.data.samples import AttributeNames
+from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.inference.checksums import CHECKSUMS, CONFIG, TRAINING, read_config, stated_files
 from uniemo_ray.inference.model_folder import NO_DIFFUSION
 from uniemo_ray.inference.model_settings import stated_settings
+from uniemo_ray.inference.model_source import read_labels
 from uniemo_ray.loop.preflight import check_clip, check_data, check_trainable
 from uniemo_ray.settings_file import load_config
 from uniemo_ray.settings_view import setting
@@ -30,6 +32,7 @@ class SourceModel:
     settings: dict[str, Any]
     """Sections of its config."""
     names: AttributeNames
+    labels: LabelSpace
 
 
 def open_source(uri: str) -> SourceModel:
@@ -50,6 +53,7 @@ def open_source(uri: str) -> SourceModel:
             (folder / name).write_bytes(store.read_bytes(name))
         header = read_config(folder)
         files, fingerprint = stated_files(folder)
+        labels = read_labels(folder)
         settings = stated_settings(folder, header)
     if header.get("base"):
         raise ValueError(f"{uri} is compact, and complete already: give an imported model")
@@ -58,7 +62,7 @@ def open_source(uri: str) -> SourceModel:
             f"{uri} {NO_DIFFUSION}; import a checkpoint of stage 2 (a folder) with diffusion.model"
         )
     names = AttributeNames(tuple(header["names"]["scene"]), tuple(header["names"]["object"]))
-    return SourceModel(store.uri, fingerprint, settings, names)
+    return SourceModel(store.uri, fingerprint, settings, names, labels)
 
 
 def configure(source: SourceModel, path: str | None, overrides: list[str]) -> Config:
@@ -80,6 +84,11 @@ def configure(source: SourceModel, path: str | None, overrides: list[str]) -> Co
 def check_completion(source: SourceModel, config: Config) -> None:
     """Raise ValueError, one line, for a data set or CLIP that will not do; before Ray starts."""
     check_trainable(config)
+    if (space := label_space(config.data)) != source.labels:
+        raise ValueError(
+            f"{source.uri} tells {', '.join(source.labels.labels)} apart, but the data set has the classes "
+            f"{', '.join(space.labels)}: give one with the model's own"
+        )
     check_data(config.data)
     check_clip(config.encoder)
     if config.data.kind != "sketch":

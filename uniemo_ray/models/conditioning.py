@@ -87,6 +87,12 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Prompts:
     return Prompts(torch.tensor(ids), torch.tensor(masks))
 
 
+def fits(tokenizer: CLIPTokenizer, text: str) -> bool:
+    """Whether a prompt without placeholder is read to its end."""
+    words = tokenizer(text, add_special_tokens=False).input_ids
+    return len(words) + 2 <= int(tokenizer.model_max_length)
+
+
 def _tokenize_one(tokenizer: CLIPTokenizer, text: str, length: int) -> tuple[list[int], list[bool]]:
     ids, mask = [tokenizer.bos_token_id], [False]
     for i, part in enumerate(text.split(PLACEHOLDER)):

@@ -24,7 +24,12 @@ from uniemo_ray.models.conditioning import (
     encode_prompts,
     tokenize,
 )
-from uniemo_ray.models.pipeline_folder import PipelineFolder, find_pipeline, load_part
+from uniemo_ray.models.pipeline_folder import (
+    PipelineFolder,
+    configured_pipeline,
+    find_pipeline,
+    load_part,
+)
 from uniemo_ray.models.vae import decode_latents, encode_images, load_vae
 
 ATTENTION_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -250,6 +255,22 @@ def load_diffusion(name: str, *, revision: str | None = None, variant: str | Non
 def load_configured(diffusion: DiffusionConfig) -> DiffusionParts:
     """`load_diffusion` of the settings."""
     return load_diffusion(diffusion.model, revision=diffusion.revision, variant=diffusion.variant)
+
+
+def load_tokenizers(diffusion: DiffusionConfig) -> list[CLIPTokenizer]:
+    """The tokenizers of the settings' diffusion model, without its weights.
+
+    Raises:
+        ValueError: one line, when a part is missing or damaged.
+    """
+    folder = configured_pipeline(diffusion)
+    found = []
+    for number in ("", "_2") if folder.is_xl else ("",):
+        encoder = CLIPTextConfig.from_pretrained(
+            folder.path, subfolder=f"text_encoder{number}", local_files_only=True
+        )
+        found.append(_load_tokenizer(folder, f"tokenizer{number}", encoder))
+    return found
 
 
 def _load_text(folder: PipelineFolder, part: str, kind: Any) -> Any:
