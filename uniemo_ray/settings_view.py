@@ -44,6 +44,8 @@ SAME_AS_BEFORE: dict[str, object] = {
     "emotion_space.components": [1, 2, 4, 8, 16],
     "emotion_space.jitter": 0.3,
     "emotion_space.sample": 1024,
+    "data.valences": {},
+    "data.sketch_classes": {},
 }
 """Settings that came after runs were made, with the value by which results are as before. With that value
 they are in no fingerprint, so that older runs are not made anew."""

@@ -47,7 +47,7 @@ def test_every_help_has_an_example(command):
 
 
 def test_bad_input_is_one_line_and_code_2(monkeypatch, capsys):
-    assert run_main(monkeypatch, "generate", "joy", "--model", "nowhere") == 2
+    assert run_main(monkeypatch, "generate", "joy", "--model", "tiny") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: unknown emotion 'joy'")

@@ -31,6 +31,27 @@ def test_a_made_set_is_usable(sketch):
     assert "train: 48 of 48 images usable" in result.output
 
 
+@pytest.mark.parametrize(
+    ("labels", "folders"),
+    [
+        ("ekman", ["anger", "disgust", "fear", "joy", "sadness", "surprise"]),
+        ("Calm=contentment+awe, tense=anger", ["calm", "tense"]),
+    ],
+)
+def test_a_set_in_other_classes(tmp_path, labels, folders):
+    sizes = ["--train", "48", "--val", "8", "--test", "8", "--size", "32"]
+    arguments = ["data", "make-sketch", "--out", str(tmp_path / "set"), *sizes, "--labels", labels]
+    assert runner.invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "set" / "image").iterdir()) == folders
+
+
+@pytest.mark.parametrize("labels", ["moods", "calm=joy,tense=fear", "calm=awe", "calm=awe,tense=awe"])
+def test_wrong_classes_of_a_set_are_refused(tmp_path, labels):
+    arguments = ["data", "make-sketch", "--out", str(tmp_path / "set"), "--labels", labels]
+    assert runner.invoke(app, arguments).exit_code != 0
+    assert not (tmp_path / "set").exists()
+
+
 def test_a_corrupt_image_is_named_and_counted(sketch):
     victim = sorted(sketch.rglob("*.png"))[0]
     victim.write_bytes(b"no picture")

@@ -22,29 +22,29 @@ runner = CliRunner()
 
 
 def test_one_emotion():
-    assert parse_emotion("awe") == "awe"
+    assert parse_emotion("awe", EMOTIONS) == "awe"
 
 
 def test_weights():
-    assert parse_emotion("amusement=0.6, fear=0.4") == {"amusement": 0.6, "fear": 0.4}
+    assert parse_emotion("amusement=0.6, fear=0.4", EMOTIONS) == {"amusement": 0.6, "fear": 0.4}
 
 
 @pytest.mark.parametrize("text", ["joy", "", "awe,fear", "joy=1", "awe=1,joy=0.5"])
 def test_unknown_emotions_are_named(text):
     with pytest.raises(ValueError, match="unknown emotion"):
-        parse_emotion(text)
+        parse_emotion(text, EMOTIONS)
 
 
 @pytest.mark.parametrize("number", ["x", "", "0", "-1", "nan", "inf"])
 def test_weights_are_positive_numbers(number):
     with pytest.raises(ValueError, match="the weight of awe must be a positive number"):
-        parse_emotion(f"awe={number}")
+        parse_emotion(f"awe={number}", EMOTIONS)
 
 
 @pytest.mark.parametrize("text", ["awe=1,awe=2", "awe=1,fear"])
 def test_malformed_weights(text):
     with pytest.raises(ValueError, match=r"expected weights like amusement=0\.6,fear=0\.4"):
-        parse_emotion(text)
+        parse_emotion(text, EMOTIONS)
 
 
 def test_the_prompt_has_a_place_for_the_emotion():

@@ -68,7 +68,7 @@ def test_what_is_no_readable_picture_is_named_with_what_to_do(name: str, tmp_pat
 def test_pictures_of_such_names_are_listed_and_not_passed_over(suffix: str, tmp_path: Path) -> None:
     layouts.class_folders(tmp_path, SENTIMENT.labels, 4)
     (tmp_path / "positive" / f"more{suffix}").write_bytes(FOREIGN["heic"][0])
-    folder = read_class_folders(tmp_path, plain("sentiment"), seed=0)
+    folder = read_class_folders(tmp_path, plain(SENTIMENT), seed=0)
     listed = {entry.image for split in SPLITS for entry in folder.entries(split)}
     assert f"positive/more{suffix}" in listed
 

@@ -15,8 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tools.tiny.words import CONTEXT_LENGTH, write_tokenizers
 from uniemo_ray.config import Config, DiffusionConfig, EncoderConfig, GenerationConfig
-from uniemo_ray.emotions import EMOTIONS
-from uniemo_ray.feedback.schema import COEFFICIENTS
+from uniemo_ray.emotions import MIKELS, LabelSpace
+from uniemo_ray.feedback.schema import coefficients_schema
 from uniemo_ray.inference.heads import EmotionClassifier, LinearHead, ScorerHeads
 from uniemo_ray.inference.model_folder import ModelParts, save_model_folder
 from uniemo_ray.models.build import build_net
@@ -148,23 +148,30 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> ClipParts:
     return load_clip(str(folder))
 
 
-@pytest.fixture(scope="session")
-def heads() -> ScorerHeads:
+def random_heads(labels: LabelSpace) -> ScorerHeads:
     """Random scorers."""
     torch.manual_seed(3)
     return ScorerHeads(
-        EmotionClassifier(JOINT, 8),
+        EmotionClassifier(JOINT, 8, len(labels.labels)),
         scene=LinearHead(JOINT, len(SCENES)),
         object=LinearHead(JOINT, len(OBJECTS)),
         scene_names=SCENES,
         object_names=OBJECTS,
+        labels=labels.labels,
     ).eval()
 
 
 @pytest.fixture(scope="session")
-def parts(clip: ClipParts, heads: ScorerHeads, pipeline_folder: Path) -> ModelParts:
-    """A random model whose emotions differ widely; of sadness it has seen no image."""
-    diffusion = load_diffusion(str(pipeline_folder))
+def heads() -> ScorerHeads:
+    """Random scorers of the eight emotions."""
+    return random_heads(MIKELS)
+
+
+def random_parts(
+    clip: ClipParts, heads: ScorerHeads, pipeline_folder: Path, labels: LabelSpace
+) -> ModelParts:
+    """A random model whose emotions differ widely; of the last one it has seen no image."""
+    diffusion, count = load_diffusion(str(pipeline_folder)), len(labels.labels)
     torch.manual_seed(2)
     net = build_net(
         CONFIG,
@@ -172,22 +179,24 @@ def parts(clip: ClipParts, heads: ScorerHeads, pipeline_folder: Path) -> ModelPa
         scene_names=SCENES,
         object_names=OBJECTS,
         text_width=diffusion.text_width,
+        classes=count,
     ).eval()
     net.fusion.start_at_words(diffusion.word_embeddings)
     rng = np.random.default_rng(4)
-    alpha = {name: rng.dirichlet(np.ones(8)) for name in (*SCENES, *OBJECTS)}
+    alpha = {name: rng.dirichlet(np.ones(count)) for name in (*SCENES, *OBJECTS)}
     net.scenes.set_coefficients({name: alpha[name].tolist() for name in SCENES})
     net.objects.set_coefficients({name: alpha[name].tolist() for name in OBJECTS})
     rows = [
         {"attribute": name, "kind": "scene" if name in SCENES else "object", "count": 5}
-        | {f"alpha_{emotion}": value for emotion, value in zip(EMOTIONS, alpha[name], strict=True)}
+        | {f"alpha_{emotion}": value for emotion, value in zip(labels.labels, alpha[name], strict=True)}
         for name in alpha
     ]
     members = ("scene", "object", "cls")
     space = GaussianSpace(
-        mean={m: rng.normal(size=(8, WIDTH)) for m in members},
-        std={m: np.full((8, WIDTH), 0.7) for m in members},
-        counts=np.array([9] * 7 + [0]),
+        mean={m: rng.normal(size=(count, WIDTH)) for m in members},
+        std={m: np.full((count, WIDTH), 0.7) for m in members},
+        counts=np.array([9] * (count - 1) + [0]),
+        labels=labels.labels,
     )
     return ModelParts(
         config=CONFIG,
@@ -196,10 +205,17 @@ def parts(clip: ClipParts, heads: ScorerHeads, pipeline_folder: Path) -> ModelPa
         net=net,
         diffusion=diffusion,
         space=space,
-        coefficients=pa.Table.from_pylist(rows, schema=COEFFICIENTS),
+        coefficients=pa.Table.from_pylist(rows, schema=coefficients_schema(labels.labels)),
         scorers=heads,
         card="# A model",
+        labels=labels,
     )
+
+
+@pytest.fixture(scope="session")
+def parts(clip: ClipParts, heads: ScorerHeads, pipeline_folder: Path) -> ModelParts:
+    """A random model of the eight emotions; of sadness it has seen no image."""
+    return random_parts(clip, heads, pipeline_folder, MIKELS)
 
 
 @pytest.fixture(scope="session")

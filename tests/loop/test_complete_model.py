@@ -1,6 +1,7 @@
 """An imported checkpoint gets what it lacks, and generates."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +143,7 @@ def test_another_model_or_clip_redoes_the_encoding(imported: Path, tmp_path: Pat
         return {name: step.fingerprint for name, step in pipeline._steps.items()}
 
     first = fingerprints(source)
-    other = fingerprints(SourceModel(source.uri, "0" * 16, source.settings, source.names, source.labels))
+    other = fingerprints(replace(source, fingerprint="0" * 16))
     assert {name for name in first if first[name] != other[name]} == {"encode", "model"}
 
 
@@ -179,6 +180,18 @@ class TestBadInput:
         assert moved.encoder.interactive_layers == 1
         with pytest.raises(ValueError, match=r"unknown CLIP '/elsewhere' \(encoder\.clip\)"):
             check_completion(source, moved)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            ["data.labels=ekman"],
+            ["data.labels=[calm, tense]", "data.sketch_classes={calm: [awe], tense: [fear]}"],
+        ],
+    )
+    def test_a_data_set_of_other_classes(self, imported: Path, other: list[str]) -> None:
+        source = open_source(str(imported))
+        with pytest.raises(ValueError, match=r"but the data set has the classes .*: give one with the model"):
+            check_completion(source, configure(source, None, [*DATA, *other]))
 
     def test_an_unknown_setting(self, imported: Path) -> None:
         with pytest.raises(ValueError, match=r"data\.nonsense: unknown setting"):

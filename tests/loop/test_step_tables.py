@@ -1,5 +1,7 @@
 """Which steps a changed setting redoes, and that nothing else is redone."""
 
+import json
+
 import pytest
 
 from uniemo_ray.loop import step_tables
@@ -132,12 +134,28 @@ def test_settings_that_came_later_leave_older_runs_as_they_are(tmp_path):
         ("generation.prompt='<emotion>, a {object}'", "generate-1"),
         ("stage2.ema_decay=0.99", "joint-1"),
         ("stage1.reduce_dtype=bf16", "understanding-1"),
+        ("data.labels=ekman", "ingest"),
+        ("data={labels: [calm, tense], sketch_classes: {calm: [awe], tense: [fear]}}", "ingest"),
     ],
 )
 def test_settings_that_came_later_count_when_they_are_set(tmp_path, override, first):
     redone = changed(tmp_path, override)
     order = [row.name for row in feedback_loop_steps(load_config(None, []))]
     assert min(redone, key=order.index) == first
+
+
+@pytest.mark.parametrize("changed_setting", ["sketch_classes", "valences"])
+def test_what_labels_stand_for_redoes_everything_from_the_data_on(tmp_path, changed_setting):
+    own = {"labels": ["calm", "tense"], "sketch_classes": {"calm": ["awe"], "tense": ["fear"]}}
+    other = {
+        "sketch_classes": {"calm": ["awe", "contentment"], "tense": ["fear"]},
+        "valences": {"calm": "positive", "tense": "negative"},
+    }
+    before, after = (
+        fingerprints(tmp_path / name, f"data={json.dumps(data)}")
+        for name, data in (("a", own), ("b", own | {changed_setting: other[changed_setting]}))
+    )
+    assert not {name for name in before if before[name] == after[name]}
 
 
 def test_later_epochs_redo_only_later_rounds(tmp_path):

@@ -99,8 +99,6 @@ def test_a_missing_model_and_a_missing_set_are_named(tmp_path: Path) -> None:
 
 
 def test_the_loop_refuses_what_only_this_job_does(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data.valence leaves the 2 classes .* jobs/understanding.py"):
-        check_inputs(config_of(tmp_path, kind="sketch", valence=True))
     with pytest.raises(ValueError, match=r"a setting of jobs/understanding.py"):
         check_inputs(config_of(tmp_path, "evaluation.model=tiny", kind="sketch"))
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from uniemo_ray.distributed.shards.actors.tables import conform
-from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.emotions import EMOTIONS, MIKELS
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.metrics.frechet import FeatureSums, SumsByEmotion
 from uniemo_ray.metrics.generation import ImageSet, Sides, Yardstick
@@ -35,7 +35,7 @@ def image_set(*, judge: Judge | None = None, sides: tuple[Sides, ...] = (), **ch
         "clip_feature": rng.normal(size=(COUNT, WIDTH)).astype(np.float32),
     }
     columns |= {name: changes.pop(name) for name in list(changes) if name in columns}
-    sums = sum_scores([conform(columns, SCORES)], judge=judge)
+    sums = sum_scores([conform(columns, SCORES)], space=MIKELS, judge=judge)
     real = feature_sums(real_features(columns["clip_feature"].shape[1]), LABELS)
     values = {
         "image_ids": columns["image_id"].tolist(),
@@ -50,4 +50,4 @@ def image_set(*, judge: Judge | None = None, sides: tuple[Sides, ...] = (), **ch
 
 
 def yardstick(**changes) -> Yardstick:
-    return Yardstick(**{"recogniser": None, "pairs": 10, "seed": 0, **changes})
+    return Yardstick(**{"recogniser": None, "pairs": 10, "seed": 0, "labels": EMOTIONS, **changes})

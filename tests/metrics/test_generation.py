@@ -7,7 +7,7 @@ import pytest
 
 from tests.metrics.sets import COUNT, LABELS, feature_sums, image_set, yardstick
 from uniemo_ray.data.emosketch.rule import load_rule
-from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.emotions import EMOTIONS, MIKELS
 from uniemo_ray.metrics.emo_a import exact_counts
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import (
@@ -48,7 +48,9 @@ def test_each_metric_has_the_name_of_its_features():
         object_names=load_rule().objects,
         **asked,
     )
-    seen = PictureCounts(exact_counts(LABELS, [0] * COUNT, [0] * COUNT), counts)
+    seen = PictureCounts(
+        exact_counts(LABELS, [0] * COUNT, [0] * COUNT, rule=load_rule(), space=MIKELS), counts
+    )
     judge = yardstick(recogniser=Recogniser(scenes=16, objects=24))
     exact = measure_images(image_set(recognised=seen), judge)
     assert list(exact.to_dict()) == [

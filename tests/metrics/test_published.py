@@ -97,7 +97,7 @@ def test_fid_is_that_of_the_published_script(
     mine = InceptionActor(str(tmp_path), PublishedProtocol("generated"), 10**6, chosen=chosen)(given)
     theirs = InceptionActor(str(tmp_path), PublishedProtocol("real"), 10**6)(table(real, ["awe"] * 24))
     made_sums = feature_sums(rows(mine), mine["emotion"].to_pylist())
-    sides = Sides(fid_name(made_sums), made_sums, feature_sums(rows(theirs), ["awe"] * 24))
+    sides = Sides(fid_name(made_sums, EMOTIONS), made_sums, feature_sums(rows(theirs), ["awe"] * 24))
     found = measure_images(image_set(sides=(sides,)), yardstick())
     assert found.fid == pytest.approx(expected, rel=1e-3)
     assert (found.fid_small, found.fid_train) == (None, None)
@@ -132,7 +132,7 @@ def test_one_image_too_few_is_not_the_published_number(monkeypatch: pytest.Monke
     rng = np.random.default_rng(0)
     mine = feature_sums(rng.normal(size=(len(labels), 4)).astype(np.float32), labels)
     real = feature_sums(rng.normal(size=(24, 4)).astype(np.float32), labels + ["awe"] * lost)
-    images = image_set(sides=(Sides(fid_name(mine), mine, real),))
+    images = image_set(sides=(Sides(fid_name(mine, EMOTIONS), mine, real),))
     found = measure_images(images, yardstick()).to_dict()
     assert [name for name in ("fid", "fid_small") if name in found] == ["fid_small" if lost else "fid"]
 
@@ -141,9 +141,9 @@ def test_the_published_number_is_of_8000_images() -> None:
     def of(count: int) -> FeatureSums:
         return FeatureSums(count, np.zeros(1), np.zeros((1, 1)))
 
-    assert fid_name({name: of(1000) for name in EMOTIONS}) == "fid"
-    assert fid_name({name: of(999) for name in EMOTIONS}) == "fid_small"
-    assert fid_name({name: of(1000) for name in EMOTIONS[1:]}) == "fid_small"
+    assert fid_name({name: of(1000) for name in EMOTIONS}, EMOTIONS) == "fid"
+    assert fid_name({name: of(999) for name in EMOTIONS}, EMOTIONS) == "fid_small"
+    assert fid_name({name: of(1000) for name in EMOTIONS[1:]}, EMOTIONS) == "fid_small"
     ids, labels = [f"{n:05d}" for n in range(2500)], ["awe"] * 1200 + ["fear"] * 1300
     assert chosen_rows(ids, labels).tolist() == [*range(1000), *range(1200, 2200)]
     shuffled = np.random.default_rng(0).permutation(2500)
@@ -154,7 +154,7 @@ def test_the_published_number_is_of_8000_images() -> None:
 def test_pairs_come_from_all_emotions_so_far_and_are_ten() -> None:
     labels = ["fear", "amusement", "awe", "fear"] * 5
     ids = [f"i{n:02d}" for n in range(20)]
-    drawn = draw_published_pairs(ids, labels, seed=0)
+    drawn = draw_published_pairs(ids, labels, labels=EMOTIONS, seed=0)
     assert list(drawn) == ["amusement", "awe", "fear"]  # the order of the script
     assert {len(pairs) for pairs in drawn.values()} == {10}
     assert all((pairs[:, 0] != pairs[:, 1]).all() for pairs in drawn.values())
@@ -163,16 +163,16 @@ def test_pairs_come_from_all_emotions_so_far_and_are_ten() -> None:
     assert seen["awe"] == {"amusement", "awe"}
     assert seen["fear"] >= {"amusement", "fear"}
     order = np.random.default_rng(1).permutation(20)
-    again = draw_published_pairs([ids[n] for n in order], [labels[n] for n in order], seed=0)
+    again = draw_published_pairs([ids[n] for n in order], [labels[n] for n in order], labels=EMOTIONS, seed=0)
     assert all((order[again[name]] == drawn[name]).all() for name in drawn)
-    assert not (draw_published_pairs(ids, labels, seed=1)["fear"] == drawn["fear"]).all()
+    assert not (draw_published_pairs(ids, labels, labels=EMOTIONS, seed=1)["fear"] == drawn["fear"]).all()
 
 
 def test_lpips_is_that_of_the_published_script(alexnet_dir: Path) -> None:
     labels = [name for name in EMOTIONS for _ in range(2)]
     files = pictures(len(labels), [(100, 84)], seed=4)
     stack = np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in files])
-    drawn = draw_published_pairs([f"i{n:02d}" for n in range(len(files))], labels, seed=0)
+    drawn = draw_published_pairs([f"i{n:02d}" for n in range(len(files))], labels, labels=EMOTIONS, seed=0)
 
     with torch.device("meta"):
         trunk = alexnet(weights=None)
@@ -206,7 +206,7 @@ def test_sem_d_is_that_of_the_published_script(tmp_path: Path) -> None:
     labels = [name for name in EMOTIONS for _ in range(2)]
     files = pictures(len(labels), [(size, size)], seed=5)
     stack = np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in files])
-    drawn = draw_published_pairs([f"i{n:02d}" for n in range(len(files))], labels, seed=0)
+    drawn = draw_published_pairs([f"i{n:02d}" for n in range(len(files))], labels, labels=EMOTIONS, seed=0)
     processor = CLIPImageProcessor(
         size={"shortest_edge": size}, crop_size={"height": size, "width": size},
         image_mean=list(clip.mean), image_std=list(clip.std),
@@ -235,6 +235,6 @@ def test_sem_d_is_that_of_the_published_script(tmp_path: Path) -> None:
 
 
 def test_without_two_images_there_is_no_number() -> None:
-    drawn = draw_published_pairs(["a"], ["awe"], seed=0)
+    drawn = draw_published_pairs(["a"], ["awe"], labels=EMOTIONS, seed=0)
     with pytest.raises(ValueError, match="lpips needs two images"):
         lpips_published(lambda _: np.zeros((0, 8, 8, 3), np.uint8), drawn, distance=lambda a, b: a)

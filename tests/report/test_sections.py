@@ -3,6 +3,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.report.samples import ShownSample
 from uniemo_ray.report.sections import confusion_rows, emotion_table, evidence, flatten, gallery, headlines
 from uniemo_ray.report.summary import Summary
@@ -38,7 +39,7 @@ def test_headlines_without_optional_parts(values: dict[str, Any]) -> None:
 
 
 def test_gallery_goes_from_real_over_plain_to_the_rounds(samples: list[ShownSample]) -> None:
-    found = gallery(list(reversed(samples)))
+    found = gallery(list(reversed(samples)), EMOTIONS)
     assert [emotion for emotion, _ in found][:2] == ["amusement", "awe"]
     assert len(found) == 8
     for _, strips in found:
@@ -51,7 +52,7 @@ def test_caption_says_attributes_score_and_fate(samples: list[ShownSample]) -> N
     sample = replace(
         samples[8], scene="mountain_snowy", object=None, emo_score=0.25, predicted="fear", kept=False
     )
-    ((_, (strip,)),) = gallery([sample])
+    ((_, (strip,)),) = gallery([sample], EMOTIONS)
     (card,) = strip.cards
     assert card.attributes == "mountain snowy"
     assert card.attributes_note == "mountain snowy weighs 0.620"

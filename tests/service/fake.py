@@ -152,6 +152,7 @@ def make_fake(generation_store: GenerationStore, **options: object) -> tuple[Fas
     """An application over the small backend, and that backend."""
     backend = Brightness(generation_store)
     limits = options.pop("limits", Limits(body_bytes=50_000, pixels=10_000, generate_timeout_s=0.4))
+    options = {"emotions": EMOTIONS, **options}
     return make_api(backend, generation_store=generation_store, limits=limits, **options), backend
 
 

@@ -27,7 +27,13 @@ class Served:
             generation_store=generation_store,
             limits=limits,
         )
-        app = make_api(backend, generation_store=generation_store, limits=limits, tokens=tokens)
+        app = make_api(
+            backend,
+            generation_store=generation_store,
+            limits=limits,
+            tokens=tokens,
+            emotions=registry.emotions(),
+        )
         self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
         self.thread = threading.Thread(target=self.server.run)
 

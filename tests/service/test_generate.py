@@ -20,6 +20,7 @@ from tests.service.fake import (
     client_of,
     make_fake,
 )
+from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.service.api.schemas import limited_generate
 from uniemo_ray.service.settings import Limits
 
@@ -151,7 +152,7 @@ def test_generate_bodies_are_small_whatever_files_may_be(generation_store):
 
 def test_many_wrong_keys_are_one_error():
     """Thousands of errors about one body would delay the requests of all other callers."""
-    model = limited_generate(Limits(), ["default"])
+    model = limited_generate(Limits(), ["default"], EMOTIONS)
     many = {f"a{i}": 1 for i in range(3000)}
     for body in (many, {"emotion": many}, {"emotion": "awe"} | many):
         with pytest.raises(ValidationError) as error:

@@ -60,6 +60,7 @@ def url(generation_store) -> Iterator[str]:
         generation_store=generation_store,
         limits=limits,
         models=("default", "other"),
+        emotions=EMOTIONS,
     )
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)

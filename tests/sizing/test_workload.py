@@ -60,21 +60,19 @@ def test_bytes_by_hand() -> None:
     assert (cropped.latents, cropped.mixed) == (0, round(92 * 64 * 64 * 1.6))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        {"kind": "emotionroi", "root": "/data"},
-        {"kind": "folders", "root": "/data", "labels": "sentiment"},
-        {"kind": "emoset", "root": "/data", "valence": True},
-    ],
-)
-def test_other_classes_train_stage_1_alone(data: dict[str, object]) -> None:
-    config = Config.model_validate({"data": data, "stage1": {"epochs": 3, "batch_size": 64}})
-    (only,) = stage_work(config, images=640)
+def test_stage_1_alone_makes_no_images() -> None:
+    config = Config.model_validate({"stage1": {"epochs": 3, "batch_size": 64}})
+    (only,) = stage_work(config, images=640, with_stage_2=False)
     assert only == StageWork("understanding", 640, 3, 30)
-    assert generated_images(config) == 0
+    assert generated_images(config, with_stage_2=False) == 0
     written = written_bytes(
-        config, images=640, latent_pixels=9, trained=(10, 0), features=(5, 6), model_bytes=7
+        config,
+        images=640,
+        latent_pixels=9,
+        trained=(10, 0),
+        features=(5, 6),
+        model_bytes=7,
+        with_stage_2=False,
     )
     assert (written.latents, written.images, written.mixed, written.models) == (0, 0, 0, 14)
     assert written.features == 4 * 5 * 800
@@ -114,3 +112,18 @@ def test_size_of_the_training_split() -> None:
     roi = Config.model_validate({"data": {"kind": "emotionroi", "root": "/data"}})
     with pytest.raises(ValueError, match="'emotionroi' is not known: give --train-images"):
         training_images(roi, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "classes"),
+    [
+        ({"kind": "emotionroi", "root": "/data"}, 6),
+        ({"kind": "folders", "root": "/data", "labels": "sentiment"}, 2),
+        ({"kind": "folders", "root": "/data", "labels": ["calm", "tense", "dull"]}, 3),
+        ({"kind": "emoset", "root": "/data", "valence": True}, 2),
+    ],
+)
+def test_images_are_generated_for_each_class_of_the_run(data: dict[str, object], classes: int) -> None:
+    config = Config.model_validate({"data": data})
+    made = 2 * config.generation.per_emotion + config.evaluation.plain_per_emotion
+    assert generated_images(config) == classes * made

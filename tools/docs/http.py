@@ -5,6 +5,7 @@ from typing import Any, cast, get_type_hints
 
 from tools.docs.settings import sections, settings_table
 from tools.docs.tables import code, table
+from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.service.api.app import make_api
 from uniemo_ray.service.app import build_app
 from uniemo_ray.service.generations import GenerationStore
@@ -50,7 +51,7 @@ def openapi() -> dict[str, Any]:
         limits = Limits()
         kept = GenerationStore(open_store(folder), ttl_s=limits.result_ttl_s)
         backend = cast(Any, None)  # a description asks no model anything
-        return make_api(backend, generation_store=kept, limits=limits).openapi()
+        return make_api(backend, generation_store=kept, limits=limits, emotions=EMOTIONS).openapi()
 
 
 def service_settings_page() -> str:

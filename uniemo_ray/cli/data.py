@@ -27,6 +27,10 @@ def make_sketch(
     test: _Count = 1000,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Side of an image in pixels.")] = 64,
+    labels: Annotated[
+        str,
+        typer.Option(help="mikels, ekman, sentiment, or classes: calm=contentment+awe,tense=anger+fear"),
+    ] = "mikels",
 ) -> None:
     """Draw EmoSketch, a data set of simple scenes whose emotions follow a known rule.
 
@@ -36,11 +40,24 @@ def make_sketch(
     \b
     Example:
       uniemo data make-sketch --out data/sketch --train 4000 --val 500 --test 1000 --seed 0 --size 128
+      uniemo data make-sketch --out data/calm --labels calm=contentment+awe,tense=anger+fear
     """
+    from uniemo_ray.config import DataConfig
     from uniemo_ray.data.emosketch.write import write_sketch
+    from uniemo_ray.data.sketch_rule import classes_in
 
-    write_sketch(local_path(out), train=train, val=val, test=test, seed=seed, size_px=size)
+    classes = classes_in(DataConfig.model_validate(_sketch_labels(labels)))
+    write_sketch(local_path(out), train=train, val=val, test=test, seed=seed, size_px=size, classes=classes)
     typer.echo(f"{train} training, {val} validation and {test} test images in {out}")
+
+
+def _sketch_labels(text: str) -> dict[str, object]:
+    """Settings of the classes that the command line names."""
+    if "=" not in text:
+        return {"labels": text}
+    pairs = [part.partition("=") for part in text.split(",")]
+    classes = {label.strip(): [name.strip() for name in names.split("+")] for label, _, names in pairs}
+    return {"labels": [label.strip() for label, _, _ in pairs], "sketch_classes": classes}
 
 
 @app.command("check")

@@ -2,13 +2,13 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from uniemo_ray.addresses import local_path
-from uniemo_ray.emotions import emotion_index
 
 if TYPE_CHECKING:
     from uniemo_ray import UniEmo
@@ -93,8 +93,8 @@ def generate(
       uniemo generate fear --prompt "{} room" --model runs/demo/model
       uniemo generate amusement=0.6,fear=0.4 --model runs/demo/model --out mixed
     """
-    wanted, out = parse_emotion(emotion), local_path(out)
     _check_prompt(prompt)
+    wanted, out = parse_emotion(emotion, _labels(model)), local_path(out)
     pictures = _load(model).generate(
         wanted, prompt, n=n, seed=seed, steps=steps, guidance=guidance, size=size
     )
@@ -127,25 +127,41 @@ def compact(
     typer.echo(f"{out}: {size / 1e6:.1f} MB, fingerprint {fingerprint}")
 
 
-def parse_emotion(text: str) -> str | dict[str, float]:
+def parse_emotion(text: str, labels: Sequence[str]) -> str | dict[str, float]:
     """`awe` -> `awe`; `amusement=0.6,fear=0.4` -> weights.
 
+    Args:
+        text: of the command line.
+        labels: the emotions of the model.
+
     Raises:
-        ValueError: for an unknown emotion or a weight that is no positive number.
+        ValueError: for an emotion that is not the model's, or a weight that is no positive number.
     """
     if "=" not in text:
-        emotion_index(text)
+        _check_emotion(text, labels)
         return text
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, separator, number = (piece.strip() for piece in part.partition("="))
-        emotion_index(name)
+        _check_emotion(name, labels)
         if not separator or name in weights:
             raise ValueError(
                 f"expected weights like amusement=0.6,fear=0.4 with each emotion once, got {text!r}"
             )
         weights[name] = _parse_weight(name, number)
     return weights
+
+
+def _check_emotion(name: str, labels: Sequence[str]) -> None:
+    if name not in labels:
+        raise ValueError(f"unknown emotion {name!r}: expected one of {', '.join(labels)}")
+
+
+def _labels(model: str) -> tuple[str, ...]:
+    """The emotions of a model, before its weights are read."""
+    from uniemo_ray.inference.model_source import describe_model
+
+    return describe_model(model)[0].labels
 
 
 def _parse_weight(name: str, number: str) -> float:
@@ -202,7 +218,7 @@ def _as_dict(path: Path, result: "UnderstandResult") -> dict[str, Any]:
 
 def _as_text(path: Path, result: "UnderstandResult") -> str:
     ranked = sorted(result.emotions.items(), key=lambda item: -item[1])
-    lines = [f"{path}: {result.top} ({result.valence})"]
+    lines = [f"{path}: {result.top}" + (f" ({result.valence})" if result.valence else "")]
     lines += [f"  {name:<12} {value:6.1%}  {'#' * round(30 * value)}" for name, value in ranked]
     for kind, found in (("scene", result.scenes), ("object", result.objects)):
         if found:

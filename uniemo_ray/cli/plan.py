@@ -56,6 +56,9 @@ def plan(
         list[str] | None,
         typer.Option(metavar="POOL=NUMBER", help="Processes of a pool on one machine; repeatable."),
     ] = None,
+    stage_1: Annotated[
+        bool, typer.Option("--stage-1", help="Plan stage 1 alone, which jobs/understanding.py trains.")
+    ] = False,
     activations: Annotated[
         bool, typer.Option(help="Estimate activations, which takes most of this command's time.")
     ] = True,
@@ -64,8 +67,7 @@ def plan(
     """Count what a run needs: parameters, memory per GPU, steps, images, bytes, hours, cost.
 
     It reads no weights. Parameters are counted on the real modules. Memory follows DeepSpeed's ZeRO 0 to 3,
-    and the part of the activations is an estimate. For classes other than the eight emotions it plans stage
-    1 alone, which jobs/understanding.py trains. With resources.pools it counts each pool, and prices it by
+    and the part of the activations is an estimate. With resources.pools it counts each pool, and prices it by
     price_per_node_hour. The exit code is 0 if the run fits, and 1 if it does not;
     then the plan says how it would.
 
@@ -93,6 +95,7 @@ def plan(
         architecture=diffusion,
         with_activations=activations,
         per_machine=_per_machine(per_machine or []),
+        with_stage_2=not stage_1,
     )
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))

@@ -8,6 +8,7 @@ Names of folders are read in any case. Folders inside a class folder are part of
 `label/path` or `split/label/path`, whatever the folders' names look like on disk.
 """
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from operator import attrgetter
@@ -62,10 +63,12 @@ class ClassTable(NamedTuple):
     """Splits of a set that comes without them."""
     label_file: str = ""
     """What may stand in for class folders."""
+    is_strict: bool = False
+    """Whether a folder of images that is no class is a fault, not a lot of refused images."""
 
     def label(self, name: str) -> str | None:
-        """Our label of a class name in any case, or None."""
-        return self.classes.get(normalise_name(name))
+        """Our label of a class name in any case and Unicode form, or None."""
+        return self.classes.get(normalise_name(unicodedata.normalize("NFC", name)))
 
 
 class _Part(NamedTuple):
@@ -76,6 +79,8 @@ class _Part(NamedTuple):
     others: list[str]
     loops: list[str]
     faults: list[str]
+    strange: list[str]
+    """Folders of images that are no class, where that is a fault."""
 
 
 def read_class_folders(root: str | Path, table: ClassTable, *, seed: int) -> ListedFolder:
@@ -95,6 +100,7 @@ def read_class_folders(root: str | Path, table: ClassTable, *, seed: int) -> Lis
     beside = _beside(Path(root), base, folders)
     needed = [part for split, part in parts.items() if split in ("", "train")]
     faults = [fault for part in needed for fault in part.faults]
+    faults += [fault for part in parts.values() for fault in part.strange]
     if faults:
         raise FolderError(faults)
     by_split, note = _complete({split: part.entries for split, part in parts.items()}, table, seed=seed)
@@ -169,7 +175,7 @@ def _split_folders(base: Path, table: ClassTable) -> dict[str, Path]:
 
 def _scan(root: Path, folder: Path, table: ClassTable, split: str) -> _Part:
     known = class_folders(folder, table)
-    part = _Part([], [], [], [], _missing(folder, known, table))
+    part = _Part([], [], [], [], _missing(folder, known, table), [])
     for label, place in known.items():
         files, at = list_files(place), place.relative_to(root).as_posix()
         prefix = f"{split}/{label}" if split else label
@@ -183,13 +189,19 @@ def _scan(root: Path, folder: Path, table: ClassTable, split: str) -> _Part:
         why = (
             "lies in no class folder" if place == folder else f"folder {place.name!r} is no class of the set"
         )
+        before = len(part.refused)
         _refuse_all(part, root, place, why, split=split, is_deep=place != folder)
+        if table.is_strict and place != folder and len(part.refused) > before:
+            part.strange.append(
+                f"{escaped(str(place))}: is no label of data.labels ({', '.join(table.space.labels)}); add "
+                f"it, or move the folder away"
+            )
     return part
 
 
 def _beside(root: Path, base: Path, splits: Mapping[str, Path]) -> _Part:
     """What lies beside split folders, which nobody reads; of a set without splits there is nothing."""
-    part = _Part([], [], [], [], [])
+    part = _Part([], [], [], [], [], [])
     if "" in splits:
         return part
     _refuse_all(part, root, base, "lies in no split folder", split="", is_deep=False)

@@ -10,7 +10,7 @@ spells them (`spelling.py`).
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,7 +29,7 @@ from uniemo_ray.data.samples import (
     read_sample,
 )
 from uniemo_ray.data.spelling import respell
-from uniemo_ray.emotions import EMOTIONS, MIKELS
+from uniemo_ray.emotions import MIKELS, LabelSpace
 from uniemo_ray.foreign_files import stand_in_at
 from uniemo_ray.text import is_utf8
 
@@ -43,22 +43,24 @@ class EmoSetFolder:
 
     Attributes:
         root: The folder.
-        space: Mikels' eight emotions.
+        space: The classes; of EmoSet itself Mikels' eight emotions.
         names: Scenes and objects of info.json, normalised; empty where it lists none.
         notes: What a user should know and what is no fault.
         refused: Entries whose names are no UTF-8, or whose image id an earlier entry (train before val before
             test) has taken.
     """
 
-    space = MIKELS
-
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, space: LabelSpace = MIKELS) -> None:
         """Read info.json and the split files.
+
+        Args:
+            root: The folder.
+            space: The classes that its files name.
 
         Raises:
             FolderError: with one line for each fault of the structure.
         """
-        self.root = Path(root)
+        self.root, self.space = Path(root), space
         if not self.root.is_dir():
             raise FolderError([f"{root}: no such folder; data.root must be the folder with info.json"])
         kind = None if (self.root / "info.json").exists() else likely_kind(self.root)
@@ -67,10 +69,10 @@ class EmoSetFolder:
         if not (self.root / "info.json").exists() and (form := packed_form(self.root)):
             raise FolderError([f"{root}: no info.json, but it {form}"])
         faults: list[str] = []
-        self.names, self.notes = _read_info(self.root / "info.json", faults)
-        lists = {split: _read_split(self.root / f"{split}.json", faults) for split in SPLITS}
+        self.names, self.notes = _read_info(self.root / "info.json", space.labels, faults)
+        lists = {split: _read_split(self.root / f"{split}.json", space.labels, faults) for split in SPLITS}
         if not faults:
-            faults += _missing_emotions(self.root, lists["train"])
+            faults += _missing_emotions(self.root, space.labels, lists["train"])
         if faults:
             raise FolderError(faults)
         named, unnamed = _with_names(lists)
@@ -105,7 +107,7 @@ def _split_files() -> str:
     return ", ".join(f"{split}.json" for split in SPLITS)
 
 
-def _read_info(path: Path, faults: list[str]) -> tuple[AttributeNames, list[str]]:
+def _read_info(path: Path, known: Sequence[str], faults: list[str]) -> tuple[AttributeNames, list[str]]:
     before = len(faults)
     info = _load_json(path, faults)
     if len(faults) > before:
@@ -116,16 +118,16 @@ def _read_info(path: Path, faults: list[str]) -> tuple[AttributeNames, list[str]
     if "emotion" not in info and "label2idx" in info:
         info = {"emotion": info}  # the first release
     emotions = _labels(info, "emotion", path, faults)
-    unknown = [name for name in emotions if name not in EMOTIONS]
+    unknown = [name for name in emotions if name not in known]
     if unknown:
-        faults.append(f"{path}: unknown emotion {unknown[0]!r}; expected {', '.join(EMOTIONS)}")
+        faults.append(f"{path}: unknown emotion {unknown[0]!r}; expected {', '.join(known)}")
     elif "emotion" not in info:
         faults.append(f"{path}: the key 'emotion' with its 'label2idx' is missing")
     names = AttributeNames(*(_labels(info, kind, path, faults) for kind in ("scene", "object")))
     notes = [
         f"info.json lists no {kind}s: they are collected from the annotations, any name is taken"
-        for kind, known in (("scene", names.scenes), ("object", names.objects))
-        if not known
+        for kind, listed in (("scene", names.scenes), ("object", names.objects))
+        if not listed
     ]
     return names, notes
 
@@ -147,7 +149,7 @@ def _is_index(value: Any) -> bool:
     return type(value) is int or (isinstance(value, str) and value.isascii() and value.isdigit())
 
 
-def _read_split(path: Path, faults: list[str]) -> list[Entry]:
+def _read_split(path: Path, labels: Sequence[str], faults: list[str]) -> list[Entry]:
     before = len(faults)
     items = _load_json(path, faults)
     if len(faults) > before:
@@ -156,7 +158,7 @@ def _read_split(path: Path, faults: list[str]) -> list[Entry]:
         got = "an empty list" if items == [] else type(items).__name__
         faults.append(f"{path}: expected a list of {_FORM}, got {got}")
         return []
-    parsed = [_parse(item) for item in items]
+    parsed = [_parse(item, labels) for item in items]
     wrong = [index for index, entry in enumerate(parsed) if entry is None]
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
@@ -164,12 +166,12 @@ def _read_split(path: Path, faults: list[str]) -> list[Entry]:
     return [entry for entry in parsed if entry is not None]
 
 
-def _parse(item: Any) -> Entry | None:
+def _parse(item: Any, labels: Sequence[str]) -> Entry | None:
     """An entry of either form, or None where it is of neither."""
     is_row = isinstance(item, list) and 2 <= len(item) <= 4 and all(type(x) is str and x for x in item)
     if not is_row:
         return None
-    emotion = normalise_name(item[0]) if normalise_name(item[0]) in EMOTIONS else item[0]
+    emotion = normalise_name(item[0]) if normalise_name(item[0]) in labels else item[0]
     second, *rest = (text.replace("\\", "/").removeprefix("./") for text in item[1:])
     is_path = "/" in second or PurePosixPath(second).suffix.lower() in IMAGE_SUFFIXES
     if is_path:
@@ -188,9 +190,9 @@ def _image_id(emotion: str, path: str) -> str:
     return "_".join(parts[1:] if parts[0] == "image" and len(parts) > 1 else parts)
 
 
-def _missing_emotions(root: Path, train: list[Entry]) -> Iterator[str]:
+def _missing_emotions(root: Path, labels: Sequence[str], train: list[Entry]) -> Iterator[str]:
     counts = Counter(entry.emotion for entry in train)
-    missing = [emotion for emotion in EMOTIONS if not counts[emotion]]
+    missing = [label for label in labels if not counts[label]]
     if missing:
         lost = ", ".join(missing)
         yield f"{root / 'train.json'}: no training image of {lost}; every emotion needs at least one"

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from uniemo_ray.config import SPLITS, DataConfig
 from uniemo_ray.data.bucket import is_bucket, outline
-from uniemo_ray.data.class_folders import ClassTable, read_class_folders
+from uniemo_ray.data.class_folders import SPLIT_NAMES, ClassTable, read_class_folders
 from uniemo_ray.data.emoset import EmoSetFolder
 from uniemo_ray.data.emotionroi import read_emotionroi
 from uniemo_ray.data.folder import DataFolder, FolderError, ListedFolder
 from uniemo_ray.data.splits import FOLDS, LITERATURE, split_by_fold
 from uniemo_ray.data.twitter import read_twitter1, read_twitter2
-from uniemo_ray.emotions import EKMAN, LABEL_SPACES, MIKELS, SENTIMENT, LabelSpace
+from uniemo_ray.emotions import EKMAN, LABEL_SPACES, MIKELS, OWN, SENTIMENT, LabelSpace, stated_space
 
 FI = ClassTable(
     "fi",
@@ -31,13 +31,13 @@ FI = ClassTable(
 """FI (You et al., AAAI 2016): 23,308 images in one folder per emotion, without splits."""
 
 _READERS: Mapping[str, Callable[[str | Path, DataConfig], DataFolder]] = {
-    "sketch": lambda root, data: EmoSetFolder(root),
+    "sketch": lambda root, data: EmoSetFolder(root, named_space(data)),
     "emoset": lambda root, data: EmoSetFolder(root),
     "fi": lambda root, data: read_class_folders(root, FI, seed=data.split_seed),
     "emotionroi": lambda root, data: read_emotionroi(root, seed=data.split_seed),
     "twitter1": lambda root, data: read_twitter1(root, agreement=data.agreement, seed=data.split_seed),
     "twitter2": lambda root, data: read_twitter2(root, seed=data.split_seed),
-    "folders": lambda root, data: read_class_folders(root, plain(data.labels), seed=data.split_seed),
+    "folders": lambda root, data: read_class_folders(root, plain(named_space(data)), seed=data.split_seed),
 }
 SEED_SETTING = "data.split_seed="
 """In every note about splits that were drawn."""
@@ -84,11 +84,24 @@ def label_space(data: DataConfig) -> LabelSpace:
 
 def own_space(data: DataConfig) -> LabelSpace:
     """The classes of a kind of data set."""
-    of_folders = LABEL_SPACES[data.labels]
-    return of_folders if data.kind == "folders" else _SPACES.get(data.kind, MIKELS)
+    named = named_space(data)
+    return named if data.kind in ("folders", "sketch") else _SPACES.get(data.kind, MIKELS)
 
 
-def plain(labels: str) -> ClassTable:
-    """A set whose folders have the names of the labels themselves."""
-    space = LABEL_SPACES[labels]
-    return ClassTable("folders", space, {label: label for label in space.labels}, LITERATURE)
+def named_space(data: DataConfig) -> LabelSpace:
+    """The classes that `data.labels` names."""
+    labels, valences = data.labels, data.valences  # both in any case, as in `label_space`
+    return LABEL_SPACES[labels] if isinstance(labels, str) else stated_space(labels, valences)
+
+
+def plain(space: LabelSpace) -> ClassTable:
+    """A set whose folders have the names of the labels themselves; with own labels, it has no other folders.
+
+    Raises:
+        FolderError: an own label that a folder of a split may have as its name.
+    """
+    is_own = space.name == OWN
+    if taken := [label for label in space.labels if is_own and label in SPLIT_NAMES]:
+        raise FolderError([f"the label {taken[0]!r} is the name of a split's folder: take another"])
+    classes = {label: label for label in space.labels}
+    return ClassTable("folders", space, classes, LITERATURE, is_strict=is_own)

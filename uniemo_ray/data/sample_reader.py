@@ -21,7 +21,7 @@ from uniemo_ray.data.samples import (
 )
 from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.data.shards import FileStamps, read_entries
-from uniemo_ray.emotions import LabelSpace
+from uniemo_ray.emotions import OWN, LabelSpace
 from uniemo_ray.text import one_line
 
 _FORMAT = 1
@@ -77,8 +77,8 @@ class SampleReader:
             entries: of the shard.
             stamps: of the files; of a folder on this disk they can be found here.
         """
-        facts = [_FORMAT, split, self.source, self.max_pixels, self.names]
-        facts += [] if self.valence_of is None else [self.valence_of.name]
+        facts: list[object] = [_FORMAT, split, self.source, self.max_pixels, self.names]
+        facts += [] if self.valence_of is None else [_identity(self.valence_of)]
         described = (stamps or FileStamps(Path(self.root))).describe(entries)
         return hashlib.sha256(json.dumps([facts, described]).encode()).hexdigest()
 
@@ -112,3 +112,8 @@ class SampleReader:
         }
         columns |= {"split": plan["split"].to_pylist(), "source": [self.source] * len(items)}
         return pa.Table.from_pydict(columns, schema=READ)
+
+
+def _identity(space: LabelSpace) -> object:
+    """What tells a label space from all others: its name, unless users give it to spaces of their own."""
+    return space.stated() if space.name == OWN else space.name

@@ -3,13 +3,15 @@
 from typing import Literal
 
 from uniemo_ray.config import Config
+from uniemo_ray.data.readers import label_space
+from uniemo_ray.emotions import MIKELS
 from uniemo_ray.metrics.emotion_judge import has_emotion_judge
 from uniemo_ray.metrics.inception import INCEPTION_FILE
 from uniemo_ray.metrics.perceptual import has_alexnet
 from uniemo_ray.metrics.resnet import has_judges
 from uniemo_ray.metrics.sem_d import is_published_clip
 from uniemo_ray.metrics.weights import has_weights
-from uniemo_ray.report.wording import GENERATION_METRICS, UNDERSTANDING_METRICS, Metric
+from uniemo_ray.report.wording import BY_VALENCE, GENERATION_METRICS, UNDERSTANDING_METRICS, Metric
 
 Until = Literal["stage_1", "stage_2", "images"]
 """How far an arm goes in its last round: to the end of stage 1, of stage 2, or until its images are
@@ -23,6 +25,7 @@ JUDGE_ERROR = Metric(
     "Emo-A by the run's own classifier minus Emo-A by the exact rule, of the same images",
 )
 RECOGNISED = ("scene_fidelity", "object_fidelity", "effective_scenes", "effective_objects")
+PUBLIC_JUDGE = ("emo_a", "emo_a_probability", "emo_a_two_class")
 PUBLISHED_IMAGES = 1000
 """Images of each emotion on which `fid` is defined."""
 
@@ -47,13 +50,18 @@ def why_missing(key: str, config: Config, *, until: Until) -> str | None:
         return f"it is defined on {PUBLISHED_IMAGES:,} images of each emotion (generation.per_emotion)"
     if key == "fid_small" and config.generation.per_emotion >= PUBLISHED_IMAGES:
         return f"{PUBLISHED_IMAGES:,} images of each emotion give fid"
+    space = label_space(config.data)
+    if key in PUBLIC_JUDGE and space != MIKELS:
+        return "EmoGen's judge tells EmoSet's eight emotions apart, and no others"
+    if key in BY_VALENCE and not space.has_valence:
+        return "the labels have no valences"
     folder, encoder = config.evaluation.weights_dir, config.encoder
     is_published = is_published_clip(encoder.clip, pretrained=encoder.clip_pretrained)
     needs = {
         ("fid", "fid_small", "fid_train"): ("Inception-v3", has_weights(folder, INCEPTION_FILE)),
         ("lpips", "lpips_alex"): ("AlexNet", has_alexnet(folder)),
         ("sem_c",): ("both ResNet-50", has_judges(folder)),
-        ("emo_a", "emo_a_probability", "emo_a_two_class"): ("EmoGen's judge", has_emotion_judge(folder)),
+        PUBLIC_JUDGE: ("EmoGen's judge", has_emotion_judge(folder)),
     }
     for keys, (file, is_there) in needs.items():
         if key in keys and not is_there:

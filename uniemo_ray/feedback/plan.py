@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from uniemo_ray.config import DiffusionConfig, GenerationConfig
-from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.schema import PLAN, require_columns
 from uniemo_ray.seeds import named_seed
 from uniemo_ray.store.fingerprint import fingerprint
@@ -42,8 +42,8 @@ class PlannedImages:
     image id alone: with a larger `per_emotion` the old rows stay, in place and unchanged.
 
     Raises:
-        ValueError: for an unknown or repeated emotion, a count below 1, or a plain prompt that
-            never names the emotion.
+        ValueError: for no or a repeated emotion, a count below 1, or a plain prompt that never names the
+            emotion.
     """
 
     round_: int
@@ -165,15 +165,13 @@ def prompt_for(emotion: str, *, kind: Kind, diffusion: DiffusionConfig, own: str
         own: prompt of generation, where it is not that of training.
     """
     if kind == "plain":
-        return diffusion.plain_prompt.replace("{emotion}", emotion)
+        return diffusion.plain_prompt.replace("{emotion}", emotion.replace("_", " "))
     return own or diffusion.prompt
 
 
 def _validate(per_emotion: int, emotions: Sequence[str], *, kind: Kind, diffusion: DiffusionConfig) -> None:
     if per_emotion < 1:
         raise ValueError(f"per_emotion must be at least 1, got {per_emotion}")
-    for emotion in emotions:
-        emotion_index(emotion)
     if not emotions or len(set(emotions)) != len(emotions):
         raise ValueError(f"emotions must be distinct and not empty, got {list(emotions)}")
     if kind == "plain" and "{emotion}" not in diffusion.plain_prompt:

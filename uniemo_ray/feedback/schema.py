@@ -41,23 +41,29 @@ IMAGES = pa.schema(
 )
 """A generated image with its provenance."""
 
-SCORES = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("emotion", pa.string()),  # the intended one
-        ("emo_score", pa.float32()),  # probability of the intended emotion
-        ("sem_score", pa.float32()),  # max of the two probabilities below
-        ("scene", pa.string()),
-        ("scene_probability", pa.float32()),
-        ("object", pa.string()),
-        ("object_probability", pa.float32()),
-        ("predicted", pa.string()),
-        ("probabilities", pa.list_(pa.float32(), len(EMOTIONS))),  # in EMOTIONS order
-        ("clip_feature", pa.list_(pa.float32())),  # what was scored: frozen CLIP, unnormalised
-        ("reason", pa.string()),  # why there is no score; null when there is one
-    ]
-)
-"""What the scorers say about a generated image. Scores travel, images do not."""
+
+def scores_schema(classes: int) -> pa.Schema:
+    """What the scorers say about a generated image. Scores travel, images do not."""
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("emotion", pa.string()),  # the intended one
+            ("emo_score", pa.float32()),  # probability of the intended emotion
+            ("sem_score", pa.float32()),  # max of the two probabilities below
+            ("scene", pa.string()),
+            ("scene_probability", pa.float32()),
+            ("object", pa.string()),
+            ("object_probability", pa.float32()),
+            ("predicted", pa.string()),
+            ("probabilities", pa.list_(pa.float32(), classes)),  # in the order of the label space
+            ("clip_feature", pa.list_(pa.float32())),  # what was scored: frozen CLIP, unnormalised
+            ("reason", pa.string()),  # why there is no score; null when there is one
+        ]
+    )
+
+
+SCORES = scores_schema(len(EMOTIONS))
+"""The scores of a run with eight emotions."""
 
 KEPT = pa.schema(
     [

@@ -15,6 +15,8 @@ CHECKSUMS = "checksums.json"
 CONFIG = "config.json"
 TRAINING = "training.json"
 """What the weights came from, which decides nothing any more."""
+VALENCES = "valences"
+"""Key of config.json with the valences of a user's own labels; absent where a known label space says them."""
 FORMAT = "uniemo_ray model"
 VERSION = 1
 BASE = WEIGHTS

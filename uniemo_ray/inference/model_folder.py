@@ -29,13 +29,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from uniemo_ray.config import Config, DiffusionConfig
-from uniemo_ray.emotions import MIKELS, LabelSpace
+from uniemo_ray.emotions import LABEL_SPACES, MIKELS, LabelSpace
 from uniemo_ray.inference.checksums import (
     CHECKSUMS,
     CONFIG,
     DIFFUSION,
     FORMAT,
     TRAINING,
+    VALENCES,
     VERSION,
     base_of,
     check_replaceable,
@@ -224,6 +225,8 @@ def _write(parts: ModelParts, folder: Path) -> str:
     labels = parts.labels.labels
     header = {"format": FORMAT, "version": VERSION, "emotions": labels, "names": names}
     header["config"] = output_settings(parts.config)
+    if parts.labels not in LABEL_SPACES.values():
+        header[VALENCES] = parts.labels.valences
     if parts.is_stage_1:
         header[_STAGE] = 1
     (folder / CONFIG).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")

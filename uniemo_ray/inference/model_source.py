@@ -6,8 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from uniemo_ray.addresses import locate
-from uniemo_ray.emotions import LabelSpace, find_space
-from uniemo_ray.inference.checksums import CHECKSUMS, CONFIG, DIFFUSION, read_config, stated_files, verify
+from uniemo_ray.emotions import LabelSpace, find_space, stated_space
+from uniemo_ray.inference.checksums import (
+    CHECKSUMS,
+    CONFIG,
+    DIFFUSION,
+    VALENCES,
+    read_config,
+    stated_files,
+    verify,
+)
 from uniemo_ray.inference.model_cache import CachedFolder, cached_folder
 from uniemo_ray.inference.provenance import sha256_hex
 from uniemo_ray.scratch import scratch_folder
@@ -99,8 +107,9 @@ def read_labels(folder: Path) -> LabelSpace:
     Raises:
         ValueError: no model folder, or one with classes of no label space.
     """
-    listed = read_config(folder).get("emotions", ())
+    header = read_config(folder)
+    listed, valences = header.get("emotions", ()), header.get(VALENCES)
     try:
-        return find_space(listed)
-    except ValueError as error:
+        return find_space(listed) if valences is None else stated_space(listed, valences)
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from None

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniemo_ray.config import PLACEHOLDER, check_threads
-from uniemo_ray.emotions import emotion_index
 from uniemo_ray.inference.fixed_threads import fixed_threads
 from uniemo_ray.inference.requests import (
     Attributes,
@@ -37,7 +36,7 @@ from uniemo_ray.models.conditioning import TextStates
 from uniemo_ray.models.diffusion import DiffusionParts
 from uniemo_ray.models.encoder import Features
 from uniemo_ray.models.uniemo import UniEmoNet
-from uniemo_ray.statistics.emotion_space import EmotionSpace
+from uniemo_ray.statistics.emotion_space import EmotionSpace, row_of
 
 STOPPED = "stopped: nobody waits for this image any more"
 
@@ -161,7 +160,7 @@ class Painter:
             raise ValueError(f"emotion {emotion!r} needs a trained net and its emotion space: none was given")
         drawn = self.space.sample(emotion, _space_generator(seed))
         features = _features({key: value.to(self.device) for key, value in drawn.features.items()})
-        index = torch.tensor([emotion_index(emotion)], device=self.device)
+        index = torch.tensor([row_of(emotion, self.space.labels)], device=self.device)
         condition = self.net.condition(features, index)
         scene, object_ = condition.scene_index, condition.object_index
         return condition.vector[0].cpu(), Attributes(

@@ -16,13 +16,14 @@ from torch import Tensor
 from uniemo_ray.config import PLACEHOLDER
 from uniemo_ray.data.images import RGB
 from uniemo_ray.data.preprocess import make_preprocess
-from uniemo_ray.emotions import EMOTIONS, LabelSpace, emotion_index
+from uniemo_ray.emotions import LabelSpace, Valence
 from uniemo_ray.inference.model_folder import NO_DIFFUSION, ModelParts, load_model_folder, save_model_folder
 from uniemo_ray.inference.pictures import Picture, read_picture
 from uniemo_ray.inference.provenance import GeneratedImage, encode_png, library_versions
 from uniemo_ray.inference.reading import Reader, Reading, freeze
 from uniemo_ray.inference.requests import Failure, Mix, Painting, Request, SamplingSettings, Share, Watch
 from uniemo_ray.models.clip import normalisation
+from uniemo_ray.statistics.emotion_space import row_of
 
 if TYPE_CHECKING:
     from uniemo_ray.inference.painter import Painter
@@ -46,8 +47,9 @@ class UnderstandResult:
     """Probability of every emotion, in the order of the model's label space."""
     top: str
     """The likeliest emotion."""
-    valence: str
-    """`positive` or `negative`: the side that holds more probability."""
+    valence: Valence | None
+    """`positive` or `negative`: the side that holds more probability. None for a model whose labels have no
+    valences."""
     scenes: list[Named]
     """Best first; empty for a model without queries or scene names."""
     objects: list[Named]
@@ -306,7 +308,7 @@ class UniEmo:
             micro_batch=micro_batch,
         )
         text = _fill(prompt, default=diffusion.prompt)
-        shares = _shares(emotion)
+        shares = _shares(emotion, self.parts.labels)
         return PlannedRequests([Request(seed + i, text, shares, mix) for i in range(n)], settings)
 
     def paint(
@@ -367,7 +369,9 @@ def _named(names: Sequence[str], scores: Tensor, index: Tensor, *, count: int) -
     ]
 
 
-def _valence(row: NDArray[np.float64], space: LabelSpace) -> str:
+def _valence(row: NDArray[np.float64], space: LabelSpace) -> Valence | None:
+    if not space.has_valence:
+        return None
     sides = [
         sum(p for name, p in zip(space.labels, row, strict=True) if space.valence(name) == side)
         for side in ("positive", "negative")
@@ -386,11 +390,11 @@ def _fill(prompt: str | None, *, default: str) -> str:
     return filled
 
 
-def _shares(emotion: str | Mapping[str, float]) -> tuple[Share, ...]:
-    """Normalised weights in EMOTIONS order, so that the order of writing does not matter."""
+def _shares(emotion: str | Mapping[str, float], space: LabelSpace) -> tuple[Share, ...]:
+    """Normalised weights in the order of the label space, so that the order of writing does not matter."""
     weights = {emotion: 1.0} if isinstance(emotion, str) else dict(emotion)
     for name, weight in weights.items():
-        emotion_index(name)
+        row_of(name, space.labels)
         if not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"weight of {name!r} must be a finite number of at least 0, got {weight}")
     total = sum(weights.values())
@@ -398,4 +402,4 @@ def _shares(emotion: str | Mapping[str, float]) -> tuple[Share, ...]:
         raise ValueError(
             f"emotion weights must not all be 0, got {weights}: give at least one emotion some weight"
         )
-    return tuple(Share(name, weights[name] / total) for name in EMOTIONS if weights.get(name))
+    return tuple(Share(name, weights[name] / total) for name in space.labels if weights.get(name))

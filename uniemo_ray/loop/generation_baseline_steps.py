@@ -13,7 +13,7 @@ from uniemo_ray.loop.steps import feedback
 from uniemo_ray.loop.steps import generation_baseline_images as images
 from uniemo_ray.loop.steps import generation_baseline_training as training
 from uniemo_ray.loop.steps.generation_baseline_training import CLOUDS, IMPORT, PRIOR, step_of
-from uniemo_ray.loop.steps.image_metrics import measured
+from uniemo_ray.loop.steps.image_metrics import Judged, measured
 from uniemo_ray.loop.steps.inception import STEP as INCEPTION
 from uniemo_ray.store.steps import StepOutput
 
@@ -79,7 +79,7 @@ def _rows(name: GenerationBaseline, method: Method, config: Config) -> list[Row]
         ),
         Row(
             step_of("evaluate", name),
-            partial(images.evaluate, baseline=name),
+            partial(images.evaluate, baseline=name, judged=Judged.of(config.data)),
             pool="features",
             reads=MEASURING,
             after=[generate, score, *real],

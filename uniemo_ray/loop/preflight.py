@@ -10,7 +10,8 @@ import torch
 
 from uniemo_ray.config import Config, DataConfig, DiffusionConfig, EncoderConfig
 from uniemo_ray.data.readers import label_space, open_folder
-from uniemo_ray.emotions import MIKELS
+from uniemo_ray.emotions import OWN
+from uniemo_ray.feedback.plan import prompt_for
 from uniemo_ray.inference.model_source import describe_model, locate_model
 from uniemo_ray.metrics.accuracy import coarsen
 from uniemo_ray.metrics.emotion_judge import JUDGE_FILE, EmotionJudge
@@ -47,6 +48,7 @@ def check_inputs(config: Config, *, with_data: bool = True) -> None:
     stage_ends(check_clip(config.encoder), config.encoder)
     _check_diffusion(config.diffusion)
     check_network(config, stages=(1, 2))
+    check_labels(config)
     check_measurable(config)
     if config.evaluation.weights_dir:
         check_published(config.evaluation.weights_dir)
@@ -81,22 +83,34 @@ def check_data(data: DataConfig) -> None:
 
 def check_trainable(config: Config) -> None:
     """Raise ValueError for a kind of data set that the whole loop cannot be run on like this."""
-    data, space = config.data, label_space(config.data)
+    data = config.data
     if config.evaluation.model is not None:
         raise ValueError("evaluation.model is a setting of jobs/understanding.py: the loop judges its own")
-    if space != MIKELS:
-        what = "data.valence leaves" if data.valence else f"data.kind {data.kind!r} has"
-        raise ValueError(
-            f"{what} the {len(space.labels)} classes {', '.join(space.labels)}, but stage 2 and generation "
-            f"know the eight emotions of EmoSet and FI only: jobs/understanding.py trains and judges stage 1 "
-            f"on these"
-        )
     has_attributes = data.kind in ("sketch", "emoset")
     if not has_attributes and config.feedback.rounds and "sem" in config.filter.criteria:
         raise ValueError(
             f"data.kind {data.kind!r} has no scenes and objects, so no image has the semantic score that the "
             f"filter asks for: set filter.criteria=[emo], or feedback.rounds=0"
         )
+
+
+def check_labels(config: Config) -> None:
+    """Raise ValueError for a label of the user's own that is too long for the prompt of reference images."""
+    space = label_space(config.data)
+    if space.name != OWN:
+        return
+    from uniemo_ray.models.conditioning import fits
+    from uniemo_ray.models.diffusion import load_tokenizers  # seconds of imports
+
+    for tokenizer in load_tokenizers(config.diffusion):
+        for label in space.labels:
+            prompt = prompt_for(label, kind="plain", diffusion=config.diffusion)
+            if not fits(tokenizer, prompt):
+                raise ValueError(
+                    f"the label {label!r} is too long: with it the prompt {prompt!r} has more than the "
+                    f"{tokenizer.model_max_length - 2} tokens that {config.diffusion.model} reads; shorten "
+                    f"it, or diffusion.plain_prompt"
+                )
 
 
 def check_published(weights_dir: str) -> None:

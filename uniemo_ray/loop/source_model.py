@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from uniemo_ray.config import Config
-from uniemo_ray.data.readers import open_folder
+from uniemo_ray.data.readers import label_space, open_folder
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.inference.checksums import CHECKSUMS, CONFIG, TRAINING, read_config, stated_files
@@ -84,6 +84,11 @@ def configure(source: SourceModel, path: str | None, overrides: list[str]) -> Co
 def check_completion(source: SourceModel, config: Config) -> None:
     """Raise ValueError, one line, for a data set or CLIP that will not do; before Ray starts."""
     check_trainable(config)
+    if (space := label_space(config.data)) != source.labels:
+        raise ValueError(
+            f"{source.uri} tells {', '.join(source.labels.labels)} apart, but the data set has the classes "
+            f"{', '.join(space.labels)}: give one with the model's own"
+        )
     check_data(config.data)
     check_clip(config.encoder)
     if config.data.kind != "sketch":

@@ -19,10 +19,10 @@ from uniemo_ray.loop.steps import (
     training,
     understanding,
 )
-from uniemo_ray.loop.steps.image_metrics import measured
+from uniemo_ray.loop.steps.image_metrics import Judged, measured
 
 FROZEN_CLIP = ("encoder.clip", "encoder.clip_pretrained")
-LABELS = ("data.kind", "data.labels", "data.valence")
+LABELS = ("data.kind", "data.labels", "data.valence", "data.valences")
 """Which classes the run tells apart."""
 DIFFUSION_FILES = ("diffusion.model", "diffusion.revision", "diffusion.variant")
 VAE = (*DIFFUSION_FILES, "diffusion.size_px", "diffusion.channels_last", "diffusion.vae_slicing")
@@ -120,7 +120,7 @@ def scorer_steps(subset: RealSubset | None = None) -> list[Row]:
             "coefficients",
             partial(scorers.coefficients, subset=subset),
             pool="data",
-            reads=LABELS,
+            reads=[*LABELS, "data.sketch_classes"],
             after=["features", "scorers"],
             facts=facts,
         ),
@@ -129,7 +129,7 @@ def scorer_steps(subset: RealSubset | None = None) -> list[Row]:
 
 def feedback_loop_steps(config: Config) -> list[Row]:
     """`jobs/feedback_loop.py`: the whole method."""
-    has_fid = inception.has_inception(config)
+    has_fid, judged = inception.has_inception(config), Judged.of(config.data)
     real = ["features", inception.STEP] if has_fid else ["features"]
     inception_row = Row(
         inception.STEP,
@@ -151,12 +151,13 @@ def feedback_loop_steps(config: Config) -> list[Row]:
         ),
         Row(
             "generate-plain",
-            partial(feedback.generate, round_=1, kind="plain"),
+            partial(feedback.generate, round_=1, space=judged.space, kind="plain"),
             pool="generate",
             place="actors",
             reads=[*SAMPLING, *FROZEN_CLIP, "evaluation.plain_per_emotion", "generation.rows_per_shard"],
             after=["model-1", "scorers"],
             grows_by=["evaluation.plain_per_emotion"],
+            facts=judged.stated(),
         ),
         Row(
             "score-plain",
@@ -169,7 +170,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
         ),
         Row(
             "reference-plain",
-            evaluation.reference_plain,
+            partial(evaluation.reference_plain, judged=judged),
             pool="features",
             reads=MEASURING,
             after=["generate-plain", "score-plain", *real],
@@ -177,7 +178,7 @@ def feedback_loop_steps(config: Config) -> list[Row]:
         ),
         Row(
             "reference-real",
-            evaluation.reference_real,
+            partial(evaluation.reference_real, judged=judged),
             pool="features",
             reads=MEASURING,
             after=["ingest", "scorers", *real],
@@ -195,6 +196,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
     images = ["ingest"] if round_ == 1 else ["ingest", f"mix-{round_ - 1}"]
     weights = [] if round_ == 1 else [f"joint-{round_ - 1}"]
     subset, next_ = subset_of(config, round_), subset_of(config, round_ + 1)
+    judged = Judged.of(config.data)
     training_rows = [
         Row(
             understanding_,
@@ -256,7 +258,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         *training_rows,
         Row(
             generate,
-            partial(feedback.generate, round_=round_),
+            partial(feedback.generate, round_=round_, space=judged.space),
             pool="generate",
             place="actors",
             reads=[
@@ -268,6 +270,7 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
             ],
             after=[model, "scorers"],
             grows_by=["generation.per_emotion"],
+            facts=judged.stated(),
         ),
         Row(
             score,
@@ -281,9 +284,9 @@ def _round_steps(config: Config, round_: int, *, real: Sequence[str]) -> list[Ro
         *([] if is_last else feedback_rows),
         Row(
             f"evaluate-{round_}",
-            partial(evaluation.evaluate, round_=round_),
+            partial(evaluation.evaluate, round_=round_, judged=judged),
             pool="features",
-            reads=[*MEASURING, "data.labels", "data.valence"],
+            reads=[*MEASURING, *LABELS],
             after=[encode, generate, score, *real],
             facts=measured(config),
         ),

@@ -20,10 +20,12 @@ class Accuracy:
     """Binomial standard error of `top1`."""
     top2: float
     """Share whose label is among the two likeliest emotions; says nothing of a set with two classes."""
-    two_class: float
-    """Share whose likeliest emotion has the label's valence, of the images whose label has one."""
-    two_class_sum: float
-    """Share whose more probable valence, summed over its emotions, is the label's, of the same images."""
+    two_class: float | None
+    """Share whose likeliest emotion has the label's valence, of the images whose label has one; not defined
+    (None) where the label space cannot tell positive from negative."""
+    two_class_sum: float | None
+    """Share whose more probable valence, summed over its emotions, is the label's, of the same images; not
+    defined where `two_class` is not."""
     mean_probability: float
     """Mean probability of the label."""
     per_class: dict[str, float]
@@ -97,14 +99,14 @@ class AccuracyCounts:
         sides, sizes = self._sides(), self.confusion.sum(axis=1)
         same = (sides[:, None] == sides[None, :]) & (sides[:, None] != 0)
         with_valence = max(1, int(sizes[sides != 0].sum()))
-        labels = enumerate(self.space.labels)
+        labels, has_valence = enumerate(self.space.labels), self.space.has_valence
         per_class = {label: float(self.confusion[i, i] / sizes[i]) for i, label in labels if sizes[i]}
         return Accuracy(
             top1=top1,
             standard_error=sqrt(top1 * (1 - top1) / count),
             top2=self.top2 / count,
-            two_class=float(self.confusion[same].sum()) / with_valence,
-            two_class_sum=self.valence_sum / with_valence,
+            two_class=float(self.confusion[same].sum()) / with_valence if has_valence else None,
+            two_class_sum=self.valence_sum / with_valence if has_valence else None,
             mean_probability=self.probability / count,
             per_class=per_class,
             confusion=tuple(tuple(int(n) for n in row) for row in self.confusion),
@@ -130,10 +132,10 @@ def coarsen(probabilities: ArrayLike, source: LabelSpace, target: LabelSpace) ->
         [i for i, label in enumerate(source.labels) if source.valence(label) == wanted]
         for wanted in target.labels
     ]
-    if target != SENTIMENT or sum(map(len, rows)) < len(source.labels):
+    if target != SENTIMENT or sum(map(len, rows)) < len(source.labels) or not source.has_valence:
         raise ValueError(
             f"answers in the classes {', '.join(source.labels)} say nothing certain about the classes "
             f"{', '.join(target.labels)}: take a model and a set with the same classes, or, where every "
-            f"class of the model is positive or negative, a set with these two"
+            f"class of the model is known as positive or negative, a set with these two"
         )
     return np.stack([p[:, chosen].sum(axis=1) for chosen in rows], axis=1)

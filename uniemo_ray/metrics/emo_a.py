@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from uniemo_ray.data.emosketch.rule import Rule, load_rule
-from uniemo_ray.emotions import emotion_index
+from uniemo_ray.data.emosketch.classes import ExactRule
+from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.metrics.accuracy import AccuracyCounts
 
 Judge = Literal["emo_a", "emo_a_clip", "emo_a_exact"]
@@ -29,31 +29,32 @@ class EmoA:
     """Binomial standard error of `top1`."""
     mean_probability: float
     """Mean probability of the intended emotion."""
-    two_class: float
+    two_class: float | None
     """Share whose more probable valence, summed over its emotions, is the intended one, as the published
-    script counts."""
+    script counts; not defined (None) where the emotions have no valences."""
     per_emotion: dict[str, float]
     """`top1` of each intended emotion."""
     count: int
 
 
-def emotion_counts(intended: Sequence[str], probabilities: ArrayLike) -> AccuracyCounts:
+def emotion_counts(intended: Sequence[str], probabilities: ArrayLike, *, space: LabelSpace) -> AccuracyCounts:
     """What some images say about Emo-A by a classifier; counts of several parts merge.
 
     Args:
         intended: M emotion names.
-        probabilities: (M, C) of the classifier, in EMOTIONS order.
+        probabilities: (M, C) of the classifier, in the order of the label space.
+        space: the C emotions.
 
     Raises:
         ValueError: for an unknown emotion or another shape.
     """
-    counts = AccuracyCounts()
-    counts.update([emotion_index(emotion) for emotion in intended], probabilities)
+    counts = AccuracyCounts(space)
+    counts.update([space.position(emotion) for emotion in intended], probabilities)
     return counts
 
 
 def exact_counts(
-    intended: Sequence[str], scenes: ArrayLike, objects: ArrayLike, *, rule: Rule | None = None
+    intended: Sequence[str], scenes: ArrayLike, objects: ArrayLike, *, rule: ExactRule, space: LabelSpace
 ) -> AccuracyCounts:
     """The same by EmoSketch's own rule: the posterior at the scene and object that a recogniser sees.
 
@@ -61,12 +62,13 @@ def exact_counts(
         intended: M emotion names.
         scenes: (M,) recognised scenes, indices into the rule's.
         objects: (M,) recognised objects, indices into the rule's.
-        rule: the labelling rule; by default the shipped one.
+        rule: the labelling rule.
+        space: its C emotions.
 
     Raises:
         ValueError: for an unknown emotion, scene or object, or unequal lengths.
     """
-    return emotion_counts(intended, exact_probabilities(scenes, objects, rule=rule or load_rule()))
+    return emotion_counts(intended, exact_probabilities(scenes, objects, rule=rule), space=space)
 
 
 def emo_a(counts: AccuracyCounts, *, name: Judge) -> EmoA:
@@ -94,7 +96,7 @@ def emo_a(counts: AccuracyCounts, *, name: Judge) -> EmoA:
     )
 
 
-def exact_probabilities(scenes: ArrayLike, objects: ArrayLike, *, rule: Rule) -> NDArray[np.float64]:
+def exact_probabilities(scenes: ArrayLike, objects: ArrayLike, *, rule: ExactRule) -> NDArray[np.float64]:
     """Posterior (M, C) of the rule for each recognised (scene, object).
 
     Raises:

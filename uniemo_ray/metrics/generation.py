@@ -63,6 +63,8 @@ class Yardstick:
     pairs: int
     """Largest number of pairs per emotion."""
     seed: int
+    labels: tuple[str, ...]
+    """The emotions, in order."""
     published_clip: Callable[[], ClipParts] | None = None
     """Loads the CLIP behind the features, if it is that of the published numbers (OpenAI's ViT-L/14)."""
     weights_dir: str | None = None
@@ -82,7 +84,7 @@ class SetMetrics:
     emo_a_two_class: float | None = None
     emo_a_clip: float
     emo_a_clip_probability: float
-    emo_a_clip_two_class: float
+    emo_a_clip_two_class: float | None = None
     emo_a_exact: float | None = None
     scene_fidelity: float | None = None
     object_fidelity: float | None = None
@@ -127,7 +129,7 @@ def needed_rows(image_ids: Names, emotions: Names, yardstick: Yardstick, *, is_g
     if has_lpips or yardstick.recogniser is not None:
         drawn += emotion_pairs(image_ids, emotions, pairs=yardstick.pairs, seed=seed).values()
     if is_generated and (has_lpips or yardstick.published_clip):
-        drawn += draw_published_pairs(image_ids, emotions, seed=seed).values()
+        drawn += draw_published_pairs(image_ids, emotions, labels=yardstick.labels, seed=seed).values()
     return _rows_of(drawn)
 
 
@@ -185,10 +187,11 @@ class _Found(NamedTuple):
             self.by_emotion[name] = dict(by_emotion)
 
     def add_judged(self, judged: EmoA) -> None:
-        """A classifier's three shares."""
+        """A classifier's shares."""
         self.add(judged.name, judged.top1, error=judged.standard_error, by_emotion=judged.per_emotion)
         self.values[f"{judged.name}_probability"] = judged.mean_probability
-        self.values[f"{judged.name}_two_class"] = judged.two_class
+        if judged.two_class is not None:
+            self.values[f"{judged.name}_two_class"] = judged.two_class
 
     def add_clarity(self, clear: SemC) -> None:
         """Sem-C."""
@@ -226,7 +229,8 @@ def _published_pairs(images: ImageSet, yardstick: Yardstick) -> list[PairMean]:
     """The published protocol's, of generated images."""
     if not images.is_generated:
         return []
-    drawn = draw_published_pairs(images.image_ids, images.emotions, seed=yardstick.seed)
+    ids, emotions = images.image_ids, images.emotions
+    drawn = draw_published_pairs(ids, emotions, labels=yardstick.labels, seed=yardstick.seed)
     distances = []
     if has_alexnet(yardstick.weights_dir):
         distance = alex_distance(yardstick.weights_dir)

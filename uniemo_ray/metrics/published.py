@@ -6,7 +6,7 @@ are JPEG files there, of Pillow's default quality, and the scripts read those.
 
 # M images, K pairs, B batch, H height, W width, E CLIP joint width
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Literal
 
@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from uniemo_ray.data.images import normalise
-from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.metrics.frechet import FeatureSums
 from uniemo_ray.metrics.pairs import Floats, Ints, Names, PairMean, rows_by_emotion
 from uniemo_ray.metrics.perceptual import Distance
@@ -36,23 +35,25 @@ def chosen_rows(image_ids: Names, emotions: Names) -> Ints:
     return np.sort(np.concatenate(first)) if first else np.zeros(0, dtype=np.int64)
 
 
-def fid_name(generated: Mapping[str, FeatureSums]) -> Literal["fid", "fid_small"]:
-    """`fid` of `PER_EMOTION` images of each of the eight emotions, as the published one needs them."""
-    counts = [generated[emotion].count if emotion in generated else 0 for emotion in EMOTIONS]
+def fid_name(generated: Mapping[str, FeatureSums], labels: Sequence[str]) -> Literal["fid", "fid_small"]:
+    """`fid` of `PER_EMOTION` images of each of the data set's emotions, as the published one needs them."""
+    counts = [generated[emotion].count if emotion in generated else 0 for emotion in labels]
     return "fid" if set(counts) == {PER_EMOTION} else "fid_small"
 
 
-def draw_published_pairs(image_ids: Names, emotions: Names, *, seed: int) -> dict[str, Ints]:
+def draw_published_pairs(
+    image_ids: Names, emotions: Names, *, labels: Sequence[str], seed: int
+) -> dict[str, Ints]:
     """`PAIRS` pairs of distinct rows (K, 2) for each emotion, seeded.
 
     The script never empties its list of images, so those of an emotion's pairs come from this emotion and all
-    before it, in the order of `EMOTIONS`. A pair may come twice. Emotions without images have no pairs, nor
+    before it, in the order of `labels`. A pair may come twice. Emotions without images have no pairs, nor
     has a first emotion with a single image.
     """
     rows = rows_by_emotion(image_ids, emotions)
     pool = np.zeros(0, dtype=np.int64)
     drawn = {}
-    for emotion in EMOTIONS:
+    for emotion in labels:
         own = rows.get(emotion, pool[:0])
         pool = np.concatenate([pool, own])
         if len(own) and len(pool) > 1:

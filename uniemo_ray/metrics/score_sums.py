@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.metrics.accuracy import AccuracyCounts
 from uniemo_ray.metrics.emo_a import emotion_counts
 from uniemo_ray.metrics.frechet import FeatureSums, SumsByEmotion, add_sums
@@ -32,9 +33,9 @@ SCORE_COLUMNS = (
 class ScoreSums:
     """Sums over the score rows that have no reason to be left out."""
 
-    count: int = 0
-    own: AccuracyCounts = field(default_factory=AccuracyCounts)
+    own: AccuracyCounts
     """Of the probabilities that the filter ranks by."""
+    count: int = 0
     public: AccuracyCounts | None = None
     """Of the public judge, if there is one for these features."""
     clarity: Moments = field(default_factory=lambda: Moments.empty(1))
@@ -56,14 +57,15 @@ class ScoreSums:
         return self
 
 
-def sum_scores(tables: Iterable[pa.Table], *, judge: Judge | None = None) -> ScoreSums:
+def sum_scores(tables: Iterable[pa.Table], *, space: LabelSpace, judge: Judge | None = None) -> ScoreSums:
     """Sums over tables of `SCORE_COLUMNS`, of which one at a time is held.
 
     Args:
         tables: shard by shard.
-        judge: the public judge, for features of the CLIP that it is for.
+        space: the C emotions.
+        judge: the public judge, for features of the CLIP that it is for, and for its own eight emotions.
     """
-    sums, features = ScoreSums(), SumsByEmotion()
+    sums, features = ScoreSums(AccuracyCounts(space)), SumsByEmotion()
     for table in tables:
         rows = table.filter(pc.is_null(table["reason"]))
         if not rows.num_rows:
@@ -73,8 +75,8 @@ def sum_scores(tables: Iterable[pa.Table], *, judge: Judge | None = None) -> Sco
         clear = semantic[np.isfinite(semantic)]
         part = ScoreSums(
             count=rows.num_rows,
-            own=emotion_counts(emotions, matrix(rows["probabilities"])),
-            public=None if judge is None else emotion_counts(emotions, judge(clip)),
+            own=emotion_counts(emotions, matrix(rows["probabilities"]), space=space),
+            public=None if judge is None else emotion_counts(emotions, judge(clip), space=space),
             clarity=clarity(clear, clear),
             unclear=len(semantic) - len(clear),
         )

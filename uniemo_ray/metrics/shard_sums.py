@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from uniemo_ray.data.emosketch.rule import load_rule
+from uniemo_ray.data.emosketch.classes import ExactRule
 from uniemo_ray.data.images import decode_rgb, to_square, to_unit_range
+from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.metrics.accuracy import AccuracyCounts
 from uniemo_ray.metrics.emo_a import exact_counts
 from uniemo_ray.metrics.frechet import FeatureSums, SumsByEmotion
@@ -53,11 +54,13 @@ class SumScores:
 
     store: Store
     judge: Judge | None
+    space: LabelSpace
+    """The emotions."""
 
     def __call__(self, entries: Entries) -> ScoreSums:
         """Sums over all rows."""
         tables = iterate_entries(self.store, entries, columns=SCORE_COLUMNS)
-        return sum_scores(tables, judge=self.judge)
+        return sum_scores(tables, space=self.space, judge=self.judge)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class SumClarity:
 class PictureCounts:
     """What a recogniser finds on pictures."""
 
-    exact: AccuracyCounts = field(default_factory=AccuracyCounts)
+    exact: AccuracyCounts
     """Of `emo_a_exact`."""
     seen: Seen = field(default_factory=Seen)
 
@@ -116,13 +119,17 @@ class CountPictures:
     recogniser: Recogniser
     size_px: int
     max_pixels: int
+    rule: ExactRule
+    """What the scene and object of a picture say of its emotion."""
+    space: LabelSpace
+    """The emotions."""
     is_generated: bool
     """Whether columns `scene` and `object` say what a picture's condition names."""
     left_out: pa.Array | None = None
 
     def __call__(self, entries: Entries) -> PictureCounts:
         """Counts over all pictures that count."""
-        total = PictureCounts()
+        total = PictureCounts(AccuracyCounts(self.space))
         named = ["scene", "object"] if self.is_generated else []
         for table in iterate_entries(self.store, entries, columns=["image_id", "emotion", "image", *named]):
             rows = without(table, self.left_out)
@@ -137,7 +144,7 @@ class CountPictures:
         ]
         seen = recognise(self.recogniser, to_unit_range(np.stack(squares)))
         emotions, scenes, objects = rows["emotion"].to_pylist(), seen.scene.numpy(), seen.object.numpy()
-        rule = load_rule()
+        rule = self.rule
         counts = count_seen(
             emotions,
             scenes,
@@ -147,7 +154,7 @@ class CountPictures:
             named_scenes=rows["scene"].to_pylist() if self.is_generated else (),
             named_objects=rows["object"].to_pylist() if self.is_generated else (),
         )
-        return PictureCounts(exact_counts(emotions, scenes, objects, rule=rule), counts)
+        return PictureCounts(exact_counts(emotions, scenes, objects, rule=rule, space=self.space), counts)
 
 
 @dataclass(frozen=True)

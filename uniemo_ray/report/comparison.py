@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from uniemo_ray.data.readers import label_space
 from uniemo_ray.report.summary import Ceiling, GenerationMetrics, Summary, UnderstandingMetrics
-from uniemo_ray.report.wording import GENERATION_METRICS, MISSING, UNDERSTANDING_METRICS, Metric, metric_text
+from uniemo_ray.report.wording import (
+    BY_VALENCE,
+    GENERATION_METRICS,
+    MISSING,
+    UNDERSTANDING_METRICS,
+    Metric,
+    metric_text,
+)
 
 CEILING, REAL, PLAIN = "Ceiling", "Real test images", "Plain prompt"
 
@@ -28,6 +36,14 @@ class Comparison:
     """How many images each column's generation metrics are about."""
     understanding: tuple[ComparisonRow, ...]
     generation: tuple[ComparisonRow, ...]
+    not_defined: tuple[str, ...] = ()
+    """Metrics of positive against negative, where the run's labels cannot be told apart like this."""
+
+    @property
+    def why_not_defined(self) -> str:
+        """One line that names them; empty where all are defined."""
+        names = ", ".join(self.not_defined)
+        return f"{names}: not defined, because the labels have no valences" if names else ""
 
 
 def compare(summary: Summary) -> Comparison:
@@ -44,13 +60,25 @@ def compare(summary: Summary) -> Comparison:
     generated = [item for _, _, item in sets]
     understood = [item for _, item, _ in sets]
     ceiling = summary.dataset.ceiling
+    has_valence = label_space(summary.config.data).has_valence
     return Comparison(
         columns=tuple(name for name, _, _ in sets) + ((CEILING,) if ceiling else ()),
         newest=newest,
         images=_padded([MISSING if item is None else f"{item.images:,}" for item in generated], ceiling),
         understanding=_rows(UNDERSTANDING_METRICS, understood, ceiling),
         generation=_rows(GENERATION_METRICS, generated, ceiling),
+        not_defined=() if has_valence else _lacking_valence([*understood, *generated]),
     )
+
+
+def _lacking_valence(
+    sets: Sequence[UnderstandingMetrics | GenerationMetrics | None],
+) -> tuple[str, ...]:
+    """Names of the metrics by valence of all that was measured in another way."""
+    measured = {
+        key for key, whole in BY_VALENCE.items() if any(getattr(s, whole, None) is not None for s in sets)
+    }
+    return tuple(m.label for m in (*UNDERSTANDING_METRICS, *GENERATION_METRICS) if m.key in measured)
 
 
 def _rows(

@@ -42,7 +42,7 @@ def render_report(
         summary=summary,
         is_sketch=summary.config.data.kind == "sketch",
         headlines=sections.headlines(summary),
-        gallery=sections.gallery(samples),
+        gallery=sections.gallery(samples, list(summary.rounds[-1].understanding.per_class)),
         comparison=compare(summary),
         emotion_table=sections.emotion_table(summary),
         confusions=[(item.round, sections.confusion_rows(item)) for item in reversed(summary.rounds)],

@@ -47,9 +47,9 @@ model = UniEmo.from_pretrained("path/to/this/folder")
 result = model.understand([Image.open("picture.png")])[0]
 print(result.top, result.emotions, result.scenes, result.objects)
 
-for number, image in enumerate(model.generate(emotion="awe", n=4, seed=7)):
-    image.save(f"awe-{{number}}.png")
-model.generate(emotion={{"amusement": 0.6, "fear": 0.4}}, prompt="{{}} room", n=1, seed=7)
+for number, image in enumerate(model.generate(emotion="{one}", n=4, seed=7)):
+    image.save(f"{one}-{{number}}.png")
+model.generate(emotion={{"{first}": 0.6, "{second}": 0.4}}, prompt="{{}} room", n=1, seed=7)
 ```
 
 ## Intended use
@@ -82,10 +82,15 @@ def model_card(summary: Summary) -> str:
     """Markdown with YAML front matter; text from data is escaped for Markdown and HTML."""
     comparison = compare(summary)
     emotions = list(summary.rounds[-1].understanding.per_class)
+    one = "awe" if "awe" in emotions else emotions[0]
+    first, second = ("amusement", "fear") if {"amusement", "fear"} <= set(emotions) else emotions[:2]
     body = BODY.format(
         name=_escape(summary.dataset.name),
         emotions=", ".join(_escape(emotion) for emotion in emotions),
         count=len(emotions),
+        one=one,
+        first=first,
+        second=second,
         limits=_limits(summary.config),
         data=_data(summary),
         metrics=_table(comparison),
@@ -151,7 +156,8 @@ def _table(comparison: Comparison) -> str:
 
 def _meanings(comparison: Comparison) -> str:
     rows = comparison.understanding + comparison.generation
-    return "\n".join(f"* {row.metric.label}: {row.metric.meaning}." for row in rows)
+    lines = [f"* {row.metric.label}: {row.metric.meaning}." for row in rows]
+    return "\n".join(lines + ([f"* {comparison.why_not_defined}."] if comparison.not_defined else []))
 
 
 def _escape(text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pydantic import JsonValue
 
-from uniemo_ray.emotions import EMOTIONS
+from uniemo_ray.feedback.schema import ALPHA
 from uniemo_ray.report.comparison import PLAIN, REAL
 from uniemo_ray.report.samples import Picture, ShownSample, embed
 from uniemo_ray.report.summary import GenerationMetrics, Round, Summary
@@ -134,9 +134,14 @@ def _emo_a(summary: Summary) -> list[Headline]:
     return found
 
 
-def gallery(samples: Sequence[ShownSample]) -> tuple[tuple[str, tuple[Strip, ...]], ...]:
-    """Pictures by emotion; within an emotion real ones first, then the plain prompt, then the rounds."""
-    order = {emotion: index for index, emotion in enumerate(EMOTIONS)}
+def gallery(
+    samples: Sequence[ShownSample], labels: Sequence[str]
+) -> tuple[tuple[str, tuple[Strip, ...]], ...]:
+    """Pictures by emotion in the order of `labels`, then others by name.
+
+    Within an emotion real ones come first, then the plain prompt, then the rounds.
+    """
+    order = {emotion: index for index, emotion in enumerate(labels)}
     emotions = sorted(
         {sample.emotion for sample in samples}, key=lambda name: (order.get(name, len(order)), name)
     )
@@ -221,14 +226,15 @@ def evidence(table: pa.Table) -> tuple[Evidence, ...]:
         table: Columns `attribute`, `kind` (`scene` or `object`), `count` and `alpha_<emotion>`.
     """
     rows = table.to_pylist()
+    labels = [name.removeprefix(ALPHA) for name in table.column_names if name.startswith(ALPHA)]
     found = []
-    for emotion in EMOTIONS:
-        key = f"alpha_{emotion}"
+    for emotion in labels:
+        key = f"{ALPHA}{emotion}"
         best = {
             kind: tuple(
                 Attribute(words(row["attribute"]), row[key], row["count"])
                 for row in sorted(rows, key=lambda row: (-row[key], row["attribute"]))
-                if row["kind"] == kind and row["count"] >= RARE and row[key] > 1 / len(EMOTIONS)
+                if row["kind"] == kind and row["count"] >= RARE and row[key] > 1 / len(labels)
             )[:TOP_ATTRIBUTES]
             for kind in ("scene", "object")
         }

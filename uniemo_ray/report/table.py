@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from uniemo_ray.report.comparison import compare
+from uniemo_ray.report.comparison import Comparison, compare
 from uniemo_ray.report.sections import headlines
 from uniemo_ray.report.summary import Summary
 
@@ -28,10 +28,11 @@ def final_table(summary: Summary) -> RenderableType:
     lines = [
         Text(f"{item.label}: {item.value}, {item.note}") for item in headlines(summary) if item.share is None
     ]
-    return Group(table, *lines, *_notes(summary))
+    return Group(table, *lines, *_notes(summary, comparison))
 
 
-def _notes(summary: Summary) -> list[Text]:
-    if summary.config.data.kind != "sketch":
-        return []
-    return [Text("Labels are a rule drawn from EmoSet's statistics, not human ratings.", style="dim")]
+def _notes(summary: Summary, comparison: Comparison) -> list[Text]:
+    texts = [comparison.why_not_defined] if comparison.not_defined else []
+    if summary.config.data.kind == "sketch":
+        texts.append("Labels are a rule drawn from EmoSet's statistics, not human ratings.")
+    return [Text(text, style="dim") for text in texts]

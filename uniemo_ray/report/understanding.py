@@ -8,7 +8,7 @@ from rich.text import Text
 
 from uniemo_ray.config import Config
 from uniemo_ray.report.summary import Dataset, Record, Share, StepTime, UnderstandingMetrics
-from uniemo_ray.report.wording import percent
+from uniemo_ray.report.wording import NOT_DEFINED, percent
 
 CARD = """# UniEmo, understanding alone
 
@@ -39,8 +39,9 @@ class UnderstandingSummary(Record):
     understanding: UnderstandingMetrics
     standard_error: FiniteFloat
     """Binomial standard error of the accuracy."""
-    two_class_sum: Share
-    """Accuracy of the valence that holds more probability, over the images whose label has one."""
+    two_class_sum: Share | None = None
+    """Accuracy of the valence that holds more probability, over the images whose label has one; not defined
+    where the labels have no valences."""
     classifier_accuracy: Share | None = None
     """The section-2 classifier on frozen CLIP features, trained on the same images."""
     steps: tuple[StepTime, ...] = ()
@@ -58,8 +59,11 @@ def understanding_table(summary: UnderstandingSummary) -> Table:
     table.add_row("Accuracy", f"{percent(found.accuracy)} ± {percent(summary.standard_error)}")
     if found.top2 is not None and len(found.per_class) > 2:
         table.add_row("Top-2 accuracy", percent(found.top2))
-        table.add_row("2-class accuracy, likeliest emotion", percent(found.two_class or 0.0))
-        table.add_row("2-class accuracy, summed probabilities", percent(summary.two_class_sum))
+        for name, share in (
+            ("likeliest emotion", found.two_class),
+            ("summed probabilities", summary.two_class_sum),
+        ):
+            table.add_row(f"2-class accuracy, {name}", NOT_DEFINED if share is None else percent(share))
     if summary.classifier_accuracy is not None:
         table.add_row("Two-layer classifier on frozen CLIP", percent(summary.classifier_accuracy))
     table.add_section()

@@ -5,6 +5,8 @@ from typing import Literal
 
 NBSP = "\N{NO-BREAK SPACE}"
 MISSING = "\N{EN DASH}"
+NOT_DEFINED = "not defined"
+"""Of a metric of positive against negative, where the labels have no valences."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ UNDERSTANDING_METRICS: tuple[Metric, ...] = (
     Metric("top2", "Top-2 accuracy", "up", True, "share whose label is among the two likeliest emotions"),
     Metric("two_class", "2-class accuracy", "up", True, "positive against negative emotions only"),
 )
+BY_VALENCE = {"two_class": "accuracy", "emo_a_two_class": "emo_a", "emo_a_clip_two_class": "emo_a_clip"}
+"""Metrics of positive against negative, each with the metric of the same answers by emotion."""
 GENERATION_METRICS: tuple[Metric, ...] = (
     Metric(
         "emo_a",

@@ -140,7 +140,7 @@ def build_app(args: BuildArgs) -> serve.Application:
         understanding,
         generation,
         inline_inference=(registry, args.understanding) if args.inline_inference else None,
-        models=tuple(registry.models),
+        registry=registry,
         limits=args.limits,
         store=store,
         # symbolic links are followed at every read: Kubernetes changes a mounted secret by changing a link

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from uniemo_ray.emotions import Valence
 from uniemo_ray.inference.requests import Mix
 from uniemo_ray.inference.uniemo import UnderstandResult
 
@@ -114,6 +115,8 @@ class ModelDescription:
     """The scenes that the model can name."""
     objects: tuple[str, ...] = ()
     """The objects that the model can name."""
+    valences: Mapping[str, Valence] = field(default_factory=dict)
+    """Valence of every emotion that has one."""
 
 
 class UnavailableError(Exception):

@@ -1,6 +1,7 @@
 """The Ray Serve deployments: thin shells around `api` and `workers`."""
 
 import asyncio
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +35,9 @@ from uniemo_ray.service.workers.image_generator import ImageGenerator, ImageRequ
 from uniemo_ray.service.workers.model_registry import ModelRegistry, describe
 from uniemo_ray.service.workers.understander import DecodedImage, Understander
 from uniemo_ray.store.filesystem import open_store
+from uniemo_ray.text import one_line
+
+logger = logging.getLogger(__name__)
 
 
 class UnderstandingDeployment:
@@ -121,7 +125,7 @@ class Endpoint:
         generation: Handle,
         *,
         inline_inference: tuple[ModelRegistry, Pool] | None,
-        models: tuple[str, ...],
+        registry: ModelRegistry,
         limits: Limits,
         store: str,
         tokens: str | None,
@@ -136,7 +140,7 @@ class Endpoint:
         self.backend = HandleBackend(
             understanding, generation, generation_store=self.generation_store, limits=limits, inline=inline
         )
-        self.models, self.limits = models, limits
+        self.models, self.emotions, self.limits = tuple(registry.models), _emotions_of(registry), limits
         self.peers = None if aggregator is None else AggregatorPeers(aggregator)
 
     def check_health(self) -> None:
@@ -152,11 +156,21 @@ class Endpoint:
             limits=self.limits,
             tokens=self.tokens,
             models=self.models,
+            emotions=self.emotions,
             peers=self.peers,
             memory=self.memory,
             sends_request_id=False,
             behind_haproxy=os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1",
         )
+
+
+def _emotions_of(registry: ModelRegistry) -> tuple[str, ...] | None:
+    """The emotions of all models, or None where an endpoint does not see their folders, as replicas do."""
+    try:
+        return registry.emotions()
+    except (ValueError, OSError) as error:
+        logger.warning("the description of requests does not list the emotions: %s", one_line(error))
+        return None
 
 
 def _load_inline(

@@ -203,7 +203,12 @@ def serve(model: str, *, host: str, port: int, tokens: Path | None, store: str |
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     app = make_api(
-        backend, generation_store=generation_store, limits=limits, tokens=token_file, memory=memory
+        backend,
+        generation_store=generation_store,
+        limits=limits,
+        tokens=token_file,
+        emotions=loaded.parts.labels.labels,
+        memory=memory,
     )
     log_to_stderr()
     with contextlib.suppress(KeyboardInterrupt):  # raised again when the server has ended

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from uniemo_ray.config import Config
-from uniemo_ray.data.readers import label_space
 from uniemo_ray.models.uniemo import PARTS
 from uniemo_ray.pools import PoolsConfig, find_painters, find_pool
 from uniemo_ray.sizing.architectures import Architecture, find_architecture
@@ -22,7 +21,6 @@ from uniemo_ray.sizing.workload import (
     StageWork,
     Written,
     generated_images,
-    has_stage_2,
     stage_work,
     training_images,
     written_bytes,
@@ -112,12 +110,11 @@ def make_plan(
     architecture: str | None = None,
     with_activations: bool = True,
     per_machine: Mapping[str, int] | None = None,
+    with_stage_2: bool = True,
 ) -> Plan:
     """Count, estimate and warn; one GPU for each of `resources.workers`.
 
     Of bounds, time and cost count the most workers, and memory the least: then each GPU holds the most.
-
-    Of classes that the loop does not know, stage 1 alone is planned, as `jobs/understanding.py` runs it.
 
     Args:
         config: of the run.
@@ -127,6 +124,7 @@ def make_plan(
         architecture: of the diffusion model, instead of `diffusion.model`.
         with_activations: estimate them; takes most of the time.
         per_machine: processes of a pool that share a machine.
+        with_stage_2: whether the run is a whole loop; else stage 1 alone, as `jobs/understanding.py` runs it.
 
     Raises:
         ValueError: for models or a data set that nothing here knows.
@@ -136,13 +134,14 @@ def make_plan(
     shape = find_architecture(architecture or config.diffusion.model)
     blueprint = build_blueprint(config, shape, names=NAMES.get(config.data.kind, (0, 0)))
     parts, stages = part_sizes(blueprint, config), STAGES
-    if not has_stage_2(config):
+    if not with_stage_2:
         parts, stages = [replace(part, stage2=0) for part in parts[: len(PARTS)]], STAGES[:1]
     memory = tuple(
         _stage_memory(stage, blueprint, shape, config, parts=parts, with_activations=with_activations)
         for stage in stages
     )
-    work, generated = stage_work(config, images=images), generated_images(config)
+    work = stage_work(config, images=images, with_stage_2=with_stage_2)
+    generated = generated_images(config, with_stage_2=with_stage_2)
     latent = int(shape.denoiser["in_channels"]) * (config.diffusion.size_px // shape.pixels_per_latent) ** 2
     written = written_bytes(
         config,
@@ -151,16 +150,19 @@ def make_plan(
         trained=(sum(part.stage1 for part in parts), sum(part.stage2 for part in parts)),
         features=_feature_sizes(blueprint, config),
         model_bytes=FP32 * sum(part.total for part in parts),
+        with_stage_2=with_stage_2,
     )
     is_fed, is_counted = bool(find_pool(config, "train").gpus), rates.images_per_second is None
     flops = image_flops(blueprint, shape, config) if rates.gpu_type or (is_fed and is_counted) else None
     measured = rates.images_per_second
     feeding = [feeding_of(stage, config, flops=flops, measured=measured) for stage in stages if is_fed]
     cost = _cost(config, work, generated, rates)
-    hours = _hours(config, work, flops, rates.gpu_type, images=images)
+    hours = _hours(
+        config, work, flops, rates.gpu_type, images=images, generated=generated, with_stage_2=with_stage_2
+    )
     return Plan(
         clip=config.encoder.clip,
-        diffusion=shape.name if has_stage_2(config) else None,
+        diffusion=shape.name if with_stage_2 else None,
         gpus=gpus,
         gpu_memory=gpu_memory_bytes,
         parts=tuple(parts),
@@ -174,7 +176,7 @@ def make_plan(
         pools=pool_work(config, cost=cost, hours=hours, per_machine=per_machine),
         has_pools=config.resources.pools != PoolsConfig(),
         has_activations=with_activations,
-        notes=(*_feeding_notes(feeding, config, rates), *_notes(config, rates)),
+        notes=(*_feeding_notes(feeding, config, rates), *_notes(config, rates, with_stage_2=with_stage_2)),
         warnings=tuple(_warnings(memory, gpu_memory_bytes, config)),
     )
 
@@ -194,7 +196,14 @@ def _cost(config: Config, work: list[StageWork], generated: int, rates: Rates) -
 
 
 def _hours(
-    config: Config, work: list[StageWork], flops: ImageFlops | None, gpu_type: str | None, *, images: int
+    config: Config,
+    work: list[StageWork],
+    flops: ImageFlops | None,
+    gpu_type: str | None,
+    *,
+    images: int,
+    generated: int,
+    with_stage_2: bool,
 ) -> GpuHours | None:
     """GPU hours of the whole run, if a type of GPU is named.
 
@@ -202,8 +211,7 @@ def _hours(
     """
     if flops is None or gpu_type is None:
         return None
-    is_loop, generated = has_stage_2(config), generated_images(config)
-    everything, rounds = round(images / TRAIN_SHARE), config.feedback.rounds + 1 if is_loop else 0
+    everything, rounds = round(images / TRAIN_SHARE), config.feedback.rounds + 1 if with_stage_2 else 0
     seen = {stage.name: stage.images * stage.epochs for stage in work}
     return gpu_hours(
         GPUS[gpu_type],
@@ -212,7 +220,7 @@ def _hours(
         stage2_images=sum(count for name, count in seen.items() if name.startswith("joint")),
         generated=generated,
         clip_passes=(1 + rounds) * everything + generated,
-        latents=images if is_loop and config.diffusion.target == "whole" else 0,
+        latents=images if with_stage_2 and config.diffusion.target == "whole" else 0,
         training="fp32" if config.stage1.precision == "fp32" else "bf16",
         generation=_generation_arithmetic(config),
     )
@@ -239,24 +247,20 @@ def _feature_sizes(blueprint: Blueprint, config: Config) -> tuple[int, int]:
     return net.scenes.embeddings.shape[1], pooled * net.encoder.width
 
 
-def _notes(config: Config, rates: Rates) -> list[str]:
-    is_loop, notes = has_stage_2(config), []
-    if not is_loop:
-        count = len(label_space(config.data).labels)
-        notes.append(
-            f"Stage 1 alone, as jobs/understanding.py runs it: with {count} classes there is no stage 2 and "
-            f"no generation"
-        )
-    for name, train in (("stage1", config.stage1), ("stage2", config.stage2))[: 2 if is_loop else 1]:
+def _notes(config: Config, rates: Rates, *, with_stage_2: bool) -> list[str]:
+    notes = []
+    if not with_stage_2:
+        notes.append("Stage 1 alone, as jobs/understanding.py runs it: no stage 2 and no generation")
+    for name, train in (("stage1", config.stage1), ("stage2", config.stage2))[: 2 if with_stage_2 else 1]:
         if train.sampling != "natural":
             notes.append(
                 f"{name}.sampling {train.sampling!r} is not counted: an epoch has up to "
                 f"{train.most_repeats:g} times as many images, steps and hours"
             )
-    if is_loop and rates.images_per_second is not None:
+    if with_stage_2 and rates.images_per_second is not None:
         notes.append("One training rate stands for both stages: of rates a and b give 2 / (1/a + 1/b)")
     gpus = config.resources.most_workers
-    if is_loop and rates.generated_per_second is not None and _generating(config) < gpus:
+    if with_stage_2 and rates.generated_per_second is not None and _generating(config) < gpus:
         notes.append(
             f"generation.actors: {_generating(config)} of {gpus} GPUs generate, "
             f"the others idle and cost as much"

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from uniemo_ray.config import Config, TrainConfig
 from uniemo_ray.data.readers import label_space
-from uniemo_ray.emotions import EMOTIONS, MIKELS
 from uniemo_ray.training.schedule import steps_per_epoch
 
 PUBLISHED_SIZES = {"emoset": 94_481, "fi": 18_146}
@@ -83,14 +82,12 @@ def training_images(config: Config, given: int | None) -> int:
     return PUBLISHED_SIZES[config.data.kind]
 
 
-def has_stage_2(config: Config) -> bool:
-    """Whether the loop knows the data set's classes; others train stage 1 alone (`jobs/understanding.py`)."""
-    return label_space(config.data) == MIKELS
+def stage_work(config: Config, *, images: int, with_stage_2: bool = True) -> list[StageWork]:
+    """All training stages in order, sampled naturally; later rounds add the synthetic share.
 
-
-def stage_work(config: Config, *, images: int) -> list[StageWork]:
-    """All training stages in order, sampled naturally; later rounds add the synthetic share."""
-    if not has_stage_2(config):
+    Without stage 2 there is one round of stage 1, as `jobs/understanding.py` trains it.
+    """
+    if not with_stage_2:
         return [_stage("understanding", config.stage1, min(images, config.feedback.real_images or images))]
     work = []
     for round_ in range(1, config.feedback.rounds + 2):
@@ -117,11 +114,11 @@ def mixed_images(config: Config, images: int) -> int:
     return round(min(share / (1 - share) * images, kept))
 
 
-def generated_images(config: Config) -> int:
+def generated_images(config: Config, *, with_stage_2: bool = True) -> int:
     """Images that the run generates: every round's, and those of the plain prompt."""
-    if not has_stage_2(config):
+    if not with_stage_2:
         return 0
-    plain = len(EMOTIONS) * config.evaluation.plain_per_emotion
+    plain = len(label_space(config.data).labels) * config.evaluation.plain_per_emotion
     return (config.feedback.rounds + 1) * _per_round(config) + plain
 
 
@@ -133,6 +130,7 @@ def written_bytes(
     trained: tuple[int, int],
     features: tuple[int, int],
     model_bytes: int,
+    with_stage_2: bool = True,
 ) -> Written:
     """Bytes written by a run.
 
@@ -143,10 +141,12 @@ def written_bytes(
         trained: parameters that train in stage 1 and in stage 2.
         features: numbers that frozen CLIP and that the trained encoder leave of an image.
         model_bytes: of a model folder.
+        with_stage_2: whether the run is a whole loop.
     """
-    is_loop = has_stage_2(config)
+    is_loop = with_stage_2
     rounds = config.feedback.rounds + 1 if is_loop else 1
-    everything, generated = round(images / TRAIN_SHARE), generated_images(config)
+    everything = round(images / TRAIN_SHARE)
+    generated = generated_images(config, with_stage_2=with_stage_2)
     picture = config.diffusion.size_px**2 * PNG_BYTES_PER_PIXEL
     latent = 2 * latent_pixels if is_loop and config.diffusion.target == "whole" else 0  # float16
     stages = zip((config.stage1, config.stage2), trained, strict=True)
@@ -186,7 +186,7 @@ def cost(
 
 
 def _per_round(config: Config) -> int:
-    return len(EMOTIONS) * config.generation.per_emotion
+    return len(label_space(config.data).labels) * config.generation.per_emotion
 
 
 def _state_bytes(train: TrainConfig) -> int:

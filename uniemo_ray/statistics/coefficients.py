@@ -102,5 +102,5 @@ def mean_absolute_error(table: pa.Table, exact: Mapping[Key, NDArray[np.float64]
         raise ValueError(f"no exact coefficients for {len(unknown)} attributes, for example {unknown[0]}")
     if not exact:
         raise ValueError("exact coefficients are empty: there is nothing to compare with")
-    zeros = np.zeros(len(EMOTIONS))
+    zeros = np.zeros_like(next(iter(exact.values())))
     return float(np.mean([np.abs(found.get(key, zeros) - alpha) for key, alpha in exact.items()]))

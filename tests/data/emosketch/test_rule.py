@@ -3,7 +3,7 @@ import pytest
 
 from uniemo_ray.data.emosketch.labels import draw_label, image_rng
 from uniemo_ray.data.emosketch.rule import load_rule
-from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.emotions import EMOTIONS
 
 # S scenes, O objects, C emotions
 RULE = load_rule()
@@ -21,7 +21,7 @@ def test_columns_are_smoothed_counts() -> None:
     np.testing.assert_allclose(RULE.scene_given_emotion.sum(axis=0), 1)
     np.testing.assert_allclose(RULE.object_given_emotion.sum(axis=0), 1)
     sadness = [6, 25, 2, 30, 42, 19, 3, 104, 21, 53, 45, 2299]  # the scene counts that are not zero
-    cemetery = RULE.scene_given_emotion[RULE.scenes.index("cemetery"), emotion_index("sadness")]
+    cemetery = RULE.scene_given_emotion[RULE.scenes.index("cemetery"), EMOTIONS.index("sadness")]
     assert cemetery == pytest.approx(2300 / (sum(sadness) + 16))
     assert (RULE.scene_given_emotion > 0).all()
     assert (RULE.object_given_emotion > 0).all()
@@ -54,7 +54,7 @@ def test_alpha_is_the_mean_posterior_of_images_with_the_attribute() -> None:
     for o, name in enumerate(RULE.objects):
         mean = sum(pairs[s, o] * RULE.posterior(s, o) for s in range(16)) / pairs[:, o].sum()
         np.testing.assert_allclose(alpha["object", name], mean)
-    assert alpha["scene", "cemetery"][emotion_index("sadness")] > 0.95
+    assert alpha["scene", "cemetery"][EMOTIONS.index("sadness")] > 0.95
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ def test_png_is_stored_whole() -> None:
 
 
 def test_write_images_is_a_piece_of_the_whole(sketch: Path, tmp_path: Path) -> None:
-    module._make_folders(tmp_path)
+    module._make_folders(tmp_path, EMOTIONS)
     assert write_images(tmp_path, "train", range(10, 14), seed=0, size_px=32) == 4
     whole = contents(sketch)
     pieces = contents(tmp_path)

@@ -16,6 +16,7 @@ from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.loop.steps import image_metrics
 from uniemo_ray.loop.steps.evaluation import measure_step
+from uniemo_ray.loop.steps.image_metrics import Judged
 from uniemo_ray.metrics import emotion_judge
 from uniemo_ray.metrics.emotion_judge import JUDGE_FILE
 from uniemo_ray.metrics.pairs import emotion_pairs
@@ -87,14 +88,14 @@ def config(**evaluation: object) -> Config:
 def test_without_a_network_that_looks_no_picture_is_read(tmp_path: Path) -> None:
     context = Context(tmp_path)
     write(context, [b"no picture"] * COUNT)
-    found = measure_step(context, config(), images="images", scores="scores")
+    found = measure_step(context, config(), Judged.of(config().data), images="images", scores="scores")
     assert found["images"] == COUNT - 1
     assert "fd_clip" in found
 
 
 def test_only_pictures_of_the_pairs_are_decoded(tmp_path: Path, alexnet_dir: Path) -> None:
     ours = emotion_pairs(IDS[:-1], LABELS[:-1], pairs=PAIRS, seed=0)
-    published = draw_published_pairs(IDS[:-1], LABELS[:-1], seed=0)
+    published = draw_published_pairs(IDS[:-1], LABELS[:-1], labels=EMOTIONS, seed=0)
     drawn = [*ours.values(), *published.values()]
     wanted = {int(row) for pairs in drawn for row in pairs.reshape(-1)}
     assert wanted < set(range(COUNT - 1))
@@ -103,7 +104,13 @@ def test_only_pictures_of_the_pairs_are_decoded(tmp_path: Path, alexnet_dir: Pat
         pictures[row] = png(row)
     context = Context(tmp_path)
     write(context, pictures)
-    found = measure_step(context, config(weights_dir=str(alexnet_dir)), images="images", scores="scores")
+    found = measure_step(
+        context,
+        config(weights_dir=str(alexnet_dir)),
+        Judged.of(config(weights_dir=str(alexnet_dir)).data),
+        images="images",
+        scores="scores",
+    )
     assert found["lpips_alex"] > 0
     assert found["lpips"] > 0
 
@@ -122,14 +129,14 @@ def test_the_public_judge_evaluates_and_the_scores_stay_the_classifiers(
     digest = sha256((weights / JUDGE_FILE).read_bytes()).hexdigest()
     monkeypatch.setattr(emotion_judge, "JUDGE_SHA256", digest)
     settings = config(weights_dir=str(weights))
-    plain = measure_step(context, settings, images="images", scores="scores")
+    plain = measure_step(context, settings, Judged.of(settings.data), images="images", scores="scores")
     assert "emo_a" not in plain  # the run's CLIP is another than the judge's
     monkeypatch.setattr(image_metrics, "is_published_clip", lambda *_, **__: True)
     monkeypatch.setattr(image_metrics, "load_clip", lambda *_, **__: load_clip("tiny"))
     pictures = [png(number) for number in range(COUNT)]
     widened = Context(tmp_path / "wide")
     write(widened, pictures, width=768)
-    found = measure_step(widened, settings, images="images", scores="scores")
+    found = measure_step(widened, settings, Judged.of(settings.data), images="images", scores="scores")
     wanted = LABELS[: COUNT - 1].count(LABELS[0]) / (COUNT - 1)
     assert found["emo_a"] == pytest.approx(wanted)
     scores = read_shards(widened.artefacts_of("scores"), "scores/").slice(0, COUNT - 1)
@@ -145,4 +152,4 @@ def test_a_set_without_scores_is_named(tmp_path: Path) -> None:
     empty = pa.Table.from_pylist([], schema=SCORES)
     commit_shard(context.artefacts_of("scores"), "scores/part-0", empty, plan_hash="p")
     with pytest.raises(ValueError, match=r"no image in .*images has scores"):
-        measure_step(context, config(), images="images", scores="scores")
+        measure_step(context, config(), Judged.of(config().data), images="images", scores="scores")

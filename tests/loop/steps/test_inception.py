@@ -13,6 +13,7 @@ from uniemo_ray.data.images import decode_rgb, to_square
 from uniemo_ray.distributed.shards.actors.published import InceptionActor
 from uniemo_ray.loop.steps import inception
 from uniemo_ray.loop.steps.evaluation import measure_step
+from uniemo_ray.loop.steps.image_metrics import Judged
 from uniemo_ray.loop.steps.inception import PUBLISHED, TRAIN, inception_step
 from uniemo_ray.metrics import inception as network
 from uniemo_ray.metrics import published
@@ -93,7 +94,7 @@ def test_all_splits_against_the_training_split(context, monkeypatch):
         sums = [FeatureSums.of(net(np.stack(pictures))) for pictures in (mine, theirs)]
         return frechet(*sums, name="fid").distance
 
-    found = measure_step(context, settings, images="images", scores="scores")
+    found = measure_step(context, settings, Judged.of(settings.data), images="images", scores="scores")
     first = [n for label in set(LABELS) for n in [i for i in range(COUNT - 1) if LABELS[i] == label][:5]]
     expected = distance([squashed(as_saved(made[n])) for n in first], [squashed(rgb) for rgb in real])
     assert found["fid_small"] == pytest.approx(expected, rel=1e-4)  # two emotions of eight

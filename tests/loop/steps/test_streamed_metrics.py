@@ -11,6 +11,7 @@ from uniemo_ray.distributed.shards.actors.tables import conform, to_table
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.feedback.schema import SCORES
 from uniemo_ray.loop.steps.evaluation import measure_step
+from uniemo_ray.loop.steps.image_metrics import Judged
 from uniemo_ray.loop.steps.scored_images import read_scored
 from uniemo_ray.metrics import frechet, shard_sums
 from uniemo_ray.metrics.pairs import emotion_pairs
@@ -58,7 +59,9 @@ def test_sums_of_shards_are_the_metrics_of_all_rows(
     """Small pieces, so that rows are summed in many parts: the old formula to 1e-9."""
     monkeypatch.setattr(frechet, "GATHERED", 100)
     settings = config(pairs=PAIRS)
-    found = measure_step(Context(tmp_path), settings, images="images", scores="scores")
+    found = measure_step(
+        Context(tmp_path), settings, Judged.of(settings.data), images="images", scores="scores"
+    )
     wanted = np.array([EMOTIONS.index(name) for name in rows["emotion"]])
     hits = rows["probabilities"].argmax(axis=1) == wanted
     own = rows["probabilities"].astype(np.float64)[np.arange(len(wanted)), wanted]
@@ -97,7 +100,13 @@ def test_tasks_find_the_same_to_the_last_bit(
     monkeypatch.setattr("uniemo_ray.loop.steps.image_metrics.ROWS_PER_TASK", 300)
     monkeypatch.setattr("uniemo_ray.loop.steps.feature_sums.ROWS_PER_TASK", 300)
     first, second = (
-        measure_step(Context(tmp_path), config(pairs=PAIRS), images="images", scores="scores")
+        measure_step(
+            Context(tmp_path),
+            config(pairs=PAIRS),
+            Judged.of(config(pairs=PAIRS).data),
+            images="images",
+            scores="scores",
+        )
         for _ in range(2)
     )
     assert first == second

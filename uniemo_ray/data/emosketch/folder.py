@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from uniemo_ray.config import SPLITS
+from uniemo_ray.data.emosketch.classes import Classes, rule_of
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.store.atomic import is_temporary, write_atomically
@@ -19,9 +21,8 @@ EmoSketch: {train} training, {val} validation and {test} test pictures.
 Side {size_px} pixels, seed {seed}.
 
 These pictures are generated drawings. Their emotion labels are NOT human ratings of these pictures:
-they are a rule drawn from the attribute statistics of EmoSet-118K (Yang et al., ICCV 2023). An emotion
-is drawn uniformly, then one scene and one object independently given the emotion, with the
-frequencies counted there (add-one smoothing). So the best possible accuracy is known exactly:
+they are a rule drawn from the attribute statistics of EmoSet-118K (Yang et al., ICCV 2023). {rule} \
+So the best possible accuracy is known exactly:
 {scene:.1%} from the scene alone, {object:.1%} from the object alone, {both:.1%} from both.
 
 Layout: that of EmoSet-118K (image/, annotation/, info.json, train.json, val.json, test.json).
@@ -29,6 +30,15 @@ No picture, annotation or file of EmoSet is contained.
 brightness: mean luma (BT.601), 0 to 1. colorfulness: Hasler and Suesstrunk's M (2003) divided by 109,
 cut at 1. Both are measured on the pixels and rounded to EmoSet's eleven levels 0.0, 0.1, ..., 1.0.
 """
+_OF_EMOTIONS = """\
+An emotion
+is drawn uniformly, then one scene and one object independently given the emotion, with the
+frequencies counted there (add-one smoothing)."""
+_OF_CLASSES = """\
+A class
+is drawn uniformly, then one of its emotions uniformly, then one scene and one object independently given
+the emotion, with the frequencies counted there (add-one smoothing). Classes and their emotions:
+{classes}."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,13 @@ class SketchSettings:
     """Seed of the set, 0 or larger."""
     size_px: int
     """Side of an image."""
+    classes: Classes = ()
+    """What its labels stand for, where they are not the eight emotions."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in order."""
+        return tuple(label for label, _ in self.classes) or EMOTIONS
 
     def size(self, split: str) -> int:
         """Number of images of a split."""
@@ -63,13 +80,13 @@ def claim_folder(root: Path, settings: SketchSettings) -> None:
     Raises:
         ValueError: where it holds something else, or an EmoSketch of other settings or other art.
     """
-    wanted = {"format": "EmoSketch", **asdict(settings), "drawing": _drawing_version()}
+    wanted = _claim(settings)
     marker = root / SETTINGS_FILE
     if marker.is_file():
         found = _load_settings(marker)
-        changed = [key for key in wanted if found.get(key) != wanted[key]]
+        changed = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
         if changed:
-            differences = "; ".join(f"{key} {found.get(key)!r}, not {wanted[key]!r}" for key in changed)
+            differences = "; ".join(f"{key} {found.get(key)!r}, not {wanted.get(key)!r}" for key in changed)
             raise ValueError(
                 f"{root} holds another EmoSketch ({differences}): delete it or name another folder"
             )
@@ -80,6 +97,14 @@ def claim_folder(root: Path, settings: SketchSettings) -> None:
     put_file(marker, to_json(wanted))
 
 
+def _claim(settings: SketchSettings) -> dict[str, Any]:
+    """What the marker of a folder says."""
+    stated = asdict(settings)
+    classes = [[label, list(emotions)] for label, emotions in stated.pop("classes")]
+    own = {"classes": classes} if classes else {}
+    return {"format": "EmoSketch", **stated, **own, "drawing": _drawing_version(bool(classes))}
+
+
 def _load_settings(marker: Path) -> dict[str, Any]:
     try:
         found = json.loads(marker.read_bytes())
@@ -88,11 +113,12 @@ def _load_settings(marker: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _drawing_version() -> str:
+def _drawing_version(has_classes: bool) -> str:
     """Digest of everything in this package that a picture or label is made from."""
     package = files("uniemo_ray.data.emosketch")
     digest = hashlib.sha256()
-    for name in ("compose.py", "labels.py", "rule.py", "counts.csv"):
+    also = ("classes.py",) if has_classes else ()
+    for name in ("compose.py", "labels.py", "rule.py", "counts.csv", *also):
         digest.update((package / name).read_bytes())
     for kind in ("clutter", "objects", "scenes"):
         for art in sorted((package / "art" / kind).iterdir(), key=lambda file: file.name):
@@ -103,15 +129,19 @@ def _drawing_version() -> str:
 
 def describe(settings: SketchSettings) -> bytes:
     """Text of the folder's README."""
-    return _README.format(**asdict(settings), **asdict(load_rule().ceiling())).encode()
+    rule, ceiling = _OF_EMOTIONS, load_rule().ceiling()
+    if settings.classes:
+        classes = "\n".join(f"{label}: {', '.join(emotions)}" for label, emotions in settings.classes)
+        rule, ceiling = _OF_CLASSES.format(classes=classes), rule_of(settings.classes).ceiling()
+    return _README.format(**asdict(settings), **asdict(ceiling), rule=rule).encode()
 
 
-def label_lists() -> dict[str, Any]:
+def label_lists(emotions: Sequence[str]) -> dict[str, Any]:
     """EmoSet's own info.json: every label with its index, and back."""
     levels = [str(i / 10) for i in range(11)]
     rule = load_rule()
     labels = {
-        "emotion": EMOTIONS,
+        "emotion": emotions,
         "brightness": levels,
         "colorfulness": levels,
         "scene": rule.scenes,

@@ -7,7 +7,7 @@ yet, and the same call continues it.
 
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from uniemo_ray.config import SPLITS
+from uniemo_ray.data.emosketch.classes import Classes, draw_class
 from uniemo_ray.data.emosketch.compose import draw_layout, render
 from uniemo_ray.data.emosketch.folder import (
     README_FILE,
@@ -30,12 +31,10 @@ from uniemo_ray.data.emosketch.folder import (
     to_json,
 )
 from uniemo_ray.data.emosketch.labels import (
-    draw_label,
     image_rng,
     measure_brightness,
     measure_colorfulness,
 )
-from uniemo_ray.emotions import EMOTIONS
 from uniemo_ray.store.atomic import is_temporary
 
 logger = logging.getLogger(__name__)
@@ -56,6 +55,7 @@ def write_sketch(
     test: int,
     seed: int,
     size_px: int,
+    classes: Classes = (),
     workers: int = 1,
     run: Run | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -64,11 +64,12 @@ def write_sketch(
 
     Args:
         out: Folder; created, or empty, or an EmoSketch of these very settings.
-        train: Training images; at least 1, and enough that every emotion has one.
+        train: Training images; at least 1, and enough that every class has one.
         val: Validation images, at least 1.
         test: Test images, at least 1.
         seed: Seed of the set, 0 or larger.
         size_px: Side of an image.
+        classes: What its labels stand for; without any they are the eight emotions.
         workers: Processes; the bytes do not depend on it.
         run: What runs the drawing instead of processes of our own.
         on_progress: Called with the numbers of images done and of all.
@@ -80,15 +81,15 @@ def write_sketch(
         ValueError: for impossible settings, or a folder that holds something else.
     """
     root = Path(out)
-    settings = SketchSettings(train, val, test, seed, size_px)
+    settings = SketchSettings(train, val, test, seed, size_px, classes)
     _check_settings(settings)
     claim_folder(root, settings)
     if is_finished(root):
         logger.info("%s already holds this EmoSketch: left as it is", root)
         return root
-    _make_folders(root)
+    _make_folders(root, settings.labels)
     done, total = 0, train + val + test
-    draw = partial(write_images, root, seed=settings.seed, size_px=settings.size_px)
+    draw = partial(write_images, root, seed=settings.seed, size_px=settings.size_px, classes=settings.classes)
     run = run or partial(_run_in_processes, workers=workers)
     for size in run(draw, _chunks(settings)):
         done += size
@@ -99,14 +100,16 @@ def write_sketch(
     return root
 
 
-def write_images(root: Path, split: str, indices: range, *, seed: int, size_px: int) -> int:
+def write_images(
+    root: Path, split: str, indices: range, *, seed: int, size_px: int, classes: Classes = ()
+) -> int:
     """Write the images and annotations with these indices that are not there yet.
 
     Returns:
         The number of indices, written now or before.
     """
     for index in indices:
-        _write_one(root, split, index, seed=seed, size_px=size_px)
+        _write_one(root, split, index, seed=seed, size_px=size_px, classes=classes)
     return len(indices)
 
 
@@ -126,20 +129,19 @@ def _check_settings(settings: SketchSettings) -> None:
             raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
     if settings.seed < 0:
         raise ValueError(f"seed must be 0 or larger, got {settings.seed}")
-    drawn = {
-        draw_label(image_rng(settings.seed, "train", i)).emotion for i in range(min(settings.train, 1000))
-    }
-    missing = [emotion for emotion in EMOTIONS if emotion not in drawn]
+    rngs = (image_rng(settings.seed, "train", i) for i in range(min(settings.train, 1000)))
+    drawn = {draw_class(rng, settings.classes).emotion for rng in rngs}
+    missing = [label for label in settings.labels if label not in drawn]
     if missing:
         raise ValueError(
             f"{settings.train} training images leave no image of {', '.join(missing)}: ask for more of them"
         )
 
 
-def _make_folders(root: Path) -> None:
+def _make_folders(root: Path, labels: Sequence[str]) -> None:
     for kind in ("image", "annotation"):
-        for emotion in EMOTIONS:
-            (root / kind / emotion).mkdir(parents=True, exist_ok=True)
+        for label in labels:
+            (root / kind / label).mkdir(parents=True, exist_ok=True)
 
 
 def _chunks(settings: SketchSettings) -> Chunks:
@@ -158,9 +160,9 @@ def _run_in_processes(draw: Draw, chunks: Chunks, *, workers: int) -> Iterator[i
         yield from pool.map(draw, *zip(*chunks, strict=True))
 
 
-def _write_one(root: Path, split: str, index: int, *, seed: int, size_px: int) -> None:
+def _write_one(root: Path, split: str, index: int, *, seed: int, size_px: int, classes: Classes) -> None:
     rng = image_rng(seed, split, index)
-    label = draw_label(rng)
+    label = draw_class(rng, classes)
     _, image_id, image, annotation = _entry(label.emotion, split, index)
     # The annotation follows its image, so where it is, the pair is whole.
     if (root / annotation).is_file():
@@ -192,8 +194,9 @@ def _remove_temporaries(root: Path) -> None:
 
 def _write_lists(root: Path, settings: SketchSettings) -> None:
     for split in SPLITS:
-        labels = (draw_label(image_rng(settings.seed, split, i)) for i in range(settings.size(split)))
+        rngs = (image_rng(settings.seed, split, i) for i in range(settings.size(split)))
+        labels = (draw_class(rng, settings.classes) for rng in rngs)
         entries = [_entry(label.emotion, split, i) for i, label in enumerate(labels)]
         put_file(root / f"{split}.json", to_json([[emotion, *paths] for emotion, _, *paths in entries]))
     put_file(root / README_FILE, describe(settings))
-    put_file(root / "info.json", to_json(label_lists()))
+    put_file(root / "info.json", to_json(label_lists(settings.labels)))

@@ -11,10 +11,10 @@ import pyarrow as pa
 from uniemo_ray.config import SPLITS, Config
 from uniemo_ray.data.duplicates import Duplicate
 from uniemo_ray.data.emosketch.folder import SketchSettings
-from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import open_folder
 from uniemo_ray.data.samples import AttributeNames
 from uniemo_ray.data.shards import ShardLimits
+from uniemo_ray.data.sketch_rule import classes_in, sketch_rule
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER, IngestResult, ingest_folder
 from uniemo_ray.distributed.shards.actors.clip import FeatureActor, NameActor
 from uniemo_ray.distributed.shards.actors.diffusion import LatentActor
@@ -86,13 +86,14 @@ def sketch_folder(context: StepContext, config: Config) -> SketchFolder:
         local = temporary_folder() / f"uniemo-{SKETCH}-{context.fingerprint[:12]}"
     data = config.data
     sizes = data.sketch_train, data.sketch_val, data.sketch_test
-    return SketchFolder(local, SketchSettings(*sizes, data.sketch_seed, data.sketch_size_px))
+    classes = classes_in(data)
+    return SketchFolder(local, SketchSettings(*sizes, data.sketch_seed, data.sketch_size_px, classes))
 
 
 def describe(config: Config) -> dict[str, dict[str, float] | None]:
-    """The known ceiling of a generated data set, for its own eight classes."""
-    has_rule = config.data.kind == "sketch" and not config.data.valence
-    return {"ceiling": asdict(load_rule().ceiling()) if has_rule else None}
+    """The known ceiling of a generated data set, for the classes that the run tells apart."""
+    rule = sketch_rule(config.data)
+    return {"ceiling": None if rule is None else asdict(rule.ceiling())}
 
 
 def features(context: StepContext, config: Config) -> StepOutput:

@@ -10,10 +10,10 @@ from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.shards.actors.clip import load_heads
 from uniemo_ray.distributed.shards.actors.tables import conform
 from uniemo_ray.emotions import LabelSpace
-from uniemo_ray.feedback.schema import SCORES
+from uniemo_ray.feedback.schema import scores_schema
 from uniemo_ray.inference.scorer import score_features
 from uniemo_ray.loop.steps.data import feature_columns
-from uniemo_ray.loop.steps.image_metrics import measure_set
+from uniemo_ray.loop.steps.image_metrics import Judged, measure_set
 from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER
 from uniemo_ray.metrics.accuracy import Accuracy, AccuracyCounts
 from uniemo_ray.metrics.score_sums import matrix
@@ -24,11 +24,11 @@ from uniemo_ray.store.shards import commit_shard, drop_shards, entries_of, itera
 from uniemo_ray.store.steps import StepContext, StepOutput
 
 
-def evaluate(context: StepContext, config: Config, *, round_: int) -> StepOutput:
+def evaluate(context: StepContext, config: Config, *, round_: int, judged: Judged) -> StepOutput:
     """Accuracy of the round's network and all metrics of its images."""
     space = label_space(config.data)
     accuracy = measure_accuracy(context.artefacts_of(f"encode-{round_}"), space)
-    generated = measure_step(context, config, images=f"generate-{round_}", scores=f"score-{round_}")
+    generated = measure_step(context, config, judged, images=f"generate-{round_}", scores=f"score-{round_}")
     return StepOutput(metrics={"understanding": shown(accuracy, space), "generation": generated})
 
 
@@ -59,16 +59,19 @@ def positions(table: pa.Table, space: LabelSpace) -> list[int]:
     return [space.position(label) for label in table["emotion"].to_pylist()]
 
 
-def reference_plain(context: StepContext, config: Config) -> StepOutput:
+def reference_plain(context: StepContext, config: Config, *, judged: Judged) -> StepOutput:
     """Metrics of the plain prompt's images."""
-    return StepOutput(metrics=measure_step(context, config, images="generate-plain", scores="score-plain"))
+    found = measure_step(context, config, judged, images="generate-plain", scores="score-plain")
+    return StepOutput(metrics=found)
 
 
-def reference_real(context: StepContext, config: Config) -> StepOutput:
+def reference_real(context: StepContext, config: Config, *, judged: Judged) -> StepOutput:
     """The same metrics of real test images; their Fréchet distances are to the training split."""
     score_real(context)
     source = context.artefacts_of("ingest")
-    found = measure_set(context, config, source, "samples/test", scores=context.artefacts, is_generated=False)
+    found = measure_set(
+        context, config, source, "samples/test", judged=judged, scores=context.artefacts, is_generated=False
+    )
     return StepOutput(metrics=found)
 
 
@@ -83,11 +86,14 @@ def score_real(context: StepContext) -> None:
     drop_shards(target, SCORES_FOLDER, keep=dict(zip(names, plans, strict=True)))
     tables = iterate_entries(features, entries, columns=["image_id", "emotion", "clip_feature"])
     for name, plan, table in zip(names, plans, tables, strict=True):
-        scores = conform(score_features(heads, feature_columns(table)), SCORES)
+        schema = scores_schema(len(heads.labels))
+        scores = conform(score_features(heads, feature_columns(table)), schema)
         commit_shard(target, name, scores, plan_hash=plan)
 
 
-def measure_step(context: StepContext, config: Config, *, images: str, scores: str) -> dict[str, object]:
+def measure_step(
+    context: StepContext, config: Config, judged: Judged, *, images: str, scores: str
+) -> dict[str, object]:
     """Metrics of a generating step's images, with the scores of a scoring step."""
     source, known = context.artefacts_of(images), context.artefacts_of(scores)
-    return measure_set(context, config, source, "images", scores=known, is_generated=True)
+    return measure_set(context, config, source, "images", judged=judged, scores=known, is_generated=True)

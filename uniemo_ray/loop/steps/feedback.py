@@ -11,6 +11,7 @@ from uniemo_ray.distributed.shards.actors.diffusion import SyntheticActor
 from uniemo_ray.distributed.shards.generate import MappedShards, generate_images, score_images
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.shards.scoring import Scoring
+from uniemo_ray.emotions import LabelSpace
 from uniemo_ray.feedback.mixed_shards import MIX_PLAN_FOLDER, SYNTHETIC_FOLDER, commit_mix_plan
 from uniemo_ray.feedback.mixing import Kept, check_apart
 from uniemo_ray.feedback.mixing import mix as choose_mixture
@@ -29,9 +30,14 @@ logger = logging.getLogger(__name__)
 
 
 def generate(
-    context: StepContext, config: Config, *, round_: int, kind: Literal["emotion", "plain"] = "emotion"
+    context: StepContext,
+    config: Config,
+    *,
+    round_: int,
+    space: LabelSpace,
+    kind: Literal["emotion", "plain"] = "emotion",
 ) -> StepOutput:
-    """Plan the round's images and generate them shard by shard."""
+    """Plan the round's images of every emotion and generate them shard by shard."""
     model_step = f"model-{round_}"
     plan = PlannedImages(
         round_=round_,
@@ -43,6 +49,7 @@ def generate(
         model=str(context.inputs[model_step].outputs["model"]),
         diffusion=config.diffusion,
         generation=config.generation,
+        emotions=space.labels,
     )
     made = generate_images(
         plan,

@@ -23,6 +23,7 @@ from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.evaluation import measure_step
 from uniemo_ray.loop.steps.feedback import mapped_output, scoring_of
 from uniemo_ray.loop.steps.generation_baseline_training import CLOUDS, CLOUDS_FILE, IMPORT, step_of
+from uniemo_ray.loop.steps.image_metrics import Judged
 from uniemo_ray.loop.steps.training import NET_FILE
 from uniemo_ray.pools import find_painters
 from uniemo_ray.store.fingerprint import fingerprint
@@ -179,9 +180,15 @@ def generate_plan(
     )
 
 
-def evaluate(context: StepContext, config: Config, *, baseline: GenerationBaseline) -> StepOutput:
+def evaluate(
+    context: StepContext, config: Config, *, baseline: GenerationBaseline, judged: Judged
+) -> StepOutput:
     """All metrics of a baseline's images."""
     found = measure_step(
-        context, config, images=step_of("generate", baseline), scores=step_of("score", baseline)
+        context,
+        config,
+        images=step_of("generate", baseline),
+        scores=step_of("score", baseline),
+        judged=judged,
     )
     return StepOutput(metrics=found)

@@ -7,16 +7,21 @@ Tasks read the shards and send sums; the driver holds ids, and what the sampled 
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from uniemo_ray.config import Config
+from uniemo_ray.config import Config, DataConfig
+from uniemo_ray.data.emosketch.classes import ExactRule
+from uniemo_ray.data.readers import label_space
+from uniemo_ray.data.sketch_rule import sketch_rule
 from uniemo_ray.distributed.shards.actors.published import JudgeActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
 from uniemo_ray.distributed.tasks import in_order, total
+from uniemo_ray.emotions import MIKELS, LabelSpace
 from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.feature_sums import RESULTS_AT_ONCE, clip_sums
 from uniemo_ray.loop.steps.inception import (
@@ -27,6 +32,7 @@ from uniemo_ray.loop.steps.inception import (
     train_sides,
 )
 from uniemo_ray.loop.steps.scored_images import SCORES_FOLDER, ScoredImages, read_scored
+from uniemo_ray.metrics.accuracy import AccuracyCounts
 from uniemo_ray.metrics.emotion_judge import JUDGE_FILE, EmotionJudge, has_emotion_judge
 from uniemo_ray.metrics.generation import (
     ImageSet,
@@ -68,22 +74,41 @@ JUDGES = "judges"
 R = TypeVar("R")
 
 
-def measured(config: Config) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class Judged:
+    """In which emotions images are judged."""
+
+    space: LabelSpace
+    rule: ExactRule | None
+    """What is known exactly of EmoSketch in these emotions; None for another data set."""
+
+    @staticmethod
+    def of(data: DataConfig) -> "Judged":
+        """Those of a run."""
+        return Judged(label_space(data), sketch_rule(data))
+
+    def stated(self) -> dict[str, object]:
+        """What decides metrics, as a fact of a step; nothing for the eight emotions, as in older runs."""
+        return {} if self.space == MIKELS else {"space": self.space.stated()}
+
+
+def measured(config: Config) -> dict[str, object]:
     """The names under which a measuring step gives its metrics; other names make it run again.
 
     So a file that is added to `evaluation.weights_dir` later adds its own metrics, and what was measured
     under names of an earlier release is measured again. FID is not among them, as it has a step of its own,
     and neither is what follows from the settings that the step reads.
     """
-    folder = config.evaluation.weights_dir
+    folder, judged = config.evaluation.weights_dir, Judged.of(config.data)
     there = {
         ("emo_a_clip", "sem_d_clip", "sem_d_l14"): True,
         ("lpips", "lpips_alex"): has_alexnet(folder),
         ("sem_c",): has_judges(folder),
-        ("emo_a",): has_emotion_judge(folder),
+        ("emo_a",): has_emotion_judge(folder) and judged.space == MIKELS,
         ("effective_scenes", "scene_fidelity"): config.data.kind == "sketch",
     }
-    return {"metrics": [name for names, is_there in there.items() if is_there for name in names]}
+    names = [name for names, is_there in there.items() if is_there for name in names]
+    return {"metrics": names, **judged.stated()}
 
 
 def measure_set(
@@ -92,6 +117,7 @@ def measure_set(
     source: Store,
     folder: str,
     *,
+    judged: Judged,
     scores: Store,
     is_generated: bool,
 ) -> dict[str, object]:
@@ -102,6 +128,7 @@ def measure_set(
         config: of the run.
         source: store of the images.
         folder: of their shards.
+        judged: the emotions.
         scores: store whose `scores/` hold SCORES rows, one for each image in the order of `folder`; those
             with a reason do not count.
         is_generated: whether they are measured by the published protocol as well. It is one for generated
@@ -117,10 +144,10 @@ def measure_set(
         train_features(context, config, source, folder)
         if is_generated:
             published_features(context, config, source, folder, images=images)
-    yardstick, reader = _yardstick(config), _Reader(config, images, pool_of(context, config))
-    judge = _public_judge(config) if yardstick.published_clip else None
+    yardstick, reader = _yardstick(config, judged), _Reader(config, images, pool_of(context, config))
+    judge = _public_judge(config) if yardstick.published_clip and judged.space == MIKELS else None
     sums = total(
-        SumScores(scores, judge),
+        SumScores(scores, judge, judged.space),
         pieces(entries_of(scores, SCORES_FOLDER), rows=ROWS_PER_TASK),
         add=ScoreSums.add,
         pool=pool_of(context, config),
@@ -139,9 +166,9 @@ def measure_set(
             features=_features(reader, scores, paired),
             is_generated=is_generated,
             sums=sums,
-            sides=_sides(context, config, images, sums, is_generated=is_generated),
+            sides=_sides(context, config, images, sums, judged.space, is_generated=is_generated),
             judged=_judge(context, config, source, folder, reader=reader, is_generated=is_generated),
-            recognised=_recognised(reader, source, folder, yardstick, is_generated=is_generated),
+            recognised=_recognised(reader, source, folder, yardstick, judged, is_generated=is_generated),
         )
         return measure_images(found, yardstick).to_dict()
 
@@ -194,21 +221,33 @@ def _features(reader: _Reader, scores: Store, rows: Ints) -> RowFeatures:
 
 
 def _sides(
-    context: StepContext, config: Config, images: ScoredImages, sums: ScoreSums, *, is_generated: bool
+    context: StepContext,
+    config: Config,
+    images: ScoredImages,
+    sums: ScoreSums,
+    space: LabelSpace,
+    *,
+    is_generated: bool,
 ) -> Iterator[Sides]:
     """What the Fréchet distances compare; the sums of a protocol are made when they are asked for."""
     yield Sides("fd_clip", sums.features, clip_sums(context, config))
     if has_inception(config):
         yield train_sides(context, config, images)
         if is_generated:
-            yield published_sides(context, config)
+            yield published_sides(context, config, space.labels)
 
 
 def _recognised(
-    reader: _Reader, source: Store, folder: str, yardstick: Yardstick, *, is_generated: bool
+    reader: _Reader,
+    source: Store,
+    folder: str,
+    yardstick: Yardstick,
+    judged: Judged,
+    *,
+    is_generated: bool,
 ) -> PictureCounts | None:
     """What the recogniser finds on every picture, or None without one."""
-    if yardstick.recogniser is None:
+    if yardstick.recogniser is None or judged.rule is None:
         return None
     config, images = reader.config, reader.images
     work = CountPictures(
@@ -216,10 +255,12 @@ def _recognised(
         yardstick.recogniser,
         size_px=config.diffusion.size_px,
         max_pixels=config.data.max_pixels,
+        rule=judged.rule,
+        space=judged.space,
         is_generated=is_generated,
         left_out=images.left_out,
     )
-    counts = PictureCounts()
+    counts = PictureCounts(AccuracyCounts(judged.space))
     for part in reader.each_picture(work, entries_of(source, folder)):
         counts = counts.merge(part)
     return counts
@@ -251,16 +292,19 @@ def _judge(
     return moments
 
 
-def _yardstick(config: Config) -> Yardstick:
+def _yardstick(config: Config, judged: Judged) -> Yardstick:
     recogniser = load_recogniser(WEIGHTS / "recogniser.safetensors") if config.data.kind == "sketch" else None
     clip, pretrained = config.encoder.clip, config.encoder.clip_pretrained
     is_published = is_published_clip(clip, pretrained=pretrained)
     if has_emotion_judge(config.evaluation.weights_dir) and not is_published:
         logger.warning("%s judges features of OpenAI's ViT-L/14, not of %s: no emo_a", JUDGE_FILE, clip)
+    if has_emotion_judge(config.evaluation.weights_dir) and judged.space != MIKELS:
+        logger.warning("%s tells EmoSet's eight emotions apart, not these: no emo_a", JUDGE_FILE)
     return Yardstick(
         recogniser=recogniser,
         pairs=config.evaluation.pairs,
         seed=config.seed,
+        labels=judged.space.labels,
         published_clip=partial(load_clip, clip, pretrained=pretrained) if is_published else None,
         weights_dir=config.evaluation.weights_dir,
     )

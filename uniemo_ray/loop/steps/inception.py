@@ -73,11 +73,11 @@ def train_sides(context: StepContext, config: Config, images: ScoredImages) -> S
     return Sides("fid_train", mine, _sums(pool, context.artefacts_of(STEP), TRAIN))
 
 
-def published_sides(context: StepContext, config: Config) -> Sides:
+def published_sides(context: StepContext, config: Config, labels: Sequence[str]) -> Sides:
     """Sums of what `published_features` left, and of all real images; the name says whether all are there."""
     pool = pool_of(context, config)
     mine = _sums(pool, context.artefacts, PUBLISHED)
-    return Sides(fid_name(mine), mine, _sums(pool, context.artefacts_of(STEP), PUBLISHED))
+    return Sides(fid_name(mine, labels), mine, _sums(pool, context.artefacts_of(STEP), PUBLISHED))
 
 
 def _sums(

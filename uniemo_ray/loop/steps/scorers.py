@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import torch
 
 from uniemo_ray.config import Config
-from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.data.readers import label_space
 from uniemo_ray.data.samples import AttributeNames
+from uniemo_ray.data.sketch_rule import sketch_rule
 from uniemo_ray.distributed.datasets import as_dataset, only
 from uniemo_ray.distributed.scorers import on_a_worker, with_probabilities
 from uniemo_ray.distributed.shards.actors.clip import load_heads
@@ -119,8 +119,8 @@ def coefficients(context: StepContext, config: Config, *, subset: RealSubset | N
     sink = io.BytesIO()
     pq.write_table(table, sink)
     context.artefacts.write_bytes(COEFFICIENTS_FILE, sink.getvalue())
-    has_rule = config.data.kind == "sketch" and not config.data.valence
-    error = mean_absolute_error(table, load_rule().alpha()) if has_rule else None
+    rule = sketch_rule(config.data)
+    error = None if rule is None else mean_absolute_error(table, rule.alpha())
     return StepOutput(outputs={"attributes": table.num_rows}, metrics={"mean_absolute_error": error})
 
 

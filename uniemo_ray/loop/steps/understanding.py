@@ -9,7 +9,7 @@ from uniemo_ray.data.readers import label_space
 from uniemo_ray.distributed.ingest import SAMPLES_FOLDER
 from uniemo_ray.distributed.shards.actors.understanding import UnderstandActor
 from uniemo_ray.distributed.shards.map_shards import map_shards
-from uniemo_ray.emotions import LABEL_SPACES
+from uniemo_ray.emotions import LABEL_SPACES, stated_space
 from uniemo_ray.inference.model_source import describe_model
 from uniemo_ray.loop.step_pool import pool_of
 from uniemo_ray.loop.steps.evaluation import positions, shown
@@ -34,7 +34,8 @@ def predict(context: StepContext, config: Config, *, model: str | None) -> StepO
         plan_hash=context.fingerprint,
         pool=pool_of(context, config),
     )
-    return StepOutput(outputs={"rows": rows, "model": fingerprint, "classes": space.name})
+    own = {} if space.name in LABEL_SPACES else {"space": space.stated()}
+    return StepOutput(outputs={"rows": rows, "model": fingerprint, "classes": space.name, **own})
 
 
 def evaluate(context: StepContext, config: Config) -> StepOutput:
@@ -43,7 +44,8 @@ def evaluate(context: StepContext, config: Config) -> StepOutput:
     A model of finer classes than a set of two is judged by the valence that holds more probability.
     """
     space = label_space(config.data)
-    own = LABEL_SPACES[context.inputs["predict"].outputs["classes"]]
+    found = context.inputs["predict"].outputs
+    own = stated_space(**found["space"]) if "space" in found else LABEL_SPACES[found["classes"]]
     counts = AccuracyCounts(space)
     for table in iterate_columns(context.artefacts_of("predict"), f"{TEST}/", ["emotion", "probabilities"]):
         if table.num_rows:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
+from uniemo_ray.emotions import Valence
 from uniemo_ray.service.api.problems import ProblemError, problem_responses
 from uniemo_ray.service.api.schemas import MODEL_QUERY, Schema, one_of, side_multiple
 from uniemo_ray.service.api.state import service_of, with_timeout
@@ -41,6 +42,8 @@ class ModelResponse(Schema):
     """Fingerprint of the model folder. Models with equal fingerprints are equal."""
     emotions: list[str]
     """Emotions that the model can recognise, in their fixed order."""
+    valences: dict[str, Valence]
+    """Valence of every emotion that has one."""
     paintable: list[str]
     """Emotions that the model can generate, because training had images of them. A model that only
     understands has none."""

@@ -46,6 +46,7 @@ def make_api(
     limits: Limits,
     tokens: TokenFile | None = None,
     models: Sequence[str] = (DEFAULT_MODEL,),
+    emotions: Sequence[str] | None = None,
     peers: Peers | None = None,
     memory: MemoryBudget | None = None,
     sends_request_id: bool = True,
@@ -59,6 +60,8 @@ def make_api(
         limits: limits of requests.
         tokens: the valid tokens. Without them, only this machine is served.
         models: names of the served models.
+        emotions: those of all served models together. None where they are not known here: then the model
+            that a request names checks them.
         peers: the other endpoint replicas, if there are any.
         memory: the budget of this process, which a backend that decodes images shares. None: one of its own.
         sends_request_id: whether responses get the header `X-Request-ID`. Serve sends it by itself.
@@ -90,8 +93,8 @@ def make_api(
     add_problem_handlers(app)
     for router in (
         understand.make_router(limits, models),
-        generate.make_router(limits, models),
-        generations.make_router(limits, models),
+        generate.make_router(limits, models, emotions),
+        generations.make_router(limits, models, emotions),
         about.make_router(models),
         page.make_router(),
     ):

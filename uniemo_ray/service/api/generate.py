@@ -19,6 +19,7 @@ from uniemo_ray.service.api.schemas import (
     GenerateResponse,
     limited_generate,
     side_multiple,
+    unknown_emotion,
 )
 from uniemo_ray.service.api.state import Service, service_of, while_connected, with_timeout
 from uniemo_ray.service.backend import EncodedImage, Format, GenerationParams, Refusal
@@ -28,10 +29,10 @@ _FILE = {"schema": {"type": "string", "format": "binary"}}
 _JSON = "application/json"
 
 
-def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
-    """Build the route, with the service's limits and models in its description."""
+def make_router(limits: Limits, models: Sequence[str], emotions: Sequence[str] | None) -> APIRouter:
+    """Build the route, with the service's limits, models and emotions in its description."""
     router = APIRouter(prefix="/v1", tags=["generate"], route_class=JsonRoute)
-    model = limited_generate(limits, models)
+    model = limited_generate(limits, models, emotions)
 
     @router.post(
         "/generate",
@@ -95,6 +96,8 @@ async def resolve_params(service: Service, asked: GenerateRequest, default: Form
             422, f"n x width x height is more than {service.limits.generated_pixels} pixels", field="n"
         )
     for emotion in params.emotions:
+        if emotion not in described.emotions:
+            raise ProblemError(422, unknown_emotion(emotion, described.emotions), field="emotion")
         if emotion not in described.paintable:
             raise ProblemError(
                 422, f"this model cannot generate {emotion}: its training had no image of it", field="emotion"

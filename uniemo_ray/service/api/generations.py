@@ -77,10 +77,10 @@ class Generation(Schema):
     """Why the generation failed."""
 
 
-def make_router(limits: Limits, models: Sequence[str]) -> APIRouter:
-    """Build the routes, with the service's limits and models in their description."""
+def make_router(limits: Limits, models: Sequence[str], emotions: Sequence[str] | None) -> APIRouter:
+    """Build the routes, with the service's limits, models and emotions in their description."""
     router = APIRouter(prefix="/v1/generations", tags=["generations"], route_class=JsonRoute)
-    model = limited_generate(limits, models)
+    model = limited_generate(limits, models, emotions)
 
     @router.post(
         "",

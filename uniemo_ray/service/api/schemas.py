@@ -4,7 +4,7 @@ import base64
 import math
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Query
@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from uniemo_ray.emotions import EMOTIONS, emotion_index
+from uniemo_ray.emotions import Valence
 from uniemo_ray.service.backend import DEFAULT_MODEL, Format, GenerationParams
 from uniemo_ray.service.settings import Limits
 
@@ -45,11 +45,6 @@ _NO_TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that UTF-8, or the XML of a provenance record, cannot hold."""
 
 
-def _known_emotion(name: str) -> str:
-    emotion_index(name)
-    return name
-
-
 def _has_placeholder(prompt: str) -> str:
     if "{}" not in prompt:
         raise ValueError('the prompt needs {} in place of the emotion, as in "{} room"')
@@ -58,7 +53,8 @@ def _has_placeholder(prompt: str) -> str:
     return prompt
 
 
-Emotion = Annotated[str, AfterValidator(_known_emotion), Field(json_schema_extra={"enum": list(EMOTIONS)})]
+MOST_WEIGHTS = 64
+"""Largest number of weights in a request where the model's emotions are not known here."""
 Weight = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
@@ -67,20 +63,45 @@ def _form(value: object) -> str:
     return "<weights>" if isinstance(value, dict) else "<name>"
 
 
-def _limit_weights(weights: object) -> object:
+def _limit_weights(most: int) -> Callable[[object], object]:
     """Limit the number of weights before each of them is checked and could become an error of its own."""
-    if isinstance(weights, dict) and len(weights) > len(EMOTIONS):
-        raise ValueError(f"expected weights of at most {len(EMOTIONS)} emotions, got {len(weights)}")
-    return weights
+
+    def check(weights: object) -> object:
+        if isinstance(weights, dict) and len(weights) > most:
+            raise ValueError(f"expected weights of at most {most} emotions, got {len(weights)}")
+        return weights
+
+    return check
 
 
-Weights = Annotated[
-    dict[Emotion, Weight], Field(min_length=1, max_length=len(EMOTIONS)), BeforeValidator(_limit_weights)
-]
-Emotions = Annotated[
-    Annotated[Emotion, Tag("<name>")] | Annotated[Weights, Tag("<weights>")],
-    Discriminator(_form),
-]
+def one_or_mixed(labels: Sequence[str] | None) -> Any:
+    """The type of an emotion or of weights of several; None for emotions that are not known here."""
+    emotion: Any = str
+    if labels is not None:
+
+        def known(name: str) -> str:
+            if name not in labels:
+                raise ValueError(unknown_emotion(name, labels))
+            return name
+
+        emotion = Annotated[str, AfterValidator(known), Field(json_schema_extra={"enum": list(labels)})]
+    most = MOST_WEIGHTS if labels is None else len(labels)
+    weights: Any = Annotated[
+        dict[emotion, Weight],
+        Field(min_length=1, max_length=most),
+        BeforeValidator(_limit_weights(most)),
+    ]
+    return Annotated[
+        Annotated[emotion, Tag("<name>")] | Annotated[weights, Tag("<weights>")],
+        Discriminator(_form),
+    ]
+
+
+def unknown_emotion(name: str, labels: Sequence[str]) -> str:
+    """What is wrong with an emotion that is none of these."""
+    return f"unknown emotion {name!r}: expected one of {', '.join(labels)}"
+
+
 _PROMPT_RULES = (
     AfterValidator(_has_placeholder),
     # the format `prompt` is our own: a schema cannot say whether a text fits into the model's tokens
@@ -167,7 +188,7 @@ class GenerateRequest(Schema):
         wrong = next((name for name in values if name not in known), None)
         return known if wrong is None else known | {wrong: values[wrong]}
 
-    emotion: Emotions
+    emotion: str | dict[str, float]
     """One emotion, or the weights of several. Weights are normalised."""
     prompt: Prompt | None = None
     """Text with `{}` in place of the emotion, as in `{} room`. Default: the prompt used in training."""
@@ -234,10 +255,10 @@ class Attention(Schema):
 class UnderstoodImage(Schema):
     """Emotions, scenes and objects of one image."""
 
-    top: str = Field(examples=["awe"])
+    top: str
     """The most probable emotion."""
-    valence: Literal["positive", "negative"]
-    """The valence with the larger sum of probabilities."""
+    valence: Valence | None
+    """The valence with the larger sum of probabilities; null for a model whose emotions have no valences."""
     emotions: dict[str, float]
     """Probability of each emotion. The probabilities sum to 1."""
     scenes: list[Attribute]
@@ -296,11 +317,14 @@ def limited_understand(limits: Limits, models: Sequence[str]) -> type[Understand
     )
 
 
-def limited_generate(limits: Limits, models: Sequence[str]) -> type[GenerateRequest]:
-    """The type of a request, with the limits and models of a service."""
+def limited_generate(
+    limits: Limits, models: Sequence[str], emotions: Sequence[str] | None
+) -> type[GenerateRequest]:
+    """The type of a request, with the limits and models of a service, and their emotions where known."""
     side = whole(ge=SIDE_MULTIPLE, le=limits.side_px, multiple_of=SIDE_MULTIPLE) | None
     return _limited(
-        GenerateRequest,
+        _with_examples(emotions),
+        emotion=one_or_mixed(emotions),
         prompt=Annotated[str, Field(max_length=limits.prompt_characters), *_PROMPT_RULES] | None,
         n=whole(ge=1, le=limits.n),
         seed=whole(ge=0, le=LARGEST_SEED - limits.n + 1) | None,  # the seed of the last image must fit too
@@ -320,6 +344,21 @@ def side_multiple(of_model: int) -> int:
 def one_of(models: Sequence[str]) -> Any:
     """The type of a model's name. A handler checks later whether the model is served."""
     return Annotated[StrictStr, Field(json_schema_extra={"enum": list(models)})]
+
+
+def _with_examples(emotions: Sequence[str] | None) -> type[GenerateRequest]:
+    """The request with examples that these emotions allow."""
+    if emotions is None or {"awe", "amusement", "fear"} <= set(emotions):
+        return GenerateRequest
+    first, second, *_ = emotions
+    mixed: Any = {"emotion": {first: 0.6, second: 0.4}, "prompt": "{} room", "n": 2, "format": "webp"}
+
+    class Exampled(GenerateRequest):
+        __doc__ = GenerateRequest.__doc__
+        model_config = ConfigDict(json_schema_extra={"examples": [{"emotion": first, "seed": 7}, mixed]})
+
+    Exampled.__name__ = GenerateRequest.__name__  # the schema's name
+    return Exampled
 
 
 def _limited(base: type[RequestT], **annotations: Any) -> type[RequestT]:

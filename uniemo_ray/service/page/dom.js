@@ -8,6 +8,18 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// Valences of the emotions that the page knows, which colour those without a colour of their own.
+const valences = {};
+
+export function learnValences(model) {
+  for (const name of model.emotions) valences[name] = model.valences?.[name] ?? "";
+}
+
+export function tint(element, name) {
+  element.dataset.emotion = name;
+  element.dataset.valence = valences[name] ?? "";
+}
+
 export const percent = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`);
 
 // Whole percentages of shares that sum to 1; they sum to 100, since the largest remainders are rounded up.

@@ -1,6 +1,6 @@
 // The generated pictures, newest first, with the settings that give them again.
 
-import { $, make } from "./dom.js";
+import { $, make, tint } from "./dom.js";
 
 const callbacks = { reuse: () => {}, understand: () => {} };
 
@@ -29,7 +29,7 @@ export function addToGallery(request, url, provenance, { isOlder = false } = {})
   const strip = make("div", { className: "strip", ariaHidden: "true" });
   for (const [name, weight] of Object.entries(request.emotion)) {
     const part = make("i");
-    part.dataset.emotion = name;
+    tint(part, name);
     part.style.setProperty("--share", weight);
     strip.append(part);
   }

@@ -1,7 +1,7 @@
 // Generating: reads the form, starts a generation and shows its previews and images.
 
 import { cancelGeneration, getFile, startGeneration, watch } from "./api.js";
-import { $, make, notice, toBlob, wholePercents } from "./dom.js";
+import { $, make, notice, tint, toBlob, wholePercents } from "./dom.js";
 import { addToGallery } from "./gallery.js";
 import { forget, keep } from "./kept.js";
 
@@ -30,7 +30,7 @@ function showMix() {
     row.querySelector(".percent").textContent = texts[i];
     slider.ariaValueText = `${texts[i]} of the mixture`;
   }
-  document.body.dataset.emotion = heaviest(chosen) ?? "";
+  tint(document.body, heaviest(chosen) ?? "");
   $("paint").disabled = total === 0 || state.running !== null;
 }
 
@@ -48,7 +48,7 @@ export function showSliders(model) {
       const input = make("input", { type: "range", name, min: 0, max: 100, step: 5, value: 0, ariaLabel: `Share of ${name}`, disabled: !isKnown });
       const button = make("button", { type: "button", textContent: name, ariaLabel: `Only ${name}`, disabled: !isKnown });
       const row = make("div", { className: "slider" }, button, input, make("span", { className: "percent" }));
-      row.dataset.emotion = name;
+      tint(row, name);
       row.classList.toggle("is-unknown", !isKnown);
       if (!isKnown) row.title = "This model cannot generate it: its training had no picture of it";
       input.addEventListener("input", showMix);

@@ -1,7 +1,7 @@
 // Starts the parts of the page and connects them.
 
 import { getModel } from "./api.js";
-import { $, make, notice } from "./dom.js";
+import { $, learnValences, make, notice } from "./dom.js";
 import { onUnderstand, onReuse } from "./gallery.js";
 import { resume, showSliders, startGenerating, useSettings } from "./generate.js";
 import { restore } from "./kept.js";
@@ -14,6 +14,7 @@ async function load(name) {
   const model = await getModel(name);
   if (turn !== shown.latest) return;  // another model was chosen meanwhile
   shown.model = name;
+  learnValences(model);
   showEmotions(model.emotions);
   useModel(model);
   showSliders(model);

@@ -1,7 +1,7 @@
 // Understanding: sends a picture and shows its emotions, scenes, objects and attention maps.
 
 import { understand } from "./api.js";
-import { $, make, notice, percent } from "./dom.js";
+import { $, make, notice, percent, tint } from "./dom.js";
 
 const state = { model: "default", limits: null, latest: 0, attention: null, url: null, file: null };
 const HEIC = /\.(heic|heif)$/i;
@@ -15,7 +15,7 @@ export function showEmotions(emotions) {
         make("span", { className: "track", ariaHidden: "true" }, make("i")),
         make("span", { className: "percent", textContent: "–" }),
       );
-      row.dataset.emotion = name;
+      tint(row, name);
       return row;
     }),
   );
@@ -46,8 +46,8 @@ function clear() {
 
 function showResult(seen) {
   const verdict = $("verdict");
-  verdict.replaceChildren("Mostly ", make("em", { textContent: seen.top }), `, with ${seen.valence} valence.`);
-  verdict.dataset.emotion = seen.top;
+  verdict.replaceChildren("Mostly ", make("em", { textContent: seen.top }), seen.valence ? `, with ${seen.valence} valence.` : ".");
+  tint(verdict, seen.top);
   for (const row of $("bars").children) {
     const share = seen.emotions[row.dataset.emotion];
     row.classList.toggle("is-top", row.dataset.emotion === seen.top);

@@ -46,6 +46,16 @@ class ModelRegistry(Settings):
             if name != DEFAULT_MODEL:
                 describe_model(folder)
 
+    def emotions(self) -> tuple[str, ...]:
+        """The emotions of all models together, those of the default model first.
+
+        Raises:
+            ValueError: a folder is missing here, or its two JSON files are not those of a model.
+        """
+        names = [DEFAULT_MODEL, *(name for name in self.models if name != DEFAULT_MODEL)]
+        spaces = [describe_model(self.models[name])[0] for name in names]
+        return tuple(dict.fromkeys(label for space in spaces for label in space.labels))
+
     def understander(self, model: UniEmo) -> Understander:
         """Wrap a loaded model for understanding."""
         return Understander(
@@ -69,6 +79,7 @@ def describe(image_generator: ImageGenerator) -> ModelDescription:
         fingerprint=parts.fingerprint,
         card=parts.card,
         emotions=parts.labels.labels,
+        valences=parts.labels.valences,
         paintable=_trained_emotions(parts) if can_generate else (),
         defaults={
             "steps": diffusion.steps,

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from uniemo_ray.config import MAX_PIXELS
 from uniemo_ray.distributed.shards.actors.tables import LABELS, conform, to_columns, to_table
-from uniemo_ray.feedback.schema import SCORES
+from uniemo_ray.feedback.schema import scores_schema
 from uniemo_ray.inference.heads import ScorerHeads
 from uniemo_ray.inference.scorer import FeatureExtractor, Scorer
 from uniemo_ray.models.clip import load_clip
@@ -70,10 +70,11 @@ class ScoreActor:
         )
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """SCORES rows."""
-        return conform(self.scorer(to_columns(table, ("image_id", "emotion", "image", "reason"))), SCORES)
+        """Rows of `scores_schema`."""
+        columns = to_columns(table, ("image_id", "emotion", "image", "reason"))
+        return conform(self.scorer(columns), scores_schema(len(self.scorer.heads.labels)))
 
     def reject(self, table: pa.Table, reason: str) -> pa.Table:
-        """SCORES rows without scores."""
+        """Rows of `scores_schema` without scores."""
         reasons = pa.array([reason] * table.num_rows, pa.string())
         return self(table.drop_columns(["reason"]).append_column("reason", reasons))

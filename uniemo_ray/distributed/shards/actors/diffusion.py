@@ -17,7 +17,7 @@ from uniemo_ray.data.schema import SAMPLES
 from uniemo_ray.distributed.shards.actors.tables import conform, to_columns
 from uniemo_ray.distributed.shards.scoring import SCORES_FOLDER, SCORING_THREADS, Scoring
 from uniemo_ray.distributed.shards.table_actor import Beside, Made
-from uniemo_ray.feedback.schema import IMAGES, SCORES
+from uniemo_ray.feedback.schema import IMAGES, scores_schema
 from uniemo_ray.inference.fixed_threads import fixed_threads
 from uniemo_ray.inference.generator import ImageGenerator
 from uniemo_ray.inference.model_folder import Dtype
@@ -105,7 +105,7 @@ class GenerateActor:
         return self.begin(table)().table
 
     def begin(self, table: pa.Table) -> Callable[[], Made]:
-        """Paint and look at the pixels; what comes back gives IMAGES rows, and SCORES rows beside them."""
+        """Paint and look at the pixels; what comes back gives IMAGES rows, and scores beside them."""
         self._micro_batch = max(table["micro_batch"].to_pylist(), default=1)
         columns = to_columns(table, tuple(table.column_names))
         if self.scoring is None or self.scorer is None:
@@ -129,7 +129,8 @@ class GenerateActor:
                 why or (None if number in squares else f"unknown_emotion: {emotions[number]}")
                 for number, why in enumerate(made["reason"])
             ]
-            scores = conform(score_rows(scorer.heads, made, found, reasons), SCORES)
+            schema = scores_schema(len(scorer.heads.labels))
+            scores = conform(score_rows(scorer.heads, made, found, reasons), schema)
             return Made(conform(made, IMAGES), (Beside(SCORES_FOLDER, scores, plan),))
 
         return end
