@@ -8,17 +8,19 @@ import pytest
 from tests.metrics.sets import COUNT, LABELS, feature_sums, image_set, yardstick
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.emotions import EMOTIONS, MIKELS
-from uniemo_ray.metrics.emo_a import exact_counts
+from uniemo_ray.metrics.emo_a import emotion_counts, exact_counts
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import (
     SetMetrics,
     Sides,
     measure_images,
     needed_rows,
+    paired_rows,
 )
 from uniemo_ray.metrics.recogniser import Recogniser
 from uniemo_ray.metrics.seen import count_seen
-from uniemo_ray.metrics.sem_c import clarity
+from uniemo_ray.metrics.sem_c import clarity, sem_c
+from uniemo_ray.metrics.sem_d import sem_d
 from uniemo_ray.metrics.shard_sums import PictureCounts
 from uniemo_ray.report.summary import GenerationMetrics
 
@@ -120,3 +122,63 @@ def test_no_more_pictures_are_looked_at_than_those_of_the_pairs(alexnet_dir, pai
     assert len(needed_rows(ids, LABELS, yardstick(), is_generated=True)) == 0
     judge = yardstick(recogniser=Recogniser(scenes=16, objects=24), pairs=pairs)
     assert needed_rows(ids, LABELS, judge, is_generated=True).tolist() == ours.tolist()  # lpips_tiny
+
+
+def test_standard_errors_and_values_by_emotion_are_those_of_each_metric(alexnet_dir):
+    rng = np.random.default_rng(5)
+    probabilities = rng.dirichlet(np.ones(8), size=COUNT).astype(np.float32)
+    judge = yardstick(weights_dir=str(alexnet_dir))
+    images = image_set(probabilities=probabilities, judged=clarity(*rng.random((COUNT, 2)).T))
+    found = measure_images(images, judge)
+    hits = probabilities.argmax(axis=1) == [EMOTIONS.index(name) for name in LABELS]
+    share = hits.mean()
+    assert found.standard_errors["emo_a_clip"] == pytest.approx((share * (1 - share) / COUNT) ** 0.5)
+    for emotion in EMOTIONS[:3]:
+        own = hits[np.array(LABELS) == emotion].mean()
+        assert found.per_emotion[emotion]["emo_a_clip"] == pytest.approx(own)
+    assert found.standard_errors["sem_c"] == pytest.approx(sem_c(images.judged, name="sem_c").standard_error)
+    clear = sem_c(images.sums.clarity, name="sem_c_clip")
+    assert found.standard_errors["sem_c_clip"] == pytest.approx(clear.standard_error)
+    options = {"pairs": judge.pairs, "seed": judge.seed}
+    distance = sem_d(images.features, images.image_ids, LABELS, name="sem_d_clip", **options)
+    assert found.standard_errors["sem_d_clip"] == pytest.approx(distance.standard_error)
+    by_emotion = {emotion: found.per_emotion[emotion]["sem_d_clip"] for emotion in EMOTIONS[:3]}
+    assert by_emotion == pytest.approx(distance.per_emotion)
+    assert set(found.standard_errors) == {
+        *("emo_a_clip", "sem_c", "sem_c_clip", "sem_d_clip", "lpips_alex", "lpips"),
+    }
+
+
+def test_the_public_judge_gives_emo_a_and_its_two_shares():
+    intended = [EMOTIONS.index(name) for name in LABELS]
+    probabilities = np.full((COUNT, 8), 0.04)
+    probabilities[np.arange(COUNT), intended] = 0.72
+    probabilities[0] = np.roll(probabilities[0], 4)  # the other valence
+    public = emotion_counts(LABELS, probabilities, space=MIKELS)
+    images = image_set()
+    found = measure_images(
+        dataclasses.replace(images, sums=dataclasses.replace(images.sums, public=public)), yardstick()
+    )
+    right = (COUNT - 1) / COUNT
+    assert found.emo_a == pytest.approx(right)
+    assert found.emo_a_two_class == pytest.approx(right)
+    assert found.emo_a_probability == pytest.approx((0.72 * (COUNT - 1) + 0.04) / COUNT)
+    assert found.standard_errors["emo_a"] == pytest.approx((right * (1 - right) / COUNT) ** 0.5)
+    assert found.per_emotion[LABELS[0]]["emo_a"] == pytest.approx(7 / 8)
+
+
+def test_paired_rows_are_the_images_whose_features_are_read():
+    read: set[int] = set()
+    images, settings = image_set(), yardstick(pairs=2, seed=3)
+
+    def watched(rows):
+        read.update(rows.tolist())
+        return images.features(rows)
+
+    measure_images(dataclasses.replace(images, features=watched), settings)
+    rows = paired_rows(images.image_ids, LABELS, settings)
+    assert rows.tolist() == sorted(read)
+    assert rows.dtype == np.int64
+    assert len(rows) < COUNT
+    nothing = paired_rows([], [], settings)
+    assert (len(nothing), nothing.dtype) == (0, np.int64)

@@ -33,6 +33,7 @@ from uniemo_ray.metrics.published import (
     draw_published_pairs,
     fid_name,
     lpips_published,
+    mean_over_published_pairs,
     sem_d_published,
 )
 from uniemo_ray.models.clip import load_clip
@@ -238,3 +239,19 @@ def test_without_two_images_there_is_no_number() -> None:
     drawn = draw_published_pairs(["a"], ["awe"], labels=EMOTIONS, seed=0)
     with pytest.raises(ValueError, match="lpips needs two images"):
         lpips_published(lambda _: np.zeros((0, 8, 8, 3), np.uint8), drawn, distance=lambda a, b: a)
+
+
+def test_the_mean_over_published_pairs_and_its_standard_error_by_hand():
+    drawn = {"awe": np.array([[0, 1], [2, 3], [4, 5]]), "fear": np.array([[0, 2], [1, 3]])}
+    values = {0: [1.0, 2.0, 6.0], 1: [4.0, 8.0]}
+    answers = iter(values.values())
+    found = mean_over_published_pairs("lpips", drawn, distance=lambda _a, _b: np.array(next(answers)))
+    assert found.mean == pytest.approx((3 + 6) / 2)
+    variance = 7 / 3 + 8 / 2  # of each mean
+    assert found.standard_error == pytest.approx(variance**0.5 / 2)
+    assert (found.pairs, found.per_emotion, found.without_pairs) == (5, {}, ())
+
+
+def test_no_images_are_chosen_from_none():
+    rows = chosen_rows([], [])
+    assert (len(rows), rows.dtype) == (0, np.int64)
