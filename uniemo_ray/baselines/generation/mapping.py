@@ -111,13 +111,13 @@ class MappedFeatures:
 
 
 def mapper_of(state: Mapping[str, Tensor], shape: MapperShape) -> EmotionMapper:
-    """The mapping that has these tensors.
+    """The mapping that has these tensors, in whatever order.
 
     Raises:
-        RuntimeError, KeyError: they are those of another shape.
+        RuntimeError, LookupError, ValueError: they are those of another shape.
     """
-    last = [name for name in state if name.endswith(".weight")][-1]
-    mapper = EmotionMapper(state["mlp.0.weight"].shape[1], len(state[last]), shape)
+    last = max(int(name.split(".")[1]) for name in state if name.endswith(".weight"))
+    mapper = EmotionMapper(state["mlp.0.weight"].shape[1], len(state[f"mlp.{last}.weight"]), shape)
     mapper.load_state_dict(state)
     return mapper.eval()
 
@@ -130,7 +130,7 @@ def read_mapper(path: Path, shape: MapperShape) -> EmotionMapper:
     """
     try:
         return mapper_of(read_pickled(path), shape)
-    except (*_UNREADABLE, TypeError, AttributeError) as error:
+    except (*_UNREADABLE, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"generation_baselines.emogen.mapper {path} is no mapping of {shape.layers} layers, hidden "
             f"{shape.hidden}, relu {shape.relu}, layer_norm {shape.layer_norm} ({one_line(error)[:200]}): "
