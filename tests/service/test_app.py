@@ -25,7 +25,7 @@ def test_the_application_binds_what_was_asked_for(model_folder, monkeypatch, tmp
     pool = GenerationPool(max_replicas=3)
     args = BuildArgs(model=model_folder.name, models={"b": "s3://bucket/b"}, generation=pool)
     endpoint = build_app(args)._bound_deployment
-    assert endpoint.init_kwargs["models"] == ("default", "b")
+    assert list(endpoint.init_kwargs["registry"].models) == ["default", "b"]
     understanding, generation = (bound._bound_deployment for bound in endpoint.init_args)
     registry = generation.init_args[0]
     assert registry.models == {"default": str(model_folder.resolve()), "b": "s3://bucket/b"}
