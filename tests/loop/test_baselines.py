@@ -141,6 +141,7 @@ SMALL = (
     "data={kind: sketch, sketch_train: 48, sketch_val: 16, sketch_test: 24, rows_per_shard: 16}",
     "baselines.coop={context_length: 2, epochs: 2, batch_size: 16}",
     "baselines.linear_probe={l2: [1, 100], steps_per_decade: 1}",
+    "stage1.batch_size=16",
     "resources.parallel_steps=1",
 )
 

@@ -7,7 +7,7 @@ import torch
 from tests.baselines.understanding.reference import text_feature
 from tests.models.tiny import write_clip
 from uniemo_ray.baselines.understanding.features import FeatureClassifier, ensemble, zero_shot
-from uniemo_ray.baselines.understanding.prompts import PromptTokens, encode_embedded
+from uniemo_ray.baselines.understanding.prompts import EmbeddedTextTower, PromptTokens
 from uniemo_ray.models.clip import ClipParts, load_clip
 
 LABELS = ("awe", "fear", "a_street")
@@ -47,7 +47,7 @@ def test_zero_shot_is_cosine_over_temperature(clip):
 def test_embedded_prompts_give_the_features_of_their_words(clip):
     ids = clip.tokenizer(["a photo of awe.", "fear"])
     embedded = clip.model.token_embedding(ids)
-    found = encode_embedded(clip.model, embedded, ids.argmax(dim=1))
+    found = EmbeddedTextTower(clip.model)(embedded, ids.argmax(dim=1))
     for row, text in zip(found, ["a photo of awe.", "fear"], strict=True):
         torch.testing.assert_close(row, text_feature(clip, text), atol=1e-5, rtol=0)
 

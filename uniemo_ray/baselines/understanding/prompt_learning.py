@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniemo_ray.baselines.understanding.prompts import encode_embedded, spoken
+from uniemo_ray.baselines.understanding.prompts import EmbeddedTextTower, spoken
 from uniemo_ray.models.clip import ClipParts
 
 Position = Literal["end", "middle", "front"]
@@ -147,32 +147,30 @@ def first_context(clip: ClipParts, *, length: int, words: str | None, classes: i
 class _PromptedClip(nn.Module):
     """A frozen CLIP, and prompts with a learned context."""
 
+    scale: Tensor
+
     def __init__(self, clip: ClipParts, frame: PromptFrame, learner: nn.Module) -> None:
         super().__init__()
-        self.clip, self.frame, self.learner = clip.model, frame, learner
+        self.visual, self.text = clip.model.visual, EmbeddedTextTower(clip.model)
+        self.frame, self.learner = frame, learner
+        self.register_buffer("scale", clip.model.logit_scale.detach().exp())  # one over the temperature
 
     @property
     def classes(self) -> int:
         """C."""
         return len(self.frame.ends)
 
-    @property
-    def scale(self) -> Tensor:
-        """One over CLIP's temperature."""
-        scale: Tensor = self.clip.logit_scale.exp()
-        return scale
-
     @torch.no_grad()
     def image_directions(self, pixels: Tensor) -> Tensor:
         """Image features (B, E) of length 1."""
-        return F.normalize(self.clip.encode_image(pixels), dim=1)
+        return F.normalize(self.visual(pixels), dim=1)
 
     def text_directions(self, context: Tensor) -> Tensor:
         """Text features (..., C, E) of length 1, of a context (..., C, n, W)."""
         prompts = self.frame(context)
         flat = prompts.flatten(0, -3)
         ends = self.frame.ends.repeat(len(flat) // self.classes)
-        features = encode_embedded(self.clip, flat, ends)
+        features = self.text(flat, ends)
         return F.normalize(features, dim=1).view(*prompts.shape[:-2], -1)
 
 

@@ -84,19 +84,31 @@ class PromptTokens:
             )
 
 
-def encode_embedded(clip: open_clip.CLIP, embedded: Tensor, ends: Tensor) -> Tensor:
-    """The text tower from its token embeddings on, as `encode_text` goes on from there.
+class EmbeddedTextTower(nn.Module):
+    """A CLIP's text tower from its token embeddings on.
 
     Args:
-        clip: a CLIP that pools at the end of the text.
-        embedded: (N, L, W), with the embeddings of start and end.
-        ends: (N,) position of each prompt's end.
-
-    Returns:
-        Text features (N, E), not normalised.
+        clip: pools at the end of the text. Its temperature is left out: DeepSpeed cannot send a parameter
+            without dimensions to other workers (0.19.8).
     """
-    x = clip.transformer(embedded + clip.positional_embedding, attn_mask=clip.attn_mask)
-    x = clip.ln_final(x)[torch.arange(len(x), device=x.device), ends]
-    if isinstance(clip.text_projection, nn.Linear):
-        return clip.text_projection(x)  # type: ignore[no-any-return]  # open_clip has no types
-    return x @ clip.text_projection  # type: ignore[no-any-return]  # open_clip has no types
+
+    attn_mask: Tensor
+
+    def __init__(self, clip: open_clip.CLIP) -> None:
+        super().__init__()
+        self.positional_embedding, self.transformer = clip.positional_embedding, clip.transformer
+        self.ln_final, self.text_projection = clip.ln_final, clip.text_projection
+        self.register_buffer("attn_mask", clip.attn_mask, persistent=False)
+
+    def forward(self, embedded: Tensor, ends: Tensor) -> Tensor:
+        """Text features (N, E), not normalised.
+
+        Args:
+            embedded: (N, L, W), with the embeddings of start and end.
+            ends: (N,) position of each prompt's end.
+        """
+        x: Tensor = self.transformer(embedded + self.positional_embedding, attn_mask=self.attn_mask)
+        x = self.ln_final(x)[torch.arange(len(x), device=x.device), ends]
+        if isinstance(self.text_projection, nn.Linear):
+            return self.text_projection(x)
+        return x @ self.text_projection
