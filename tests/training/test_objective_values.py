@@ -15,6 +15,7 @@ from uniemo_ray.models.encoder import Features
 from uniemo_ray.models.heads import AttributeHeads
 from uniemo_ray.models.uniemo import Temperatures, Understanding
 from uniemo_ray.training import objectives
+from uniemo_ray.training.chunks import Embeddings, Whole
 from uniemo_ray.training.joint_objective import JointObjective
 from uniemo_ray.training.objectives import UnderstandingObjective
 
@@ -272,3 +273,40 @@ def test_the_text_encoder_gets_fp32_conditions_under_autocast() -> None:
     objective.understanding.net.scenes.float()
     objective.understanding.net.objects.float()
     assert objective(given)["diffusion_loss"].dtype == torch.float32
+
+
+def test_stage_2_embeds_contrasts_and_counts_as_its_understanding_does() -> None:
+    joint, given = stage_2(), batch()
+    own = joint.understanding
+    found, wanted = joint(given, embeds=True), own.embed(given)
+    assert isinstance(found, Embeddings)
+    torch.testing.assert_close(found.queries, wanted.queries)
+    assert set(found.temperatures) == {"scene", "object"}
+    for kind, queries in found.queries.items():
+        arguments = (kind, queries, given[kind], 0.2, None)
+        torch.testing.assert_close(joint.contrast(*arguments), own.contrast(*arguments))
+    assert joint.is_contrasted()
+    assert joint.label_counts(given) == {}
+    with_heads = stage_2(heads=AttributeHeads(5, scenes=3, objects=3))
+    assert not with_heads.is_contrasted()
+    counts = with_heads.label_counts(given)
+    assert counts["scene"] == 5
+    assert counts["object"] == given["object_labels"].any(dim=1).sum()
+
+
+def test_stage_2_compares_with_the_global_batch_that_it_is_a_part_of() -> None:
+    given, joint = batch(), stage_2()
+    contrasts = {kind: Contrasted(kind) for kind in ("scene", "object")}
+    whole = Whole([6], contrasts=contrasts)  # type: ignore[arg-type]
+    found = joint(given, whole)
+    assert (found["scene_loss"], found["object_loss"]) == (7, 8)
+
+
+class Contrasted:
+    """A contrast that was computed before."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def surrogate(self, queries: Tensor, temperature: Tensor | float) -> Tensor:
+        return torch.tensor(7.0 if self.kind == "scene" else 8.0)
