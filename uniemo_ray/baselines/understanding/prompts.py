@@ -109,6 +109,6 @@ class EmbeddedTextTower(nn.Module):
         """
         x: Tensor = self.transformer(embedded + self.positional_embedding, attn_mask=self.attn_mask)
         x = self.ln_final(x)[torch.arange(len(x), device=x.device), ends]
-        if isinstance(self.text_projection, nn.Linear):
-            return self.text_projection(x)
-        return x @ self.text_projection
+        is_layer = isinstance(self.text_projection, nn.Linear)
+        features: Tensor = self.text_projection(x) if is_layer else x @ self.text_projection
+        return features
