@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.inference.conftest import random_heads, random_parts
 from tests.label_spaces import BARE, OWN, SPACES
@@ -13,6 +14,7 @@ from uniemo_ray.emotions import MIKELS, SENTIMENT, LabelSpace
 from uniemo_ray.inference.checksums import CONFIG, write_checksums
 from uniemo_ray.inference.model_folder import load_model_folder, save_model_folder
 from uniemo_ray.inference.model_source import describe_model
+from uniemo_ray.inference.provenance import read_provenance
 
 PICTURE = np.random.default_rng(0).integers(0, 256, size=(32, 32, 3), dtype=np.uint8)
 
@@ -115,3 +117,12 @@ def test_own_labels_like_a_known_space_are_that_space(clip, pipeline_folder, tmp
     parts = random_parts(clip, random_heads(SENTIMENT), pipeline_folder, SENTIMENT)
     save_model_folder(parts, tmp_path / "model")
     assert describe_model(tmp_path / "model")[0] is SENTIMENT
+
+
+def test_a_label_of_any_script_is_in_the_file_of_its_image(clip, pipeline_folder, tmp_path) -> None:
+    parts = random_parts(clip, random_heads(OWN), pipeline_folder, OWN)
+    parts.space.counts[:] = 9
+    (image,) = UniEmo(parts).generate("très_triste", seed=1)
+    image.save(tmp_path / "très_triste-1.png")
+    with Image.open(tmp_path / "très_triste-1.png") as saved:
+        assert read_provenance(saved)["emotions"] == {"très_triste": 1.0}
