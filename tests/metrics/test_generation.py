@@ -8,7 +8,7 @@ import pytest
 from tests.metrics.sets import COUNT, LABELS, feature_sums, image_set, yardstick
 from uniemo_ray.data.emosketch.rule import load_rule
 from uniemo_ray.emotions import EMOTIONS, MIKELS
-from uniemo_ray.metrics.emo_a import emotion_counts, exact_counts
+from uniemo_ray.metrics.emo_a import emo_a, emotion_counts, exact_counts
 from uniemo_ray.metrics.frechet import frechet
 from uniemo_ray.metrics.generation import (
     SetMetrics,
@@ -75,6 +75,9 @@ def test_each_metric_has_the_name_of_its_features():
     assert (exact.scene_fidelity, exact.object_fidelity) == (1, pytest.approx(1 - 1 / COUNT))
     assert (exact.effective_scenes, exact.effective_objects) == (1, 1)
     assert exact.per_emotion["awe"]["effective_scenes"] == 1
+    by_rule = emo_a(seen.exact, name="emo_a_exact")
+    assert exact.standard_errors["emo_a_exact"] == by_rule.standard_error
+    assert exact.per_emotion["awe"]["emo_a_exact"] == by_rule.per_emotion["awe"]
 
 
 def test_the_report_reads_every_metric():
