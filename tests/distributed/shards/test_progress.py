@@ -75,3 +75,15 @@ def test_a_shard_that_holds_no_result_counts_no_row(
     monkeypatch.setattr(meter.rows, "inc", lambda value, tags: (original(value, tags), found.append(value)))
     meter.count(ShardReport("a", rows=rows, failed=failed))
     assert found == counted
+
+
+def test_rows_of_a_label_of_any_script_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's tags are ASCII: with others the task that made a shard would fail after committing it."""
+    meter = WorkerMetrics("ingest")
+    tags: list[str] = []
+    original = meter.rows.inc
+    monkeypatch.setattr(
+        meter.rows, "inc", lambda value, tags_: (original(value, tags_), tags.append(tags_["emotion"]))
+    )
+    meter.count(ShardReport("a", rows=3, groups='{"très_triste": 2, "calm": 1}'))
+    assert tags == [r"tr\xe8s_triste", "calm"]

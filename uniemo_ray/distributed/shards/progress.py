@@ -157,7 +157,7 @@ class WorkerMetrics:
         groups = json.loads(report.groups) or {"": max(0, report.rows - report.failed)}
         for emotion, count in groups.items():
             if count:
-                self.rows.inc(count, {**self.tags, "emotion": emotion})
+                self.rows.inc(count, {**self.tags, "emotion": ascii_tag(emotion)})
         if report.failed:
             self.failures.inc(report.failed, self.tags)
         self.shards.inc(1, self.tags)
@@ -178,6 +178,11 @@ class DriverMetrics:
         self.left.set(progress.shards - progress.shards_before - progress.shards_done, self.tags)
         self.eta.set(progress.eta_s(seconds) or 0.0, self.tags)
         self.cost.set(progress.cost, self.tags)
+
+
+def ascii_tag(text: str) -> str:
+    """A tag that Ray's metrics take: they refuse all other characters than those of ASCII."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _clock(seconds: float) -> str:
