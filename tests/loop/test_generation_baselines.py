@@ -236,6 +236,32 @@ def test_a_training_reads_what_its_step_declares(tmp_path: Path, name: TrainedBa
     }
 
 
+OF_TWO = (
+    "data={labels: [calm, tense], sketch_classes: {calm: [contentment, awe], tense: [anger, fear]}}",
+    f"{OWN}.textual_inversion.initializer=photo",  # the tiny vocabulary has neither word
+)
+
+
+@pytest.mark.parametrize("name", ["soft_prompt", "textual_inversion", "emogen"])
+def test_own_labels_train_as_many_words_as_there_are(tmp_path: Path, name: TrainedBaseline) -> None:
+    config = config_of(tmp_path, f"{OWN}.run=[{name}]", *OF_TWO)
+    check_generation_baselines(config)
+    view, _ = view_of_row(
+        next(row for row in generation_baseline_steps(config) if row.name.startswith("train-")), config
+    )
+    alpha = {"scene": {"beach": [0.5, 0.25]}, "object": {"lion": [0.0, 1.0]}}
+    names = {"scenes": ("beach",), "objects": ("lion",), "coefficients": alpha} if name == "emogen" else {}
+    parts = build_baseline(BaselineStage(config=view, baseline=name, **names))
+    rows = raw(4) | {"emotion": np.array(["calm", "tense"] * 2, dtype=object)}
+    batch = parts.collate(rows, epoch=0, is_training=True)
+    assert batch.tensors["emotion"].tolist() == [0, 1, 0, 1]
+    assert torch.isfinite(parts.objective(batch.tensors)["loss"])
+    if name == "emogen":
+        assert parts.objective.confidence.tolist() == [[0.5, 0.25], [0.0, 1.0]]
+    else:
+        assert parts.objective.tokens.vectors.shape[0] == 2
+
+
 def commit_prior(folder: Path) -> str:
     labels = list(label_space(Config().data).labels)
     latents = [encode_latent(torch.randn(8, 8, 8)) for _ in labels]
