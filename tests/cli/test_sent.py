@@ -11,7 +11,10 @@ from typer.testing import CliRunner
 from uniemo_ray.cli.app import app
 from uniemo_ray.cli.sent import check_config, find_entrypoint, find_folder, job_names
 
-JOBS = ["complete_model", "experiments", "feedback_loop", "ingest", "precompute", "understanding"]
+JOBS = [
+    *("baselines", "complete_model", "experiments", "feedback_loop"),
+    *("generation_baselines", "ingest", "precompute", "understanding"),
+]
 
 
 def write(path: Path, text: str = "") -> Path:
