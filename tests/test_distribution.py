@@ -146,7 +146,7 @@ def test_completion_offers_the_commands(installed, tmp_path):
 
 def test_bad_input_is_one_line(installed, tmp_path):
     for arguments, words in [
-        (("submit", "feedback"), "there is no job 'feedback': expected one of complete_model, experiments"),
+        (("submit", "feedback"), "there is no job 'feedback': expected one of baselines, complete_model"),
         (("submit", "ingest", "--", "--config", "my.yaml"), "there is no config file my.yaml"),
         (("submit", "ingest", "--", "--config", "dmeo"), "there is no preset 'dmeo'"),
         (("head", "env"), "no Ray head runs"),
