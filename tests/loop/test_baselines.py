@@ -173,7 +173,7 @@ def records(run: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.timeout(600)
 def test_killed_and_submitted_again_it_makes_nothing_twice(tmp_path: Path, head: dict[str, str]) -> None:
     run = tmp_path / "run"
@@ -213,7 +213,7 @@ def test_killed_and_submitted_again_it_makes_nothing_twice(tmp_path: Path, head:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("ray_session")
 def test_every_step_reads_what_it_declares_and_two_classes_go_through(tmp_path: Path) -> None:

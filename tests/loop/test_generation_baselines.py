@@ -293,7 +293,7 @@ def run_job(config: Config) -> Ran:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.timeout(900)
 def test_two_baselines_from_data_to_table(ray_session: None, tmp_path: Path) -> None:
     config = config_of(tmp_path, *FEW)

@@ -17,7 +17,7 @@ from uniemo_ray.report.summary import Summary
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.timeout(1800)
 def test_the_whole_loop_in_own_labels(ray_session: None, tmp_path: Path) -> None:
     own = {"labels": list(OWN.labels), "valences": OWN.valences, "sketch_classes": OWN_CLASSES}
