@@ -44,7 +44,7 @@ def test_mistakes_are_named(clip_folder, tmp_path):
     words = arguments(clip_folder, tmp_path / "none.pth", tmp_path / "model")
     words[words.index("vit_l14_sd15_released")] = "vit_z"
     result = runner.invoke(app, words)
-    assert "there is no preset 'vit_z': expected one of demo" in str(result.exception)
+    assert "there is no preset 'vit_z': expected one of baselines, demo" in str(result.exception)
     assert "vit_l14_sd15_released" in str(result.exception)
 
 
